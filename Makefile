@@ -1,0 +1,62 @@
+# `make` alone prints the targets. Everything works from a fresh clone, given Python 3.10 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= demo
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WORLD := $(DEMO)/world/.complete
+MODULES := $(filter-out nbs/index.ipynb nbs/_%,$(wildcard nbs/*.ipynb))
+STUDIES := $(wildcard nbs/studies/*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test readme notebooks studies wheel clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+install: $(INSTALLED) ## make the environment $(VENV), once, and again when the dependencies change
+
+$(INSTALLED): settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$(PYTHON) is older than 3.10; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV); PyTorch and its libraries are several GB, so the first time takes some minutes."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+demo: $(WORLD) ## make a world of drawn faces, train two detectors on it, and compare them
+	$(BIN)/fakeface run man-2-test --root $(DEMO)/world --out $(DEMO)/runs/man-2-test --overwrite
+	$(BIN)/fakeface run man-2-in --root $(DEMO)/world --out $(DEMO)/runs/man-2-in --overwrite
+	$(BIN)/fakeface compare $(DEMO)/runs/man-2-test $(DEMO)/runs/man-2-in
+	@echo "Reports: $(DEMO)/runs/man-2-test/report.html and $(DEMO)/runs/man-2-in/report.html"
+
+# The world is drawn once; a half-drawn one, from a run that was stopped, is drawn anew.
+$(WORLD): | $(INSTALLED)
+	@rm -rf $(DEMO)/world
+	$(BIN)/fakeface world $(DEMO)/world
+	@touch $@
+
+test: $(INSTALLED) ## check and test everything
+	$(BIN)/python tools/check.py all
+	$(BIN)/ruff check
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra --durations=5
+	@echo "All of it passed: directives, export, clean, readme, ruff, notebooks, tests."
+
+readme: $(INSTALLED) ## README.md from nbs/index.ipynb, as it stands
+	$(BIN)/python tools/readme.py
+
+notebooks: $(INSTALLED) ## run the modules' notebooks and the index in place
+	$(BIN)/python tools/run_notebooks.py $(MODULES) nbs/index.ipynb
+
+studies: $(INSTALLED) ## run the studies in place
+	$(BIN)/python tools/run_notebooks.py $(STUDIES)
+
+wheel: $(INSTALLED) ## dist/*.whl
+	@rm -rf build
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what was built: the demo, the wheel and caches; the environment stays
+	rm -rf $(DEMO)/world $(DEMO)/runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find fakeface nbs tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

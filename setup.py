@@ -1,0 +1,44 @@
+"""Packaging. Every fact stands in settings.ini, which nbdev reads too."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+ini = ConfigParser()
+ini.read(here / "settings.ini", encoding="utf-8")
+cfg = ini["DEFAULT"]
+readme = here / "README.md"
+
+# The cards and recipes stand at the top of a checkout, where people look for them, and go into the wheel as a folder
+# of the package, where they can be found after installing.
+CARDS = "fakeface.data_manifests"
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=readme.read_text(encoding="utf-8") if readme.exists() else cfg["description"],
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    url=cfg["git_url"],
+    keywords=cfg["keywords"],
+    python_requires=f">={cfg['min_python']}",
+    packages=[*find_packages(include=["fakeface", "fakeface.*"]), CARDS],
+    package_dir={CARDS: "data_manifests"},
+    package_data={CARDS: ["**/*.yaml", "**/*.csv"]},
+    include_package_data=False,
+    install_requires=cfg["requirements"].split(),
+    extras_require={"dev": cfg["dev_requirements"].split()},
+    entry_points={"console_scripts": cfg["console_scripts"].split()},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        f"Intended Audience :: {cfg['audience']}",
+        f"Natural Language :: {cfg['language']}",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+    zip_safe=False,
+)
