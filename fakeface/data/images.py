@@ -46,7 +46,7 @@ def to_rgb(image: Image.Image, # any mode
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
-# %% ../../nbs/02_data.images.ipynb #8b8183c2
+# %% ../../nbs/02_data.images.ipynb #d9627b10
 def _opened(data: bytes) -> Image.Image:
     "An image whose header was read and found usable; no pixel decoded yet."
     if not data: raise RejectedImage("empty (0 bytes)")
@@ -69,9 +69,14 @@ def open_rgb(path: str | Path, # an image file
     image = _opened(Path(path).read_bytes())
     try: return to_rgb(image)
     except RejectedImage: raise
-    except Exception as e: raise RejectedImage(f"broken or truncated ({str(e)[:80]})") from e
+    except Exception as e: raise RejectedImage(f"broken or truncated ({_why(e)})") from e
 
-# %% ../../nbs/02_data.images.ipynb #8f07cd9a
+
+def _why(error: Exception) -> str:
+    "The decoder's own words, without the paths that the system adds to its errors."
+    return str(getattr(error, "strerror", None) or error)[:80]
+
+# %% ../../nbs/02_data.images.ipynb #a807b223
 def image_facts(path: str | Path, # an image file
                ) -> dict[str, Any]: # width, height, format, quality, bytes, sha256; or bytes and `reason`
     "Header facts and hash of a file, or the `reason` for which it is rejected. Never raises for a bad file."
@@ -83,5 +88,5 @@ def image_facts(path: str | Path, # an image file
         return dict(width=rgb.width, height=rgb.height, format=image.format, quality=quality, bytes=len(data),
                     sha256=hashlib.sha256(data).hexdigest(), reason=None)
     except RejectedImage as e: return dict(reason=str(e))
-    except OSError as e: return dict(reason=f"broken or truncated ({str(e)[:80]})")
-    except Exception as e: return dict(reason=f"broken ({type(e).__name__}: {str(e)[:80]})")
+    except OSError as e: return dict(reason=f"broken or truncated ({_why(e)})")
+    except Exception as e: return dict(reason=f"broken ({type(e).__name__}: {_why(e)})")

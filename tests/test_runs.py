@@ -1,0 +1,154 @@
+"What a data root may throw at a run, and what a run may never do."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fakeface.data.images import image_facts
+from fakeface.data.manifest import COLUMNS, Scan
+from fakeface.data.recipes import Part, Recipe, compose
+from fakeface.data.world import build_world
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    "No test reads what another one, or the user, has cached."
+    monkeypatch.setenv("FAKEFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("FAKEFACE_DATA", raising=False)
+
+
+def fakeface(*args: object) -> subprocess.CompletedProcess:
+    "The command line in a process of its own."
+    return subprocess.run([sys.executable, "-m", "fakeface.cli", *map(str, args)], capture_output=True, text=True)
+
+
+# --- dealing ----------------------------------------------------------------------------------------------------------
+
+@st.composite
+def scans(draw: st.DrawFn) -> Scan:
+    "Sources that share subjects, in any order, of any size."
+    rows = []
+    for source, kind in (("utkface", "photograph"), ("lfw", "photograph"), ("1m_fake_faces", "generated")):
+        subjects = draw(st.lists(st.integers(0, 40), min_size=2, max_size=60))
+        rows += [dict(path=f"{source}/{i}.jpg", source=source, part="all", kind=kind, subject=f"s{s}") for i, s in enumerate(subjects)]
+    return Scan(pd.DataFrame(draw(st.permutations(rows))).reindex(columns=COLUMNS), pd.DataFrame())
+
+
+@given(scans(), st.integers(1, 80), st.integers(1, 80), st.integers(0, 5), st.sampled_from([1.0, 0.5]))
+@settings(max_examples=150, deadline=None)
+def test_no_subject_is_on_two_sides_and_no_part_gets_more_than_it_asks(scan, n_train, n_test, seed, scale):
+    parts = ("utkface", "lfw", "1m_fake_faces")
+    recipe = Recipe("drawn", "drawn", [Part(s, n_train) for s in parts], {"held_out": [Part(s, n_test) for s in parts]}, {"small": {}})
+    try:
+        manifest, table = compose(recipe, scan, seed, scale)
+    except ValueError:  # a side without a class is refused, which is right for some of these
+        return
+    assert manifest.groupby("subject").split.nunique().max() == 1
+    assert manifest.path.is_unique
+    counts = manifest.groupby(["source", "split"]).size()
+    for (_, split), n in counts.items():
+        assert n <= (n_test if split == "held_out" else n_train)
+    shuffled = Scan(scan.images.sample(frac=1, random_state=seed), scan.rejects)
+    pd.testing.assert_frame_equal(compose(recipe, shuffled, seed, scale).manifest, manifest)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+@given(st.binary(max_size=400), st.integers(0, 3000), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_no_file_content_raises(tmp_path_factory, noise, at, as_jpeg):
+    file = tmp_path_factory.mktemp("fuzz") / "x.jpg"
+    if as_jpeg:
+        Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)).save(file)
+        good = file.read_bytes()
+        file.write_bytes(good[:at] + noise + good[at + len(noise):])
+    else:
+        file.write_bytes(noise)
+    facts = image_facts(file)
+    assert facts["reason"] or facts["width"] > 0
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_world(tmp_path_factory.mktemp("root") / "world", images=400, workers=1)
+
+
+def test_a_root_with_every_kind_of_bad_file_is_run_to_the_end(world, tmp_path):
+    root = tmp_path / "faces"
+    subprocess.run(["cp", "-r", world, root], check=True)
+    subprocess.run(["rm", "-r", root / "lfw", root / "generated_photos"], check=True)  # absent sources
+    here = root / "utkface" / "UTKFace"
+    good = next(here.iterdir()).read_bytes()
+    stem = "30_1_0_2017010914240807"
+    (here / f"{stem}0.jpg").write_bytes(good[: len(good) // 2])
+    (here / f"{stem}1.jpg").write_text("this is no picture")
+    (here / f"{stem}2.jpg").write_bytes(b"")
+    Image.new("1", (30_000, 30_000)).save(here / f"{stem}3.png")
+    outside = tmp_path / "outside.jpg"
+    outside.write_bytes(good)
+    (here / f"{stem}4.jpg").symlink_to(outside)
+    Image.new("CMYK", (64, 64), (10, 60, 80, 0)).save(here / f"{stem}5.jpg")  # these two are fine
+    Image.fromarray(np.full((64, 64), 40_000, np.uint16)).save(here / f"{stem}6.png")
+    done = fakeface("run", "man-1", "--root", root, "--out", tmp_path / "run", "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    rejects = pd.read_csv(tmp_path / "run" / "rejects.csv").set_index("path").reason
+    reasons = {Path(p).stem[-1]: reason.split(":")[0].split("(")[0].strip() for p, reason in rejects.items()}
+    assert reasons == {"0": "broken or truncated", "1": "not an image", "2": "empty", "3": "oversized",
+                       "4": "symbolic link out of the data root"}
+    manifest = pd.read_parquet(tmp_path / "run" / "manifest.parquet")
+    assert manifest.path.str.contains(f"{stem}[56]").sum() == 2
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["rejected"] == 5
+    assert metrics["sources"]["lfw"] == {"asked": 13000, "found": 0, "used": 0}
+    assert "absent" in done.stdout
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+def test_metrics_hold_what_scripts_rely_on(world, tmp_path):
+    done = fakeface("run", "man-2-test", "--root", world, "--out", tmp_path / "run", "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["positive"] == "fake" and set(metrics["tests"]) == {"celeba", "ffhq"}
+    wanted = {"n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "average_precision", "majority_baseline", "real_accuracy",
+              "fake_accuracy", "by_source"}
+    for scores in metrics["tests"].values():
+        assert wanted <= scores.keys()
+        for row in scores["by_source"].values():
+            assert row.keys() == {"label", "n", "correct", "accuracy", "accuracy_ci95"}
+    predictions = pd.read_parquet(tmp_path / "run" / "predictions.parquet")
+    assert predictions.groupby("split").size()["celeba"] == metrics["tests"]["celeba"]["n"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_a_run_that_is_killed_leaves_nothing_that_looks_like_a_result(world, tmp_path):
+    command = [sys.executable, "-m", "fakeface.cli", "run", "man-1", "--root", world, "--out", tmp_path / "run", "--epochs", "500"]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.time() + 120
+    while not list(tmp_path.glob(".run.partial-*/manifest.parquet")) and process.poll() is None and time.time() < limit:
+        time.sleep(0.1)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run").exists()
+    again = fakeface("run", "man-1", "--root", world, "--out", tmp_path / "run", "--epochs", 1)
+    assert again.returncode == 0 and (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_bad_input_is_one_line_without_traceback(world, tmp_path):
+    out = ("--out", tmp_path / "x", "--model", "transfer")
+    for args, says in [(("man-1", "--root", tmp_path / "none"), "is no folder"), (("man-7", "--root", world), "known: "),
+                       (("man-1", "--root", world, *out, "--arch", "resnet35"), "close: ")]:
+        done = fakeface("run", *args)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1) and says in done.stderr
+    assert not (tmp_path / "x").exists()
