@@ -85,16 +85,17 @@ def _tell_shortfalls(table: pd.DataFrame) -> None:
     if len(short): _say(short.assign(note=["absent, left out" if not f else "fewer than asked: its parts shrink in proportion"
                                            for f in short["found"]]), "Fewer images than the recipe asks:")
 
-# %% ../nbs/50_cli.ipynb #0aa3ceae
+# %% ../nbs/50_cli.ipynb #c81d3e7c
 def run(args: argparse.Namespace) -> None:
     "fakeface run RECIPE"
     from fakeface.data.recipes import read_recipe
     recipe, root = read_recipe(args.recipe), _root(args)
     print(f"{recipe.name}: {recipe.title}", flush=True)
-    from fakeface.train.experiments import run_recipe
+    from fakeface.train.experiments import EpochLines, run_recipe
     options = {k: getattr(args, k) for k in ("epochs", "size", "arch", "weights", "model", "batch_size", "lr", "pretrained")}
-    made = run_recipe(recipe, root, args.out, profile=args.profile, seed=args.seed, scale=args.scale,
-                      overwrite=args.overwrite, progress=sys.stdout.isatty(), **options)
+    watched = sys.stdout.isatty()
+    made = run_recipe(recipe, root, args.out, profile=args.profile, seed=args.seed, scale=args.scale, overwrite=args.overwrite,
+                      progress=watched, cbs=[] if watched else [EpochLines()], **options)
     _tell_shortfalls(made.sources)
     print(f"\nOn {made.data}. Positive class: fake.")
     _say(made.scores.T)

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'RejectedImage', 'jpeg_quality', 'to_rgb', 'open_rgb', 'image_facts']
 
-# %% ../../nbs/02_data.images.ipynb #e8c67e3f
+# %% ../../nbs/02_data.images.ipynb #bc02636c
 import hashlib
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +45,11 @@ def to_rgb(image: Image.Image, # any mode
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
-# %% ../../nbs/02_data.images.ipynb #d9627b10
+# %% ../../nbs/02_data.images.ipynb #2c842e25
 def _opened(data: bytes) -> Image.Image:
     "An image whose header was read and found usable; no pixel decoded yet."
     if not data: raise RejectedImage("empty (0 bytes)")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore") # the size is checked below
-            image = Image.open(io.BytesIO(data))
+    try: image = Image.open(io.BytesIO(data))
     except Image.DecompressionBombError as e: raise RejectedImage("oversized: more than 178 million pixels") from e
     except Exception as e: raise RejectedImage("not an image (no known image header)") from e
     if image.width * image.height > MAX_PIXELS:

@@ -6,7 +6,7 @@
 __all__ = ['FACTS', 'COLUMNS', 'ManifestError', 'cache_folder', 'write_table', 'progress', 'read_facts', 'Scan', 'scan',
            'check_manifest', 'load_manifest']
 
-# %% ../../nbs/04_data.manifest.ipynb #384cfaa3
+# %% ../../nbs/04_data.manifest.ipynb #26eee1fa
 import hashlib
 import os
 import sys
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from PIL import Image
 from tqdm import tqdm
 
 from .images import image_facts
@@ -65,7 +66,7 @@ def progress(items: Iterable, total: int, what: str) -> Iterator:
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
     return tqdm(items, total=total, desc=what, delay=2, leave=False, mininterval=0.5, disable=not watched)
 
-# %% ../../nbs/04_data.manifest.ipynb #7b24a1d6
+# %% ../../nbs/04_data.manifest.ipynb #24b54a4b
 def read_facts(root: str | Path, # the data root
                paths: list[str], # image paths relative to it
                workers: int | None = None, # threads; default one a core
@@ -79,7 +80,8 @@ def read_facts(root: str | Path, # the data root
     facts = asked.merge(known.assign(known=True), on=["path", "size", "mtime"], how="left")
     todo = facts.index[facts["known"].isna()]
     facts = facts.drop(columns="known").astype(object)
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning) # `image_facts` rejects these files by name
         reading = pool.map(lambda i: image_facts(root/paths[i]), todo)
         for n, (i, f) in enumerate(zip(todo, progress(reading, len(todo), "reading images")), 1):
             facts.loc[i, list(f)] = list(f.values())
