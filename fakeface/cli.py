@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['world', 'sources', 'manifest', 'run', 'report', 'compare', 'score', 'parser', 'main']
 
-# %% ../nbs/50_cli.ipynb #5cb11b29
+# %% ../nbs/50_cli.ipynb #1c6c435f
 import argparse
 import os
 import sys
@@ -17,8 +17,9 @@ from typing import NoReturn
 import pandas as pd
 
 from . import __version__
+from .data.plants import PLANTS
+from .data.population import GRID
 from .data.sources import DataNote, InputError
-from .data.world import GRID
 
 # %% ../nbs/50_cli.ipynb #44214344
 class _Parser(argparse.ArgumentParser):
@@ -41,12 +42,15 @@ def _root(args: argparse.Namespace) -> Path:
         raise InputError(f"the data root {root} is no folder; `fakeface world {root}` draws one, or give another")
     return Path(root)
 
-# %% ../nbs/50_cli.ipynb #876c7b7b
+# %% ../nbs/50_cli.ipynb #cd9f153f
 def world(args: argparse.Namespace) -> None:
     "fakeface world ROOT"
     from fakeface.data.world import build_world
-    root = build_world(args.folder, seed=args.seed, images=args.images, grid=args.grid, psi=args.psi, size=args.size)
-    print(f"built-in world: {args.images:,} drawn faces, seed {args.seed}, grid {args.grid:g}, psi {args.psi:g}, in {root}")
+    root = build_world(args.folder, seed=args.seed, images=args.images, grid=args.grid, psi=args.psi, size=args.size,
+                       plant=args.plant, sources=args.sources)
+    drawn = pd.read_csv(root/"truth.csv", usecols=["source"])["source"].value_counts(sort=False)
+    print(f"built-in world: {drawn.sum():,} drawn faces, seed {args.seed}, grid {args.grid:g}, psi {args.psi:g}, in {root}")
+    print("\n".join(f"  {source}: {n:,}" for source, n in drawn.items()))
     print(f"next: fakeface run man-2-test --root {root}")
 
 
@@ -160,13 +164,16 @@ def _command(commands: argparse._SubParsersAction, what: callable, help: str, ex
 def _add_root(p: argparse.ArgumentParser) -> None:
     p.add_argument("--root", metavar="FOLDER", help="the data root: the folder below which the datasets lie (or set FAKEFACE_DATA)")
 
-# %% ../nbs/50_cli.ipynb #7f744944
+# %% ../nbs/50_cli.ipynb #4e84cd58
 def _add_data(commands: argparse._SubParsersAction) -> None:
     "world, sources, manifest"
     p = _command(commands, world, "draw the built-in world: faces on disk in the real datasets' layouts", "fakeface world faces --grid 24")
     p.add_argument("folder", metavar="ROOT", help="a folder that is empty or does not exist yet")
     p.add_argument("--seed", type=int, default=0, help="everything follows from it, to the byte")
-    p.add_argument("--images", type=int, default=5000, help="in all seven sources")
+    p.add_argument("--images", type=int, default=5000, help="in the seven sources of the first study; the others come on top")
+    p.add_argument("--sources", nargs="+", default=[], metavar="SOURCE", help="draw these only")
+    p.add_argument("--plant", action="append", default=[], metavar="NAME[:DOSE]",
+                   help=f"plant a problem with a known answer, repeatable: {', '.join(PLANTS)}")
     p.add_argument("--grid", type=float, default=GRID, help="strength of the generator's stride-2 grid, grey levels peak to peak")
     p.add_argument("--psi", type=float, default=0.7, help="truncation of the generator: 0 the mean face, 1 all it has learnt")
     p.add_argument("--size", type=int, default=64, help="pixels a side")
