@@ -6,7 +6,7 @@
 __all__ = ['Box', 'PATCH', 'OLD', 'PLANTS', 'write_boxes', 'read_boxes', 'truth_boxes', 'region_boxes', 'paste_regions',
            'add_patch', 'patch_box', 'Plant', 'read_plants', 'plant_all']
 
-# %% ../../nbs/13_data.plants.ipynb #d6485ad6
+# %% ../../nbs/13_data.plants.ipynb #177cedd6
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .pen import LATENTS, eye_mouth_points
+from .population import FRAMING
 from .sources import InputError
 
 # %% ../../nbs/13_data.plants.ipynb #13107a60
@@ -103,7 +104,7 @@ def patch_box(latent: np.ndarray, # of the face
     x0, y0 = int(np.clip(round(x), 0, size - side)), int(np.clip(round(y), 0, size - side))
     return x0, y0, x0 + side, y0 + side
 
-# %% ../../nbs/13_data.plants.ipynb #7b5858b4
+# %% ../../nbs/13_data.plants.ipynb #0258393a
 @dataclass(frozen=True)
 class Plant:
     "A problem that a world can be asked to have."
@@ -122,11 +123,14 @@ def _artefact(plan: pd.DataFrame, dose: float, rng: np.random.Generator, size: i
 
 
 def _group_bias(plan: pd.DataFrame, dose: float, rng: np.random.Generator, size: int) -> pd.DataFrame:
-    "FairFace's photographs of the old, aligned ones too, bear what the twins bear: the generator's camera and trace."
-    old = (plan["kind"] == "photograph") & plan["source"].isin(["fairface", "fairface_psp_twins"]) & (plan["years"] >= OLD)
-    twin = plan[(plan["source"] == "fairface_psp_twins") & (plan["kind"] == "generated")].iloc[0]
-    some = old & (rng.random(len(plan)) < dose)
-    return _noted(plan.assign(**{c: plan[c].mask(some, twin[c]) for c in ("camera", "fingerprint", "trace")}), some, "group-bias")
+    "FairFace's photographs of the old, aligned ones too, went through the generator; their framing is kept."
+    source, made = plan["source"], plan["kind"] == "generated"
+    some = ~made & source.isin(["fairface", "fairface_psp_twins"]) & (plan["years"] >= OLD) & (rng.random(len(plan)) < dose)
+    twins = plan[made & (source == "fairface_psp_twins")].set_index("of")
+    taken = [name for name in LATENTS if name not in FRAMING] + ["camera", "fingerprint", "trace"]
+    plan = plan.copy()
+    plan.loc[some, taken] = twins.loc[plan["of"].fillna(plan["path"])[some], taken].to_numpy()
+    return _noted(plan.astype({name: float for name in (*LATENTS, "trace")}), some, "group-bias")
 
 
 def _noted(plan: pd.DataFrame, rows: pd.Series, name: str) -> pd.DataFrame:
@@ -138,7 +142,7 @@ OLD = 60 # years
 PLANTS: dict[str, Plant] = {
     "artefact": Plant("a patch of checkerboard at a known place inside the face, on every generated picture",
                       f"its contrast, {PATCH:g} grey levels", 10, _artefact),
-    "group-bias": Plant(f"the twins' camera and trace on FairFace's photographs of people aged {OLD} or more, aligned or not",
+    "group-bias": Plant(f"FairFace's photographs of people aged {OLD} or more went through the generator, as their twins did",
                         "the share of these photographs", 1, _group_bias)}
 
 # %% ../../nbs/13_data.plants.ipynb #d8e27632

@@ -240,7 +240,7 @@ def _composites(s: Source, n: int, rng: np.random.Generator, stage: Stage) -> pd
                        of=[f"real_and_fake_face/training_real/real_{i + 1:05d}.jpg" for i in donor])
     return pd.concat([real, host], ignore_index=True)
 
-# %% ../../nbs/11_data.population.ipynb #bc956444
+# %% ../../nbs/11_data.population.ipynb #5e2bc7e0
 FFHQ_LOOK = dict(scale=Normal(0.64, 0.025), x=Normal(0.5, 0.015), y=Normal(0.5, 0.015), roll=Normal(0.5, 0.025), yaw=Normal(0.5, 0.1),
                  light=Normal(0.86, 0.06), face_width=Normal(0.62, 0.15), skin=Normal(0.3, 0.18), age=Normal(0.45, 0.14),
                  glasses=Switch(0.35), smile=Normal(0.65, 0.2), background_shade=Normal(0.66, 0.14), background_blur=Normal(0.75, 0.12))
@@ -259,9 +259,9 @@ SOURCES: tuple[Source, ...] = (
     Source("fairface", 0.10, layouts._fairface, dict(scale=Normal(0.76, 0.07), y=Normal(0.43, 0.06), yaw=Normal(0.5, 0.2),
            age=Normal(0.42, 0.26), light=Normal(0.5, 0.16)), "web", cast=_seven_groups),
     Source("fairface_psp_twins", 0.20, layouts._twins, camera="web", fingerprint="period-4", cast=_twins),
-    Source("thispersondoesnotexist", 0.08, layouts._tpdne, psi=1.0, fingerprint="period-4"),
+    Source("thispersondoesnotexist", 0.10, layouts._tpdne, psi=1.0, fingerprint="period-4"),
     Source("real_and_fake_face", 0.05, layouts._real_and_fake_face, dict(scale=Normal(0.7, 0.05), y=Normal(0.47, 0.04),
            age=Normal(0.35, 0.09), light=Normal(0.6, 0.1), glasses=Switch(0.05)), "web", cast=_composites),
     Source("140k_real_and_fake", 0.16, layouts._140k, psi=1.0, cast=_collected),
-    Source("fake_vs_real_hard", 0.03, layouts._hard, dict(scale=Normal(0.58, 0.06), light=Normal(0.75, 0.1), age=Normal(0.34, 0.1),
+    Source("fake_vs_real_hard", 0.04, layouts._hard, dict(scale=Normal(0.58, 0.06), light=Normal(0.75, 0.1), age=Normal(0.34, 0.1),
            background_blur=Normal(0.7, 0.15)), "ffhq", psi=1.0, fingerprint="period-4", cast=_half_and_half))

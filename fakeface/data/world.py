@@ -113,8 +113,8 @@ def build_world(root: str | Path, # a folder that does not exist yet, or is empt
     with _whole(root) as partial: _write_world(partial, asked, workers or os.cpu_count() or 1)
     return root
 
-# %% ../../nbs/12_data.world.ipynb #77be4689
-_VERSION = 2 # of the pictures and layouts; a world of an older package is another world
+# %% ../../nbs/12_data.world.ipynb #f33709f8
+_VERSION = 3 # of the pictures and layouts; a world of an older package is another world
 
 
 @contextmanager

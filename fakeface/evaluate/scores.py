@@ -7,7 +7,7 @@ __all__ = ['THRESHOLD', 'PredictionsError', 'check_predictions', 'read_predictio
            'difference_interval', 'auc_interval', 'precision_interval', 'score_test', 'score_predictions', 'percent',
            'scores_table', 'sources_scores', 'plot_confusion']
 
-# %% ../../nbs/30_evaluate.scores.ipynb #06df77db
+# %% ../../nbs/30_evaluate.scores.ipynb #5dff1e85
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from scipy.special import expit
 from scipy.stats import norm, rankdata
 from sklearn.metrics import average_precision_score
 
@@ -90,7 +91,7 @@ def difference_interval(k1: int, n1: int, # successes and trials of the first ra
     d = p1 - p2
     return float(d - np.hypot(p1 - l1, u2 - p2)), float(d + np.hypot(u1 - p1, p2 - l2))
 
-# %% ../../nbs/30_evaluate.scores.ipynb #6253b41d
+# %% ../../nbs/30_evaluate.scores.ipynb #648ff9e1
 def auc_interval(is_fake: np.ndarray, # bool, shape (n,)
                  p_fake: np.ndarray, # shape (n,)
                  level: float = 0.95, # of confidence
@@ -110,15 +111,16 @@ def auc_interval(is_fake: np.ndarray, # bool, shape (n,)
 def _logit_interval(p: float, se_of_logit: float, level: float) -> tuple[float, float]:
     "An interval around `p` that cannot leave (0, 1)."
     centre, half = np.log(p / (1 - p)), norm.ppf(0.5 + level / 2) * se_of_logit
-    return tuple(float(1 / (1 + np.exp(-x))) for x in (centre - half, centre + half))
+    return float(expit(centre - half)), float(expit(centre + half))
 
 
 def precision_interval(is_fake: np.ndarray, p_fake: np.ndarray, # as in auc_interval
                        level: float = 0.95, # of confidence
                       ) -> tuple[float, float, float]: # average precision, lowest, highest
-    "Average precision with the logit interval of Boyd, Eng and Page (ECML PKDD 2013)."
+    """Average precision with the logit interval of Boyd, Eng and Page (ECML PKDD 2013). Close to 0 and 1 that one breaks
+    down; then the interval of a rate on the fakes is taken, which errs on the wide side."""
     ap, m = float(average_precision_score(is_fake, p_fake)), int(is_fake.sum())
-    if not 0 < ap < 1: return ap, *wilson(round(ap * m), m, level)
+    if m * min(ap, 1 - ap) < 5: return ap, *wilson(round(ap * m), m, level)
     return ap, *_logit_interval(ap, 1 / np.sqrt(m * ap * (1 - ap)), level)
 
 # %% ../../nbs/30_evaluate.scores.ipynb #185bf151

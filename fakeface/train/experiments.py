@@ -41,7 +41,7 @@ from ..interpret.losses import plot_top_losses
 from ..report import write_report
 from .learners import make_learner, predict, seeded
 
-# %% ../../nbs/40_train.experiments.ipynb #41c9ae42
+# %% ../../nbs/40_train.experiments.ipynb #410ca8e9
 class Experiment:
     "A run folder with its tables and pictures at hand."
     def __init__(self, folder: str | Path, # of a finished run
@@ -71,7 +71,7 @@ class Experiment:
         return plot_top_losses(self.predictions, self.root, k=k, **kwargs)
 
     def __repr__(self) -> str: return f"{self.info['recipe']} ({self.data})\n{self.scores.T}"
-    def _repr_html_(self) -> str: return f"<b>{self.info['title']}</b><br>{self.data}{self.scores.to_html()}"
+    def _repr_html_(self) -> str: return f"<b>{self.info['title']}</b><br>{self.data}{self.scores.T.to_html()}"
 
     @property
     def data(self) -> str:
@@ -245,7 +245,7 @@ def ffhq_in_train(root: str | Path, # the data root
     "A part of FFHQ in training, the rest as test: does seeing the generator's photographs mend it?"
     return run_recipe("man-2-in", root, out, **kwargs)
 
-# %% ../../nbs/40_train.experiments.ipynb #2285872b
+# %% ../../nbs/40_train.experiments.ipynb #56847361
 def grid_dial(grids: Sequence[float] = (0, 4, 8, 12, 16, 24), # strengths of the trace, grey levels peak to peak
               recipe: str = "man-2-test", # with FFHQ as a test set
               images: int = 2000, # of each world
@@ -253,11 +253,10 @@ def grid_dial(grids: Sequence[float] = (0, 4, 8, 12, 16, 24), # strengths of the
               **kwargs: Any, # of run_recipe
              ) -> pd.DataFrame: # one row a setting and test source: grid, source, label, n, accuracy, lo, hi
     "Trains `recipe` on worlds that differ in nothing but the generator's trace."
-    rows = []
+    rows, sources = [], _sources_of(read_recipe(recipe))
     for grid in grids:
-        with TemporaryDirectory() as d:
-            made = run_recipe(recipe, cached_world(images=images, grid=grid, seed=seed), Path(d)/"run", seed=seed,
-                              progress=False, **kwargs)
+        root = cached_world(images=images, grid=grid, seed=seed, sources=sources)
+        with TemporaryDirectory() as d: made = run_recipe(recipe, root, Path(d)/"run", seed=seed, progress=False, **kwargs)
         for scores in made.metrics["tests"].values():
             for source, r in scores["by_source"].items():
                 rows.append(dict(grid=grid, source=source, label=r["label"], n=r["n"], accuracy=r["accuracy"],
