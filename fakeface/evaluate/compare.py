@@ -38,7 +38,7 @@ def unpaired(wrong_a: int, n_a: int, # the first: wrong of all
     p = fisher_exact([[wrong_a, n_a - wrong_a], [wrong_b, n_b - wrong_b]]).pvalue
     return dict(difference=wrong_a / n_a - wrong_b / n_b, ci95=[lo, hi], p=float(p))
 
-# %% ../../nbs/31_evaluate.compare.ipynb #2cfc662d
+# %% ../../nbs/31_evaluate.compare.ipynb #bf14296b
 def compare(a: pd.DataFrame, b: pd.DataFrame, # predictions of two detectors
            ) -> pd.DataFrame: # one row a test set and class, with the verdict in words
     "Test set by test set. Raises `InputError` where the two have no test set in common."
@@ -74,7 +74,7 @@ def _verdict(result: dict[str, Any]) -> str:
     better = "second" if result["difference"] > 0 else "first"
     return f"the {better} is better, by more than test sampling; training noise unknown (one run each)"
 
-
+# %% ../../nbs/31_evaluate.compare.ipynb #170a0dbb
 def comparison_table(table: pd.DataFrame, # as `compare` returns it
                     ) -> pd.DataFrame: # as text
     "The comparison as a table to read."
