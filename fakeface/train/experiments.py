@@ -105,11 +105,12 @@ def whole_folder(out: Path) -> Iterator[Path]: # the folder to write into meanwh
         partial.replace(out)
     finally: shutil.rmtree(partial, ignore_errors=True)
 
-# %% ../../nbs/40_train.experiments.ipynb #b20a7a88
+# %% ../../nbs/40_train.experiments.ipynb #ec375253
 class EpochLines(Callback):
     "One plain line an epoch, for logs."
     def before_fit(self) -> None: self.began = time.time()
     def after_epoch(self) -> None:
+        if hasattr(self.learn, "gather_preds"): return # predicting is no epoch
         names, values = self.recorder.metric_names[1:-1], self.recorder.log[1:]
         figures = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in zip(names, values))
         print(f"epoch {self.epoch + 1} of {self.n_epoch}: {figures}, {time.time() - self.began:.0f} s", flush=True)
