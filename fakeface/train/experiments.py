@@ -6,7 +6,7 @@
 __all__ = ['Experiment', 'new_run_folder', 'whole_folder', 'EpochLines', 'train', 'run_recipe', 'save_model', 'ffhq_as_test',
            'ffhq_in_train', 'grid_dial', 'plot_dial']
 
-# %% ../../nbs/40_train.experiments.ipynb #cba1fee8
+# %% ../../nbs/40_train.experiments.ipynb #fab728a8
 import json
 import os
 import platform
@@ -39,7 +39,7 @@ from ..data.world import cached_world, read_world
 from ..evaluate.scores import score_predictions, scores_table, sources_scores
 from ..interpret.losses import plot_top_losses
 from ..report import write_report
-from .learners import make_learner, predict, seeded
+from .learners import LEARNERS, make_learner, predict, seeded
 
 # %% ../../nbs/40_train.experiments.ipynb #410ca8e9
 class Experiment:
@@ -183,7 +183,7 @@ def _sources_of(recipe: Recipe) -> list[str]:
     "The sources a recipe names, each once."
     return list(dict.fromkeys(p.source for parts in (recipe.train, *recipe.tests.values()) for p in parts))
 
-# %% ../../nbs/40_train.experiments.ipynb #6db8b0b4
+# %% ../../nbs/40_train.experiments.ipynb #1ae72976
 def _write_inputs(folder: Path, recipe: Recipe, composed: Composition, rejects: pd.DataFrame) -> None:
     "What goes into the run, written before the training."
     (folder/"recipe.yaml").write_text(yaml.safe_dump(asdict(recipe), sort_keys=False, allow_unicode=True))
@@ -196,7 +196,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     "The learner, its history, and a prediction for every image of validation and tests."
     m = composed.manifest
     clock["train"] = time.time()
-    pretrained = chosen["model"] == "transfer" and bool(chosen["pretrained"] or chosen["weights"])
+    pretrained = chosen["model"] in LEARNERS and bool(chosen["pretrained"] or chosen["weights"])
     dls = face_dataloaders(m, root, batch_size=chosen["batch_size"], size=chosen["size"], how=chosen["resize"],
                            augment=chosen["augment"], imagenet=pretrained)
     learn = make_learner(dls, chosen, cbs=list(cbs))
