@@ -126,7 +126,7 @@ def _likelihood(theta: np.ndarray, n: np.ndarray, z: np.ndarray, v: np.ndarray) 
     logp = -0.5 * ((z[None] - logit(mu)) ** 2 / var + np.log(var)).sum(1) - 0.5 * ((theta[:, 2] - np.log(0.5)) / 0.7) ** 2
     return np.where(ok, logp, -np.inf), np.stack([a, b, c, spread], 1)
 
-# %% ../../nbs/38_evaluate.curves.ipynb #4780b9cd
+# %% ../../nbs/38_evaluate.curves.ipynb #07100b08
 def _sample(n: np.ndarray, z: np.ndarray, v: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray: # a, b, c, spread
     "Laws in proportion to their posterior, by adaptive importance sampling."
     ends = [z[n == end].mean() for end in (n.min(), n.max())]
@@ -146,7 +146,7 @@ def _sample(n: np.ndarray, z: np.ndarray, v: np.ndarray, draws: int, rng: np.ran
         root = np.linalg.cholesky(1.3 * spread)
     return laws[rng.choice(len(laws), draws, p=weight)]
 
-
+# %% ../../nbs/38_evaluate.curves.ipynb #c1437347
 def fit_power_law(table: pd.DataFrame, # of a sweep
                   test: str | None = None, # default the first that is not validation
                   epoch: int | None = None, # default the last
@@ -224,7 +224,7 @@ def _size_axis(ax: Axes, sizes: Sequence[int]) -> None:
     ax.minorticks_off()
     ax.set_xlabel("training images")
 
-# %% ../../nbs/38_evaluate.curves.ipynb #da32aa04
+# %% ../../nbs/38_evaluate.curves.ipynb #6911996f
 def plot_curve(table: pd.DataFrame, # of a sweep
                test: str | None = None, # default the first that is not validation
                epoch: int | None = None, # default the last
@@ -250,7 +250,7 @@ def plot_curve(table: pd.DataFrame, # of a sweep
     ax.legend(frameon=False, fontsize=8, loc="lower right")
     return _tidy(ax)
 
-
+# %% ../../nbs/38_evaluate.curves.ipynb #586d0d7d
 def plot_epochs(table: pd.DataFrame, # of a sweep
                 test: str | None = None, # default the first that is not validation
                 enough: int | None = None, # an epoch to mark, such as `evaluate.advice` finds

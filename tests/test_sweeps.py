@@ -1,0 +1,121 @@
+"A sweep that is killed goes on where it was, and what its cells have in common stays so."
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakeface.data.sources import InputError
+from fakeface.data.world import build_world
+from fakeface.train.sweeps import curve, first_images, mix, nested_order
+
+ASKED = dict(sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)
+SWEEP = """
+import sys, torch
+from fakeface.train.sweeps import curve
+torch.set_num_threads(1)
+curve("man-2-test", sys.argv[1], sys.argv[2], sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    "No test reads what another one, or the user, has cached."
+    monkeypatch.setenv("FAKEFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("FAKEFACE_DATA", raising=False)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_world(tmp_path_factory.mktemp("root") / "world", images=300, workers=1)
+
+
+def finished(out: Path) -> dict[str, tuple[int, bytes]]:
+    "The finished cells: name -> time of the last change, content."
+    return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted((out / "cells").glob("*.csv"))}
+
+
+# --- killed and resumed -----------------------------------------------------------------------------------------------
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_a_sweep_that_is_killed_goes_on_and_leaves_its_finished_cells_alone(world, tmp_path):
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, "-c", SWEEP, str(world), str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.time() + 300
+    while len(list(out.glob("cells/*.csv"))) < 2 and process.poll() is None and time.time() < limit:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    before = finished(out)
+    assert 2 <= len(before) < 6
+    done = subprocess.run([sys.executable, "-c", SWEEP, str(world), str(out)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    after = finished(out)
+    assert len(after) == 6
+    assert {name: after[name] for name in before} == before  # neither bytes nor times
+    whole = tmp_path / "whole"
+    subprocess.run([sys.executable, "-c", SWEEP, str(world), str(whole)], check=True, capture_output=True)
+    killed, unbroken = (pd.concat([pd.read_csv(p) for p in sorted((d / "cells").glob("*.csv"))]) for d in (out, whole))
+    pd.testing.assert_frame_equal(killed.drop(columns="seconds"), unbroken.drop(columns="seconds"))
+
+
+def test_a_cell_that_was_being_written_is_not_taken_for_one(world, tmp_path):
+    asked = {**ASKED, "sizes": (40,), "seeds": (0,)}
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / ".size-40-seed-0.csv.123").write_text("size,seed\n40,")
+    table = curve("man-2-test", world, tmp_path, **asked)
+    assert set(table["epoch"]) == {1, 2}
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+def test_arguments_that_contradict_the_folder_are_refused_with_the_mend(world, tmp_path):
+    asked = {**ASKED, "sizes": (40,), "seeds": (0,)}
+    curve("man-2-test", world, tmp_path / "sweep", **asked)
+    before = finished(tmp_path / "sweep")
+    other = build_world(tmp_path / "other", images=300, seed=1, workers=1)
+    for change, says in [(dict(epochs=3), "epochs 2, now 3"), (dict(lr=0.1), "lr 0.002, now 0.1"), (dict(recipe="man-1"), "images|recipe"),
+                         (dict(schedule="one-cycle"), "schedule 'flat'"), (dict(root=other), "images")]:
+        recipe, root = change.pop("recipe", "man-2-test"), change.pop("root", world)
+        with pytest.raises(InputError, match=says) as error:
+            curve(recipe, root, tmp_path / "sweep", **{**asked, **change})
+        assert "--out" in str(error.value)
+    with pytest.raises(InputError, match="kind"):
+        mix("man-2-test", world, tmp_path / "sweep", epochs=2, seeds=(0,), schedule="flat", progress=False)
+    assert finished(tmp_path / "sweep") == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(InputError, match="no sweep"):
+        curve("man-2-test", world, tmp_path / "mine", **asked)
+
+
+# --- nested subsets ---------------------------------------------------------------------------------------------------
+
+@given(st.lists(st.integers(0, 60), min_size=30, max_size=150), st.integers(30, 120), st.integers(0, 9))
+@settings(max_examples=100, deadline=None)
+def test_a_smaller_training_set_is_part_of_the_larger_and_subjects_stay_whole(people, n_fake, seed):
+    rows = [dict(path=f"r/{i}", source="lfw", label="real", subject=f"p{k}") for i, k in enumerate(people)]
+    train = pd.DataFrame(rows + [dict(path=f"f/{i}", source="1m", label="fake", subject=f"s{i}") for i in range(n_fake)])
+    order, images, last = nested_order(train, seed), train.groupby("subject").size(), set()
+    pd.testing.assert_frame_equal(order, nested_order(train.sample(frac=1, random_state=seed), seed))
+    assert sorted(order.path) == sorted(train.path)
+    for size in (20, 40, len(train)):
+        try:
+            part = first_images(order, size)
+        except InputError:  # whole subjects come to another size
+            continue
+        assert last <= set(part.path)
+        assert part.groupby("subject").size().to_dict() == images[part.subject.unique()].to_dict()  # nobody is halved
+        last = set(part.path)
+
+
+def test_validation_and_tests_are_the_same_for_all_cells(world, tmp_path):
+    table = curve("man-2-test", world, tmp_path, **{**ASKED, "epochs": 1})
+    assert (table.groupby("test")[["n", "n_fake"]].nunique() == 1).all().all()
+    assert {"valid", "celeba", "ffhq"} == set(table["test"])
