@@ -13,7 +13,7 @@ STUDIES := $(wildcard nbs/studies/*.ipynb)
 .PHONY: help install demo test readme notebooks studies wheel clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED) ## make the environment $(VENV), once, and again when the dependencies change
 
@@ -52,6 +52,10 @@ notebooks: $(INSTALLED) ## run the modules' notebooks and the index in place
 
 studies: $(INSTALLED) ## run the studies in place
 	$(BIN)/python tools/run_notebooks.py $(STUDIES)
+
+long-%: $(INSTALLED) ## study %, such as long-03, at its published size on the real faces under $FAKEFACE_DATA; page in runs/long
+	@test -d "$(FAKEFACE_DATA)" || { echo "FAKEFACE_DATA names no folder: FAKEFACE_DATA=/path/to/faces make $@"; exit 1; }
+	FAKEFACE_DATA="$(abspath $(FAKEFACE_DATA))" $(BIN)/python tools/run_notebooks.py --into runs/long $(wildcard nbs/studies/$*_*.ipynb)
 
 wheel: $(INSTALLED) ## dist/*.whl
 	@rm -rf build

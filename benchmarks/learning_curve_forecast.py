@@ -44,7 +44,8 @@ def forecast(seed: int, args: argparse.Namespace) -> dict[str, float]:
     manifest, chosen = compose(cooking, scan(root), seed).manifest, settings(cooking, "small")
     train, rest = manifest[manifest["split"] == "train"], manifest[manifest["split"] != "train"]
     mine, sizes = first_images(nested_order(train, seed), len(train) // 2), [len(train) // 2**k for k in range(args.sizes, 0, -1)]
-    cells = [Cell(f"size-{n}-seed-{s}", dict(size=n, seed=s), first_images(nested_order(mine, s), n)) for s in range(args.runs) for n in sizes]
+    cells = [Cell(f"size-{n}-seed-{s}", dict(size=n, seed=s), first_images(nested_order(mine, s), n))
+             for s in range(args.runs) for n in sizes]
     ahead = Cell(f"size-{len(train)}-seed-{args.runs}", dict(size=len(train), seed=args.runs), train)
     folder = Path(args.out) / f"world-{seed}-grid-{args.grid:g}-psi-{args.psi:g}-epochs-{args.epochs}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,8 @@ def summary(table: pd.DataFrame, level: float) -> None:
     print(f"failures: {', '.join(map(str, table['seed'][~ok])) or 'none'}")
     print(f"interval, median width {points((table['hi'] - table['lo']).median())}; sampling of the test alone "
           f"{points(np.median([np.ptp(wilson(round(m * t), t)) for m, t in zip(table['forecast'], table['n'])]))}")
-    print(f"gain from N to 2N: forecast {points(table['gain'].median())}, measured {points((table['measured'] - table['at_n']).median())} (medians)")
+    print(f"gain from N to 2N, medians: forecast {points(table['gain'].median())}, "
+          f"measured {points((table['measured'] - table['at_n']).median())}")
     print(f"mean error of the forecast {points((table['measured'] - table['forecast']).abs().mean())}; of 'as at N' "
           f"{points((table['measured'] - table['at_n']).abs().mean())}; signed {points((table['measured'] - table['forecast']).mean())}")
 

@@ -22,12 +22,14 @@ FLOORS = {
     "data.sources": 0,
     "data.images": 1, "data.manifest": 1, "data.recipes": 1,
     "data.pen": 1, "data.faces": 1, "data.layouts": 1, "data.population": 1, "data.plants": 1, "data.world": 1,
+    "data.others": 1,
     "evaluate": 2, "interpret.losses": 2, "interpret.page": 2,
     "report": 3,
     "data.blocks": 4,
     "train": 5,
-    "train.experiments": 6, "train.saved": 6, "train.sweeps": 6, "interpret": 6,
-    "cli": 7,
+    "train.experiments": 6, "train.saved": 6, "train.sweeps": 6, "train.trials": 6, "train.grid": 6, "train.transfer": 6,
+    "interpret": 6,
+    "commands": 7, "cli": 7,
 }
 HEAVY = {"torch", "torchvision", "fastai", "timm", "matplotlib", "scipy", "sklearn", "IPython"}
 

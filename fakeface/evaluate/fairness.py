@@ -379,13 +379,13 @@ def _unjudged(table: pd.DataFrame) -> pd.DataFrame:
     keep = [c for c in table if "difference" not in c and "others" not in c and c != "partition"]
     return table[keep].assign(**verdicts, verdict="not judged")
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #bc1b5044
+# %% ../../nbs/37_evaluate.fairness.ipynb #1a90ecc9
 def _page(report: FairnessReport) -> str:
     "The report as HTML, its picture inside."
     lines = lambda items: "<ul>" + "".join(f"<li>{html.escape(x)}</li>" for x in items) + "</ul>"
     answer = "".join(f"<p><b>{html.escape(x)}</b></p>" for x in report.answer[:5])
     if len(report.answer) > 5: answer += f"<details><summary>{len(report.answer) - 5} more</summary>{lines(report.answer[5:])}</details>"
-    picture = f'<img src="{chart(plot_fairness(report.groups), 110)}" style="max-width:100%" alt="Error rates by group">'
+    picture = f'<img class="chart" src="{chart(plot_fairness(report.groups), 110)}" style="max-width:100%" alt="Error rates by group">'
     tables = [f"<h4>{title}</h4>{fairness_text(t).to_html()}" for title, t in
               (("Published splits: unprivileged against privileged", report.splits), ("Groups", report.groups)) if len(t)]
     if len(report.crossed):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'TEMPLATES', 'SECTIONS', 'data_uri', 'thumbnail', 'chart', 'bar', 'without_folders', 'together',
-           'plot_p_fake', 'plot_history', 'render']
+           'plot_p_fake', 'plot_history', 'plain_page', 'render']
 
-# %% ../../nbs/33_interpret.page.ipynb #1083ab56
+# %% ../../nbs/33_interpret.page.ipynb #9ff825ac
 import base64
 import io
 import re
@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 from jinja2.utils import urlize
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -327,6 +327,15 @@ TEMPLATES["how"] = """
 </div>{% endfor %}</div></section>
 """
 SECTIONS = ("scores", "published", "per_source", "calls", "errors", "profiles", "training", "data", "how")
+
+# %% ../../nbs/33_interpret.page.ipynb #2de7397b
+def plain_page(title: str,
+               body: str, # HTML
+              ) -> str: # HTML
+    "Something that shows itself in a notebook, as a page of its own in the report's style."
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
+    return (f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>'
+            f'<div class="wide">{body}</div></main></body></html>')
 
 # %% ../../nbs/33_interpret.page.ipynb #4e50faf6
 def render(values: dict[str, Any], # what the templates name
