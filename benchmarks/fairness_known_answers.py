@@ -76,8 +76,9 @@ def main() -> None:
     p.add_argument("--dose", type=float, default=1.0, help="of the plant")
     args = p.parse_args()
     start = time.time()
-    table = pd.DataFrame([row for i in range(args.seeds) for row in one(args.first + i, f"group-bias:{args.dose:g}", args.images, args.grid)])
-    print(f"\n{args.seeds} worlds of {args.images:,} images, grid {args.grid:g}, group-bias at dose {args.dose:g}, {time.time() - start:.0f} s")
+    plant = f"group-bias:{args.dose:g}"
+    table = pd.DataFrame([row for i in range(args.seeds) for row in one(args.first + i, plant, args.images, args.grid)])
+    print(f"\n{args.seeds} worlds of {args.images:,} images, grid {args.grid:g}, {plant}, {time.time() - start:.0f} s")
     asked = ((True, "named", "names the group and the direction"), (True, "first", "names it first"), (False, "alarm", "raises an alarm"))
     for planted, column, what in asked:
         rows = table[table["planted"] == planted]

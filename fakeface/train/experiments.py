@@ -6,7 +6,7 @@
 __all__ = ['Experiment', 'new_run_folder', 'whole_folder', 'EpochLines', 'train', 'run_recipe', 'save_model', 'ffhq_as_test',
            'ffhq_in_train', 'grid_dial', 'plot_dial']
 
-# %% ../../nbs/40_train.experiments.ipynb #fab728a8
+# %% ../../nbs/40_train.experiments.ipynb #9c7d2dd9
 import json
 import os
 import platform
@@ -31,7 +31,7 @@ from matplotlib.axes import Axes
 from safetensors.torch import save_file
 
 from .. import __version__
-from ..data.blocks import face_dataloaders
+from ..data.blocks import face_dataloaders, loader_options
 from ..data.manifest import scan, write_table
 from ..data.recipes import Composition, Recipe, compose, read_recipe, settings
 from ..data.sources import LABELS, InputError
@@ -142,7 +142,7 @@ def _history(learn: Learner) -> list[list[float]]:
     "What fastai's recorder noted at each epoch: training loss, validation loss, accuracy."
     return [list(row)[:3] for row in learn.recorder.values]
 
-# %% ../../nbs/40_train.experiments.ipynb #1e150ead
+# %% ../../nbs/40_train.experiments.ipynb #233d5e92
 def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
                root: str | Path, # the data root
                out: str | Path | None = None, # the run folder; default runs/<recipe>/<time>
@@ -152,6 +152,8 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
                overwrite: bool = False, # replace a run that is there
                progress: bool = True, # show fastai's bar
                cbs: Sequence[Callback] = (), # more of fastai's callbacks
+               deal_seed: int | None = None, # deals the images; default `seed`, which then starts the training alone
+               composed: Composition | None = None, # the images, where they are dealt already (by `train.transfer`)
                **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
               ) -> Experiment:
     "Runs an experiment from data root to report. Raises `InputError` where recipe, root or options cannot work."
@@ -162,28 +164,35 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     chosen = settings(recipe, profile, **options)
     if chosen["weights"] and not Path(chosen["weights"]).is_file(): raise InputError(f"weights: {chosen['weights']} does not exist")
     clock = {"scan": time.time()}
-    found = scan(root, _sources_of(recipe))
-    composed = compose(recipe, found, seed, scale)
-    info = dict(recipe=recipe.name, title=recipe.title, study=recipe.study, citation=recipe.citation, notes=recipe.notes,
-                profile=profile, seed=seed, scale=scale, settings={**chosen, "weights": Path(chosen["weights"] or "").name or None},
-                world=world, data=root.resolve().name, published=recipe.published)
+    deal_seed, rejects = seed if deal_seed is None else deal_seed, pd.DataFrame(columns=["path", "source", "reason"])
+    if composed is None:
+        found = scan(root, _sources_of(recipe))
+        composed, rejects = compose(recipe, found, deal_seed, scale), found.rejects
+    info = _about(recipe, chosen) | dict(profile=profile, seed=seed, deal_seed=deal_seed, scale=scale, world=world,
+                                         data=root.resolve().name)
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(out) as folder:
-        _write_inputs(folder, recipe, composed, found.rejects)
+        _write_inputs(folder, recipe, composed, rejects)
         with seeded(seed): learn, history, predictions = _train_and_predict(composed, root, chosen, recipe.name, progress, cbs, clock)
         write_table(history, folder/"history.csv")
         write_table(predictions, folder/"predictions.parquet")
         save_model(learn, folder, chosen)
-        _write_results(folder, info, predictions, composed, len(found.rejects), clock)
+        _write_results(folder, info, predictions, composed, len(rejects), clock)
         write_report(folder, root)
     return Experiment(out, root)
+
+# %% ../../nbs/40_train.experiments.ipynb #373e36a4
+def _about(recipe: Recipe, chosen: dict[str, Any]) -> dict[str, Any]:
+    "What run.json says about the experiment, whatever it is run on; of a file of weights the name alone."
+    words = {k: getattr(recipe, k) for k in ("title", "study", "citation", "notes", "published")}
+    return dict(recipe=recipe.name, **words, settings={**chosen, "weights": Path(chosen["weights"] or "").name or None})
 
 
 def _sources_of(recipe: Recipe) -> list[str]:
     "The sources a recipe names, each once."
     return list(dict.fromkeys(p.source for parts in (recipe.train, *recipe.tests.values()) for p in parts))
 
-# %% ../../nbs/40_train.experiments.ipynb #1ae72976
+# %% ../../nbs/40_train.experiments.ipynb #6a7ce6e7
 def _write_inputs(folder: Path, recipe: Recipe, composed: Composition, rejects: pd.DataFrame) -> None:
     "What goes into the run, written before the training."
     (folder/"recipe.yaml").write_text(yaml.safe_dump(asdict(recipe), sort_keys=False, allow_unicode=True))
@@ -197,8 +206,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     m = composed.manifest
     clock["train"] = time.time()
     pretrained = chosen["model"] in LEARNERS and bool(chosen["pretrained"] or chosen["weights"])
-    dls = face_dataloaders(m, root, batch_size=chosen["batch_size"], size=chosen["size"], how=chosen["resize"],
-                           augment=chosen["augment"], imagenet=pretrained)
+    dls = face_dataloaders(m, root, imagenet=pretrained, **loader_options(chosen))
     learn = make_learner(dls, chosen, cbs=list(cbs))
     history = train(learn, chosen["epochs"], chosen["lr"], progress)
     clock["predict"] = time.time()
@@ -206,7 +214,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     clock["end"] = time.time()
     return learn, history, predictions
 
-# %% ../../nbs/40_train.experiments.ipynb #43e00cc9
+# %% ../../nbs/40_train.experiments.ipynb #a6d40fca
 def _write_results(folder: Path, info: dict[str, Any], predictions: pd.DataFrame, composed: Composition, rejected: int,
                    clock: dict[str, float]) -> None:
     "metrics.json and run.json."
@@ -227,7 +235,8 @@ def save_model(learn: Learner, # trained
     "The weights as safetensors (nothing in the file can be executed) and, in model.json, how to rebuild the network."
     state = {k: v.detach().cpu().contiguous().clone() for k, v in learn.model.state_dict().items()}
     save_file(state, folder/"model.safetensors")
-    card = {k: settings[k] for k in ("model", "arch", "size", "resize", "pretrained")} | {"vocab": list(LABELS), "positive": "fake"}
+    asked = {k: settings[k] for k in ("model", "arch", "size", "resize", "color", "crop", "pretrained")}
+    card = asked | {"vocab": list(LABELS), "positive": "fake"}
     (folder/"model.json").write_text(json.dumps(card, indent=1))
 
 # %% ../../nbs/40_train.experiments.ipynb #eae2517d
@@ -246,7 +255,7 @@ def ffhq_in_train(root: str | Path, # the data root
     "A part of FFHQ in training, the rest as test: does seeing the generator's photographs mend it?"
     return run_recipe("man-2-in", root, out, **kwargs)
 
-# %% ../../nbs/40_train.experiments.ipynb #56847361
+# %% ../../nbs/40_train.experiments.ipynb #b02c4866
 def grid_dial(grids: Sequence[float] = (0, 4, 8, 12, 16, 24), # strengths of the trace, grey levels peak to peak
               recipe: str = "man-2-test", # with FFHQ as a test set
               images: int = 2000, # of each world
@@ -264,7 +273,7 @@ def grid_dial(grids: Sequence[float] = (0, 4, 8, 12, 16, 24), # strengths of the
                                  lo=r["accuracy_ci95"][0], hi=r["accuracy_ci95"][1]))
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/40_train.experiments.ipynb #def4c7b1
 def plot_dial(dial: pd.DataFrame, # as `grid_dial` returns it
              ) -> Axes:
     "Accuracy against the strength of the trace, a line a source, Wilson intervals shaded."

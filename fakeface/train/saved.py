@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['run_settings', 'load_model', 'load_run_model']
 
-# %% ../../nbs/41_train.saved.ipynb #173d5b5f
+# %% ../../nbs/41_train.saved.ipynb #cbb10c43
 import json
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from torch import nn
 
-from ..data.blocks import face_dataloaders, face_test_loader
+from ..data.blocks import face_dataloaders, face_test_loader, loader_options
 from ..data.recipes import SETTINGS
 from ..data.sources import LABELS, InputError
 from .experiments import Experiment
-from .learners import LEARNERS, make_learner
+from .learners import LEARNERS, OPTS, make_learner
 from .models import WeightsError, read_weights
 
 # %% ../../nbs/41_train.saved.ipynb #be8f6fd4
@@ -59,7 +59,7 @@ def load_model(folder: str | Path, # of a finished run
     model.load_state_dict(stored)
     return model.eval()
 
-# %% ../../nbs/41_train.saved.ipynb #3aeec087
+# %% ../../nbs/41_train.saved.ipynb #b05ea8a5
 def load_run_model(folder: str | Path, # of a finished run
                    root: str | Path, # the data root that its manifest's paths are relative to
                    device: str | torch.device | None = None, # default the GPU where there is one
@@ -67,8 +67,7 @@ def load_run_model(folder: str | Path, # of a finished run
     "A finished run as a Learner, to predict with, to look into, or to train on. Raises as `load_model` does."
     chosen, model = run_settings(folder), load_model(folder)
     manifest = Experiment(folder, root).manifest
-    dls = face_dataloaders(manifest, root, batch_size=chosen["batch_size"], device=device, size=chosen["size"],
-                           how=chosen["resize"], augment=chosen["augment"], imagenet=chosen["imagenet"])
+    dls = face_dataloaders(manifest, root, device=device, imagenet=chosen["imagenet"], **loader_options(chosen))
     tests = manifest[~manifest["split"].isin(["train", "valid"])]
     if len(tests): dls.loaders.append(face_test_loader(dls, tests))
-    return Learner(dls, model.to(dls.device), loss_func=CrossEntropyLossFlat(), metrics=accuracy)
+    return Learner(dls, model.to(dls.device), loss_func=CrossEntropyLossFlat(), metrics=accuracy, opt_func=OPTS[chosen["opt"]])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'nested_order', 'first_images', 'ReadEpochs', 'read_training', 'Cell', 'run_cells', 'curve', 'mix']
 
-# %% ../../nbs/46_train.sweeps.ipynb #82550b1c
+# %% ../../nbs/46_train.sweeps.ipynb #8fd7484b
 import hashlib
 import json
 import time
@@ -20,7 +20,7 @@ import torch
 from fastai.callback.core import Callback, CancelValidException
 from fastai.learner import Learner
 
-from ..data.blocks import face_dataloaders, face_test_loader
+from ..data.blocks import face_dataloaders, face_test_loader, loader_options
 from ..data.manifest import scan, write_table
 from ..data.recipes import Recipe, compose, read_recipe, settings, subject_order
 from ..data.sources import LABELS, InputError
@@ -98,7 +98,7 @@ def _predict_now(learn: Learner, rows: pd.DataFrame, batches: Iterable[tuple[tor
     p_true = p.gather(1, y.long().reshape(-1, 1)).reshape(-1).clamp_min(1e-12)
     return rows.assign(p_fake=p[:, 1].numpy(), loss=-p_true.log().numpy())
 
-# %% ../../nbs/46_train.sweeps.ipynb #bcb1091b
+# %% ../../nbs/46_train.sweeps.ipynb #8879b93a
 def read_training(manifest: pd.DataFrame, # train, valid and tests
                   root: str | Path, # the data root
                   chosen: dict[str, Any], # of `data.recipes.settings`
@@ -110,8 +110,7 @@ def read_training(manifest: pd.DataFrame, # train, valid and tests
     reading = ReadEpochs(manifest)
     with seeded(seed), warnings.catch_warnings(), ExitStack() as quiet:
         warnings.filterwarnings("ignore", message=".*(lr_scheduler|enable_nested|pin_memory).*")
-        dls = face_dataloaders(manifest, root, batch_size=chosen["batch_size"], size=chosen["size"], how=chosen["resize"],
-                               augment=chosen["augment"], imagenet=pretrained)
+        dls = face_dataloaders(manifest, root, imagenet=pretrained, **loader_options(chosen))
         learn = make_learner(dls, chosen, cbs=[reading])
         for context in (learn.no_bar(), learn.no_logging()): quiet.enter_context(context)
         fit, lr = learn.fit if schedule == "flat" else learn.fit_one_cycle, chosen["lr"]

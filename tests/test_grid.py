@@ -1,0 +1,187 @@
+"A grid that is killed goes on with its finished trials untouched, and a trial that raises stops no other."
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fakeface.data.sources import InputError
+from fakeface.data.world import build_world
+from fakeface.train.grid import combinations, grid_answer, grid_table, read_grid, run_grid
+from fakeface.train.transfer import divide, present_sets, read_transfer, row_manifest, run_transfer, transfer_table
+
+GRID = """
+name: tiny
+title: six tiny trials, of which one cannot work
+recipe: man-2-test
+profile: small
+settings: {epochs: 2, size: 32, lr: 1e-3}
+axes:
+  model: [small(width=4), two_conv]
+  color: [rgb, grey]
+  crop: [1.0, 0.8]
+trials:
+  - {name: impossible, model: two_conv(width=3)}
+"""
+RUN = """
+import sys, torch
+from fakeface.train.grid import run_grid
+torch.set_num_threads(1)
+run_grid(*sys.argv[1:4], progress=False)
+"""
+ROWS = RUN.replace("grid", "transfer").replace("progress=False", "progress=False, epochs=2, size=32")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    "No test reads what another one, or the user, has cached."
+    monkeypatch.setenv("FAKEFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("FAKEFACE_DATA", raising=False)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_world(tmp_path_factory.mktemp("root") / "world", images=300, workers=1)
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(GRID)
+    return tmp_path / "tiny.yaml"
+
+
+def done(out: Path) -> dict[str, dict[str, tuple[int, bytes]]]:
+    "The finished run folders: trial -> file -> time of the last change, content."
+    return {m.parent.name: {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in m.parent.iterdir()}
+            for m in sorted(out.glob("[!.]*/metrics.json"))}
+
+
+def kill_in_the_middle(code: str, args: list[str], out: Path, after: int) -> None:
+    "Starts a process and kills it once so many trials are finished."
+    process = subprocess.Popen([sys.executable, "-c", code, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    limit = time.time() + 300
+    while len(list(out.glob("[!.]*/metrics.json"))) < after and process.poll() is None and time.time() < limit:
+        time.sleep(0.01)
+    while not list(out.glob(".*.partial-*")) and process.poll() is None and time.time() < limit:
+        time.sleep(0.01)  # in the middle of the next one
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+
+
+# --- killed and resumed -----------------------------------------------------------------------------------------------
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_a_grid_that_is_killed_goes_on_and_leaves_its_finished_trials_alone(world, grid, tmp_path):
+    out, args = tmp_path / "killed", [str(grid), str(world), str(tmp_path / "killed")]
+    kill_in_the_middle(RUN, args, out, after=3)
+    before = done(out)
+    assert 3 <= len(before) < 8
+    assert set(grid_table(out)["status"]) == {"done", "waiting"}
+    finished = subprocess.run([sys.executable, "-c", RUN, *args], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    after = done(out)
+    assert len(after) == 8
+    assert {name: after[name] for name in before} == before  # neither bytes nor times
+    assert not list(out.glob(".*"))  # what was being written is gone
+    table = pd.read_csv(out / "grid.csv")
+    assert table.groupby("status")["trial"].nunique().to_dict() == {"done": 8, "failed": 1}
+    whole = run_grid(grid, world, tmp_path / "whole", progress=False)
+    figures = ["trial", "test", "n", "rank"]
+    pd.testing.assert_frame_equal(grid_table(out)[figures], whole[figures])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_a_transfer_matrix_that_is_killed_goes_on_and_leaves_its_finished_rows_alone(world, tmp_path):
+    out, args = tmp_path / "killed", ["kyllo", str(world), str(tmp_path / "killed")]
+    kill_in_the_middle(ROWS, args, out, after=1)
+    before = done(out)
+    assert 1 <= len(before) < 3
+    table = run_transfer("kyllo", world, out, progress=False, epochs=2, size=32)
+    after = done(out)
+    assert {name: after[name] for name in before} == before
+    assert (list(after), set(table["status"])) == (["140k", "combined", "fairface_twins"], {"done"})
+
+
+# --- a trial that raises ----------------------------------------------------------------------------------------------
+
+def test_a_trial_that_raises_is_reported_and_the_others_finish_and_it_is_tried_again(world, grid, tmp_path, capsys):
+    short = read_grid(grid)
+    object.__setattr__(short, "axes", {"color": ["rgb", "grey"]})
+    object.__setattr__(short, "trials", [dict(name="impossible", model="two_conv(width=3)"), dict(name="last", model="small(width=4)")])
+    table = run_grid(short, world, tmp_path / "grid", epochs=1)
+    said = capsys.readouterr().out
+    assert "impossible" in said and "FAILED, WeightsError" in said and "trial 4 of 4 (last)" in said
+    assert table.groupby("status")["trial"].nunique().to_dict() == {"done": 3, "failed": 1}
+    assert "unexpected keyword argument 'width'" in table.set_index("trial").loc["impossible", "error"]
+    assert any(line.startswith("FAILED impossible") for line in grid_answer(table))
+    assert "Traceback" in (tmp_path / "grid" / "failed" / "impossible.txt").read_text()
+    before = done(tmp_path / "grid")
+    run_grid(short, world, tmp_path / "grid", epochs=1)
+    said = capsys.readouterr().out
+    assert "3 of 4 trials are finished already" in said and "trial 1 of 1 (impossible): FAILED" in said
+    assert done(tmp_path / "grid") == before
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+def test_a_grid_file_that_was_changed_is_refused_in_its_old_folder(world, grid, tmp_path):
+    only = grid.with_name("only.yaml")
+    only.write_text(GRID.partition("axes:")[0] + "axes: {color: [grey]}\n")
+    run_grid(only, world, tmp_path / "old", progress=False, epochs=1)
+    before = done(tmp_path / "old")
+    for change, says in [("axes: {color: [rgb, grey]}", r"axes.color \['grey'\], now \['rgb', 'grey'\]"),
+                         ("axes: {color: [grey]}\nscale: 0.5", "scale 1.0, now 0.5"), ("axes: {crop: [0.5]}", "axes")]:
+        only.write_text(GRID.partition("axes:")[0] + change)
+        with pytest.raises(InputError, match=says) as error:
+            run_grid(only, world, tmp_path / "old", progress=False, epochs=1)
+        assert "--out" in str(error.value)
+    assert done(tmp_path / "old") == before
+
+
+def test_trials_have_readable_names_of_their_own(grid):
+    names = list(combinations(read_grid(grid)))
+    assert names[0] == "model-small-width=4_color-rgb_crop-1.0"
+    assert len({n.lower() for n in names}) == len(names) == 9
+
+
+# --- one division for all rows ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["faces", "kyllo"])
+@pytest.mark.parametrize("equal", [True, False])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_image_and_no_subject_of_a_test_is_in_any_training(world, name, equal, seed):
+    spec = read_transfer(name)
+    divided, _ = divide(spec, world, seed)
+    present = present_sets(spec, divided)
+    rows = [row_manifest(spec, divided, names, present, equal, seed=seed) for names in [*([n] for n in present), present]]
+    training = pd.concat([m[m["split"].isin(["train", "valid"])] for m in rows])
+    tests = [m[~m["split"].isin(["train", "valid"])].reset_index(drop=True) for m in rows]
+    for other in tests[1:]:
+        pd.testing.assert_frame_equal(tests[0], other)
+    assert not set(training["path"]) & set(tests[0]["path"])
+    assert not set(training["subject"]) & set(tests[0]["subject"])
+    sizes = [tuple(m.groupby(["split", "label"]).size().loc[["train", "valid"]]) for m in rows]
+    assert not equal or len(set(sizes)) == 1
+
+
+def test_a_copy_of_a_test_image_is_taken_out_of_training(world, tmp_path):
+    root, spec = shutil.copytree(world, tmp_path / "copy"), read_transfer("faces")
+    before, _ = divide(spec, root)
+    test = before[before["split"] == "celeba"]["path"].iloc[0]
+    learnt = before[(before["split"] == "train") & (before["set"] == "ffhq")]["path"].iloc[0]
+    shutil.copy(root / test, root / learnt)
+    after, _ = divide(spec, root)
+    assert set(before["path"]) - set(after["path"]) == {learnt}
+
+
+def test_cells_of_one_column_have_the_same_images(world, tmp_path):
+    run_transfer("faces", world, tmp_path / "faces", progress=False, epochs=1, size=32, images=40)
+    table = transfer_table(tmp_path / "faces")
+    assert len(table) == 25
+    for test, images in table.groupby("test")[["n_real", "n_fake"]]:
+        assert (images.nunique() == 1).all(), test
