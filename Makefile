@@ -41,7 +41,7 @@ test: $(INSTALLED) ## check and test everything
 	$(BIN)/python tools/check.py all
 	$(BIN)/ruff check
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra --durations=5
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -ra --durations=8
 	@echo "All of it passed: directives, export, clean, readme, ruff, notebooks, tests."
 
 readme: $(INSTALLED) ## README.md from nbs/index.ipynb, as it stands
