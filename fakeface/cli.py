@@ -72,7 +72,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--seed", type=int, help="default: the recipe's")
     p.add_argument("--scale", type=float, default=1.0, help="0.1 uses a tenth of what would be used otherwise")
 
-# %% ../nbs/51_cli.ipynb #5f7fd22f
+# %% ../nbs/51_cli.ipynb #4d05d9c2
 def _add_run(commands: argparse._SubParsersAction) -> None:
     "run"
     p = _add(commands, run, "run an experiment: recipe in, run folder with scores and report out",
@@ -92,7 +92,7 @@ def _add_settings(p: argparse.ArgumentParser) -> None:
                    help="the study's model and size, or a minute on a CPU; default: small on a built-in world")
     p.add_argument("--epochs", type=int, help="default: the profile's")
     p.add_argument("--size", type=int, help="pixels a side; default: the profile's")
-    p.add_argument("--model", help="small, two_conv, three_conv, vgg10, ..., or transfer; a wrong name lists them all; default: the profile's")
+    p.add_argument("--model", help="small, two_conv, vgg10, ..., or transfer; a wrong name lists them all; default: the profile's")
     p.add_argument("--arch", help="a torchvision or timm name, for transfer; default: the profile's")
     p.add_argument("--weights", metavar="FILE", help="ImageNet weights from a file, for a machine without internet")
     p.add_argument("--pretrained", action=argparse.BooleanOptionalAction, help="start from ImageNet weights; default: the profile's")
@@ -118,14 +118,14 @@ def _add_reading(commands: argparse._SubParsersAction) -> None:
     p.add_argument("predictions", metavar="PREDICTIONS", help="a CSV or parquet table, or a run")
     p.add_argument("--out", metavar="FILE", help="write the scores there as JSON")
 
-# %% ../nbs/51_cli.ipynb #1007137c
+# %% ../nbs/51_cli.ipynb #96bfcb23
 def _add_sweeps(commands: argparse._SubParsersAction) -> None:
     "curve, grid, transfer: many trainings, each finished one kept"
     p = _add(commands, curve, "how long and how much to train: accuracy over data size and epochs, or over the mix, and advice",
              "fakeface curve man-2-in --root faces --out runs/curve --sizes 200 400 800")
     p.add_argument("recipe", metavar="RECIPE", help="a name such as man-2-in, or a YAML file")
     p.add_argument("--sizes", type=int, nargs="+", metavar="N", help="training images; default: all, a half, a quarter, an eighth")
-    p.add_argument("--mix", type=float, nargs="*", metavar="SHARE", help="sweep the share of real images instead; default 0.1 0.3 0.5 0.7 0.9")
+    p.add_argument("--mix", type=float, nargs="*", metavar="SHARE", help="sweep the share of real images; default 0.1 0.3 0.5 0.7 0.9")
     p.add_argument("--total", type=int, help="training images of a mix; default: as many as every share allows")
     p.add_argument("--seeds", type=int, default=3, help="training runs of each")
     p.add_argument("--schedule", choices=["flat", "one-cycle"], help="learning rate; default: flat for sizes, one-cycle for the mix")

@@ -17,8 +17,9 @@ import pandas as pd
 
 from .data.sources import InputError
 
-# %% ../nbs/50_commands.ipynb #1b38d07c
-SETTINGS = ("epochs", "size", "arch", "weights", "model", "batch_size", "lr", "pretrained", "color", "crop", "opt", "augment") # options that go to the training
+# %% ../nbs/50_commands.ipynb #3ff06963
+# the options that go to the training
+SETTINGS = ("epochs", "size", "arch", "weights", "model", "batch_size", "lr", "pretrained", "color", "crop", "opt", "augment")
 
 
 def _say(table: pd.DataFrame, title: str = "") -> None:
@@ -137,13 +138,13 @@ def score(args: argparse.Namespace) -> None:
     _say(sources_scores(metrics))
     if args.out: print(f"\n{Path(args.out).write_text(json.dumps(metrics, indent=1)) and args.out}")
 
-# %% ../nbs/50_commands.ipynb #48c8293d
+# %% ../nbs/50_commands.ipynb #72e9b8d9
 def curve(args: argparse.Namespace) -> None:
     "fakeface curve RECIPE"
     from fakeface.data.manifest import write_table
     from fakeface.train.sweeps import curve as sweep_sizes, mix
     root, out = _root(args), Path(args.out)
-    common = dict(epochs=args.epochs, seeds=range(args.seeds), profile=args.profile) | {k: v for k, v in _settings(args).items() if k != "epochs"}
+    common = dict(seeds=range(args.seeds), profile=args.profile) | _settings(args)
     if args.schedule: common["schedule"] = args.schedule
     if args.mix is not None: table = mix(args.recipe, root, out, **({"shares": args.mix} if args.mix else {}), total=args.total, **common)
     else: table = sweep_sizes(args.recipe, root, out, sizes=args.sizes, **common)
