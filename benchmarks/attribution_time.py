@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--size", type=int, default=128, help="pixels a side")
-    parser.add_argument("--arch", nargs="+", default=["squeezenet1_1", "resnet34"], help="torchvision names")
+    parser.add_argument("--arch", nargs="+", default=["squeezenet1_1", "resnet18"], help="torchvision names")
     args = parser.parse_args()
     x = torch.rand(args.images, 3, args.size, args.size, generator=torch.Generator().manual_seed(0))
     print(f"{args.images} images of {args.size} px, {torch.get_num_threads()} threads")

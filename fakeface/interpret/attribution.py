@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'KINDS', 'LogOdds', 'absent', 'GuidedReLUs', 'Method', 'cam_layers', 'attribute', 'pixels', 'overlay',
            'smoothed', 'examples', 'explain', 'explain_layers', 'p_fake_of', 'explain_files']
 
-# %% ../../nbs/44_interpret.attribution.ipynb #56e58416
+# %% ../../nbs/44_interpret.attribution.ipynb #05642c2d
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +35,7 @@ from torch.overrides import TorchFunctionMode
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from ..data.blocks import face_dataloaders, loader_options
+from ..data.images import RejectedImage, open_rgb
 from ..data.manifest import progress
 from ..data.sources import LABELS, InputError
 from ..evaluate.scores import THRESHOLD
@@ -369,17 +370,19 @@ def p_fake_of(learn: Learner | nn.Module, # trained
     finally:
         for m, mode in modes: m.training = mode
 
-# %% ../../nbs/44_interpret.attribution.ipynb #9f98c4c4
+# %% ../../nbs/44_interpret.attribution.ipynb #5dcedc87
 def explain_files(run: str | Path, # a finished run's folder
                   images: Iterable[str | Path], # files
                   methods: Iterable[str] | str | None = None, # of METHODS; default all
                   layers: bool = False, # Grad-CAM at the last ten convolutions instead
                   **kwargs: Any, # of explain: target, layer, window; or of explain_layers
                  ) -> Figure:
-    "What a trained run looks at in any image files. Raises `InputError` where one is missing."
+    "What a trained run looks at in any image files. Raises `InputError` where one is missing or is no image."
     files = [Path(os.path.abspath(p)) for p in ([images] if isinstance(images, str | Path) else images)]
     for p in files:
         if not p.is_file(): raise InputError(f"{p.name} is {'a folder' if p.is_dir() else 'no file'}; give image files")
+        try: open_rgb(p)
+        except RejectedImage as e: raise InputError(f"{p.name}: {e}; give image files") from e
     if not files: raise InputError("no images: give at least one file")
     rows, chosen = pd.DataFrame({"path": [str(p) for p in files]}), run_settings(run)
     both = pd.concat([rows.assign(split=side, label=LABELS[0]) for side in ("train", "valid")])

@@ -1,0 +1,62 @@
+"Attribution: what no picture in a notebook shows. Progress on slow methods, networks on a GPU, state after an error."
+from copy import deepcopy
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import nn
+
+from fakeface.interpret import attribution
+from fakeface.interpret.attribution import METHODS, attribute
+
+
+def network() -> nn.Module:
+    "Two convolutions whose ReLUs work in place."
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def images(n: int = 4, size: int = 16) -> torch.Tensor:
+    "Noise."
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("method", ["shap", "occlusion", "integrated_gradients"])
+def test_slow_methods_show_progress_on_sixteen_images(method):
+    told = []
+    real = attribution.progress
+    with patch.object(attribution, "progress", lambda items, total, what: told.append((total, what)) or real(items, total, what)):
+        attribute(network(), images(16), method, background=images())
+    assert told[0][0] >= 4 and "16 images" in told[0][1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_network_that_raises_in_the_middle_is_left_as_it_was(method):
+    class Raises(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("in the middle")
+    net = nn.Sequential(network(), Raises()).train()
+    before, state = deepcopy(net.state_dict()), torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="in the middle"):
+        attribute(net, images(), method, layer="0.3", background=images())
+    assert net.training and net[0][2].inplace and not any(m._forward_hooks or m._backward_hooks for m in net.modules())
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items()) and torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_are_the_same_when_gradients_are_switched_off_outside(method):
+    net = network()
+    with torch.no_grad():
+        off = attribute(net, images(), method, background=images())
+    assert torch.equal(off, attribute(net, images(), method, background=images()))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_network_on_a_gpu_gives_the_same_maps(method):
+    net = network()
+    there, here = (attribute(n, images(), method, background=images()) for n in (deepcopy(net).cuda(), net))
+    assert there.device.type == "cpu" and there.shape == here.shape
+    if method != "shap": # it draws its background on the device, from another stream of random numbers
+        torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-4)
