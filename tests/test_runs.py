@@ -152,3 +152,16 @@ def test_bad_input_is_one_line_without_traceback(world, tmp_path):
         done = fakeface("run", *args)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1) and says in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+# --- two at once ------------------------------------------------------------------------------------------------------
+
+def test_two_processes_that_draw_the_same_world_do_not_disturb_each_other(tmp_path):
+    code = f"from fakeface.data.world import build_world; build_world({str(tmp_path / 'world')!r}, images=400, workers=1)"
+    drawing = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in drawing:
+        assert process.communicate()[1] == "" and process.returncode == 0
+    alone = build_world(tmp_path / "alone", images=400, workers=1)
+    files = [{p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} for root in (tmp_path / "world", alone)]
+    assert files[0] == files[1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "world"]

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['plan_world', 'draw_row', 'build_world', 'read_world', 'cached_world', 'data_root', 'GRID', 'SOURCES']
 
-# %% ../../nbs/12_data.world.ipynb #7024272a
+# %% ../../nbs/12_data.world.ipynb #03104147
+import glob
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from .faces import LATENTS, draw_face
-from .manifest import cache_folder, progress
+from .manifest import cache_folder, progress, remove_dead
 from .plants import add_patch, paste_regions, plant_all, read_boxes, read_plants, region_boxes, write_boxes
 from .population import CAMERAS, GRID, SOURCES, Generator, Stage, cast_source
 from .sources import KINDS, InputError
@@ -113,19 +114,22 @@ def build_world(root: str | Path, # a folder that does not exist yet, or is empt
     with _whole(root) as partial: _write_world(partial, asked, workers or os.cpu_count() or 1)
     return root
 
-# %% ../../nbs/12_data.world.ipynb #f33709f8
+# %% ../../nbs/12_data.world.ipynb #e5ed47f8
 _VERSION = 3 # of the pictures and layouts; a world of an older package is another world
 
 
 @contextmanager
 def _whole(root: Path) -> Iterator[Path]:
-    "A folder beside `root` that becomes `root` at the end, or nothing."
-    partial = root.with_name(f".{root.name}.partial")
+    "A folder beside `root` that becomes `root` at the end, or nothing. Of two processes that draw the same, the first one's stays."
+    for rest in root.parent.glob(f".{glob.escape(root.name)}.partial-*"): remove_dead(rest)
+    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         yield partial
-        if root.exists(): root.rmdir()
-        partial.replace(root)
+        if root.exists() and not any(root.iterdir()): root.rmdir()
+        try: partial.replace(root)
+        except OSError:
+            if not read_world(root): raise
     finally: shutil.rmtree(partial, ignore_errors=True)
 
 

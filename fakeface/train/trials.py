@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['read_spec', 'fingerprint', 'Trial', 'open_folder', 'finished', 'run_trials', 'read_trials', 'flat_scores']
 
-# %% ../../nbs/47_train.trials.ipynb #4745fd36
+# %% ../../nbs/47_train.trials.ipynb #237701ae
 import hashlib
 import json
-import os
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
+from ..data.manifest import remove_dead
 from ..data.sources import InputError, data_manifests
 from ..evaluate.scores import percent
 from .experiments import Experiment
@@ -50,7 +49,7 @@ def fingerprint(manifest: pd.DataFrame, # of an experiment
     columns = [c for c in ("path", "split", "label", "sha256") if c in manifest]
     return hashlib.sha256(manifest[columns].sort_values("path").to_csv(index=False).encode()).hexdigest()[:16]
 
-# %% ../../nbs/47_train.trials.ipynb #d14237c2
+# %% ../../nbs/47_train.trials.ipynb #73a6acbe
 class Trial(NamedTuple):
     "One training of many."
     name: str # of its run folder
@@ -73,11 +72,11 @@ def open_folder(out: Path, # a new folder, or one that was begun
         said = "; ".join(f"{name} {old!r}, now {new!r}" for name, old, new in differ[:3])
         raise InputError(f"{out}: its trials were made with {said}; give another folder with --out, or ask as before")
     out.mkdir(parents=True, exist_ok=True)
-    for rest in out.glob(".*.partial-*"): _remove_dead(rest)
+    for rest in out.glob(".*.partial-*"): remove_dead(rest)
     (partial := out/f".{kind}.json").write_text(json.dumps(dict(asked=asked, trials={t.name: t.columns for t in trials}), indent=1))
     partial.replace(note)
 
-# %% ../../nbs/47_train.trials.ipynb #ebd6a739
+# %% ../../nbs/47_train.trials.ipynb #7162251a
 def _read_note(out: Path, kind: str) -> dict[str, Any]:
     "What a folder of trials holds."
     note = out/f"{kind}.json"
@@ -92,15 +91,6 @@ def _differences(have: Any, asked: Any, name: str = "") -> list[tuple[str, Any, 
     "Where two nested dictionaries differ: name, the one, the other."
     if not (isinstance(have, dict) and isinstance(asked, dict)): return [] if have == asked else [(name, have, asked)]
     return [d for k in sorted({*have, *asked}) for d in _differences(have.get(k), asked.get(k), f"{name}.{k}".lstrip("."))]
-
-
-def _remove_dead(folder: Path) -> None:
-    "Removes what a killed run was writing; leaves what a living one writes."
-    pid = folder.name.rpartition("-")[2]
-    if os.name == "posix" and pid.isdigit():
-        try: os.kill(int(pid), 0) # asks whether it lives
-        except ProcessLookupError: shutil.rmtree(folder, ignore_errors=True)
-        except PermissionError: pass # somebody's
 
 # %% ../../nbs/47_train.trials.ipynb #79bbdf10
 def finished(folder: Path) -> bool:
