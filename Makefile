@@ -40,7 +40,7 @@ $(WORLD): | $(INSTALLED)
 test: $(INSTALLED) ## check and test everything
 	$(BIN)/python tools/check.py all
 	$(BIN)/ruff check
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
+	FAKEFACE_IMAGES=1000 OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -ra --durations=8
 	@echo "All of it passed: directives, export, clean, readme, ruff, notebooks, tests."
 

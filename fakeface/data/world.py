@@ -145,7 +145,7 @@ def read_world(root: str | Path) -> dict[str, Any] | None:
     mark = Path(root)/"world.json"
     return json.loads(mark.read_text()) if mark.is_file() else None
 
-# %% ../../nbs/12_data.world.ipynb #d7b02d3c
+# %% ../../nbs/12_data.world.ipynb #bdd7cedc
 def cached_world(**kwargs: Any, # of build_world: seed, images, grid, psi, size, plant, sources
                 ) -> Path: # its root
     "A world in the cache folder, drawn at the first call."
@@ -156,10 +156,12 @@ def cached_world(**kwargs: Any, # of build_world: seed, images, grid, psi, size,
 
 def data_root(**kwargs: Any, # of build_world, for the case that a world is drawn
              ) -> Path: # a data root
-    "`$FAKEFACE_DATA` where it is set, else a built-in world in the cache folder."
-    own = os.environ.get("FAKEFACE_DATA")
+    """`$FAKEFACE_DATA` where it is set, else a built-in world in the cache folder. Where its size is not given it has as many images
+    as `$FAKEFACE_IMAGES` says (CI draws a small one), else `build_world`'s default."""
+    own, images = os.environ.get("FAKEFACE_DATA"), os.environ.get("FAKEFACE_IMAGES", "")
     if own and not Path(own).is_dir(): raise InputError(f"FAKEFACE_DATA is {own}, which is no folder")
-    return Path(own) if own else cached_world(**kwargs)
+    if images and not images.isdigit(): raise InputError(f"FAKEFACE_IMAGES is {images}; give a whole number of images")
+    return Path(own) if own else cached_world(**({"images": int(images)} if images else {}) | kwargs)
 
 # %% ../../nbs/12_data.world.ipynb #8277b967
 def _write_world(root: Path, asked: dict[str, Any], workers: int) -> None:
