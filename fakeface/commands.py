@@ -6,8 +6,9 @@
 __all__ = ['SETTINGS', 'world', 'sources', 'manifest', 'run', 'report', 'compare', 'score', 'curve', 'grid', 'transfer',
            'fairness', 'explain', 'unknown']
 
-# %% ../nbs/50_commands.ipynb #b3428ae9
+# %% ../nbs/50_commands.ipynb #68129524
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -118,7 +119,7 @@ def report(args: argparse.Namespace) -> None:
     root = _root(args) if args.root or os.environ.get("FAKEFACE_DATA") else None
     print(write_report(args.run, root))
 
-# %% ../nbs/50_commands.ipynb #ce180241
+# %% ../nbs/50_commands.ipynb #2a78b219
 def compare(args: argparse.Namespace) -> None:
     "fakeface compare RUN RUN"
     from fakeface.evaluate.compare import compare as compare_tables, comparison_table
@@ -131,7 +132,6 @@ def compare(args: argparse.Namespace) -> None:
 
 def score(args: argparse.Namespace) -> None:
     "fakeface score PREDICTIONS"
-    import json
     from fakeface.evaluate.scores import score_predictions, scores_table, sources_scores
     metrics = score_predictions(_predictions(args.predictions))
     _say(scores_table(metrics).T)
@@ -188,7 +188,7 @@ def transfer(args: argparse.Namespace) -> None:
     plot_transfer(table).figure.savefig(out/"transfer.png", dpi=150, bbox_inches="tight")
     print(f"\nPositive class: fake. Every row is a run folder below {out}; table: {out/'transfer.csv'}, picture: {out/'transfer.png'}")
 
-# %% ../nbs/50_commands.ipynb #3b15f39a
+# %% ../nbs/50_commands.ipynb #62ea4c2a
 def fairness(args: argparse.Namespace) -> None:
     "fakeface fairness RUN"
     from fakeface.evaluate.fairness import fairness_report
@@ -196,10 +196,19 @@ def fairness(args: argparse.Namespace) -> None:
     terms = {k: v for k, v in dict(min_n=args.min_n, margin=args.margin).items() if v is not None}
     by = {"by": [tuple(b.split("+")) if "+" in b else b for b in args.by]} if args.by else {}
     found = fairness_report(_predictions(args.run), args.test, args.source, **by, **terms)
-    print(found)
+    note = _drawn(Path(args.run))
+    print(f"{note}{found}")
     if not args.out: return
-    Path(args.out).write_text(plain_page(f"Wrong about whom? {Path(args.run).name}", found._repr_html_()), encoding="utf-8")
+    page = plain_page(f"Wrong about whom? {Path(args.run).name}", (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_())
+    Path(args.out).write_text(page, encoding="utf-8")
     print(f"\n{args.out}")
+
+
+def _drawn(run: Path) -> str:
+    "What has to be said first where a run's faces are drawn."
+    told = run/"run.json"
+    drawn = told.is_file() and json.loads(told.read_text())["world"]
+    return "Drawn faces, not people: this run is on the built-in world and says nothing about anybody.\n" if drawn else ""
 
 # %% ../nbs/50_commands.ipynb #dce6864a
 def explain(args: argparse.Namespace) -> None:
