@@ -10,7 +10,7 @@ people's photographs fake, and that is the bias to be found; the rates are print
 
 The generator's trace is strong here (grid 24): a detector that knows it makes hardly an error, so the plant is the only bias there is.
 Where the trace is faint (--grid 7), detectors go by how generated people look as well, err more often about those who look like that,
-and the alarms without a plant are not false. Ten seeds are about ten
+and an alarm without a plant need not be false. Ten seeds are about ten
 minutes on one free core.
 """
 import argparse
