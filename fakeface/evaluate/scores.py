@@ -7,7 +7,7 @@ __all__ = ['THRESHOLD', 'PredictionsError', 'check_predictions', 'read_predictio
            'difference_interval', 'auc_interval', 'precision_interval', 'score_test', 'score_predictions', 'percent',
            'scores_table', 'sources_scores', 'plot_confusion']
 
-# %% ../../nbs/30_evaluate.scores.ipynb #5dff1e85
+# %% ../../nbs/30_evaluate.scores.ipynb #d442a2e7
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from scipy.special import expit
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score
 
 from ..data.sources import LABELS, InputError
+from .delong import auc_with_interval
 
 # %% ../../nbs/30_evaluate.scores.ipynb #26e23719
 THRESHOLD = 0.5 # an image is called fake from this p_fake on
@@ -91,21 +92,13 @@ def difference_interval(k1: int, n1: int, # successes and trials of the first ra
     d = p1 - p2
     return float(d - np.hypot(p1 - l1, u2 - p2)), float(d + np.hypot(u1 - p1, p2 - l2))
 
-# %% ../../nbs/30_evaluate.scores.ipynb #648ff9e1
+# %% ../../nbs/30_evaluate.scores.ipynb #227a4a14
 def auc_interval(is_fake: np.ndarray, # bool, shape (n,)
                  p_fake: np.ndarray, # shape (n,)
                  level: float = 0.95, # of confidence
                 ) -> tuple[float, float, float]: # AUC, lowest, highest
     "Area under the ROC curve with DeLong's interval. Both classes are needed."
-    pos, neg = p_fake[is_fake], p_fake[~is_fake]
-    m, n = len(pos), len(neg)
-    ranks = rankdata(np.concatenate([pos, neg]))
-    beats = (ranks[:m] - rankdata(pos)) / n # for each fake, the share of reals below it
-    beaten = 1 - (ranks[m:] - rankdata(neg)) / m
-    auc = float(beats.mean())
-    var = (beats.var(ddof=1) / m if m > 1 else 0.0) + (beaten.var(ddof=1) / n if n > 1 else 0.0)
-    if var <= 0 or not 0 < auc < 1: return auc, *wilson(round(auc * min(m, n)), min(m, n), level)
-    return auc, *_logit_interval(auc, np.sqrt(var) / (auc * (1 - auc)), level)
+    return auc_with_interval(is_fake, p_fake, level=level)
 
 
 def _logit_interval(p: float, se_of_logit: float, level: float) -> tuple[float, float]:
