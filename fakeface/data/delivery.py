@@ -158,7 +158,7 @@ DELIVERIES = {d.name: d for d in (CLEAN,
     Delivery("web", "longest side at most 768 pixels, JPEG 60", (partial(reencode, quality=60),), 768),
     Delivery("hard", "longest side at most 512 pixels, JPEG 40", (partial(reencode, quality=40),), 512))}
 
-# %% ../../nbs/18_data.delivery.ipynb #c4834307
+# %% ../../nbs/18_data.delivery.ipynb #08bbd3f5
 @dataclass(frozen=True)
 class Sweep:
     "A delivery with a dial."
@@ -167,6 +167,7 @@ class Sweep:
     values: tuple[float, ...] # from mild to hard
     low: float # the smallest and the largest value that mean something
     high: float
+    clean: float | None = None # the value that changes nothing, where there is one
 
 
 def _jpeg(image: Image.Image, value: float) -> Image.Image: return reencode(image, round(value))
@@ -175,12 +176,12 @@ def _at(image: Image.Image, apply: Callable, value: float) -> Image.Image: retur
 
 SWEEPS: dict[str, Sweep] = {
     "jpeg": Sweep("JPEG quality", _jpeg, (95, 85, 75, 60, 40, 20), 1, 100),
-    "scale": Sweep("shrunk to this share of each side, and back", down_up, (0.75, 0.5, 0.35, 0.25), 0.01, 1),
-    "blur": Sweep("blur, sigma in pixels", blur, (0.5, 1, 2, 3), 0, 100),
-    "noise": Sweep("noise, sigma in grey levels of 255", noise, (2, 5, 10, 20), 0, 255),
-    "crop": Sweep("middle kept, share of each side", crop, (0.95, 0.9, 0.8, 0.7), 0.05, 1),
-    "gamma": Sweep("gamma, below 1 brighter", gamma, (0.6, 0.8, 1.25, 1.6), 0.1, 10),
-    "screenshot": Sweep("on a screen at this zoom", screenshot, (0.77, 0.9, 1.1, 1.37), 0.05, 8)}
+    "scale": Sweep("shrunk to this share of each side, and back", down_up, (0.75, 0.5, 0.35, 0.25), 0.01, 1, 1),
+    "blur": Sweep("blur, sigma in pixels", blur, (0.5, 1, 2, 3), 0, 100, 0),
+    "noise": Sweep("noise, sigma in grey levels of 255", noise, (2, 5, 10, 20), 0, 255, 0),
+    "crop": Sweep("middle kept, share of each side", crop, (0.95, 0.9, 0.8, 0.7), 0.05, 1, 1),
+    "gamma": Sweep("gamma, below 1 brighter", gamma, (0.6, 0.8, 1.25, 1.6), 0.1, 10, 1),
+    "screenshot": Sweep("on a screen at this zoom", screenshot, (0.77, 0.9, 1.1, 1.37), 0.05, 8, 1)}
 
 # %% ../../nbs/18_data.delivery.ipynb #9815d09e
 def read_sweeps(sweeps: Iterable[str], # NAME or NAME:VALUE,VALUE, names of SWEEPS
