@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 
 from fakeface.data.sources import data_manifests
-from fakeface.evaluate.compare import unpaired
+from fakeface.evaluate.compare import compare, comparison_words, from_counts, paired, unpaired
 from fakeface.evaluate.parity import SPLITS, average_odds_difference, disparate_impact
-from fakeface.evaluate.scores import wilson
+from fakeface.evaluate.scores import check_predictions, score_test, wilson
+from fakeface.evaluate.subjects import rate_interval
 
 STUDIES = pd.read_csv(data_manifests() / "reference" / "studies.csv")
 FAIRNESS = pd.read_csv(data_manifests() / "reference" / "kyllo_fairness.csv").set_index("group")
@@ -158,3 +159,93 @@ def test_nedz_listed_errors_fit_a_hundred_images_of_which_the_first_fifty_are_re
 
 def test_nedz_91_percent_has_this_interval():
     assert wilson(91, 100) == pytest.approx((0.838, 0.952), abs=5e-4)
+
+
+# --- the same counts through `compare`: what a reader of the papers can say, in words ---------------------------------
+
+def test_compare_says_of_17_and_53_misses_that_test_sampling_does_not_explain_them():
+    found = from_counts(*count("man-1", "missed fakes"), *count("man-2-in", "missed fakes"), "misses")
+    assert found["words"] == ("17 against 53 misses of 30,000: more than test sampling (p = 2e-05); "
+                              "one run each, so training noise is unknown")
+    assert found["difference"] == pytest.approx(-36 / 30_000) and found["ci95"][1] < 0
+    assert found["verdict"].startswith("the first is better")
+
+
+def test_compare_says_of_7_and_3_false_alarms_that_they_are_noise():
+    found = from_counts(*count("man-2-in", "false alarms"), *count("man-1", "false alarms"), "false alarms")
+    assert found["words"].startswith("7 against 3 false alarms of 202,000: no more than test sampling (p = 0.3")
+    assert found["ci95"][0] < 0 < found["ci95"][1]
+
+
+def test_compare_sets_29_percent_of_ffhq_against_the_false_alarms_on_celeba():
+    row = STUDIES[STUDIES["study"].eq("man-2-test")].set_index("measure").loc["accuracy"]
+    n = int(row["n"])
+    wrong = n - round(row["value"] * n)
+    assert rate_interval(np.arange(n) >= wrong)[1:] == pytest.approx((0.282, 0.299), abs=5e-4)
+    found = from_counts(*count("man-1", "false alarms"), wrong, n, "false alarms")
+    assert found["words"].startswith("3 of 202,000 against 7,810 of 11,000 false alarms: more than test sampling (p < 1e-11)")
+    assert found["difference"] == pytest.approx(-0.71, abs=1e-3) and found["ci95"][1] == pytest.approx(-0.701, abs=1e-3)
+
+
+def nedz() -> pd.DataFrame:
+    "NEDz's hundred images with the listed nine wrong, in the form in which any detector's scores come in."
+    images, wrong = np.arange(int(NEDZ["n"].iloc[0])), NEDZ["index"]
+    label = np.where(images < 50, "real", "fake")
+    p = np.where((label == "fake") ^ np.isin(images, wrong), 0.9, 0.1)
+    return check_predictions(pd.DataFrame(dict(path=images.astype(str), label=label, p_fake=p, split="nedz")))
+
+
+def test_nedz_nine_errors_beat_a_detector_that_never_looks():
+    scores = score_test(nedz())
+    assert (scores["accuracy"], scores["real_accuracy"], scores["fake_accuracy"]) == (0.91, 0.88, 0.94)
+    table = compare(nedz(), nedz().assign(p_fake=0.1))  # everything called real
+    assert table.loc[("nedz", "all"), ["wrong_a", "wrong_b"]].tolist() == [9, 50]
+    assert table.loc[("nedz", "real"), "ci95"][0] > 0  # on real faces alone, calling everything real is better
+    assert comparison_words(table)[0].startswith("nedz, all: 9 against 50 wrong of 100: more than test sampling")
+    assert table.loc[("nedz", "all"), "p"] == pytest.approx(paired(6, 47, 100)["p"])  # on 53 images the two disagree
+
+
+def test_nedz_six_false_alarms_and_three_misses_do_not_tell_which_class_is_harder():
+    kinds = NEDZ["kind"].value_counts()
+    found = from_counts(int(kinds["false_positive"]), 50, int(kinds["false_negative"]), 50)
+    assert found["words"].startswith("6 against 3 wrong of 50: no more than test sampling (p = 0.49)")
+
+
+def kyllo_transfer(n: int = 10_000) -> pd.DataFrame:
+    "The transfer row as predictions: so many of each class as its printed digits allow (see above), n of each."
+    accuracy, _, recall = published(*TRANSFER, "accuracy", "precision", "recall")
+    real_right = round(recall * n)
+    fake_right = round(accuracy * 2 * n) - real_right
+    called_fake = np.r_[np.arange(n) >= real_right, np.arange(n) < fake_right]
+    label = np.repeat(["real", "fake"], n)
+    p = np.where(called_fake, 0.9, 0.1)
+    return check_predictions(pd.DataFrame(dict(path=np.arange(2 * n).astype(str), label=label, p_fake=p, split="twins")))
+
+
+def test_kyllo_transfer_row_through_compare_is_little_better_than_calling_everything_real():
+    rows = kyllo_transfer()
+    scores = score_test(rows)
+    assert scores["accuracy"] == published(*TRANSFER, "accuracy")[0]
+    assert scores["fake_accuracy_ci95"] == pytest.approx([0.123, 0.137], abs=1e-3)  # 13 % of the fakes were caught
+    table = compare(rows.assign(p_fake=0.1), rows)
+    assert table.loc[("twins", "fake"), ["wrong_a", "wrong_b"]].tolist() == [10_000, 8702]
+    assert table.loc[("twins", "real"), ["wrong_a", "wrong_b"]].tolist() == [0, 437]
+    assert table.loc[("twins", "all"), "difference"] == pytest.approx(0.04305, abs=1e-9)
+
+
+def test_kyllo_fakes_are_missed_more_often_on_the_twins_than_at_home():
+    own = confusion(*published("VGG10, trained on 140k", "140k", "accuracy", "precision", "recall"))
+    missed_at_home = round((1 - own["fakes_caught"]) * 10_000)  # that test set has ten thousand of each class
+    missed = int((kyllo_transfer().query("label == 'fake'")["p_fake"] < 0.5).sum())
+    found = from_counts(missed_at_home, 10_000, missed, 10_000, "misses")
+    assert found["verdict"].startswith("the first is better, by more than test sampling")
+    assert found["ci95"][1] < -0.84
+
+
+@pytest.mark.parametrize("group", FAIRNESS.index)
+def test_kyllo_odds_differences_would_not_stand_out_among_ten_thousand_faces_a_group(group):
+    "The fairness table has no counts. At the combined model's error rate, so small differences need more faces than that in each group."
+    error = 1 - published("VGG10, trained on both", "140k + FairFace / pSp twins", "accuracy")[0]
+    points, n = abs(FAIRNESS.loc[group, "average_odds_difference"]), 10_000
+    found = from_counts(round((error + points / 2) * n), n, round((error - points / 2) * n), n)
+    assert found["p"] > 0.05 and found["ci95"][0] < 0 < found["ci95"][1]

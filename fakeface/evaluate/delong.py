@@ -14,11 +14,14 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import binomtest, rankdata, t
 
-# %% ../../nbs/29_evaluate.delong.ipynb #fb8fa767
+# %% ../../nbs/29_evaluate.delong.ipynb #2c0a3fc1
 def auc_pulls(is_fake: np.ndarray, # bool, shape (n,); both classes are needed
-              p_fake: np.ndarray, # scores of any scale, shape (n,)
+              p_fake: np.ndarray, # scores of any scale, shape (n,), or (runs, n) for the mean area of several runs
              ) -> tuple[float, np.ndarray]: # AUC, and each image's pull on it, shape (n,)
     "DeLong's structural components from midranks (Sun and Xu, IEEE Signal Processing Letters 21, 2014), centred and divided by n."
+    if p_fake.ndim == 2:
+        areas, each = zip(*[auc_pulls(is_fake, run) for run in p_fake])
+        return float(np.mean(areas)), np.mean(each, axis=0)
     pos, neg = p_fake[is_fake], p_fake[~is_fake]
     m, n = len(pos), len(neg)
     ranks = rankdata(np.concatenate([pos, neg]))
@@ -62,9 +65,9 @@ def _area_interval(auc: float, var: float, df: float, few: int, level: float) ->
     half = t.ppf(0.5 + level / 2, df) * np.sqrt(var) / (auc * (1 - auc))
     return float(expit(logit(auc) - half)), float(expit(logit(auc) + half))
 
-# %% ../../nbs/29_evaluate.delong.ipynb #3f2d4b5d
+# %% ../../nbs/29_evaluate.delong.ipynb #32d22857
 def auc_difference(is_fake: np.ndarray, # bool, shape (n,)
-                   p_a: np.ndarray, # the first detector's scores of the images, shape (n,)
+                   p_a: np.ndarray, # the first detector's scores of the images, shape (n,) or (runs, n)
                    p_b: np.ndarray, # the second's, of the same images
                    subject: np.ndarray | None = None, # whose image each is
                    level: float = 0.95, # of confidence
