@@ -48,7 +48,7 @@ def _add(commands: argparse._SubParsersAction, what: callable, help: str, exampl
 def _add_root(p: argparse.ArgumentParser) -> None:
     p.add_argument("--root", metavar="FOLDER", help="the data root: the folder below which the datasets lie (or set FAKEFACE_DATA)")
 
-# %% ../nbs/51_cli.ipynb #2bda7a69
+# %% ../nbs/51_cli.ipynb #2c14b47a
 def _add_data(commands: argparse._SubParsersAction) -> None:
     "world, sources, manifest"
     p = _add(commands, world, "draw the built-in world: faces on disk in the real datasets' layouts", "fakeface world faces --grid 24")
@@ -59,7 +59,8 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--plant", action="append", default=[], metavar="NAME[:DOSE]",
                    help=f"plant a problem with a known answer, repeatable: {', '.join(PLANTS)}")
     p.add_argument("--grid", type=float, default=GRID, help="strength of the generator's stride-2 grid, grey levels peak to peak")
-    p.add_argument("--psi", type=float, default=0.7, help="truncation of the generator: 0 the mean face, 1 all it has learnt")
+    p.add_argument("--psi", type=float, help="truncation of the generator: 0 the mean face, 1 all it has learnt; else 0.7, with --equal 1")
+    p.add_argument("--equal", action="store_true", help="the same people, framing, light and camera everywhere: only the trace tells fakes")
     p.add_argument("--size", type=int, default=64, help="pixels a side")
     p = _add(commands, sources, "list the datasets: present or not, how many of how many, licence, how to get them",
                  "fakeface sources --root faces")

@@ -48,14 +48,15 @@ def _predictions(path: str) -> pd.DataFrame:
     from fakeface.evaluate.scores import read_predictions
     return read_predictions(Path(path)/"predictions.parquet" if Path(path).is_dir() else path)
 
-# %% ../nbs/50_commands.ipynb #cd9f153f
+# %% ../nbs/50_commands.ipynb #03fe866b
 def world(args: argparse.Namespace) -> None:
     "fakeface world ROOT"
-    from fakeface.data.world import build_world
+    from fakeface.data.world import build_world, read_world
     root = build_world(args.folder, seed=args.seed, images=args.images, grid=args.grid, psi=args.psi, size=args.size,
-                       plant=args.plant, sources=args.sources)
+                       plant=args.plant, sources=args.sources, equal=args.equal)
     drawn = pd.read_csv(root/"truth.csv", usecols=["source"])["source"].value_counts(sort=False)
-    print(f"built-in world: {drawn.sum():,} drawn faces, seed {args.seed}, grid {args.grid:g}, psi {args.psi:g}, in {root}")
+    told = read_world(root)
+    print(f"built-in world: {drawn.sum():,} drawn faces, seed {told['seed']}, grid {told['grid']:g}, psi {told['psi']:g}, in {root}")
     print("\n".join(f"  {source}: {n:,}" for source, n in drawn.items()))
     print(f"next: fakeface run man-2-test --root {root}")
 

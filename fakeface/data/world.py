@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plan_world', 'draw_row', 'build_world', 'read_world', 'cached_world', 'data_root', 'GRID', 'SOURCES']
 
-# %% ../../nbs/12_data.world.ipynb #03104147
+# %% ../../nbs/12_data.world.ipynb #fea5c000
 import glob
 import json
 import os
@@ -23,14 +23,14 @@ from PIL import Image
 
 from .faces import LATENTS, draw_face
 from .manifest import cache_folder, progress, remove_dead
-from .plants import add_patch, paste_regions, plant_all, read_boxes, read_plants, region_boxes, write_boxes
-from .population import CAMERAS, GRID, SOURCES, Generator, Stage, cast_source
+from .plants import add_cast, add_patch, alter, paste_regions, plant_all, read_boxes, read_plants, replaced_boxes
+from .population import CAMERAS, GRID, SOURCES, Generator, cast_source, open_stage
 from .sources import KINDS, InputError
 
 # %% ../../nbs/12_data.world.ipynb #c00e1196
 _all_ = ["GRID", "SOURCES"] # public here too
 
-# %% ../../nbs/12_data.world.ipynb #74fe3dfa
+# %% ../../nbs/12_data.world.ipynb #45cc466a
 _KNOWN = ["kind", "of", "camera", "fingerprint", "trace", "edited", "patch", "boxes", "planted", "saved_again"]
 
 
@@ -40,13 +40,14 @@ def plan_world(seed: int, # everything follows from it
                grid: float = GRID, # strength of the generators' traces
                size: int = 64, # pixels a side
                plants: dict[str, float] | None = None, # of `read_plants`
+              equal: bool = False, # nothing but the trace tells fake from real
               ) -> tuple[pd.DataFrame, dict[str, str]]: # one row an image; label files, path to text
     "Who will be drawn, how, and where it will lie: path, source, label, the latents, their attributes, and what was done to it."
-    stage, texts = Stage(psi), {}
+    stage, texts = open_stage(psi, equal), {}
     for k, s in enumerate(SOURCES):
         rng = np.random.default_rng([seed, k])
         f = cast_source(s, max(s.a_person, round(images * s.share)), rng, stage)
-        if s.name == "ffhq": stage.generator = Generator.fit(f[list(LATENTS)].to_numpy())
+        if s.name == "ffhq" and not equal: stage.generator = Generator.fit(f[list(LATENTS)].to_numpy())
         paths, files = s.layout(f, rng)
         texts |= files
         stage.tables[s.name] = f.assign(path=paths, label=f["kind"].map(KINDS), trace=grid * (f["kind"] == "generated"))
@@ -55,17 +56,11 @@ def plan_world(seed: int, # everything follows from it
     table = table.assign(patch=0.0, saved_again=table["saved_again"].eq(True), planted=table["planted"].astype(object))
     original = table["of"].where(table["saved_again"]).map(pd.Series(table.index, table["path"]))
     table["_shot"] = original.fillna(table.index.to_series()).astype(int) # whose camera it is: the same photograph, saved again
-    table["boxes"] = [_replaced(e, latent, size) for e, latent in zip(table["edited"], table[list(LATENTS)].to_numpy())]
+    table["_file"] = table.index # whose saving it is, where it was saved again
+    table["boxes"] = [replaced_boxes(e, latent, size) for e, latent in zip(table["edited"], table[list(LATENTS)].to_numpy())]
     return plant_all(table, plants or {}, seed, size), texts
 
-
-def _replaced(edited: Any, latent: np.ndarray, size: int) -> str | None:
-    "The boxes of a composite's replaced parts."
-    if not isinstance(edited, str): return None
-    boxes = region_boxes(latent, size)
-    return write_boxes({name: boxes[name] for name in edited.split("+")})
-
-# %% ../../nbs/12_data.world.ipynb #337f7593
+# %% ../../nbs/12_data.world.ipynb #04801a8d
 def draw_row(row: dict[str, Any], # a row of the plan
              seed: int, # the world's
              size: int, # pixels a side
@@ -75,9 +70,14 @@ def draw_row(row: dict[str, Any], # a row of the plan
     face = draw_face(latent, size)
     if isinstance(row["edited"], str): face = paste_regions(face, draw_face(row["_other"], size), latent, row["edited"].split("+"))
     if row["patch"]: face = add_patch(face, read_boxes(row["boxes"])["artefact"], row["patch"])
-    camera, trace = CAMERAS[row["camera"]], {"grid": row["trace"], "fingerprint": row["fingerprint"]} if row["trace"] else {}
-    file = camera.shoot(face, np.random.default_rng([seed, 999, row["_shot"]]), **trace)
-    return camera.develop(Image.open(BytesIO(file)), np.random.default_rng([seed, 998, row["index"]])) if row["saved_again"] else file
+    if row.get("cast"): face = add_cast(face, row["cast"])
+    camera = CAMERAS[row["camera"]].saving_worse(row.get("quality_lost", 0))
+    trace = {"grid": row["trace"], "fingerprint": row["fingerprint"]} if row["trace"] else {}
+    side = row.get("side", size)
+    file = camera.shoot(face, np.random.default_rng([seed, 999, row["_shot"]]), side=side if side != size else None, **trace)
+    if row["saved_again"]: file = camera.develop(Image.open(BytesIO(file)), np.random.default_rng([seed, 998, row["_file"]]))
+    if not isinstance(row.get("altered"), str): return file
+    return camera.develop(alter(Image.open(BytesIO(file)), row["altered"]), np.random.default_rng([seed, 997, row["_file"]]))
 
 
 def _draw_chunk(rows: list[dict[str, Any]], root: Path, seed: int, size: int) -> int:
@@ -88,20 +88,22 @@ def _draw_chunk(rows: list[dict[str, Any]], root: Path, seed: int, size: int) ->
         file.write_bytes(draw_row(row, seed, size))
     return len(rows)
 
-# %% ../../nbs/12_data.world.ipynb #665466ae
+# %% ../../nbs/12_data.world.ipynb #d2205e72
 def build_world(root: str | Path, # a folder that does not exist yet, or is empty
                 seed: int = 0, # another seed, another world
                 images: int = 5000, # in the seven sources of the first study; the others come on top
                 grid: float = GRID, # the generators' traces, peak to peak in grey levels of 255
-                psi: float = 0.7, # the generator's truncation, 0 to 1
+                psi: float | None = None, # the generator's truncation; default 0.7, in an equalised world 1
                 size: int = 64, # pixels a side
                 workers: int | None = None, # processes; default one a core
                 plant: Iterable[str] = (), # problems to plant, NAME or NAME:DOSE out of data.plants.PLANTS
                 sources: Iterable[str] = (), # draw these only; default all
+                equal: bool = False, # one law of people, framing and light and one camera for all: only the trace tells fake from real
                ) -> Path: # the root
     "Draws a world. Raises `InputError` where `root` holds something else; the same world twice is left as it is."
-    root, names = Path(root), [s.name for s in SOURCES]
+    root, names, psi = Path(root), [s.name for s in SOURCES], (1.0 if equal else 0.7) if psi is None else psi
     asked = dict(version=_VERSION, seed=seed, images=images, grid=float(grid), psi=float(psi), size=size)
+    if equal: asked["equal"] = True
     if plants := read_plants(plant): asked["plants"] = plants
     wanted = [sources] if isinstance(sources, str) else list(sources)
     for name in wanted:
@@ -145,8 +147,8 @@ def read_world(root: str | Path) -> dict[str, Any] | None:
     mark = Path(root)/"world.json"
     return json.loads(mark.read_text()) if mark.is_file() else None
 
-# %% ../../nbs/12_data.world.ipynb #bdd7cedc
-def cached_world(**kwargs: Any, # of build_world: seed, images, grid, psi, size, plant, sources
+# %% ../../nbs/12_data.world.ipynb #5e10e103
+def cached_world(**kwargs: Any, # of build_world: seed, images, grid, psi, size, plant, sources, equal
                 ) -> Path: # its root
     "A world in the cache folder, drawn at the first call."
     words = {k: f"{v:g}" if isinstance(v, int | float) else "+".join([v] if isinstance(v, str) else v) for k, v in sorted(kwargs.items())}
@@ -163,10 +165,11 @@ def data_root(**kwargs: Any, # of build_world, for the case that a world is draw
     if images and not images.isdigit(): raise InputError(f"FAKEFACE_IMAGES is {images}; give a whole number of images")
     return Path(own) if own else cached_world(**({"images": int(images)} if images else {}) | kwargs)
 
-# %% ../../nbs/12_data.world.ipynb #8277b967
+# %% ../../nbs/12_data.world.ipynb #0423c656
 def _write_world(root: Path, asked: dict[str, Any], workers: int) -> None:
     "Plans, draws and marks."
-    table, texts = plan_world(*(asked[k] for k in ("seed", "images", "psi", "grid", "size")), asked.get("plants"))
+    given = [asked[k] for k in ("seed", "images", "psi", "grid", "size")]
+    table, texts = plan_world(*given, asked.get("plants"), asked.get("equal", False))
     kept = asked.get("sources") or table["source"].unique()
     table = table[table["source"].isin(kept)]
     rows = table.reset_index().to_dict("records")
