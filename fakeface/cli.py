@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['parser', 'main']
 
-# %% ../nbs/51_cli.ipynb #a5c32db5
+# %% ../nbs/51_cli.ipynb #5e0c3c6b
 import argparse
 import sys
 import warnings
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import __version__
-from .commands import compare, curve, explain, fairness, grid, manifest, report, run, score, sources, transfer, unknown, world
+from .commands import compare, curve, explain, fairness, grid, manifest, report, robustness, run, score, sources, transfer, unknown, world
+from .data.delivery import SWEEPS
 from .data.plants import PLANTS
 from .data.population import GRID
 from .data.sources import LABELS, DataNote, InputError
@@ -24,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` says how\n")
 
-# %% ../nbs/51_cli.ipynb #12ada200
+# %% ../nbs/51_cli.ipynb #3ba64f3a
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     p = _Parser(prog="fakeface",
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
                        "fakeface world faces; fakeface run man-2-test --root faces")
     p.add_argument("--version", action="version", version=f"fakeface {__version__}")
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (_add_data, _add_run, _add_reading, _add_sweeps, _add_looking): add(commands)
+    for add in (_add_data, _add_run, _add_reading, _add_robustness, _add_sweeps, _add_looking): add(commands)
     return p
 
 
@@ -104,7 +105,7 @@ def _add_settings(p: argparse.ArgumentParser) -> None:
     p.add_argument("--color", help="rgb or grey; default: the profile's")
     p.add_argument("--crop", type=float, help="share of the side kept around the middle; default: the profile's, 1.0")
 
-# %% ../nbs/51_cli.ipynb #130ec5bc
+# %% ../nbs/51_cli.ipynb #1389f2ae
 def _add_reading(commands: argparse._SubParsersAction) -> None:
     "report, compare, score"
     p = _add(commands, report, "write a run's report.html anew", "fakeface report runs/first --root faces")
@@ -114,10 +115,45 @@ def _add_reading(commands: argparse._SubParsersAction) -> None:
                  "fakeface compare runs/first runs/second")
     p.add_argument("first", metavar="RUN", help="a run folder, or a table of predictions")
     p.add_argument("second", metavar="RUN", help="another")
-    p = _add(commands, score, "score any detector's predictions: a CSV with path, label, p_fake, and if known split, source",
-                 "fakeface score mine.csv")
-    p.add_argument("predictions", metavar="PREDICTIONS", help="a CSV or parquet table, or a run")
+    p = _add(commands, score, "score any detector's predictions: a CSV with path, label, p_fake, and if known split, source; or ask it",
+                 "fakeface score mine.csv; fakeface score faces --detector 'python detect.py {images}'")
+    p.add_argument("predictions", metavar="PREDICTIONS", help="a CSV or parquet table, or a run; with --detector the images: a table with "
+                   "path and label, a run, or a folder (a data root, or one with real/ and fake/)")
     p.add_argument("--out", metavar="FILE", help="write the scores there as JSON")
+    p.add_argument("--save", default="predictions.csv", metavar="FILE", help="with --detector: its predictions, .csv or .parquet; "
+                   "default predictions.csv")
+    p.add_argument("--n", type=int, metavar="N", help="with --detector: at most N images of each class; default all")
+    _add_root(p)
+    _add_detector(p)
+
+
+def _add_detector(p: argparse.ArgumentParser) -> None:
+    "A detector that this project did not train."
+    p.add_argument("--detector", metavar="X", help="package.module:function, which takes a list of pictures (or, where its parameter is "
+                   "called paths or files, of file paths) and returns p_fake for each; or a command, which gets the paths as arguments at "
+                   "{images}, as a text file at {list}, else on standard input, and prints one number a line, or path,p_fake")
+    p.add_argument("--takes", choices=["images", "paths"], help="what the function takes; default by the name of its parameter")
+    p.add_argument("--logit", action="store_true", help="it answers log-odds")
+    p.add_argument("--flip", action="store_true", help="its numbers speak for real")
+    p.add_argument("--batch", type=int, metavar="N", help="images at a time; default 64, for a command 300")
+    p.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for a batch of a command; default 600")
+
+# %% ../nbs/51_cli.ipynb #3fbb74e0
+def _add_robustness(commands: argparse._SubParsersAction) -> None:
+    "robustness"
+    p = _add(commands, robustness, "what the web leaves of a score, how much of it is the file, how still the answers stand",
+             "fakeface robustness runs/first --root faces --out robustness.html")
+    p.add_argument("run", metavar="RUN", help="a run folder; with --detector the images: a table with path and label, a run, or a folder")
+    _add_root(p)
+    p.add_argument("--test", help="a test set's name; default: all of them")
+    p.add_argument("--n", type=int, default=200, metavar="N", help="images of each class at most, evenly from its sources; default 200")
+    p.add_argument("--sweeps", nargs="*", default=list(SWEEPS), metavar="SWEEP", help=f"out of {', '.join(SWEEPS)}, with own values as in "
+                   "jpeg:90,50; default all")
+    p.add_argument("--twin-size", type=int, metavar="PIXELS", help="longest side that both classes are brought to; default the smaller "
+                   "class's median")
+    p.add_argument("--twin-quality", type=int, metavar="Q", help="JPEG quality of both classes; default the files' lowest tenth, up to 90")
+    p.add_argument("--out", metavar="FILE", help="write a page there, .html, and the tables beside it")
+    _add_detector(p)
 
 # %% ../nbs/51_cli.ipynb #96bfcb23
 def _add_sweeps(commands: argparse._SubParsersAction) -> None:
