@@ -217,7 +217,7 @@ def _free(plan: pd.DataFrame) -> np.ndarray:
     noted = plan["planted"].fillna("").str.split("+").map(lambda names: not set(COPIES).isdisjoint(names)).astype(bool)
     return np.flatnonzero(~noted & ~plan["path"].isin(plan["of"][noted]))
 
-# %% ../../nbs/13_data.plants.ipynb #5e465c95
+# %% ../../nbs/13_data.plants.ipynb #69d84429
 def _twice(plan: pd.DataFrame, share: float, rng: np.random.Generator, name: str) -> tuple[pd.DataFrame, np.ndarray]:
     "The plan with this share of every source's pictures replaced by copies of others of the same kind; where."
     to, of = [], []
@@ -236,20 +236,24 @@ def _exact_duplicates(plan: pd.DataFrame, dose: float, rng: np.random.Generator,
 def _near_duplicates(plan: pd.DataFrame, dose: float, rng: np.random.Generator, size: int) -> pd.DataFrame:
     "The same picture under two names, encoded anew, cropped, resized, mirrored."
     plan, at = _twice(plan, dose, rng, "near-duplicates")
-    crop, side, mirror = rng.uniform(0, 0.03, (len(at), 4)).round(3), rng.uniform(0.7, 1.3, len(at)).round(2), rng.random((len(at), 2))
-    altered = pd.Series(None, index=plan.index, dtype=object)
-    for i, c, s, (resized, turned) in zip(at, crop, side, mirror):
-        altered[i] = " ".join(map(str, ["crop", *c])) + f" resize {s}" * int(resized < 0.4) + " mirror" * int(turned < 0.25)
+    altered, done = pd.Series(None, index=plan.index, dtype=object), rng.random((len(at), 3)) < (0.5, 0.4, 0.25)
+    for i, (cropped, resized, mirrored) in zip(at, done):
+        words = ["saved again"]
+        if cropped: words += ["crop", *rng.uniform(0, 0.03, 4).round(3)]
+        if resized: words += ["resize", round(rng.uniform(0.7, 1.3), 2)]
+        if mirrored: words += ["mirror"]
+        altered[i] = " ".join(map(str, words))
     return plan.assign(altered=altered, _file=plan["_file"].where(altered.isna(), plan.index))
 
 
 def alter(image: Image.Image, # a square
-          altered: str, # as the plan says it: crop LEFT TOP RIGHT BOTTOM (shares), resize FACTOR, mirror
+          altered: str, # as the plan says it: any of crop LEFT TOP RIGHT BOTTOM (shares), resize FACTOR, mirror
          ) -> Image.Image:
     "A near copy, before it is encoded."
     words = altered.split()
-    left, top, right, bottom = (float(w) * image.width for w in words[1:5])
-    side = round(image.width * (float(words[6]) if "resize" in words else 1))
+    def after(word, n): return [float(w) for w in words[words.index(word) + 1:][:n]] if word in words else []
+    left, top, right, bottom = (share * image.width for share in after("crop", 4) or [0] * 4)
+    side = round(image.width * (after("resize", 1) or [1])[0])
     out = image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, image.width - right, image.height - bottom))
     return out.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if "mirror" in words else out
 
