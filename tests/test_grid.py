@@ -36,12 +36,7 @@ run_grid(*sys.argv[1:4], progress=False)
 """
 ROWS = RUN.replace("grid", "transfer").replace("progress=False", "progress=False, epochs=2, size=32")
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    "No test reads what another one, or the user, has cached."
-    monkeypatch.setenv("FAKEFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("FAKEFACE_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

@@ -19,12 +19,7 @@ from fakeface.data.manifest import COLUMNS, Scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.data.world import build_world
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    "No test reads what another one, or the user, has cached."
-    monkeypatch.setenv("FAKEFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("FAKEFACE_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def fakeface(*args: object) -> subprocess.CompletedProcess:

@@ -23,12 +23,7 @@ torch.set_num_threads(1)
 curve("man-2-test", sys.argv[1], sys.argv[2], sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)
 """
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    "No test reads what another one, or the user, has cached."
-    monkeypatch.setenv("FAKEFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("FAKEFACE_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

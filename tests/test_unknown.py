@@ -16,12 +16,7 @@ from fakeface.data.world import build_world
 from fakeface.interpret.unknown import SCORES, Distances, ask, fit_unknown, known_threshold, load_unknown, unknown_rates
 from fakeface.train.experiments import Experiment, run_recipe
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    "No test reads what another one, or the user, has cached."
-    monkeypatch.setenv("FAKEFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.delenv("FAKEFACE_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")

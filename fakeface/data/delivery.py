@@ -202,12 +202,12 @@ def read_sweeps(sweeps: Iterable[str], # NAME or NAME:VALUE,VALUE, names of SWEE
     if twice: raise InputError(f"sweep: `{twice}` is asked for twice; give each value once")
     return found
 
-# %% ../../nbs/18_data.delivery.ipynb #831d8598
+# %% ../../nbs/18_data.delivery.ipynb #844a5d44
 HARMLESS: tuple[Delivery, ...] = (
     Delivery("jpeg 95", "JPEG 95, full chroma", (partial(reencode, quality=95, subsampling="4:4:4"),)),
     Delivery("jpeg 90", "JPEG 90", (partial(reencode, quality=90),)),
     Delivery("jpeg 85 twice", "JPEG 90, then JPEG 85", (partial(reencode, quality=90), partial(reencode, quality=85))),
-    Delivery("webp 90", "WebP 90", (partial(reencode, quality=90, kind="WEBP"),)),
+    Delivery("webp 90", "WebP 90, handed on as PNG for all to read", (partial(reencode, quality=90, kind="WEBP"), Image.Image.copy)),
     Delivery("trim 1", "a pixel off the left and the top", (partial(trim, left=1, top=1),)),
     Delivery("trim 2", "a pixel off each side", (partial(trim, left=1, top=1, right=1, bottom=1),)),
     Delivery("smaller", "97 % of each side", (partial(scale, by=0.97),)),
