@@ -76,7 +76,7 @@ def progress(items: Iterable, total: int, what: str) -> Iterator:
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
     return tqdm(items, total=total, desc=what, delay=2, leave=False, mininterval=0.5, disable=not watched)
 
-# %% ../../nbs/04_data.manifest.ipynb #24b54a4b
+# %% ../../nbs/04_data.manifest.ipynb #f46a2835
 def read_facts(root: str | Path, # the data root
                paths: list[str], # image paths relative to it
                workers: int | None = None, # threads; default one a core
@@ -84,7 +84,8 @@ def read_facts(root: str | Path, # the data root
     "Header facts and hashes of all files, from the cache where size and modification time are unchanged."
     root = Path(root)
     cache = cache_folder()/f"facts-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.parquet"
-    stats = [os.stat(root/p) for p in paths]
+    if not paths: return _typed(pd.DataFrame(columns=["path", *FACTS, "reason"], dtype=object))
+    stats = [os.stat(root/p) for p in progress(paths, len(paths), "looking at sizes and dates of files")]
     asked = pd.DataFrame({"path": paths, "size": [s.st_size for s in stats], "mtime": [s.st_mtime_ns for s in stats]})
     known = _known_facts(cache)
     facts = asked.merge(known.assign(known=True), on=["path", "size", "mtime"], how="left")
@@ -131,7 +132,7 @@ def _layout_of_choice(images: pd.DataFrame, card: Card) -> pd.DataFrame:
     best = max(card.layouts, key=lambda layout: counts.get(layout, 0)) if len(images) else None
     return images[images["layout"] == best]
 
-# %% ../../nbs/04_data.manifest.ipynb #796f7a5a
+# %% ../../nbs/04_data.manifest.ipynb #079ba28f
 def scan(root: str | Path, # the data root
          sources: list[str] | None = None, # names of cards; default all
          layout: str = "best", # "best": each source's layout with most images; "all"
@@ -141,7 +142,8 @@ def scan(root: str | Path, # the data root
     root, cards = Path(root), read_cards(root)
     unknown = [s for s in sources or [] if s not in cards]
     if unknown: raise ManifestError(f"unknown source `{unknown[0]}`; known: {', '.join(cards)}")
-    tables = [_scan_source(cards[s], root, layout) for s in (sources or cards) if find_folder(cards[s], root)]
+    present = [s for s in sources or cards if find_folder(cards[s], root)]
+    tables = [_scan_source(cards[s], root, layout) for s in progress(present, len(present), "listing datasets")]
     if not tables: return Scan(pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=["path", "source", "reason"]))
     images = pd.concat(tables, ignore_index=True)
     outside = images["path"].map(lambda p: _outside(root, p)).astype(bool)

@@ -113,7 +113,7 @@ def advise(table: pd.DataFrame, # of a sweep
     doubled, on_doubling = _on_doubling(chosen)
     return Advice(images, epoch, doubled, [*on_epochs, *on_images, *on_doubling])
 
-# %% ../../nbs/39_evaluate.advice.ipynb #2d53a99a
+# %% ../../nbs/39_evaluate.advice.ipynb #6203d86e
 def _on_epochs(table: pd.DataFrame, test: str | None) -> tuple[int | None, list[str]]:
     "Sentences about epochs."
     rows, e = at(table, test, 0), enough_epochs(table, test)
@@ -135,7 +135,7 @@ def _on_images(table: pd.DataFrame, test: str | None) -> tuple[int | None, list[
     "Sentences about the smallest part to choose by."
     what = "settings" if "setting" in table else "epochs"
     items = at(table, test, None if what == "settings" else 0)[what[:-1]].nunique()
-    if items < 2: return None, ["A part to choose by: nothing to rank; give a table with several epochs, or a `setting` column."]
+    if items < 2: return None, ["A part to choose by: one number of epochs leaves nothing to rank; sweep two or more."]
     ranks = rank_agreement(table, test)
     if len(ranks) < 2: return None, ["A part to choose by: there is one size only; sweep smaller ones."]
     pairs, full = int(ranks["pairs"].iloc[0]), ranks.index.max()

@@ -106,12 +106,12 @@ def _short(row: dict[str, Any], margin: float, refused: str | None) -> str:
     only = f" (too few {'fakes' if 'fpr' in judged else 'real faces'} to judge those)" if "too few" in found.values() else ""
     return ", ".join(said) + only
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #ed0d3602
+# %% ../../nbs/37_evaluate.fairness.ipynb #55c42993
 def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Iterable[Split], terms: Terms,
             facts: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The groups' table and the splits' table, judged together."
     looks = _looks(rows, by, splits)
-    rows = _slim(rows)
+    facts, rows = facts | dict(lines=_lines(rows, looks)), _slim(rows)
     if not looks: raise InputError(f"no image in {facts['test']} has a known attribute; give columns such as {', '.join(BY)}")
     many, level = _level(rows, looks, terms)
     terms = replace(terms, draws=max(terms.draws, min(200_000, round(20 / (1 - level))))) # ten draws beyond either end
@@ -127,7 +127,18 @@ def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Itera
     groups.attrs = divided.attrs = attrs
     return groups, divided
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #760fbdf1
+# %% ../../nbs/37_evaluate.fairness.ipynb #3a7c9f7f
+def _lines(rows: pd.DataFrame, looks: list[_Look]) -> dict[str, dict[str, float]]:
+    "The rates of all images of an attribute, for the plot's dashed lines; only where they come from one source."
+    out = {}
+    for look in looks:
+        known = rows.loc[look.inside.index]
+        wrong = (known["called"] != known["label"]).groupby(known["label"]).mean()
+        sources = known.groupby("label")["source"].nunique()
+        out[look.attribute] = {m: float(wrong[LABELS[c]]) for m, c in MEASURES.items() if sources.get(LABELS[c]) == 1}
+    return out
+
+# %% ../../nbs/37_evaluate.fairness.ipynb #7d2fbf54
 def _known_by(predictions: pd.DataFrame, by: Iterable[str | Sequence[str]]) -> list[str | Sequence[str]]:
     "Of the default attributes those that occur; of others, all that are asked for."
     by = [b if isinstance(b, str) else tuple(b) for b in by]
@@ -193,7 +204,7 @@ def _between(table: pd.DataFrame, column: str, words: Any) -> list[str]:
     if words is signed: return [f"{signed(v)} [{signed(lo)}, {signed(hi)}]" if v == v else no for v, lo, hi, no in told]
     return [words(v, [lo, hi]) if v == v else no for v, lo, hi, no in told]
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #8edc8248
+# %% ../../nbs/37_evaluate.fairness.ipynb #270e44a1
 _DOTS = {"higher": RED, "lower": BLUE, "slightly higher": "#d98880", "slightly lower": "#85aed6", "alike": "#444444",
          "no evidence": "#444444", "not judged": "#444444", "refused": GREY}
 _LEGEND = {"higher": "higher than the others", "lower": "lower than the others", "slightly higher": "higher, below the margin",
@@ -210,17 +221,21 @@ def plot_fairness(table: pd.DataFrame, # of `fairness_table`
     fig = _figure(2.0 + 3.2 * len(shown), height)
     axes = fig.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
     colours = {c: w for ax, m in zip(axes, shown) for c, w in _draw_rates(ax, table, m).items()}
-    fig.legend(handles=[Patch(color=c, label=w) for c, w in colours.items()], loc="outside lower center", ncols=3, frameon=False,
-               fontsize=8, handlelength=0.8)
+    handles = [Patch(color=c, label=w) for c, w in colours.items()]
+    if any(m not in table.attrs["lines"][a] for a in table["attribute"].unique() for m in shown):
+        handles.append(Patch(alpha=0, label="no dashed line where sources mix"))
+    fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8, handlelength=0.8)
     return fig
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #4bb4322f
+# %% ../../nbs/37_evaluate.fairness.ipynb #630f6582
 def _draw_rates(ax: Axes, table: pd.DataFrame, measure: str) -> dict[str, str]:
     "One panel; returns the colours that occur and what they mean."
     y, ticks, used = 0.0, {}, {}
     refused = table.attrs.get("refused")
     for attribute, rows in table.groupby("attribute", sort=False):
         ticks[y] = attribute.replace("_", " ")
+        of_all = table.attrs["lines"][attribute].get(measure)
+        if of_all is not None: ax.plot([of_all] * 2, [y + 0.4, y + len(rows) + 0.6], color=GREY, lw=1, ls="--", zorder=0)
         for r in rows.to_dict("records"):
             y += 1
             ticks[y] = f"{r['group']}  (n = {r['n_real']:,}" + (f" + {r['n_fake']:,})" if r["n_fake"] else ")")
@@ -238,9 +253,8 @@ def _draw_rates(ax: Axes, table: pd.DataFrame, measure: str) -> dict[str, str]:
 
 
 def _finish_rates(ax: Axes, table: pd.DataFrame, measure: str, ticks: dict[float, str], y: float) -> None:
-    "Axes in per cent, the line of all, no frame."
+    "Axes in per cent, no frame."
     top = np.nanmax(table[[f"{m}_hi" for m in MEASURES]].to_numpy(), initial=0.02) # the same scale in both panels
-    ax.axvline(table.attrs[measure], color=GREY, lw=1, ls="--", zorder=0)
     ax.set(xlim=(-0.02 * top, min(1.02, 1.06 * top)), ylim=(y - 0.6, -0.8), yticks=list(ticks))
     ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
     ax.set_yticklabels(ticks.values(), fontsize=8.5)
@@ -317,7 +331,7 @@ def _answer(report: FairnessReport) -> list[str]:
     return [*told, f"No evidence is not evidence of none: with these numbers, differences of up to {100 * reach.max():.1f} points "
                    f"(real faces called fake or fakes called real; {r['attribute'].replace('_', ' ')}, {r['group']}) are not excluded."]
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #6227f61f
+# %% ../../nbs/37_evaluate.fairness.ipynb #261b1d01
 _NO_FAKES = ("No fake carries an attribute (a generated face has none, unless it is a twin): false negative rates by group, average odds "
              "differences and a disparate impact over both classes cannot be computed. All here is about real faces; disparate impact is "
              "the ratio of the shares of real faces called real.")
@@ -335,7 +349,7 @@ def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], facts: dict[st
     out += [f"`{b}` is known for no image." for b in BY if b not in [x for y in by for x in ([y] if isinstance(y, str) else y)]]
     sources = rows[known].groupby("label")["source"].nunique()
     if sources.max() > 1: out.append("The groups come from more than one source: a difference between groups can be one between sources. "
-                                     "Look at one with source=.")
+                                     "Look at one source alone.")
     return out + _method_notes(rows[known], facts, t)
 
 # %% ../../nbs/37_evaluate.fairness.ipynb #dbeced75
