@@ -1,0 +1,148 @@
+"Sealed tests: nothing is fitted on one, and no look at one goes unwritten, whatever happens to the process that looks."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakeface.evaluate.ledger import Ledger, SealedError
+from fakeface.evaluate.operating import fit_operating_point, load_point, save_point
+from fakeface.evaluate.reading import read_point, reading_words
+from fakeface.evaluate.subjects import sign_flip
+
+IMAGES = pd.DataFrame({"path": [f"{i}.jpg" for i in range(5)]})
+posix = pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+
+
+def predictions(split: str, n: int = 400, seed: int = 0) -> pd.DataFrame:
+    "Scores of a fair detector."
+    rng, label = np.random.default_rng(seed), np.repeat(["real", "fake"], n // 2)
+    z = rng.normal(np.where(label == "fake", 4.0, -4.0), 3.0)
+    return pd.DataFrame(dict(path=[f"{split}{i}.jpg" for i in range(n)], label=label, p_fake=1 / (1 + np.exp(-z)), split=split))
+
+
+# --- the ledger -------------------------------------------------------------------------------------------------------
+
+WRITER = """
+import os, signal, sys
+import pandas as pd
+from fakeface.evaluate.ledger import Ledger
+rows, whole = pd.DataFrame({"path": [f"{i}.jpg" for i in range(5)]}), os.write
+def half(handle, data):
+    whole(handle, data[: max(1, len(data) * int(sys.argv[2]) // 100)])  # a part of the line gets to the disk, then the power goes
+    os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] != "none": os.write = half
+book = Ledger(sys.argv[1])
+for i in range(int(sys.argv[3])): book.enter("celeba", rows, f"writer-{os.getpid()}-{i}")
+"""
+
+
+def writer(home: Path, share: object, entries: int) -> subprocess.Popen:
+    "A process that writes entries, or is killed with only so many per cent of its first one written."
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(home), str(share), str(entries)])
+
+
+@posix
+@pytest.mark.parametrize("share", [1, 50, 99])
+def test_the_ledger_survives_a_kill_in_the_middle_of_a_write(tmp_path, share):
+    book = Ledger(tmp_path)
+    for i in range(3):
+        book.enter("celeba", IMAGES, f"before-{i}")
+    process = writer(tmp_path, share, 1)
+    assert process.wait() == -signal.SIGKILL
+    assert not book.file.read_bytes().endswith(b"\n")  # it really was torn
+    after = book.enter("celeba", IMAGES, "after")
+    assert [e["model"] for e in book.entries()] == ["before-0", "before-1", "before-2", "after"]
+    assert after["before"] == 3
+
+
+@posix
+def test_a_writer_killed_at_any_moment_loses_at_most_what_it_was_writing(tmp_path):
+    book, seen = Ledger(tmp_path), 0
+    for _ in range(3):
+        process = writer(tmp_path, "none", 100_000)
+        limit = time.time() + 60
+        while len(book.entries()) < seen + 5 and time.time() < limit:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        now = book.entries()
+        assert len(now) >= seen + 5 and [e["before"] for e in now] == list(range(len(now)))
+        seen = len(now)
+
+
+@posix
+def test_two_writers_at_once_lose_no_entry_and_count_right(tmp_path):
+    both = [writer(tmp_path, "none", 40) for _ in range(2)]
+    assert [p.wait() for p in both] == [0, 0]
+    assert [e["before"] for e in Ledger(tmp_path).entries()] == list(range(80))
+
+
+def test_a_look_that_cannot_be_written_down_is_not_taken_silently(tmp_path):
+    (tmp_path / "home").write_text("a file stands where the runs' folder should be")
+    with pytest.raises(OSError):
+        Ledger(tmp_path / "home").enter("celeba", IMAGES, "run")
+
+
+# --- nothing is fitted on a test --------------------------------------------------------------------------------------
+
+def test_fitting_a_threshold_on_a_test_set_is_refused_with_the_mend():
+    with pytest.raises(SealedError, match=r"fitted on validation only.*`celeba` \(400 rows\).*predictions\['split'\] == 'valid'"):
+        fit_operating_point(predictions("celeba"))
+
+
+def test_one_test_row_among_the_validation_rows_is_enough_to_be_refused():
+    with pytest.raises(SealedError, match=r"`ffhq` \(1 rows\)"):
+        fit_operating_point(pd.concat([predictions("valid"), predictions("ffhq").head(1)]))
+
+
+def test_a_table_that_does_not_say_what_is_validation_is_refused():
+    with pytest.raises(SealedError, match="add a column `split`"):
+        fit_operating_point(predictions("valid").drop(columns="split"))
+
+
+def test_a_frozen_point_is_not_replaced_by_a_second_fit_unless_asked(tmp_path):
+    first, second = (fit_operating_point(predictions("valid"), fpr=f) for f in (0.01, 0.05))
+    save_point(first, tmp_path)
+    with pytest.raises(SealedError, match="is frozen"):
+        save_point(second, tmp_path)
+    assert load_point(tmp_path) == first
+    save_point(second, tmp_path, again=True)
+    assert load_point(tmp_path) == second and len(json.loads((tmp_path / "operating.json").read_text())["earlier"]) == 1
+
+
+@given(st.integers(2, 600), st.integers(2, 600), st.integers(0, 9), st.sampled_from([0.005, 0.01, 0.05, 0.3]))
+@settings(max_examples=60, deadline=None)
+def test_no_validation_set_lets_more_reals_through_than_promised(n_real, n_fake, seed, fpr):
+    rng = np.random.default_rng(seed)
+    rows = pd.DataFrame({"label": np.repeat(["real", "fake"], [n_real, n_fake]), "split": "valid"})
+    rows["p_fake"] = rng.random(len(rows)).round(rng.integers(1, 6))  # with ties
+    point = fit_operating_point(rows, fpr=fpr)
+    assert point.valid_fpr * n_real <= max(0, fpr * (n_real + 1) - 1) + 1e-9
+    assert ("too few" in str(point)) == ((n_real + 1) * fpr < 1 - 1e-9)
+    reading = read_point(point, rows.assign(split="test", path=[f"t{i}" for i in range(len(rows))]))
+    assert reading["fpr"] == point.valid_fpr and json.dumps(reading)
+
+
+def test_a_reading_goes_through_json_and_back_to_words():
+    point = fit_operating_point(predictions("valid"))
+    reading = read_point(point, predictions("celeba", seed=1))
+    assert reading_words(json.loads(json.dumps(reading))) == reading_words(reading)
+
+
+# --- the exact test ---------------------------------------------------------------------------------------------------
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=10))
+@settings(max_examples=100, deadline=None)
+def test_sign_flips_counted_by_convolution_are_sign_flips_counted_one_by_one(differences):
+    d = np.array(differences)
+    signs = np.array(np.meshgrid(*[[-1, 1]] * len(d))).reshape(len(d), -1).T
+    assert sign_flip(d) == pytest.approx((np.abs(signs @ d) >= abs(d.sum())).mean())
