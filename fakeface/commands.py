@@ -6,12 +6,13 @@
 __all__ = ['SETTINGS', 'world', 'sources', 'manifest', 'run', 'report', 'compare', 'score', 'robustness', 'curve', 'grid',
            'transfer', 'fairness', 'explain', 'unknown']
 
-# %% ../nbs/50_commands.ipynb #68129524
+# %% ../nbs/50_commands.ipynb #94fa3744
 import argparse
 import json
 import os
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -48,7 +49,7 @@ def _predictions(path: str) -> pd.DataFrame:
     from fakeface.evaluate.scores import read_predictions
     return read_predictions(Path(path)/"predictions.parquet" if Path(path).is_dir() else path)
 
-# %% ../nbs/50_commands.ipynb #03fe866b
+# %% ../nbs/50_commands.ipynb #de627260
 def world(args: argparse.Namespace) -> None:
     "fakeface world ROOT"
     from fakeface.data.world import build_world, read_world
@@ -67,9 +68,10 @@ def sources(args: argparse.Namespace) -> None:
     root = _root(args) if args.root or os.environ.get("FAKEFACE_DATA") else None
     table = sources_table(root)
     of = [f"{f:,} of {'?' if pd.isna(p) else f'{p:,}'}" for f, p in zip(table["found"], table["published"])]
-    columns = {"kind": table["kind"], "present": ["yes" if x else "-" for x in table["present"]], "images": of,
-               "licence": table["licence"].str.slice(0, 60)}
+    columns = {"kind": table["kind"], "present": ["yes" if x else "-" for x in table["present"]], "images": of}
     _say(pd.DataFrame(columns, index=table.index), "" if root else "no data root given (--root or FAKEFACE_DATA): the cards alone")
+    print("\nLicences:")
+    for name, licence in table["licence"].items(): print(fill(f"- {name}: {licence.strip()}", 118, subsequent_indent="  "))
     missing = table[~table["present"]]
     if len(missing): print("\nHow to get what is missing:")
     for name, row in missing.iterrows(): print(f"- {name}: {row['get'].strip()} ({row['homepage']})")
@@ -186,7 +188,7 @@ def _run_scorer(args: argparse.Namespace) -> Any:
     from fakeface.train.saved import load_scorer
     return load_scorer(args.run, batch=args.batch or 64)
 
-# %% ../nbs/50_commands.ipynb #72e9b8d9
+# %% ../nbs/50_commands.ipynb #fff1b3e3
 def curve(args: argparse.Namespace) -> None:
     "fakeface curve RECIPE"
     from fakeface.data.manifest import write_table
@@ -197,16 +199,28 @@ def curve(args: argparse.Namespace) -> None:
     if args.mix is not None: table = mix(args.recipe, root, out, **({"shares": args.mix} if args.mix else {}), total=args.total, **common)
     else: table = sweep_sizes(args.recipe, root, out, sizes=args.sizes, **common)
     write_table(table, out/"sweep.csv")
-    for test in dict.fromkeys(table["test"]): _tell_sweep(table, test, out, args.mix is not None)
+    _tell_sweep(table, out, args.mix is not None)
     print(f"\nPositive class: fake. Every reading: {out/'sweep.csv'}; pictures: {out}/*.png")
 
 
-def _tell_sweep(table: pd.DataFrame, test: str, out: Path, mixed: bool) -> None:
-    "Table, advice and pictures of one test."
-    from fakeface.evaluate.advice import advise, advise_mix, enough_epochs
-    from fakeface.evaluate.curves import curve_table, fit_power_law, plot_curve, plot_epochs, plot_mix
-    _say(curve_table(table, test, x="share_real" if mixed else "size"), f"Test {test}, last epoch")
-    print(advise_mix(table, test) if mixed else advise(table, test))
+def _tell_sweep(table: pd.DataFrame, out: Path, mixed: bool) -> None:
+    "Table, advice and pictures of each test; what is to be said of all of them is said once, at the end."
+    from fakeface.evaluate.advice import advise, advise_mix
+    from fakeface.evaluate.curves import curve_table
+    tests = list(dict.fromkeys(table["test"]))
+    words = {test: [advise_mix(table, test)] if mixed else advise(table, test).words for test in tests}
+    shared = [w for w in words[tests[0]] if len(tests) > 1 and all(w in said for said in words.values())]
+    for test in tests:
+        _say(curve_table(table, test, x="share_real" if mixed else "size"), f"Test {test}, last epoch")
+        print("\n".join(f"- {w}" for w in words[test] if w not in shared))
+        _draw_sweep(table, test, out, mixed)
+    if shared: print("\nFor every test:\n" + "\n".join(f"- {w}" for w in shared))
+
+
+def _draw_sweep(table: pd.DataFrame, test: str, out: Path, mixed: bool) -> None:
+    "The pictures of one test."
+    from fakeface.evaluate.advice import enough_epochs
+    from fakeface.evaluate.curves import fit_power_law, plot_curve, plot_epochs, plot_mix
     if mixed: pictures = {"mix": plot_mix(table, test)}
     else:
         fit = fit_power_law(table, test) if table["size"].nunique() > 2 else None
@@ -281,12 +295,15 @@ def _tell_belief(args: argparse.Namespace) -> None:
     found = believe(load_run_model(args.run, root), rows, root, args.method)
     _say(belief_table(found).T, f"May the maps be believed? {found.said}")
 
-# %% ../nbs/50_commands.ipynb #bd9837e9
+# %% ../nbs/50_commands.ipynb #cf143eb9
+_NO_ROOT = "Without --root the run's own test images are not asked, and there is no AUC."
+
+
 def unknown(args: argparse.Namespace) -> None:
     "fakeface unknown RUN FOLDER"
     from fakeface.data.manifest import write_table
     from fakeface.data.others import folder_images
-    from fakeface.interpret.unknown import ask, fit_unknown, load_unknown, unknown_table
+    from fakeface.interpret.unknown import ask, fit_unknown, load_unknown, reference_words, unknown_table
     from fakeface.train.experiments import Experiment
     out, run = Path(args.out), Path(args.run)
     if out.suffix not in (".csv", ".parquet"): raise InputError(f"--out {out}: end the name in .csv or .parquet")
@@ -297,8 +314,7 @@ def unknown(args: argparse.Namespace) -> None:
         known = fit_unknown(run, _root(args), layer=None if args.depths is False else "depths", keep=args.keep or 0.95)
         known.save(run)
     asked = ask(known, pictures, args.folder, Experiment(run).manifest if root else None, root)
-    print(f"{known}\nPositive class: fake. AUC: each kind against the run's known test images; 0.5 is chance.")
-    if not root: print("Without --root the run's own test images are not asked, and there is no AUC.")
+    print(f"{known}\nPositive class: fake. {reference_words(asked) if root else _NO_ROOT}")
     _say(unknown_table(asked, known))
     if len(rejects): _say(rejects.groupby("reason").size().rename("files").to_frame(), f"{len(rejects):,} files were left out:")
     write_table(asked[asked["group"] == "picture"].dropna(axis=1, how="all"), out)

@@ -227,7 +227,7 @@ def plot_fairness(table: pd.DataFrame, # of `fairness_table`
     fig.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8, handlelength=0.8)
     return fig
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #630f6582
+# %% ../../nbs/37_evaluate.fairness.ipynb #41c06845
 def _draw_rates(ax: Axes, table: pd.DataFrame, measure: str) -> dict[str, str]:
     "One panel; returns the colours that occur and what they mean."
     y, ticks, used = 0.0, {}, {}
@@ -235,7 +235,7 @@ def _draw_rates(ax: Axes, table: pd.DataFrame, measure: str) -> dict[str, str]:
     for attribute, rows in table.groupby("attribute", sort=False):
         ticks[y] = attribute.replace("_", " ")
         of_all = table.attrs["lines"][attribute].get(measure)
-        if of_all is not None: ax.plot([of_all] * 2, [y + 0.4, y + len(rows) + 0.6], color=GREY, lw=1, ls="--", zorder=0)
+        if of_all is not None: ax.plot([of_all] * 2, [y + 0.4, y + len(rows) + 0.6], color=GREY, lw=1, ls="--", zorder=1)
         for r in rows.to_dict("records"):
             y += 1
             ticks[y] = f"{r['group']}  (n = {r['n_real']:,}" + (f" + {r['n_fake']:,})" if r["n_fake"] else ")")
