@@ -6,7 +6,8 @@
 __all__ = ['METHODS', 'KINDS', 'LogOdds', 'absent', 'GuidedReLUs', 'Method', 'cam_layers', 'attribute', 'pixels', 'overlay',
            'smoothed', 'examples', 'explain', 'explain_layers', 'p_fake_of', 'explain_files']
 
-# %% ../../nbs/44_interpret.attribution.ipynb #05642c2d
+# %% ../../nbs/44_interpret.attribution.ipynb #823e5b9f
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -260,7 +261,7 @@ def examples(predictions: pd.DataFrame, # one row an image
         found.append(some.assign(kind=kind))
     return pd.concat(found, ignore_index=True)
 
-# %% ../../nbs/44_interpret.attribution.ipynb #8de0af74
+# %% ../../nbs/44_interpret.attribution.ipynb #6c29e4bf
 def _asked(methods: Iterable[str] | str | None, learn: Learner | nn.Module, x: torch.Tensor) -> list[str]:
     "The methods of a call; by default all that the network can be asked: guided ones need ReLUs, Grad-CAM a convolution."
     if methods is None:
@@ -274,11 +275,13 @@ def _asked(methods: Iterable[str] | str | None, learn: Learner | nn.Module, x: t
 
 
 def _say(row: pd.Series, p_fake: float) -> tuple[str, str]:
-    "What an image is and was called, and the colour of its frame."
+    "What an image is and was called, the end of its file's name, and the colour of its frame."
     call, label = "fake" if p_fake >= THRESHOLD else "real", row.get("label")
     known = f"{label} called {call}" if label in LABELS else f"called {call}"
     wrong = ERRORS.get(label) if label in LABELS and call != label else ""
-    return f"{known}\np_fake {p_fake:.3f}", _FRAMES.get(wrong, GREY)
+    name = Path(str(row.get("path", ""))).name
+    if len(name) > 22: name = "…" + name[-21:]
+    return "\n".join([known, f"p_fake {p_fake:.3f}", *([name] if name else [])]), _FRAMES.get(wrong, GREY)
 
 # %% ../../nbs/44_interpret.attribution.ipynb #c7e9bedd
 def _lines(shown: np.ndarray, says: list[tuple[str, str]], columns: list[tuple[str, torch.Tensor, bool]], title: str) -> Figure:
@@ -370,7 +373,7 @@ def p_fake_of(learn: Learner | nn.Module, # trained
     finally:
         for m, mode in modes: m.training = mode
 
-# %% ../../nbs/44_interpret.attribution.ipynb #5dcedc87
+# %% ../../nbs/44_interpret.attribution.ipynb #1571fd62
 def explain_files(run: str | Path, # a finished run's folder
                   images: Iterable[str | Path], # files
                   methods: Iterable[str] | str | None = None, # of METHODS; default all
@@ -384,10 +387,18 @@ def explain_files(run: str | Path, # a finished run's folder
         try: open_rgb(p)
         except RejectedImage as e: raise InputError(f"{p.name}: {e}; give image files") from e
     if not files: raise InputError("no images: give at least one file")
-    rows, chosen = pd.DataFrame({"path": [str(p) for p in files]}), run_settings(run)
+    rows, chosen = pd.DataFrame({"path": [str(p) for p in files], "label": _labels(run, files)}), run_settings(run)
     both = pd.concat([rows.assign(split=side, label=LABELS[0]) for side in ("train", "valid")])
     dls = face_dataloaders(both, "/", imagenet=chosen["imagenet"], **loader_options(chosen))
     learn = Learner(dls, load_model(run).to(dls.device), loss_func=CrossEntropyLossFlat())
     if layers: return explain_layers(learn, rows, "/", **kwargs)
     kwargs.setdefault("background", torch.cat([absent(x) for x in image_batches(learn, rows, "/")])) # no photographs are at hand
     return explain(learn, rows, "/", methods, **kwargs)
+
+
+def _labels(run: str | Path, files: list[Path]) -> list[str | None]:
+    "What the run's manifest says of these very files, by their bytes; None for others."
+    table = Path(run)/"manifest.parquet"
+    if not table.is_file(): return [None] * len(files)
+    known = pd.read_parquet(table, columns=["sha256", "label"]).drop_duplicates("sha256").set_index("sha256")["label"]
+    return [known.get(hashlib.sha256(p.read_bytes()).hexdigest()) for p in files]
