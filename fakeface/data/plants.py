@@ -217,14 +217,15 @@ def _free(plan: pd.DataFrame) -> np.ndarray:
     noted = plan["planted"].fillna("").str.split("+").map(lambda names: not set(COPIES).isdisjoint(names)).astype(bool)
     return np.flatnonzero(~noted & ~plan["path"].isin(plan["of"][noted]))
 
-# %% ../../nbs/13_data.plants.ipynb #69d84429
+# %% ../../nbs/13_data.plants.ipynb #78be4160
 def _twice(plan: pd.DataFrame, share: float, rng: np.random.Generator, name: str) -> tuple[pd.DataFrame, np.ndarray]:
-    "The plan with this share of every source's pictures replaced by copies of others of the same kind; where."
-    to, of = [], []
-    for _, rows in plan.iloc[_free(plan)].groupby(["source", "kind"], sort=False):
-        if len(rows) < 4: continue
-        n, some = max(1, round(share * len(rows))), rng.permutation(rows.index)
-        to, of = [*to, *some[:n]], [*of, *some[n:2 * n]]
+    "The plan with this share of the pictures replaced by copies of others of the same source and kind, one at least; where."
+    to, of, lot, free = [], [], rng.random(len(plan)), plan.iloc[_free(plan)]
+    sets = [rows.index[np.argsort(lot[rows.index])] for _, rows in free.groupby(["source", "kind"], sort=False) if len(rows) > 3]
+    share = max(share, min(lot[rows[0]] for rows in sets))
+    for rows in sets: # a higher share copies the same ones, and more
+        n = min(int((lot[rows] <= share).sum()), len(rows) // 2)
+        to, of = [*to, *rows[:n]], [*of, *rows[::-1][:n]]
     return _moved(plan, np.array(to, int), np.array(of, int), name), np.array(to, int)
 
 
@@ -293,7 +294,7 @@ def _shared_subject(plan: pd.DataFrame, dose: float, rng: np.random.Generator, s
         plan.loc[rows, "path"], plan.loc[rows, "of"] = plan["path"][rows].str.replace(f"/{old}/", f"/{name}/"), plan["path"][first]
     return _noted(plan, plan["source"].eq("lag") & lag.reindex(plan.index).isin(people[:k]), "shared-subject")
 
-# %% ../../nbs/13_data.plants.ipynb #46c3905a
+# %% ../../nbs/13_data.plants.ipynb #6e50189f
 PLANTS: dict[str, Plant] = {
     "artefact": Plant("a patch of checkerboard at a known place inside the face, on every generated picture",
                       f"its contrast, {PATCH:g} grey levels", 10, _artefact),
@@ -310,10 +311,10 @@ PLANTS: dict[str, Plant] = {
                          "the share of the generated pictures, and as many photographs", 0.5, _mislabelled, 0.03),
     "trained-on": Plant("pictures of CelebA also lie in UTKFace, of thispersondoesnotexist in 1 Million Fake Faces, saved once more",
                         "the share of the two test sources", 0.5, _trained_on, 0.05),
-    "exact-duplicates": Plant("files lie twice in their source, under two names", "the share of copies in every source", 0.4,
+    "exact-duplicates": Plant("files lie twice in their source, under two names", "the share of copies among all pictures", 0.4,
                               _exact_duplicates, 0.03),
     "near-duplicates": Plant("pictures lie twice in their source, encoded anew, cropped, resized or mirrored",
-                             "the share of copies in every source", 0.4, _near_duplicates, 0.03)}
+                             "the share of copies among all pictures", 0.4, _near_duplicates, 0.03)}
 
 # %% ../../nbs/13_data.plants.ipynb #2c1993cb
 def read_plants(plant: Iterable[str], # NAME or NAME:DOSE, each name once
