@@ -134,7 +134,7 @@ def geometry(manifest: pd.DataFrame, # one row an image
     down = p[:, 2] - between
     return np.column_stack([p.reshape(-1, 6), eyes[:, 0], eyes[:, 1] / eyes[:, 0], down[:, 1], down[:, 0]]).astype(np.float32)
 
-# %% ../../nbs/16_data.shortcuts.ipynb #ba0232e9
+# %% ../../nbs/16_data.shortcuts.ipynb #c404fd03
 FOLDS, LEAST = 5, 20 # folds, and images a class below which nothing is measured
 
 
@@ -160,7 +160,7 @@ def deal_folds(is_fake: np.ndarray, # bool, (n,)
     fold[order] = np.arange(len(images)) % folds
     return fold[who]
 
-
+# %% ../../nbs/16_data.shortcuts.ipynb #a899682d
 def out_of_fold(x: np.ndarray, # features, (n, width)
                 is_fake: np.ndarray, # bool, (n,)
                 subject: np.ndarray, # whose image each is, (n,)
