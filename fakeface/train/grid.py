@@ -6,7 +6,7 @@
 __all__ = ['Grid', 'grid_names', 'read_grid', 'combinations', 'trial_name', 'grid_table', 'run_grid', 'grid_answer', 'grid_axes',
            'grid_scores', 'plot_grid']
 
-# %% ../../nbs/47_train.grid.ipynb #2a558aac
+# %% ../../nbs/47_train.grid.ipynb #8b40c31c
 import hashlib
 import itertools
 import re
@@ -23,16 +23,16 @@ from matplotlib.figure import Figure
 
 from ..data.blocks import face_datablock, loader_options
 from ..data.manifest import scan, write_table
-from ..data.recipes import SETTINGS, Recipe, compose, read_recipe, settings
-from ..data.sources import InputError, data_manifests
+from ..data.recipes import SETTINGS, Recipe, compose, read_recipe, read_spec, settings, spec_names
+from ..data.sources import InputError
 from ..data.world import read_world
 from ..evaluate.compare import compare
 from ..evaluate.scores import percent
 from .experiments import _sources_of, run_recipe
 from .models import read_call
-from .trials import Trial, fingerprint, flat_scores, open_folder, read_spec, read_trials, run_trials
+from .trials import Trial, fingerprint, flat_scores, open_folder, read_trials, run_trials
 
-# %% ../../nbs/47_train.grid.ipynb #5c15ac68
+# %% ../../nbs/47_train.grid.ipynb #e2503243
 @dataclass(frozen=True)
 class Grid:
     "Many trainings of one recipe."
@@ -53,7 +53,7 @@ class Grid:
 
 def grid_names() -> list[str]:
     "The grids that come with the package."
-    return sorted(p.stem for p in (data_manifests()/"grids").glob("*.yaml"))
+    return spec_names("grids")
 
 # %% ../../nbs/47_train.grid.ipynb #8b56b348
 def read_grid(grid: str | Path, # a name out of `grid_names()`, or a YAML file

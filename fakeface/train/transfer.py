@@ -6,7 +6,7 @@
 __all__ = ['POOL', 'Transfer', 'transfer_names', 'read_transfer', 'divide', 'present_sets', 'row_manifest', 'run_transfer',
            'transfer_table', 'transfer_text', 'transfer_answer', 'plot_transfer']
 
-# %% ../../nbs/48_train.transfer.ipynb #c611ae9e
+# %% ../../nbs/48_train.transfer.ipynb #1fb26212
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,16 +20,16 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ..data.manifest import scan, write_table
-from ..data.recipes import Composition, Part, Recipe, _eligible, _part, compose, settings
-from ..data.sources import LABELS, InputError, data_manifests
+from ..data.recipes import Composition, Part, Recipe, _eligible, _part, compose, read_spec, settings, spec_names
+from ..data.sources import LABELS, InputError
 from ..data.world import read_world
 from ..evaluate.compare import compare
 from ..evaluate.scores import percent, score_test
 from .experiments import _sources_of, run_recipe
 from .sweeps import nested_order
-from .trials import Trial, fingerprint, open_folder, read_spec, read_trials, run_trials
+from .trials import Trial, fingerprint, open_folder, read_trials, run_trials
 
-# %% ../../nbs/48_train.transfer.ipynb #4c869dc7
+# %% ../../nbs/48_train.transfer.ipynb #f1fc1f28
 @dataclass(frozen=True)
 class Transfer:
     "Datasets to train on and to test on, one by one."
@@ -53,7 +53,7 @@ POOL = "fakes" # the test set of the pool's held-out images
 
 def transfer_names() -> list[str]:
     "The transfer files that come with the package."
-    return sorted(p.stem for p in (data_manifests()/"transfers").glob("*.yaml"))
+    return spec_names("transfers")
 
 # %% ../../nbs/48_train.transfer.ipynb #0aa8ffc5
 def read_transfer(spec: str | Path, # a name out of `transfer_names()`, or a YAML file
