@@ -29,7 +29,7 @@ FLOORS = {
     "report": 3, "audit_page": 3,
     "data.blocks": 4,
     "train": 5,
-    "train.experiments": 6, "train.saved": 6, "train.sweeps": 6, "train.trials": 6, "train.grid": 6, "train.transfer": 6,
+    "train.experiments": 6, "train.saved": 6, "train.sweeps": 6, "train.trials": 6, "train.grid": 6, "train.transfer": 6, "train.ladder": 6,
     "interpret": 6,
     "commands": 7, "cli": 7,
 }

@@ -99,7 +99,7 @@ def align(image: Image.Image, # RGB
     b += left + 1j * top
     return wide.transform((size, size), Image.Transform.AFFINE, (a.real, -a.imag, b.real, a.imag, a.real, b.imag), Image.Resampling.BICUBIC)
 
-# %% ../../nbs/21_data.equalise.ipynb #c456b189
+# %% ../../nbs/21_data.equalise.ipynb #a2031dfc
 RUNGS = ("nothing", "encoding", "resolution", "alignment", "colour", "all")
 
 
@@ -115,13 +115,13 @@ class Steps:
 def steps_for(manifest: pd.DataFrame, # with the header facts `quality`, `width`, `height`
               size: int = 64, # pixels a side of what comes out
               how: str = "squish", # squish, crop or pad
-              quality: int | None = None, # default the manifest's 5th percentile, at most 75, at least 30
+              quality: int | None = None, # default the manifest's 5th percentile, at most 75, at least 15
               small: int | None = None, # default half the smallest side (5th percentile) or half of `size`, at least 12
              ) -> Steps:
     "The steps that equalise a manifest. Raises `InputError` for what is no step."
     worst = manifest["quality"].astype(float).quantile(0.05) if "quality" in manifest else np.nan
     least = manifest[["width", "height"]].min(axis=1).astype(float).quantile(0.05) if "width" in manifest else size
-    quality = int(np.clip(75 if np.isnan(worst) else worst, 30, 75)) if quality is None else quality
+    quality = int(np.clip(75 if np.isnan(worst) else worst, 15, 75)) if quality is None else quality
     small = max(12, round(min(size, least) / 2)) if small is None else small
     if not 1 <= quality <= 95: raise InputError(f"quality is {quality}; give a JPEG quality from 1 to 95")
     if not 4 <= small <= size: raise InputError(f"small is {small}; give a side from 4 to {size} pixels")
@@ -134,8 +134,9 @@ def equal_image(image: Image.Image, # RGB
                 steps: Steps,
                 points: np.ndarray | None = None, # POINTS of it, for `alignment` and `all`
                ) -> Image.Image: # a square of `steps.size`
-    "One picture at one rung; `all` aligns, reduces, evens colour and encodes, in this order."
+    "One picture at one rung; `all` encodes as it is, aligns, reduces, evens colour, and encodes once more."
     aligned = rung in ("alignment", "all")
+    if rung == "all": image = same_encoding(image, steps.quality) # on the old encoding's own blocks, which are moved below
     out = align(image, points, steps.size) if aligned else plain_size(image, steps.size, steps.how)
     if rung in ("resolution", "all"): out = same_resolution(out, steps.small)
     if rung in ("colour", "all"): out = same_colour(out)
@@ -174,7 +175,7 @@ def alignable(manifest: pd.DataFrame, # one row an image
     if not points.index.equals(manifest.index): raise InputError("points: their index is not the manifest's; find them for this manifest")
     return manifest[points[list(POINTS)].notna().all(axis=1)]
 
-# %% ../../nbs/21_data.equalise.ipynb #60f09252
+# %% ../../nbs/21_data.equalise.ipynb #1edf2efa
 def _digest(kept: pd.DataFrame, points: pd.DataFrame | None) -> str:
     "Changes when an image or a point does."
     table = kept[["path", *(["sha256"] if "sha256" in kept else [])]]
@@ -202,6 +203,7 @@ def _write_copies(kept: pd.DataFrame, root: Path, out: Path, write: Callable[[An
         else:
             with ProcessPoolExecutor(workers) as pool: list(progress(pool.map(write, jobs, chunksize=32), len(jobs), words))
         (beside/"equalised.json").write_text(json.dumps(asked, indent=1))
+        if (root/"world.json").is_file(): shutil.copy(root/"world.json", beside) # copies of drawn faces are drawn faces
         if out.exists(): out.rmdir()
         beside.replace(out)
     finally: shutil.rmtree(beside, ignore_errors=True)
