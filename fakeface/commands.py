@@ -49,7 +49,7 @@ def _predictions(path: str) -> pd.DataFrame:
     from fakeface.evaluate.scores import read_predictions
     return read_predictions(Path(path)/"predictions.parquet" if Path(path).is_dir() else path)
 
-# %% ../nbs/50_commands.ipynb #de627260
+# %% ../nbs/50_commands.ipynb #c4d49c2d
 def world(args: argparse.Namespace) -> None:
     "fakeface world ROOT"
     from fakeface.data.world import build_world, read_world
@@ -71,7 +71,8 @@ def sources(args: argparse.Namespace) -> None:
     columns = {"kind": table["kind"], "present": ["yes" if x else "-" for x in table["present"]], "images": of}
     _say(pd.DataFrame(columns, index=table.index), "" if root else "no data root given (--root or FAKEFACE_DATA): the cards alone")
     print("\nLicences:")
-    for name, licence in table["licence"].items(): print(fill(f"- {name}: {licence.strip()}", 118, subsequent_indent="  "))
+    for name, licence in table["licence"].items():
+        print(fill(f"- {name}: {licence.strip()}", 118, subsequent_indent="  ", break_on_hyphens=False))
     missing = table[~table["present"]]
     if len(missing): print("\nHow to get what is missing:")
     for name, row in missing.iterrows(): print(f"- {name}: {row['get'].strip()} ({row['homepage']})")

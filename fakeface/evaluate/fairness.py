@@ -313,7 +313,10 @@ def _sentence(r: Any) -> str:
             f"{percent(r.rate)} of {r.n:,} against {percent(r.others)} of the others, {signed(r.difference)} points "
             f"[{signed(r.lo)}, {signed(r.hi)}].")
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #bcd9dd19
+# %% ../../nbs/37_evaluate.fairness.ipynb #3ef7ce63
+def _many(n: int, kind: str = "") -> str: return f"{n} {kind}comparison{'s' * (n != 1)}"
+
+
 def _answer(report: FairnessReport) -> list[str]:
     "What is found, in sentences."
     a, tables = report.groups.attrs, [report.splits, report.groups]
@@ -322,7 +325,7 @@ def _answer(report: FairnessReport) -> list[str]:
     if not a["compared"]: return [f"No verdict about fairness: no group has {a['terms']['min_n']} images of a class to compare."]
     alarms, small = report.alarms, _stood_out(tables, ("slightly higher", "slightly lower"))
     told = [_sentence(r) for r in alarms.itertuples()]
-    if not told: told = [f"No evidence of a difference of interest between groups, in {a['compared']} comparisons."]
+    if not told: told = [f"No evidence of a difference of interest between groups, in {_many(a['compared'])}."]
     told += [f"Beyond chance, but below the {points} of interest: {_sentence(r)}" for r in small.itertuples()]
     open_ = _stood_out(tables, ("no evidence",))
     if not len(open_): return [*told, f"All other differences are below {points}."] if not len(alarms) else told
@@ -352,12 +355,12 @@ def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], facts: dict[st
                                      "Look at one source alone.")
     return out + _method_notes(rows[known], facts, t)
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #dbeced75
+# %% ../../nbs/37_evaluate.fairness.ipynb #9116253c
 def _method_notes(rows: pd.DataFrame, facts: dict[str, Any], t: Terms) -> list[str]:
     "How it was judged."
     many, level = facts["compared"], f"{100 * facts['level']:.2f} %"
     out = ["A group is compared with all others, so where one stands out the remaining ones look better for it.",
-           f"{many} different comparisons were made, each at a level of {level}, so that all of them hold together at "
+           f"{_many(many, 'different ')} made, each at a level of {level}, so that all hold together at "
            f"{100 * t.confidence:g} % (Bonferroni); rates, ratios and odds have plain 95 % intervals.",
            f"A rate is scored from {t.min_n} images of the class on either side; differences below {100 * t.margin:g} points are "
            "not of interest."]
