@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EVERYTHING', 'VERDICTS', 'TRAPS', 'TERMS', 'Subject', 'read_subject', 'trap', 'shortcut_trap', 'is_test',
            'floors_by_test', 'straddles', 'in_training', 'duplicates_trap', 'person_names', 'subjects_trap',
-           'labels_trap', 'coverage_trap', 'Audit', 'audit', 'shortcut_traps', 'mean_spectra']
+           'labels_trap', 'coverage_trap', 'Audit', 'audit', 'shortcut_traps', 'bytes_between', 'mean_spectra']
 
 # %% ../../nbs/17_data.audit.ipynb #341c14bb
 import json
@@ -91,13 +91,14 @@ def _complete(table: pd.DataFrame, root: Path) -> pd.DataFrame:
         table[name] = table[name].where(table[name].notna(), value) if name in table else value
     return table.astype({c: str for c in ("split", "source", "subject")})
 
-# %% ../../nbs/17_data.audit.ipynb #ff097685
+# %% ../../nbs/17_data.audit.ipynb #1ca10dc4
 VERDICTS = ("fine", "beware", "worthless", "not measured")
 TRAPS = (*SHORTCUTS, "exact-duplicates", "near-duplicates", "shared-subjects", "labels", "coverage")
 TERMS = dict(beware=0.6, worthless=0.95, # of an AUC's lower bound
              leak=0.02, within=0.01, # shares: of a test set that lies in training; of a split that are copies inside it
              likelihood=4.6, # wrong labels: twice the log likelihood ratio
-             association=0.3) # coverage: Cramér's V
+             association=0.3, # coverage: Cramér's V
+             bytes=0.1) # share of the variance of real images' bytes per pixel that lies between their sources
 
 
 def trap(verdict: str, # out of VERDICTS
@@ -111,7 +112,7 @@ def trap(verdict: str, # out of VERDICTS
     return dict(verdict=verdict, figure=None if figure is None else round(float(figure), 4),
                 ci95=None if ci95 is None else [round(float(x), 4) for x in ci95], why=why, **more)
 
-# %% ../../nbs/17_data.audit.ipynb #d6cea399
+# %% ../../nbs/17_data.audit.ipynb #8bec96eb
 _WHAT = {"file-facts": "format, JPEG quality, subsampling, EXIF and bytes per pixel", "size": "width and height",
          "thumbnail": "8 x 8 pixels", "colour": "how often each colour occurs", "spectrum": "the radial power spectrum",
          "geometry": "the place of eyes and mouth"}
@@ -124,7 +125,7 @@ def _auc(auc: float, ci: tuple[float, float]) -> str:
 
 def shortcut_trap(name: str, # out of SHORTCUTS
                   b: Baseline, # measured
-                  decides: Baseline | None = None, # file-facts: the same without bytes per pixel
+                  decides: Baseline | None = None, # file-facts: the same without bytes per pixel, where these do not decide
                   **more: Any, # by_test and the like
                  ) -> dict[str, Any]:
     "The verdict on one shortcut."
@@ -136,7 +137,7 @@ def shortcut_trap(name: str, # out of SHORTCUTS
     verdict = "fine" if lo <= TERMS["beware"] else "beware" if lo <= TERMS["worthless"] or name == "spectrum" else "worthless"
     if decides: told += f", without bytes per pixel {_auc(decides.auc, decides.ci95)}"
     if decides and verdict == "fine" and b.ci95[0] > TERMS["beware"]:
-        told += "; bytes per pixel follow noise, blur and a generator's trace as well, see spectrum"
+        told += "; bytes per pixel, which are alike among the real sources, follow the pixels and a generator's trace, see spectrum"
     if name == "spectrum": told += "; a generator's own trace shows there too, besides resizing and compression"
     end = {"fine": "", "beware": " A score has to be clearly above that.", "worthless": " A score on these images proves nothing."}
     return trap(verdict, f"{told}.{end[verdict]}", b.auc, b.ci95, n=b.n, **more)
@@ -356,7 +357,7 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
     return Audit(s.name, s.kind, s.root, traps, m, pairs, doubted, confident_errors(s.predictions), coverage_table(m),
                  mean_spectra(features["spectrum"], of), _points(features["geometry"], of), s.rejected, finder)
 
-# %% ../../nbs/17_data.audit.ipynb #2a6659ef
+# %% ../../nbs/17_data.audit.ipynb #920806c7
 def shortcut_traps(features: dict[str, np.ndarray], # shortcut -> (n, width)
                    manifest: pd.DataFrame, # the same rows
                    seed: int = 0, # deals the folds
@@ -365,11 +366,23 @@ def shortcut_traps(features: dict[str, np.ndarray], # shortcut -> (n, width)
     fake, subject, traps, measured = (manifest["label"] == "fake").to_numpy(), manifest["subject"].to_numpy(), {}, {}
     for name in SHORTCUTS:
         x = features[name]
-        b, bare = baseline(x, fake, subject, seed), baseline(x[:, :-1], fake, subject, seed) if name == "file-facts" else None
-        more = dict(without_bytes=dict(figure=bare.auc, ci95=bare.ci95)) if bare else {}
-        traps[name] = shortcut_trap(name, b, bare if bare and bare.auc is not None else None, by_test=floors_by_test(x, manifest), **more)
-        measured[name] = bare or b
+        b, decides, more = baseline(x, fake, subject, seed), None, dict(by_test=floors_by_test(x, manifest))
+        if name == "file-facts":
+            bare, between = baseline(x[:, :-1], fake, subject, seed), bytes_between(x[:, -1], manifest)
+            more |= dict(without_bytes=dict(figure=bare.auc, ci95=bare.ci95), bytes_between_real_sources=round(between, 3))
+            decides = bare if bare.auc is not None and between < TERMS["bytes"] else None
+        traps[name], measured[name] = shortcut_trap(name, b, decides, **more), decides or b
     return traps, measured
+
+
+def bytes_between(bytes_per_pixel: np.ndarray, # (n,)
+                  manifest: pd.DataFrame, # the same rows: label, source
+                 ) -> float: # 0 to 1
+    "The share of the variance of real images' log bytes per pixel that lies between their sources."
+    real = (manifest["label"] == "real").to_numpy()
+    z = pd.Series(np.log(bytes_per_pixel[real].clip(1e-6)))
+    by = z.groupby(manifest["source"][real].to_numpy())
+    return float((by.size() * (by.mean() - z.mean())**2).sum() / max(((z - z.mean())**2).sum(), 1e-12))
 
 
 def _geometry(manifest: pd.DataFrame, root: Path, faces: int, finder: str, seed: int, workers: int | None) -> tuple[np.ndarray, str]:
@@ -377,8 +390,7 @@ def _geometry(manifest: pd.DataFrame, root: Path, faces: int, finder: str, seed:
     x = np.full((len(manifest), 10), np.nan, np.float32)
     if not faces: return x, "none"
     some = sample_rows(manifest, faces, seed)
-    rows = manifest[some]
-    x[some] = geometry(rows, root, finder, workers)
+    x[some], finder = geometry(manifest[some], root, finder, workers)
     return x, finder
 
 

@@ -75,7 +75,7 @@ def without_counterpart(baselines: dict[str, Baseline], # shortcut -> its baseli
                 out[source] = dict(by=name, auc=round(auc, 4), ci95=[round(lo, 4), round(hi, 4)])
     return out
 
-# %% ../../nbs/16_data.coverage.ipynb #0ce81251
+# %% ../../nbs/16_data.coverage.ipynb #3ac558a3
 def learned_from(manifest: pd.DataFrame, # one row an image
                  cards: dict[str, Card], # what is known of the sources
                 ) -> list[str]: # phrases
@@ -86,7 +86,7 @@ def learned_from(manifest: pd.DataFrame, # one row an image
         made = cards[source].generator if source in cards else None
         for photographs in (made or {}).get("trained_on") or []: trained.setdefault(photographs, []).append(source)
     for photographs, sources in trained.items():
-        where = "absent here" if photographs not in present else "in " + ", ".join(
-            sorted(manifest["split"][manifest["source"] == photographs].unique()))
+        splits = sorted(manifest["split"][manifest["source"] == photographs].unique())
+        where = "absent here" if not splits else "present" if splits == ["all"] else f"in {', '.join(splits)}"
         told.append(f"{photographs}, whose photographs the generators of {', '.join(sources)} learned from, is {where}")
     return told

@@ -122,17 +122,18 @@ def read_features(paths: Iterable[str], # image paths
     edges = np.cumsum([0, *WIDTHS.values()])
     return Features({name: table[:, a:b] for name, a, b in zip(WIDTHS, edges, edges[1:])}, looks)
 
-# %% ../../nbs/16_data.shortcuts.ipynb #29035a75
+# %% ../../nbs/16_data.shortcuts.ipynb #04877e43
 def geometry(manifest: pd.DataFrame, # one row an image
              root: str | Path, # the data root
              finder: str = "auto", # of `data.landmarks`
              workers: int | None = None, # processes; default one a core
-            ) -> np.ndarray: # float32, (n, 10): the points, then the eyes' distance, their slope, distance to the mouth, its offset
+            ) -> tuple[np.ndarray, str]: # float32, (n, 10): points, eyes' distance and slope, way to the mouth; the finder used
     "The face's rigid geometry, in shares of the picture; NaN rows where no face was found."
-    p = face_points(manifest, root, finder=finder, workers=workers).to_numpy(np.float32).reshape(-1, 3, 2)
-    eyes, between = p[:, 1] - p[:, 0], p[:, :2].mean(1)
-    down = p[:, 2] - between
-    return np.column_stack([p.reshape(-1, 6), eyes[:, 0], eyes[:, 1] / eyes[:, 0], down[:, 1], down[:, 0]]).astype(np.float32)
+    points = face_points(manifest, root, finder=finder, workers=workers)
+    p = points.to_numpy(np.float32).reshape(-1, 3, 2)
+    eyes, down = p[:, 1] - p[:, 0], p[:, 2] - p[:, :2].mean(1)
+    values = [p.reshape(-1, 6), eyes[:, 0], eyes[:, 1] / eyes[:, 0], down[:, 1], down[:, 0]]
+    return np.column_stack(values).astype(np.float32), points.attrs.get("finder", finder)
 
 # %% ../../nbs/16_data.shortcuts.ipynb #c404fd03
 FOLDS, LEAST = 5, 20 # folds, and images a class below which nothing is measured
