@@ -6,7 +6,7 @@
 __all__ = ['WORST', 'GALLERY', 'Run', 'load_run', 'what_is_in', 'majority', 'answer', 'remarks', 'share', 'published_rows',
            'our_rows', 'source_words', 'data_words', 'banner', 'report_values', 'write_report']
 
-# %% ../nbs/34_report.ipynb #effc100e
+# %% ../nbs/34_report.ipynb #7e3c0641
 import json
 import os
 from collections.abc import Callable
@@ -17,8 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from matplotlib.figure import Figure
 
 from .data.sources import LABELS, Card, InputError, data_manifests, read_cards
+from .evaluate.ledger import Ledger
+from .evaluate.operating import OperatingPoint, point_notes
+from .evaluate.reading import plot_flag_worth, plot_reliability, reading_words
 from .evaluate.scores import percent, wilson
 from .interpret.losses import (BY, ERRORS, attribute_words, error_profile, plot_error_profile, profile_words,
                                        signed, top_losses, with_errors)
@@ -316,7 +320,36 @@ def _training(h: pd.DataFrame) -> dict[str, Any]:
               for c in (["train_loss", "valid_loss"], ["accuracy"])]
     return dict(training=told, curves=curves)
 
-# %% ../nbs/34_report.ipynb #ee767245
+# %% ../nbs/34_report.ipynb #ad9afb3e
+def _operating(run: Run) -> dict[str, Any] | None:
+    "The frozen point, and its reading on every test set with two figures where there are both labels."
+    found = run.metrics.get("operating")
+    if not found: return None
+    if not found["point"]: return dict(notes=[f"There is no operating point: {found['why']}."], tests=[])
+    tests = []
+    for name, reading in found["tests"].items():
+        both = reading["n_real"] and reading["n_fake"]
+        pictures = [_drawing(plot, reading) if both else None for plot in (plot_reliability, plot_flag_worth)]
+        tests.append(dict(name=name, words=reading_words(reading), **dict(zip(("reliability", "flags"), pictures))))
+    point = OperatingPoint(**found["point"])
+    lead = f"An image is flagged from p_fake {point.threshold:.3g} on; the scores above cut at 0.5."
+    return dict(notes=[lead, *point_notes(point)], tests=tests)
+
+
+def _drawing(plot: Callable, reading: dict[str, Any]) -> str:
+    "A figure of a card's size."
+    fig = Figure(figsize=(4.6, 3.2), layout="constrained")
+    plot(reading, fig.subplots())
+    return chart(fig)
+
+
+def _looks(run: Run) -> list[tuple[str, ...]]:
+    "How often each test set was looked at: before this run, and until this page was written."
+    now = [e["images"] for e in Ledger(run.folder.parent).entries()]
+    rows = [(name, e, max(now.count(e["images"]), e["before"] + 1)) for name, e in run.metrics.get("looks", {}).items()]
+    return [(name, f"{e['n']:,}", f"{e['before']:,}", f"{e['models_before']:,}", f"{n:,}") for name, e, n in rows]
+
+# %% ../nbs/34_report.ipynb #5e12866e
 def report_values(run: Run, # a loaded run
                   root: str | Path | None = None, # the data root with the images, None where it is not at hand
                  ) -> dict[str, Any]: # what the page's templates name
@@ -334,6 +367,7 @@ def report_values(run: Run, # a loaded run
                 published=published, citations=citations, ours=our_rows(run.metrics), profiles=_profiles(run),
                 no_pictures=f"The images are not shown: {why}. The errors are listed by name." if hidden else "",
                 notes=[t for t in (i.get("notes"), i.get("citation")) if t], how=_how(run), footer=_FOOTER,
+                operating=_operating(run), looks=_looks(run),
                 **_training(run.history), **_data(run, read_cards(root)))
 
 

@@ -34,10 +34,27 @@ def images_fingerprint(rows: pd.DataFrame, # of one test set: `path`, and `sha25
     for n in sorted(name): digest.update(n.encode() + b"\n")
     return digest.hexdigest()[:16]
 
-# %% ../../nbs/27_evaluate.ledger.ipynb #85d2a98a
+# %% ../../nbs/27_evaluate.ledger.ipynb #a82314b6
 FILE = "looks.jsonl"
 
 
+def _read(file: Path) -> list[dict[str, Any]]:
+    "The entries of a ledger; torn lines are skipped."
+    try: lines = file.read_bytes().split(b"\n")
+    except FileNotFoundError: return []
+    found = []
+    for line in lines:
+        try: entry = json.loads(line)
+        except ValueError: continue
+        if isinstance(entry, dict) and {"when", "test", "images", "model"} <= entry.keys(): found.append(entry)
+    return found
+
+
+def _models(entries: list[dict[str, Any]]) -> int:
+    "How many different models looked."
+    return len({(e["model"], e.get("trained", "")) for e in entries})
+
+# %% ../../nbs/27_evaluate.ledger.ipynb #b4ebaa2f
 class Ledger:
     "The looks at test sets that the runs of one folder took."
     def __init__(self, home: str | Path): # the folder that holds the runs
@@ -67,19 +84,7 @@ class Ledger:
 
     def entries(self) -> list[dict[str, Any]]: # in the order in which they were written
         "The entries; torn lines are skipped."
-        try: text = self.file.read_bytes()
-        except FileNotFoundError: return []
-        found = []
-        for line in text.split(b"\n"):
-            try: entry = json.loads(line)
-            except ValueError: continue
-            if isinstance(entry, dict) and {"when", "test", "images", "model"} <= entry.keys(): found.append(entry)
-        return found
-
-
-def _models(entries: list[dict[str, Any]]) -> int:
-    "How many different models looked."
-    return len({(e["model"], e.get("trained", "")) for e in entries})
+        return _read(self.file)
 
 # %% ../../nbs/27_evaluate.ledger.ipynb #db84430d
 def looks_words(entry: dict[str, Any], # as `Ledger.enter` returns it

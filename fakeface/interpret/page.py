@@ -282,6 +282,22 @@ sure the detector was: p_fake near 0 was taken for real, near 1 for fake; the da
 alt="Histogram of p_fake in {{ t.name }}, for each label"></div>{% endif %}</div>{% endfor %}</section>
 """
 
+# %% ../../nbs/33_interpret.page.ipynb #78128e63
+TEMPLATES["operating"] = """
+{% if operating %}<section><h2>Where to cut, and what a flag is worth</h2>
+{% for s in operating.notes %}<p>{{ s }}</p>{% endfor %}
+{% for t in operating.tests %}<h3>{{ t.name }}</h3>{{ part.lines(t.words) }}{% if t.reliability %}<div class="cards">
+<div class="card"><img class="chart" src="{{ t.reliability }}" alt="Share that is fake against p_fake, in tenths"></div>
+<div class="card"><img class="chart" src="{{ t.flags }}" alt="Share of flags that are right against how rare fakes are">
+</div></div>{% endif %}{% endfor %}</section>{% endif %}
+"""
+TEMPLATES["looks"] = """
+{% if looks %}<section><h2>Sealed tests</h2><p>A test set answers once. Each look at one is written down beside the runs
+before it is taken; threshold and temperature know validation only. A score that was chosen after many looks is more
+favourable than a fresh test set would be.</p>{{ part.table(looks, ["test set", "images", "looks before this run",
+"by models", "looks until now"], [1, 2, 3, 4]) }}</section>{% endif %}
+"""
+
 # %% ../../nbs/33_interpret.page.ipynb #1e7beca0
 TEMPLATES["errors"] = """
 <section><h2>The errors, to look at</h2><p>A <b>false positive</b> is a real face called fake
@@ -309,7 +325,7 @@ TEMPLATES["training"] = """
 <img class="chart" src="{{ c.picture }}" alt="{{ c.alt }}"></div>{% endfor %}</div>{% endif %}</section>
 """
 
-# %% ../../nbs/33_interpret.page.ipynb #6c958193
+# %% ../../nbs/33_interpret.page.ipynb #6f096e6e
 TEMPLATES["data"] = """
 <section><h2>What went in</h2>{% for s in data_words %}<p>{{ s }}</p>{% endfor %}
 {{ part.table(sources, ["source", "asked for", "found", "used", ""], [1, 2, 3]) }}
@@ -326,7 +342,7 @@ TEMPLATES["how"] = """
 <table><tbody>{% for k, v in rows %}<tr><td>{{ k }}</td><td class="n">{{ v }}</td></tr>{% endfor %}</tbody></table>
 </div>{% endfor %}</div></section>
 """
-SECTIONS = ("scores", "published", "per_source", "calls", "errors", "profiles", "training", "data", "how")
+SECTIONS = ("scores", "published", "per_source", "calls", "operating", "errors", "profiles", "training", "looks", "data", "how")
 
 # %% ../../nbs/33_interpret.page.ipynb #2de7397b
 def plain_page(title: str,

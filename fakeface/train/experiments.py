@@ -6,7 +6,7 @@
 __all__ = ['Experiment', 'new_run_folder', 'whole_folder', 'EpochLines', 'train', 'run_recipe', 'save_model', 'ffhq_as_test',
            'ffhq_in_train', 'grid_dial', 'plot_dial']
 
-# %% ../../nbs/40_train.experiments.ipynb #9c7d2dd9
+# %% ../../nbs/40_train.experiments.ipynb #6fecbfb3
 import json
 import os
 import platform
@@ -36,6 +36,9 @@ from ..data.manifest import scan, write_table
 from ..data.recipes import Composition, Recipe, compose, read_recipe, settings
 from ..data.sources import LABELS, InputError
 from ..data.world import cached_world, read_world
+from ..evaluate.ledger import Ledger
+from ..evaluate.operating import fit_operating_point, save_point
+from ..evaluate.reading import read_point
 from ..evaluate.scores import score_predictions, scores_table, sources_scores
 from ..interpret.losses import plot_top_losses
 from ..report import write_report
@@ -142,7 +145,7 @@ def _history(learn: Learner) -> list[list[float]]:
     "What fastai's recorder noted at each epoch: training loss, validation loss, accuracy."
     return [list(row)[:3] for row in learn.recorder.values]
 
-# %% ../../nbs/40_train.experiments.ipynb #233d5e92
+# %% ../../nbs/40_train.experiments.ipynb #966efa73
 def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
                root: str | Path, # the data root
                out: str | Path | None = None, # the run folder; default runs/<recipe>/<time>
@@ -173,11 +176,12 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     out.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(out) as folder:
         _write_inputs(folder, recipe, composed, rejects)
-        with seeded(seed): learn, history, predictions = _train_and_predict(composed, root, chosen, recipe.name, progress, cbs, clock)
+        with seeded(seed):
+            learn, history, predictions, looks = _train_and_predict(composed, root, chosen, recipe.name, progress, cbs, clock, out)
         write_table(history, folder/"history.csv")
         write_table(predictions, folder/"predictions.parquet")
         save_model(learn, folder, chosen)
-        _write_results(folder, info, predictions, composed, len(rejects), clock)
+        _write_results(folder, info, predictions, composed, dict(rejected=len(rejects), looks=looks), clock)
         write_report(folder, root)
     return Experiment(out, root)
 
@@ -192,7 +196,7 @@ def _sources_of(recipe: Recipe) -> list[str]:
     "The sources a recipe names, each once."
     return list(dict.fromkeys(p.source for parts in (recipe.train, *recipe.tests.values()) for p in parts))
 
-# %% ../../nbs/40_train.experiments.ipynb #6a7ce6e7
+# %% ../../nbs/40_train.experiments.ipynb #c674737f
 def _write_inputs(folder: Path, recipe: Recipe, composed: Composition, rejects: pd.DataFrame) -> None:
     "What goes into the run, written before the training."
     (folder/"recipe.yaml").write_text(yaml.safe_dump(asdict(recipe), sort_keys=False, allow_unicode=True))
@@ -200,9 +204,9 @@ def _write_inputs(folder: Path, recipe: Recipe, composed: Composition, rejects: 
     write_table(rejects, folder/"rejects.csv")
 
 
-def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any], name: str, progress: bool,
-                       cbs: Sequence[Callback], clock: dict[str, float]) -> tuple[Learner, pd.DataFrame, pd.DataFrame]:
-    "The learner, its history, and a prediction for every image of validation and tests."
+def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any], name: str, progress: bool, cbs: Sequence[Callback],
+                       clock: dict[str, float], out: Path) -> tuple[Learner, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    "The learner, its history, a prediction for every image of validation and tests, and how often each test was looked at before."
     m = composed.manifest
     clock["train"] = time.time()
     pretrained = chosen["model"] in LEARNERS and bool(chosen["pretrained"] or chosen["weights"])
@@ -210,21 +214,43 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     learn = make_learner(dls, chosen, cbs=list(cbs))
     history = train(learn, chosen["epochs"], chosen["lr"], progress)
     clock["predict"] = time.time()
+    looks = _enter_looks(out, m, clock)
     predictions = predict(learn, m[m["split"] != "train"], name)
     clock["end"] = time.time()
-    return learn, history, predictions
+    return learn, history, predictions, looks
 
-# %% ../../nbs/40_train.experiments.ipynb #a6d40fca
-def _write_results(folder: Path, info: dict[str, Any], predictions: pd.DataFrame, composed: Composition, rejected: int,
+# %% ../../nbs/40_train.experiments.ipynb #627c6abe
+def _started(clock: dict[str, float]) -> str:
+    "When a run began."
+    return datetime.fromtimestamp(clock["scan"], timezone.utc).isoformat(timespec="seconds")
+
+
+def _enter_looks(out: Path, manifest: pd.DataFrame, clock: dict[str, float]) -> dict[str, Any]:
+    "Writes down in the ledger beside the run that its test sets are about to be looked at; how often each was before."
+    book, tests = Ledger(out.parent), manifest[~manifest["split"].isin(["train", "valid"])]
+    return {str(test): book.enter(test, rows, out.name, "run", _started(clock)) for test, rows in tests.groupby("split")}
+
+
+def _operate(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
+    "The operating point: fitted on validation, frozen, read on every test. Where it cannot be, why."
+    valid = predictions["split"] == "valid"
+    try: point = fit_operating_point(predictions[valid])
+    except InputError as e: return dict(point=None, why=str(e), tests={})
+    save_point(point, folder)
+    return dict(point=asdict(point), tests={str(test): read_point(point, rows) for test, rows in predictions[~valid].groupby("split")})
+
+# %% ../../nbs/40_train.experiments.ipynb #0fb929e5
+def _write_results(folder: Path, info: dict[str, Any], predictions: pd.DataFrame, composed: Composition, more: dict[str, Any],
                    clock: dict[str, float]) -> None:
-    "metrics.json and run.json."
-    metrics = score_predictions(predictions) | {"sources": composed.sources.to_dict("index"), "rejected": rejected}
+    "metrics.json, run.json and operating.json."
+    more = more | dict(sources=composed.sources.to_dict("index"), operating=_operate(folder, predictions))
+    metrics = score_predictions(predictions) | more
     (folder/"metrics.json").write_text(json.dumps(metrics, indent=1))
     steps = list(clock)
     info = info | {"seconds": {a: round(clock[b] - clock[a], 1) for a, b in zip(steps, steps[1:])},
                    "versions": {"python": platform.python_version(), "torch": version("torch"), "fastai": version("fastai"),
                                 "fakeface": __version__},
-                   "started": datetime.fromtimestamp(clock["scan"], timezone.utc).isoformat(timespec="seconds")}
+                   "started": _started(clock)}
     (folder/"run.json").write_text(json.dumps(info, indent=1))
 
 
