@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['parser', 'main']
 
-# %% ../nbs/51_cli.ipynb #5e0c3c6b
+# %% ../nbs/51_cli.ipynb #1703b3e4
 import argparse
 import sys
 import warnings
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import __version__
-from .commands import compare, curve, explain, fairness, grid, manifest, report, robustness, run, score, sources, transfer, unknown, world
+from .commands import (audit, compare, curve, explain, fairness, grid, manifest, report, robustness, run, score, sources,
+                               transfer, unknown, world)
 from .data.delivery import SWEEPS
 from .data.plants import PLANTS
 from .data.population import GRID
@@ -49,7 +50,7 @@ def _add(commands: argparse._SubParsersAction, what: callable, help: str, exampl
 def _add_root(p: argparse.ArgumentParser) -> None:
     p.add_argument("--root", metavar="FOLDER", help="the data root: the folder below which the datasets lie (or set FAKEFACE_DATA)")
 
-# %% ../nbs/51_cli.ipynb #2c14b47a
+# %% ../nbs/51_cli.ipynb #38289936
 def _add_data(commands: argparse._SubParsersAction) -> None:
     "world, sources, manifest"
     p = _add(commands, world, "draw the built-in world: faces on disk in the real datasets' layouts", "fakeface world faces --grid 24")
@@ -73,6 +74,20 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--out", required=True, metavar="FILE", help="the manifest, .csv or .parquet; rejected files go beside it")
     p.add_argument("--seed", type=int, help="default: the recipe's")
     p.add_argument("--scale", type=float, default=1.0, help="0.1 uses a tenth of what would be used otherwise")
+    _add_audit(commands)
+
+
+def _add_audit(commands: argparse._SubParsersAction) -> None:
+    "audit"
+    p = _add(commands, audit, "before any training: shortcuts, copies, subjects, labels and coverage, each with a verdict",
+             "fakeface audit man-1.csv --root faces --out audit")
+    p.add_argument("what", metavar="WHAT", help="a manifest (.csv, .parquet), a data root, or a run folder")
+    _add_root(p)
+    p.add_argument("--out", required=True, metavar="DIR", help="a folder for audit.html and audit.json")
+    p.add_argument("--most", type=int, default=8000, metavar="N", help="images in the sample for shortcuts; copies are sought among all")
+    p.add_argument("--faces", type=int, default=1000, metavar="N", help="images in the sample for geometry; 0 leaves it out")
+    p.add_argument("--finder", default="auto", help="of eyes and mouth: auto, light or dlib")
+    p.add_argument("--seed", type=int, default=0, help="of samples and folds")
 
 # %% ../nbs/51_cli.ipynb #4d05d9c2
 def _add_run(commands: argparse._SubParsersAction) -> None:

@@ -285,7 +285,7 @@ def ask(unknown: Unknown, # fitted
 
 GROUPS = ("known", "new source", "picture")
 
-# %% ../../nbs/49_interpret.unknown.ipynb #9c635227
+# %% ../../nbs/49_interpret.unknown.ipynb #dbbbb4ca
 def unknown_rates(asked: pd.DataFrame, # as `ask` returns it
                   unknown: Unknown, # that was asked
                  ) -> pd.DataFrame: # one row a kind: n, real, mean_p_fake, flagged_<score>, auc_<score>; with _lo and _hi
@@ -305,7 +305,7 @@ def unknown_rates(asked: pd.DataFrame, # as `ask` returns it
         rows.append(row)
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/49_interpret.unknown.ipynb #fc6525ec
 def _even(known: pd.DataFrame) -> pd.DataFrame:
     "As many known reals as fakes, by lot: else the AUC would tell of the mix of the test set."
     if not len(known): return known
