@@ -7,7 +7,7 @@ __all__ = ['EVERYTHING', 'VERDICTS', 'TRAPS', 'TERMS', 'Subject', 'read_subject'
            'floors_by_test', 'straddles', 'in_training', 'duplicates_trap', 'person_names', 'subjects_trap',
            'labels_trap', 'coverage_trap', 'Audit', 'audit', 'shortcut_traps', 'bytes_between', 'mean_spectra']
 
-# %% ../../nbs/17_data.audit.ipynb #341c14bb
+# %% ../../nbs/17_data.audit.ipynb #a2054775
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,8 @@ from .coverage import confounded, coverage_table, learned_from, without_counterp
 from .hashes import exact_duplicates, near_duplicates
 from .labels import confident_errors, contradictions, suspects
 from .manifest import read_facts, scan
-from .landmarks import POINTS
-from .shortcuts import (FREQUENCIES, SHORTCUTS, Baseline, baseline, carried_over, geometry, read_features,
+from .landmarks import POINTS, face_points
+from .shortcuts import (FREQUENCIES, SHORTCUTS, Baseline, baseline, carried_over, read_features, rigid_geometry,
                                      sample_rows)
 from .sources import LABELS, Card, InputError, read_cards
 from ..evaluate.delong import auc_with_interval
@@ -357,7 +357,7 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
     return Audit(s.name, s.kind, s.root, traps, m, pairs, doubted, confident_errors(s.predictions), coverage_table(m),
                  mean_spectra(features["spectrum"], of), _points(features["geometry"], of), s.rejected, finder)
 
-# %% ../../nbs/17_data.audit.ipynb #920806c7
+# %% ../../nbs/17_data.audit.ipynb #be9ec9e3
 def shortcut_traps(features: dict[str, np.ndarray], # shortcut -> (n, width)
                    manifest: pd.DataFrame, # the same rows
                    seed: int = 0, # deals the folds
@@ -374,7 +374,7 @@ def shortcut_traps(features: dict[str, np.ndarray], # shortcut -> (n, width)
         traps[name], measured[name] = shortcut_trap(name, b, decides, **more), decides or b
     return traps, measured
 
-
+# %% ../../nbs/17_data.audit.ipynb #969d3738
 def bytes_between(bytes_per_pixel: np.ndarray, # (n,)
                   manifest: pd.DataFrame, # the same rows: label, source
                  ) -> float: # 0 to 1
@@ -390,8 +390,9 @@ def _geometry(manifest: pd.DataFrame, root: Path, faces: int, finder: str, seed:
     x = np.full((len(manifest), 10), np.nan, np.float32)
     if not faces: return x, "none"
     some = sample_rows(manifest, faces, seed)
-    x[some], finder = geometry(manifest[some], root, finder, workers)
-    return x, finder
+    points = face_points(manifest[some], root, finder=finder, workers=workers)
+    x[some] = rigid_geometry(points)
+    return x, points.attrs.get("finder", finder)
 
 
 def mean_spectra(spectra: np.ndarray, manifest: pd.DataFrame) -> pd.DataFrame:

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'FACT_NAMES', 'BINS', 'FREQUENCIES', 'WIDTHS', 'SHORTCUTS', 'FOLDS', 'LEAST', 'file_facts',
-           'radial_spectrum', 'colour_histogram', 'Features', 'read_features', 'geometry', 'classifier', 'deal_folds',
-           'out_of_fold', 'ranks_in_folds', 'Baseline', 'baseline', 'carried_over', 'sample_rows']
+           'radial_spectrum', 'colour_histogram', 'Features', 'read_features', 'rigid_geometry', 'geometry',
+           'classifier', 'deal_folds', 'out_of_fold', 'ranks_in_folds', 'Baseline', 'baseline', 'carried_over',
+           'sample_rows']
 
 # %% ../../nbs/16_data.shortcuts.ipynb #9e9d4bb3
 import os
@@ -122,18 +123,22 @@ def read_features(paths: Iterable[str], # image paths
     edges = np.cumsum([0, *WIDTHS.values()])
     return Features({name: table[:, a:b] for name, a, b in zip(WIDTHS, edges, edges[1:])}, looks)
 
-# %% ../../nbs/16_data.shortcuts.ipynb #04877e43
+# %% ../../nbs/16_data.shortcuts.ipynb #e7e8f1c7
+def rigid_geometry(points: pd.DataFrame, # of `face_points`
+                  ) -> np.ndarray: # float32, (n, 10): the points, the eyes' distance and slope, the way from them to the mouth
+    "The face's rigid geometry, in shares of the picture; NaN rows where no face was found."
+    p = points.to_numpy(np.float32).reshape(-1, 3, 2)
+    eyes, down = p[:, 1] - p[:, 0], p[:, 2] - p[:, :2].mean(1)
+    return np.column_stack([p.reshape(-1, 6), eyes[:, 0], eyes[:, 1] / eyes[:, 0], down[:, 1], down[:, 0]]).astype(np.float32)
+
+
 def geometry(manifest: pd.DataFrame, # one row an image
              root: str | Path, # the data root
              finder: str = "auto", # of `data.landmarks`
              workers: int | None = None, # processes; default one a core
-            ) -> tuple[np.ndarray, str]: # float32, (n, 10): points, eyes' distance and slope, way to the mouth; the finder used
-    "The face's rigid geometry, in shares of the picture; NaN rows where no face was found."
-    points = face_points(manifest, root, finder=finder, workers=workers)
-    p = points.to_numpy(np.float32).reshape(-1, 3, 2)
-    eyes, down = p[:, 1] - p[:, 0], p[:, 2] - p[:, :2].mean(1)
-    values = [p.reshape(-1, 6), eyes[:, 0], eyes[:, 1] / eyes[:, 0], down[:, 1], down[:, 0]]
-    return np.column_stack(values).astype(np.float32), points.attrs.get("finder", finder)
+            ) -> np.ndarray: # float32, (n, 10)
+    "The rigid geometry of every image."
+    return rigid_geometry(face_points(manifest, root, finder=finder, workers=workers))
 
 # %% ../../nbs/16_data.shortcuts.ipynb #c404fd03
 FOLDS, LEAST = 5, 20 # folds, and images a class below which nothing is measured
