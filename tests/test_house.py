@@ -32,7 +32,7 @@ FLOORS = {
     "train.experiments": 6, "train.saved": 6, "train.seeds": 6, "train.sweeps": 6, "train.trials": 6,
     "train.grid": 6, "train.transfer": 6, "train.ladder": 6,
     "interpret": 6,
-    "commands": 7, "cli": 7,
+    "commands": 7, "believe": 7, "cli": 7,
 }
 HEAVY = {"torch", "torchvision", "fastai", "timm", "matplotlib", "scipy", "sklearn", "IPython"}
 

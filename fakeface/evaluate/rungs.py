@@ -48,7 +48,7 @@ def _group_row(runs: Sequence[pd.DataFrame]) -> dict[str, Any]: # one group's pr
     return dict(n=len(right), accuracy=rate, lo=max(0.0, rate - half[0]), hi=min(1.0, rate + half[1]), seeds=len(runs),
                 sd=float(np.std(own, ddof=1)) if len(own) > 1 else None, by_seed=" ".join(f"{x:.4f}" for x in own))
 
-# %% ../../nbs/29_evaluate.rungs.ipynb #e9057054
+# %% ../../nbs/29_evaluate.rungs.ipynb #a88b6a70
 def ladder_rows(runs: dict[str, Sequence[pd.DataFrame]], # rung -> predictions, one table a seed
                ) -> pd.DataFrame: # rung, images, n, accuracy, lo, hi, seeds, sd, by_seed, difference (to `nothing`), ..., p, p_runs
     "The table of a ladder from its predictions. Positive class: fake."
@@ -56,14 +56,13 @@ def ladder_rows(runs: dict[str, Sequence[pd.DataFrame]], # rung -> predictions, 
     names = list(dict.fromkeys(next(iter(groups.values()))[0]["split"])) if groups else []
     rows = []
     for rung, ps in groups.items():
-        paired = compare(groups["nothing"], ps) if rung != "nothing" and "nothing" in groups else None
+        with_pairs = rung != "nothing" and "nothing" in groups
+        paired = compare(*[[p[p["split"] != INSIDE] for p in side] for side in (groups["nothing"], ps)]) if with_pairs else None
         for name in names:
             row = dict(rung=rung, images=name, **_group_row([p[p["split"] == name] for p in ps]))
-            classes = paired.loc[name].drop(index="all") if paired is not None else []
-            if len(classes) == 1:
-                (lo, hi), c = classes["ci95"].iloc[0], classes.iloc[0]
-                row |= dict(difference=c["difference"], difference_lo=lo, difference_hi=hi, p=c["p"], p_runs=c["p_runs"])
-            elif len(classes): row["difference"] = float(classes["difference"].mean())
+            if with_pairs and name != INSIDE: # which has two classes
+                c = paired.loc[(name, "all")]
+                row |= dict(zip(("difference_lo", "difference_hi"), c["ci95"]), **c[["difference", "p", "p_runs"]])
             rows.append(row)
     columns = ["difference", "difference_lo", "difference_hi", "p", "p_runs"]
     first = [k for k in rows[0] if k not in columns] if rows else ["rung", "images"]

@@ -25,33 +25,34 @@ from ..evaluate.rungs import ladder_rows
 from .experiments import Experiment, _sources_of, run_recipe
 from .trials import Trial, fingerprint, open_folder, read_trials, run_trials
 
-# %% ../../nbs/48_train.ladder.ipynb #86afde49
+# %% ../../nbs/48_train.ladder.ipynb #bc01e1ca
 def _dealt(recipe: Recipe, root: Path, out: Path, seed: int, scale: float, points: str | pd.DataFrame | None,
-           ) -> tuple[Composition, pd.DataFrame, pd.DataFrame]: # the images with a face, their points, and who was left out
-    "The images of all rungs; found points are kept in the folder."
+           ) -> tuple[Composition, pd.DataFrame, pd.DataFrame]: # the images with a face, points of all, and who was left out
+    "The images of all rungs. Points that were found before are read from the folder."
     composed = compose(recipe, scan(root, _sources_of(recipe)), seed, scale)
-    m, kept = composed.manifest, out/"points.parquet"
-    finder = points if isinstance(points, str) else "given" if points is not None else "world" if read_world(root) else "auto"
-    known = pd.read_parquet(kept) if kept.is_file() else pd.DataFrame(columns=["path", "asked"])
-    if isinstance(points, pd.DataFrame): found = points.set_index("path").reindex(m["path"]).set_index(m.index)
-    elif finder == "world": found = world_points(m, root)
-    elif set(m["path"]) <= set(known["path"]) and set(known["asked"]) == {finder}:
-        found = known.set_index("path").loc[m["path"]].set_index(m.index)
-        finder = found["finder"].iloc[0]
-    else:
-        found = face_points(m, root, finder)
-        finder = found.attrs["finder"]
-        asked = points if isinstance(points, str) else "auto"
-        write_table(found.assign(path=m["path"], asked=asked, finder=finder), kept)
-    found = found[list(POINTS)]
+    m = composed.manifest
+    found = _points(m, root, out/"points.parquet", points)
     there = alignable(m, found)
     _both_classes(there, recipe, {s: dict(found=int((there["source"] == s).sum())) for s in composed.sources.index})
-    sources = composed.sources.assign(used=there["source"].value_counts().reindex(composed.sources.index, fill_value=0))
-    rest = m.loc[m.index.difference(there.index)]
-    found.attrs["finder"] = finder
-    return Composition(there, sources), found.loc[there.index], rest
+    used = there["source"].value_counts().reindex(composed.sources.index, fill_value=0)
+    return Composition(there, composed.sources.assign(used=used)), found, m.loc[m.index.difference(there.index)]
 
-# %% ../../nbs/48_train.ladder.ipynb #de2c05da
+
+def _points(m: pd.DataFrame, root: Path, kept: Path, points: str | pd.DataFrame | None) -> pd.DataFrame:
+    "POINTS of a manifest; how they came about stands in `attrs`: what was asked for, and the finder."
+    asked = points if isinstance(points, str) else "given" if points is not None else "world" if read_world(root) else "auto"
+    if kept.is_file():
+        known = pd.read_parquet(kept).set_index("path")
+        if set(m["path"]) <= set(known.index) and set(known["asked"]) == {asked} and asked != "given":
+            found = known.loc[m["path"]].set_index(m.index)
+            found.attrs.update(asked=asked, finder=found["finder"].iloc[0])
+            return found
+    if asked == "given": found = points.set_index("path").reindex(m["path"]).set_index(m.index)
+    else: found = world_points(m, root) if asked == "world" else face_points(m, root, asked)
+    found.attrs.update(asked=asked, finder=found.attrs.get("finder", asked))
+    return found
+
+# %% ../../nbs/48_train.ladder.ipynb #31abb4fa
 def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
            root: str | Path, # the data root
            out: str | Path | None = None, # the folder; one that is there goes on; default runs/ladder-<recipe>
@@ -80,13 +81,16 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     composed, found, rest = _dealt(recipe, root, out, seed, scale, points)
     if progress and len(rest): print(f"left out at every rung, no face found in them: {_counted(rest)}", flush=True)
     steps = steps_for(composed.manifest, chosen["size"], chosen["resize"], quality, small)
-    copy = partial(equalise, composed.manifest, root, points=found, steps=steps)
+    here = found.loc[composed.manifest.index, list(POINTS)]
+    copy = partial(equalise, composed.manifest, root, points=here, steps=steps)
     make = partial(run_recipe, recipe, profile=profile, deal_seed=seed, scale=scale, progress=False, **options)
     trials = [Trial(f"{rung}-seed{k}", dict(rung=rung, seed=k), partial(_run_rung, copy, make, composed.sources, out, rung, k))
               for k in range(seeds) for rung in RUNGS if rung in rungs]
     weights = Path(chosen["weights"] or "").name
     open_folder(out, "ladder", dict(recipe=recipe.name, profile=profile, steps=asdict(steps), settings=chosen | {"weights": weights},
                                     finder=found.attrs["finder"], images=fingerprint(composed.manifest)), trials)
+    path = pd.concat([composed.manifest, rest])["path"]
+    write_table(found[list(POINTS)].assign(path=path, **found.attrs), out/"points.parquet")
     write_table(rest[["path", "source", "label"]], out/"left_out.csv")
     run_trials(trials, out, partial(_record, out), progress)
     if shortcuts: _measure_shortcuts(composed.manifest, out, [r for r in RUNGS if r in rungs], shortcuts, copy)
