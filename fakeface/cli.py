@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['parser', 'main']
 
-# %% ../nbs/51_cli.ipynb #1703b3e4
+# %% ../nbs/51_cli.ipynb #66f69388
 import argparse
 import sys
 import warnings
@@ -13,9 +13,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import __version__
-from .commands import (audit, compare, curve, explain, fairness, grid, manifest, report, robustness, run, score, sources,
-                               transfer, unknown, world)
+from .believe import compare, looks, operating
+from .commands import (audit, curve, explain, fairness, grid, ladder, manifest, report, robustness, run, score, sources, transfer,
+                               unknown, world)
 from .data.delivery import SWEEPS
+from .data.equalise import RUNGS
+from .data.landmarks import FINDERS
+from .data.leaks import TREATMENTS
 from .data.plants import PLANTS
 from .data.population import GRID
 from .data.sources import LABELS, DataNote, InputError
@@ -26,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` says how\n")
 
-# %% ../nbs/51_cli.ipynb #3ba64f3a
+# %% ../nbs/51_cli.ipynb #35780ff2
 def parser() -> argparse.ArgumentParser:
     "The whole command line."
     p = _Parser(prog="fakeface",
@@ -35,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
                        "fakeface world faces; fakeface run man-2-test --root faces")
     p.add_argument("--version", action="version", version=f"fakeface {__version__}")
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (_add_data, _add_run, _add_reading, _add_robustness, _add_sweeps, _add_looking): add(commands)
+    for add in (_add_data, _add_run, _add_reading, _add_believing, _add_robustness, _add_sweeps, _add_ladder, _add_looking): add(commands)
     return p
 
 
@@ -89,7 +93,7 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--finder", default="auto", help="of eyes and mouth: auto, light or dlib")
     p.add_argument("--seed", type=int, default=0, help="of samples and folds")
 
-# %% ../nbs/51_cli.ipynb #4d05d9c2
+# %% ../nbs/51_cli.ipynb #794b7108
 def _add_run(commands: argparse._SubParsersAction) -> None:
     "run"
     p = _add(commands, run, "run an experiment: recipe in, run folder with scores and report out",
@@ -98,6 +102,10 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     _add_root(p)
     p.add_argument("--out", metavar="RUN", help="the run folder; default runs/RECIPE/TIME")
     p.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    p.add_argument("--seeds", type=int, metavar="N", help="N trainings of one deal, which --seed deals; --out is their folder and goes on "
+                   "where it was; default runs/RECIPE/seeds")
+    p.add_argument("--duplicates", choices=TREATMENTS, help="pictures that stand in two splits: stop, leave the training copy out, or keep "
+                   "both; default: the recipe's, else refuse")
     p.add_argument("--seed", type=int, help="default: the recipe's")
     p.add_argument("--scale", type=float, default=1.0, help="0.1 uses a tenth of what would be used otherwise")
     _add_settings(p)
@@ -120,16 +128,12 @@ def _add_settings(p: argparse.ArgumentParser) -> None:
     p.add_argument("--color", help="rgb or grey; default: the profile's")
     p.add_argument("--crop", type=float, help="share of the side kept around the middle; default: the profile's, 1.0")
 
-# %% ../nbs/51_cli.ipynb #1389f2ae
+# %% ../nbs/51_cli.ipynb #a2aad4cb
 def _add_reading(commands: argparse._SubParsersAction) -> None:
-    "report, compare, score"
+    "report, score"
     p = _add(commands, report, "write a run's report.html anew", "fakeface report runs/first --root faces")
     p.add_argument("run", metavar="RUN", help="a run folder")
     _add_root(p)
-    p = _add(commands, compare, "two runs side by side, paired where the test images are the same",
-                 "fakeface compare runs/first runs/second")
-    p.add_argument("first", metavar="RUN", help="a run folder, or a table of predictions")
-    p.add_argument("second", metavar="RUN", help="another")
     p = _add(commands, score, "score any detector's predictions: a CSV with path, label, p_fake, and if known split, source; or ask it",
                  "fakeface score mine.csv; fakeface score faces --detector 'python detect.py {images}'")
     p.add_argument("predictions", metavar="PREDICTIONS", help="a CSV or parquet table, or a run; with --detector the images: a table with "
@@ -140,6 +144,28 @@ def _add_reading(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--n", type=int, metavar="N", help="with --detector: at most N images of each class; default all")
     _add_root(p)
     _add_detector(p)
+
+
+def _add_believing(commands: argparse._SubParsersAction) -> None:
+    "compare, operating, looks"
+    p = _add(commands, compare, "two runs or two series of runs side by side, paired where the test images are the same",
+                 "fakeface compare runs/first runs/second; fakeface compare a1 a2 a3 --against b1 b2 b3")
+    p.add_argument("runs", metavar="RUN", nargs="+", help="two of: a run folder, a folder of run --seeds, a table of predictions; "
+                   "with --against any number, the runs of one detector")
+    p.add_argument("--against", metavar="RUN", nargs="+", help="the runs of the other detector")
+    p = _add(commands, operating, "where to cut: a threshold fitted on validation, frozen, read on the tests; what a flag is worth",
+             "fakeface operating runs/first --on celeba --out point.png")
+    p.add_argument("run", metavar="RUN", help="a run folder, or a table of predictions with split `valid` and tests")
+    p.add_argument("--aim", choices=["tpr", "eer", "cost"], help="most fakes caught at --fpr; both errors equally frequent; least cost; "
+                   "default: the frozen point, else tpr")
+    p.add_argument("--fpr", type=float, help="share of real images that may be flagged; default 0.01")
+    p.add_argument("--cost", type=float, help="what a false alarm costs, a missed fake being 1; default 1")
+    p.add_argument("--prevalence", type=float, help="for the aim cost: the share of fakes where it will be used; default 0.5")
+    p.add_argument("--again", action="store_true", help="replace a frozen point; the earlier one stays in the file")
+    p.add_argument("--on", metavar="TEST", help="a test set's name; default: all of them")
+    p.add_argument("--out", metavar="FILE", help="the picture, .png, .pdf or .svg")
+    p = _add(commands, looks, "how often each test set was looked at, and by how many models", "fakeface looks runs")
+    p.add_argument("folder", metavar="FOLDER", nargs="?", default="runs", help="the folder that holds the runs")
 
 
 def _add_detector(p: argparse.ArgumentParser) -> None:
@@ -203,6 +229,23 @@ def _add_sweep(p: argparse.ArgumentParser, name: str, help: str = "the sweep's f
     _add_root(p)
     p.add_argument(name, metavar="FOLDER", help=help, **kwargs)
     _add_settings(p)
+
+# %% ../nbs/51_cli.ipynb #e476d58a
+def _add_ladder(commands: argparse._SubParsersAction) -> None:
+    "ladder"
+    p = _add(commands, ladder, "train after equalising one thing after the other, and name what made real photographs look fake",
+             "fakeface ladder man-2-test --root faces --out runs/ladder --seeds 3")
+    p.add_argument("recipe", metavar="RECIPE", help="a name such as man-2-test, or a YAML file")
+    p.add_argument("--seeds", type=int, default=3, help="trainings a rung")
+    p.add_argument("--rungs", nargs="+", choices=RUNGS, help="some of them, `nothing` among them; default all")
+    p.add_argument("--target", metavar="SOURCE", help="the photographs in question; default ffhq, else the worst of the tests")
+    p.add_argument("--finder", choices=FINDERS, help="of eyes and mouth; default: what the world knows, elsewhere auto")
+    p.add_argument("--quality", type=int, metavar="Q", help="of the common JPEG encoding; default the files' lowest twentieth, up to 75")
+    p.add_argument("--small", type=int, metavar="PIXELS", help="side that all are reduced to; default half the smallest, or of --size")
+    p.add_argument("--shortcuts", action=argparse.BooleanOptionalAction, default=True, help="measure the shortcut baselines at every rung")
+    p.add_argument("--scale", type=float, default=1.0, help="0.1 uses a tenth of the images")
+    p.add_argument("--seed", type=int, help="deals the images; default: the recipe's")
+    _add_sweep(p, "--out", help="the folder, goes on where it was; default runs/ladder-RECIPE")
 
 # %% ../nbs/51_cli.ipynb #ac569bbb
 def _add_looking(commands: argparse._SubParsersAction) -> None:

@@ -6,7 +6,7 @@
 __all__ = ['WORST', 'GALLERY', 'Run', 'load_run', 'what_is_in', 'majority', 'answer', 'remarks', 'share', 'published_rows',
            'our_rows', 'source_words', 'data_words', 'banner', 'report_values', 'write_report']
 
-# %% ../nbs/34_report.ipynb #7e3c0641
+# %% ../nbs/34_report.ipynb #e8303f1e
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +19,7 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
+from .data.floors import floor_words, highest
 from .data.sources import LABELS, Card, InputError, data_manifests, read_cards
 from .evaluate.ledger import Ledger
 from .evaluate.operating import OperatingPoint, point_notes
@@ -155,7 +156,7 @@ def our_rows(metrics: dict[str, Any], # of this run
         rows += [dict(measure=m, where=name, figure=share(k, n), count=f"{k:,} of {n:,}") for m, k, n in counts if n]
     return rows
 
-# %% ../nbs/34_report.ipynb #325323fd
+# %% ../nbs/34_report.ipynb #b7da571f
 def _test(run: Run, name: str, scores: dict[str, Any], title: str | None = None) -> dict[str, Any]:
     "A test set's scores, confusion matrix and histogram."
     rows, matrix = run.predictions[run.predictions["split"] == name], []
@@ -163,8 +164,11 @@ def _test(run: Run, name: str, scores: dict[str, Any], title: str | None = None)
         n = sum(counts.values())
         matrix.append(dict(label=label, cells=[dict(n=k, share=k / n if n else None, tint=_tint(label, call, k, n))
                                                for call, k in counts.items()]))
+    floors = run.metrics.get("floors", {}).get(name, {})
+    words, best = floor_words(floors, scores["auc_ci95"]), highest(floors)
     return dict(name=title or name, what=what_is_in(scores, rows), majority=majority(scores), scores=scores,
-                remarks=remarks(scores), matrix=matrix, histogram=chart(plot_p_fake(rows)) if len(rows) else None)
+                floor=best[1]["auc"] if best else 0.5, remarks=[*remarks(scores), *filter(None, [words])], matrix=matrix,
+                histogram=chart(plot_p_fake(rows)) if len(rows) else None)
 
 
 def _tint(label: str, call: str, k: int, n: int) -> str:
@@ -240,7 +244,7 @@ def _profile_row(r: Any) -> tuple[str, ...]:
     return (r.attribute.replace("_", " "), str(r.value), f"{r.n:,}", f"{r.wrong:,}", percent(r.rate, [r.lo, r.hi]),
             percent(r.others_rate), points, r.verdict)
 
-# %% ../nbs/34_report.ipynb #bdabf050
+# %% ../nbs/34_report.ipynb #41db4fec
 def source_words(s: dict[str, int], # asked, found, used
                 ) -> str:
     "What became of a source, in a few words."
@@ -262,6 +266,9 @@ def data_words(run: Run) -> list[str]: # sentences
     if shrunk: told.append(f"Smaller than asked for, so that each of their parts shrank: {', '.join(shrunk)}.")
     scale = run.info.get("scale") or 1
     if scale != 1: told.append(f"Every count of the recipe was multiplied by {scale:g} on purpose.")
+    copies = run.metrics.get("duplicates") or {}
+    if copies.get("found"): told.append(f"{copies['found']:,} pictures stood in two splits: {copies['dropped']:,} copies were left out, "
+                                        f"{copies['kept']:,} kept on purpose.")
     return told
 
 # %% ../nbs/34_report.ipynb #6583558e

@@ -6,7 +6,7 @@
 __all__ = ['SETTINGS', 'COLORS', 'OPTIMISERS', 'RecipeError', 'Part', 'Recipe', 'spec_names', 'read_spec', 'recipe_names',
            'read_recipe', 'subject_order', 'Wish', 'Composition', 'compose', 'settings']
 
-# %% ../../nbs/06_data.recipes.ipynb #65a91b41
+# %% ../../nbs/06_data.recipes.ipynb #0ebb1df9
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
+from .leaks import check_treatment
 from .manifest import COLUMNS, Scan, check_manifest
 from .sources import KINDS, LABELS, InputError, data_manifests, read_cards
 
-# %% ../../nbs/06_data.recipes.ipynb #d83fa7ca
+# %% ../../nbs/06_data.recipes.ipynb #46871984
 class RecipeError(InputError):
     "A recipe cannot be read, or cannot be cooked with what the data root holds."
 
@@ -48,6 +49,7 @@ class Recipe:
     citation: str | None = None # of that study
     published: list[str] = field(default_factory=list) # settings in data_manifests/reference/studies.csv
     notes: str | None = None # what is known to differ from the study
+    duplicates: str | dict[str, str] = "refuse" # pictures in two splits: refuse, drop, keep, or one of them for each source
 
 # %% ../../nbs/06_data.recipes.ipynb #a645cf26
 def spec_names(folder: str, # of data_manifests: recipes, grids or transfers
@@ -86,7 +88,7 @@ def _fields(path: Path, folder: str, error: type[InputError], depth: int = 0) ->
         if parent.is_file() and depth < 5: return {**_fields(parent, folder, error, depth + 1), **fields}
     raise error(f"{path.name}: extends `{base}`, which is no {kind}; known: {', '.join(spec_names(folder))}")
 
-# %% ../../nbs/06_data.recipes.ipynb #c7d059b1
+# %% ../../nbs/06_data.recipes.ipynb #e40d7721
 def recipe_names() -> list[str]:
     "The recipes that come with the package."
     return spec_names("recipes")
@@ -103,6 +105,7 @@ def read_recipe(recipe: str | Path, # a name out of `recipe_names()`, or a YAML 
     for taken in {"train", "valid"} & set(fields["tests"]): raise RecipeError(f"{where}: a test set cannot be named `{taken}`")
     fields["train"] = [_part(p, f"{where}: train") for p in fields["train"]]
     fields["tests"] = {t: [_part(p, f"{where}: tests.{t}") for p in parts] for t, parts in fields["tests"].items()}
+    check_treatment(fields.get("duplicates", "refuse"), where)
     return Recipe(**fields)
 
 
