@@ -39,8 +39,8 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--seeds", type=int, default=10, help="pairs of worlds and trainings")
     p.add_argument("--first", type=int, default=0, help="the first seed")
-    p.add_argument("--images", type=int, default=3000, help="size of a world, as build_world counts")
-    p.add_argument("--epochs", type=int, default=10, help="of each training")
+    p.add_argument("--images", type=int, default=2000, help="size of a world, as build_world counts")
+    p.add_argument("--epochs", type=int, default=12, help="of each training")
     p.add_argument("--grid", type=float, default=14.0, help="the trace where nothing is planted, grey levels")
     p.add_argument("--dose", type=float, default=3.0, help="of the plant")
     p.add_argument("--n", type=int, default=150, help="test images of each class at most")
@@ -56,8 +56,9 @@ def main() -> None:
     for name, all_twins in found.items():
         k, n = sum(t.bias for t in all_twins), len(all_twins)
         raw, after = (percent(float(np.mean([getattr(t, x) for t in all_twins]))) for x in ("raw", "after"))
-        print(f"{name}: bias in {k} of {n} ({percent(k / n, list(wilson(k, n)))}); balanced accuracy {raw} before, {after} after, on average; "
-              f"a loss beyond chance in {sum(t.found for t in all_twins)}")
+        lost = sum(t.found for t in all_twins)
+        print(f"{name}: bias in {k} of {n} ({percent(k / n, list(wilson(k, n)))}), a loss beyond chance in {lost}; "
+              f"balanced accuracy {raw} before, {after} after, on average")
 
 
 if __name__ == "__main__":
