@@ -6,11 +6,12 @@
 __all__ = ['Scorer', 'TOLD', 'ask', 'wide', 'balanced_change', 'robustness_table', 'points', 'robustness_text', 'twin_delivery',
            'file_facts_auc', 'Twins', 'twins', 'stability', 'stability_words']
 
-# %% ../../nbs/26_evaluate.robustness.ipynb #73d48f2e
+# %% ../../nbs/26_evaluate.robustness.ipynb #d76fd326
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,13 @@ from .delong import auc_difference, auc_with_interval
 from .detector import check_scores, open_row
 from .scores import THRESHOLD, percent, wilson
 
-# %% ../../nbs/26_evaluate.robustness.ipynb #86a65b42
+# %% ../../nbs/26_evaluate.robustness.ipynb #3bee82c6
 Scorer = Callable[[list[Image.Image]], Any] # pictures -> p_fake, shape (n,)
 
 
 def ask(scorer: Scorer,
         rows: pd.DataFrame, # path and label; `sample_images` bounds them
-        root: str, # the data root
+        root: str | Path, # the data root
         deliveries: Iterable[Delivery], # `CLEAN` is always asked, first
        ) -> pd.DataFrame: # the answers: delivery, p_fake, and the columns of `rows`, with width, height, format, quality of the file
     "The scorer's answer to each image by each delivery. Raises `InputError` for two of one name, or an image that cannot be opened."
@@ -54,8 +55,8 @@ def ask(scorer: Scorer,
     out = told.loc[told.index.repeat(len(ways))].reset_index(drop=True)
     return out.assign(delivery=[d.name for d in ways] * len(rows), p_fake=np.concatenate(p))
 
-# %% ../../nbs/26_evaluate.robustness.ipynb #2108b710
-def _delivered(rows: pd.DataFrame, root: str, ways: list[Delivery]) -> Iterator[tuple[dict[str, Any], list[Image.Image]]]:
+# %% ../../nbs/26_evaluate.robustness.ipynb #fc47cd53
+def _delivered(rows: pd.DataFrame, root: str | Path, ways: list[Delivery]) -> Iterator[tuple[dict[str, Any], list[Image.Image]]]:
     "For each image what its file is, and the picture by each delivery; a few images ahead, so that memory stays small."
     def send(path: str) -> tuple[dict[str, Any], list[Image.Image]]:
         image = open_row(root, path)
@@ -235,7 +236,7 @@ def _twin_words(t: Twins) -> str:
     else: first = f"The calls hold {when}; balanced accuracy {before} before, {after} after), but the order suffers: {areas}."
     return f"{first} {files} {n}"
 
-# %% ../../nbs/26_evaluate.robustness.ipynb #a6079fb0
+# %% ../../nbs/26_evaluate.robustness.ipynb #868eda5e
 def stability(answers: pd.DataFrame, # as `ask` gives them, with HARMLESS
               harmless: Iterable[Delivery] = HARMLESS,
              ) -> pd.DataFrame: # one row an image, least stable first: p_fake, lowest, highest, moved, flips, by
@@ -261,7 +262,7 @@ def stability_words(table: pd.DataFrame, # of `stability`
     flipped = percent(k / n, list(wilson(k, n)))
     half, most = table["moved"].quantile([0.5, 0.95])
     said = (f"Over {table.attrs['deliveries']} harmless re-deliveries p_fake moves by {half:.3f} in the median and {most:.3f} in the "
-            f"95th percentile of {n:,} images; the call flips for {flipped}")
+            f"95th percentile of {n:,} images; the call flips at least once for {flipped}")
     if table["moved"].max() < 1e-3 and auc is not None and auc < 0.6: return f"{said}. It is as still as it is useless (AUC {auc:.2f})."
     worst = table["by"][table["flips"] > 0].mode()
     return f"{said}" + (f", most often by `{worst[0]}`." if len(worst) else ".")

@@ -164,7 +164,7 @@ def _only(answers: pd.DataFrame, ways: list[Delivery]) -> pd.DataFrame:
     "The answers by these deliveries."
     return answers[answers["delivery"].isin([d.name for d in ways])].reset_index(drop=True)
 
-# %% ../../nbs/27_evaluate.robustness_page.ipynb #0df9e729
+# %% ../../nbs/27_evaluate.robustness_page.ipynb #3f586319
 def _notes(report: RobustnessReport, ways: list[Delivery]) -> list[str]:
     "On what the figures rest."
     rows = wide(report.answers)[0]
@@ -173,7 +173,9 @@ def _notes(report: RobustnessReport, ways: list[Delivery]) -> list[str]:
     span = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
     told = [f"Positive class: fake. The same {len(rows):,} images in every row: "
             + ", ".join(f"{n:,} {source} ({label})" for (label, source), n in counts.items())
-            + f"; {span} pixels at their longest side, at most one image a subject."]
+            + f"; {span} pixels at their longest side."]
+    alone = "subject" in rows and not rows[rows["subject"].notna()].duplicated(["label", "subject"]).any()
+    if not alone: told.append("Who is in the images is not known, or some are of one subject: the intervals may be too narrow.")
     told += [f"`{d}`: {note}." for d, note in zip(report.table["delivery"], report.table["note"]) if note]
     told.append("Intervals are 95 % each, of this sample of images; changes are paired, image by image. Among "
                 f"{len(ways) - 1} deliveries one or two may stand out by luck.")
