@@ -33,7 +33,8 @@ def test_a_step_takes_away_the_difference_it_names(plant: str, tmp_path: Path) -
     "FFHQ and UTKFace of an equalised world differ in what was planted alone: told apart before the step, hardly after it."
     rung, seen = PLANTED[plant]
     dose = {"jpeg-quality": 3, "colour": 2}.get(plant, 1)
-    root = build_world(tmp_path / "world", seed=3, images=320, equal=True, plant=[f"{plant}:{dose}"], sources=["utkface", "ffhq"], workers=1)
+    asked = dict(seed=3, images=320, equal=True, plant=[f"{plant}:{dose}"], sources=["utkface", "ffhq"])
+    root = build_world(tmp_path / "world", workers=1, **asked)
     manifest = scan(root).images
     is_ffhq, subject = (manifest["source"] == "ffhq").to_numpy(), manifest["path"].to_numpy()
     auc = {}
@@ -76,7 +77,8 @@ def test_the_same_bytes_whoever_writes_them(tmp_path: Path) -> None:
     points = world_points(manifest, root)
     for rung in ("all", "nothing"):
         for workers in (1, 2): equalise(manifest, root, tmp_path / f"{rung}{workers}", rung, points, workers=workers)
-        one, two = ({p.relative_to(f): p.read_bytes() for p in sorted(f.rglob("*.png"))} for f in (tmp_path / f"{rung}1", tmp_path / f"{rung}2"))
+        folders = (tmp_path / f"{rung}1", tmp_path / f"{rung}2")
+        one, two = ({p.relative_to(f): p.read_bytes() for p in sorted(f.rglob("*.png"))} for f in folders)
         assert len(one) == len(manifest) >= 200 and one == two
 
 
@@ -95,7 +97,8 @@ def answers(rng: np.random.Generator, rates: dict[str, float], n: int = 150) -> 
     rows = []
     for name, (split, label) in parts.items():
         fake = (rng.random(n) < rates[name]) == (label == "fake")
-        rows.append(pd.DataFrame(dict(path=[f"{name}{i}" for i in range(n)], split=split, source=name, label=label, p_fake=np.where(fake, 0.9, 0.1))))
+        paths = [f"{name}{i}" for i in range(n)]
+        rows.append(pd.DataFrame(dict(path=paths, split=split, source=name, label=label, p_fake=np.where(fake, 0.9, 0.1))))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -104,8 +107,9 @@ def answers(rng: np.random.Generator, rates: dict[str, float], n: int = 150) -> 
        st.integers(1, 3))
 def test_what_is_named_has_mended_and_still_finds_fakes(seed: int, rungs: dict[str, tuple[float, float]], seeds: int) -> None:
     rng = np.random.default_rng(seed)
-    runs = {"nothing": (0.1, 0.95), **rungs}
-    table = ladder_rows({r: [answers(rng, {"ffhq": x, FAKES: f, REALS: 0.98, "valid fakes": f}) for _ in range(seeds)] for r, (x, f) in runs.items()})
+    def run(ffhq: float, fakes: float) -> pd.DataFrame:
+        return answers(rng, {"ffhq": ffhq, FAKES: fakes, REALS: 0.98, "valid fakes": fakes})
+    table = ladder_rows({r: [run(*rates) for _ in range(seeds)] for r, rates in {"nothing": (0.1, 0.95), **rungs}.items()})
     cause = name_cause(table)
     assert cause.name != WELL and cause.said
     if cause.name in NARROWEST:
@@ -145,7 +149,8 @@ ladder("man-2-test", sys.argv[1], sys.argv[2], seeds=1, rungs=("nothing", "colou
 def test_a_killed_ladder_goes_on(tmp_path: Path) -> None:
     root = build_world(tmp_path / "world", images=200, sources=["utkface", "celeba", "ffhq", "1m_fake_faces"], workers=1)
     out = tmp_path / "ladder"
-    killed = subprocess.Popen([sys.executable, "-W", "ignore", "-c", CLIMB, str(root), str(out)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [sys.executable, "-W", "ignore", "-c", CLIMB, str(root), str(out)]
+    killed = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while killed.poll() is None and not (out / "nothing-seed0" / "metrics.json").exists(): time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
