@@ -31,7 +31,7 @@ setup(
     package_data={CARDS: ["**/*.yaml", "**/*.csv"]},
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "geometry")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     classifiers=[
         "Development Status :: 3 - Alpha",
