@@ -128,7 +128,7 @@ def _add_settings(p: argparse.ArgumentParser) -> None:
     p.add_argument("--color", help="rgb or grey; default: the profile's")
     p.add_argument("--crop", type=float, help="share of the side kept around the middle; default: the profile's, 1.0")
 
-# %% ../nbs/51_cli.ipynb #a2aad4cb
+# %% ../nbs/51_cli.ipynb #1c72ec75
 def _add_reading(commands: argparse._SubParsersAction) -> None:
     "report, score"
     p = _add(commands, report, "write a run's report.html anew", "fakeface report runs/first --root faces")
@@ -145,7 +145,7 @@ def _add_reading(commands: argparse._SubParsersAction) -> None:
     _add_root(p)
     _add_detector(p)
 
-
+# %% ../nbs/51_cli.ipynb #ca3c9390
 def _add_believing(commands: argparse._SubParsersAction) -> None:
     "compare, operating, looks"
     p = _add(commands, compare, "two runs or two series of runs side by side, paired where the test images are the same",
