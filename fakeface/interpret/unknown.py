@@ -114,7 +114,7 @@ def depth_layers(learn: Learner | nn.Module, # trained or not
     last = conv_layers(learn, size).drop_duplicates("height", keep="last")
     return last["activation"].where(last["activation"] != "", last["layer"]).tolist()
 
-# %% ../../nbs/49_interpret.unknown.ipynb #475369d6
+# %% ../../nbs/49_interpret.unknown.ipynb #66ed5e87
 SCORES = ("softmax", "mahalanobis", "knn")
 MAX_FEATURES = 4096 # a covariance of more would not fit
 
@@ -130,7 +130,8 @@ class Distances:
     @classmethod
     def fit(cls, f: np.ndarray, y: np.ndarray, k: int = 10) -> "Distances":
         "From features (n, d) and classes (n,). Raises `InputError` where there are too few images or too many features."
-        if f.shape[1] > MAX_FEATURES: raise InputError(f"{f.shape[1]:,} features, at most {MAX_FEATURES:,}; take later ones (--no-depths takes the last)")
+        if f.shape[1] > MAX_FEATURES:
+            raise InputError(f"{f.shape[1]:,} features, at most {MAX_FEATURES:,}; take later ones (--no-depths takes the last)")
         if len(f) <= k: raise InputError(f"{len(f)} training images, k is {k}; give more images or a smaller k")
         if not np.isfinite(f).all(): raise InputError("the features are not all finite numbers; did the training diverge?")
         classes, at = np.unique(y, return_inverse=True)
@@ -305,7 +306,7 @@ def unknown_rates(asked: pd.DataFrame, # as `ask` returns it
         rows.append(row)
     return pd.DataFrame(rows)
 
-# %% ../../nbs/49_interpret.unknown.ipynb #fc6525ec
+# %% ../../nbs/49_interpret.unknown.ipynb #67f91b41
 def _even(known: pd.DataFrame) -> pd.DataFrame:
     "As many known reals as fakes, by lot: else the AUC would tell of the mix of the test set."
     if not len(known): return known
@@ -324,7 +325,8 @@ def reference_words(asked: pd.DataFrame, # as `ask` returns it
         if not (known["label"] == label).any():
             told += (f" None of these is {label}: a kind may stand out for being {label}, not for being unknown. "
                      f"A test set with {label}s of a training source would tell.")
-    return told + (" With few images on either side the interval is wide." if min(len(known), asked.groupby("kind").size().min()) < 50 else "")
+    few = min(len(known), asked.groupby("kind").size().min()) < 50
+    return told + (" With few images on either side the interval is wide." if few else "")
 
 
 def _with_interval(name: str, value: float, lo: float, hi: float) -> dict[str, float]:
