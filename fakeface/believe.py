@@ -40,7 +40,7 @@ def compare(args: argparse.Namespace) -> None:
     print("\n".join(f"- {words}" for words in comparison_words(found)))
     if len(found) > 1: print(f"Each p stands for itself: of {len(found)} comparisons without a difference, one in twenty is below 0.05.")
 
-# %% ../nbs/50_believe.ipynb #6cbec802
+# %% ../nbs/50_believe.ipynb #c816267c
 def operating(args: argparse.Namespace) -> None:
     "fakeface operating RUN"
     from fakeface.evaluate.reading import read_point, reading_words
@@ -72,7 +72,7 @@ def _point(args: argparse.Namespace, run: Path, table: pd.DataFrame) -> object:
     if run.is_dir(): save_point(point, run, args.again)
     return point
 
-
+# %% ../nbs/50_believe.ipynb #3cb1bb5f
 def _draw(readings: list[dict], out: Path) -> None:
     "Reliability and what a flag is worth, a row a test set that has both labels."
     from matplotlib.figure import Figure

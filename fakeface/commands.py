@@ -127,7 +127,7 @@ def _tell_shortfalls(table: pd.DataFrame) -> None:
     if len(short): _say(short.assign(note=["absent, left out" if not f else "fewer than asked: its parts shrink in proportion"
                                            for f in short["found"]]), "Fewer images than the recipe asks:")
 
-# %% ../nbs/50_commands.ipynb #45105cfc
+# %% ../nbs/50_commands.ipynb #048a4775
 def run(args: argparse.Namespace) -> None:
     "fakeface run RECIPE"
     from fakeface.data.floors import floors_table
@@ -150,7 +150,7 @@ def run(args: argparse.Namespace) -> None:
     if made.metrics["rejected"]: print(f"\n{made.metrics['rejected']} files were rejected; {made.folder/'rejects.csv'} says why")
     print(f"\n{made.folder/'report.html'}")
 
-
+# %% ../nbs/50_commands.ipynb #c6ff28dd
 def _run_seeds(args: argparse.Namespace, recipe: Any, root: Path) -> None:
     "fakeface run RECIPE --seeds N"
     if args.overwrite: raise InputError("--overwrite and --seeds: finished runs of a series are kept; give another --out for a new one")
