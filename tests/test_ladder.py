@@ -33,7 +33,7 @@ def test_a_step_takes_away_the_difference_it_names(plant: str, tmp_path: Path) -
     "FFHQ and UTKFace of an equalised world differ in what was planted alone: told apart before the step, hardly after it."
     rung, seen = PLANTED[plant]
     dose = {"jpeg-quality": 3, "colour": 2}.get(plant, 1)
-    asked = dict(seed=3, images=320, equal=True, plant=[f"{plant}:{dose}"], sources=["utkface", "ffhq"])
+    asked = dict(seed=3, images=260, equal=True, plant=[f"{plant}:{dose}"], sources=["utkface", "ffhq"])
     root = build_world(tmp_path / "world", workers=1, **asked)
     manifest = scan(root).images
     is_ffhq, subject = (manifest["source"] == "ffhq").to_numpy(), manifest["path"].to_numpy()
@@ -72,14 +72,14 @@ def test_an_aligned_face_has_its_marks_where_they_are_wanted() -> None:
 
 
 def test_the_same_bytes_whoever_writes_them(tmp_path: Path) -> None:
-    root = build_world(tmp_path / "world", images=320, sources=["utkface", "ffhq", "1m_fake_faces"], workers=1)
+    root = build_world(tmp_path / "world", images=110, sources=["utkface", "ffhq", "1m_fake_faces"], workers=1)
     manifest = scan(root).images
     points = world_points(manifest, root)
     for rung in ("all", "nothing"):
         for workers in (1, 2): equalise(manifest, root, tmp_path / f"{rung}{workers}", rung, points, workers=workers)
         folders = (tmp_path / f"{rung}1", tmp_path / f"{rung}2")
         one, two = ({p.relative_to(f): p.read_bytes() for p in sorted(f.rglob("*.png"))} for f in folders)
-        assert len(one) == len(manifest) >= 200 and one == two
+        assert len(one) == len(manifest) >= 64 and one == two
 
 
 def test_steps_do_not_depend_on_labels() -> None:
@@ -102,7 +102,7 @@ def answers(rng: np.random.Generator, rates: dict[str, float], n: int = 150) -> 
     return pd.concat(rows, ignore_index=True)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.dictionaries(st.sampled_from(RUNGS[1:]), st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1),
        st.integers(1, 3))
 def test_what_is_named_has_mended_and_still_finds_fakes(seed: int, rungs: dict[str, tuple[float, float]], seeds: int) -> None:
@@ -121,11 +121,11 @@ def test_what_is_named_has_mended_and_still_finds_fakes(seed: int, rungs: dict[s
 def test_chance_alone_is_seldom_named() -> None:
     "A detector that calls each FFHQ photograph real by lot, at the same rate on every rung."
     named = 0
-    for seed in range(20):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         rates = {"ffhq": 0.6, FAKES: 0.95, REALS: 0.98, "valid fakes": 0.95}
         named += name_cause(ladder_rows({r: [answers(rng, rates, 40)] for r in RUNGS[:-1]})).name in NARROWEST
-    assert named <= 4 # 5 % of 20 are 1; more than 4 would be odd (p < 0.005)
+    assert named <= 3 # 5 % of 12 are 0.6; more than 3 would be odd (p < 0.005)
 
 
 def test_inside_is_balanced() -> None:
@@ -142,12 +142,12 @@ CLIMB = """
 import sys, torch
 from fakeface.train.ladder import ladder
 torch.set_num_threads(1)
-ladder("man-2-test", sys.argv[1], sys.argv[2], seeds=1, rungs=("nothing", "colour"), shortcuts=(), epochs=2, progress=False)
+ladder("man-2-test", sys.argv[1], sys.argv[2], seeds=1, rungs=("nothing", "colour"), shortcuts=(), epochs=1, progress=False)
 """
 
 
 def test_a_killed_ladder_goes_on(tmp_path: Path) -> None:
-    root = build_world(tmp_path / "world", images=200, sources=["utkface", "celeba", "ffhq", "1m_fake_faces"], workers=1)
+    root = build_world(tmp_path / "world", images=120, sources=["utkface", "celeba", "ffhq", "1m_fake_faces"], workers=1)
     out = tmp_path / "ladder"
     command = [sys.executable, "-W", "ignore", "-c", CLIMB, str(root), str(out)]
     killed = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -155,6 +155,6 @@ def test_a_killed_ladder_goes_on(tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     before = {p: p.stat().st_mtime_ns for p in (out / "nothing-seed0").iterdir()}
-    table = ladder("man-2-test", root, out, seeds=1, rungs=("nothing", "colour"), shortcuts=(), epochs=2, progress=False)
+    table = ladder("man-2-test", root, out, seeds=1, rungs=("nothing", "colour"), shortcuts=(), epochs=1, progress=False)
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert set(table["rung"]) == {"nothing", "colour"} and not list(out.glob(".*partial*")) and not list((out / "images").glob(".*"))

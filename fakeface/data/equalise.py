@@ -175,7 +175,7 @@ def alignable(manifest: pd.DataFrame, # one row an image
     if not points.index.equals(manifest.index): raise InputError("points: their index is not the manifest's; find them for this manifest")
     return manifest[points[list(POINTS)].notna().all(axis=1)]
 
-# %% ../../nbs/21_data.equalise.ipynb #1edf2efa
+# %% ../../nbs/21_data.equalise.ipynb #9b277de8
 def _digest(kept: pd.DataFrame, points: pd.DataFrame | None) -> str:
     "Changes when an image or a point does."
     table = kept[["path", *(["sha256"] if "sha256" in kept else [])]]
@@ -199,9 +199,9 @@ def _write_copies(kept: pd.DataFrame, root: Path, out: Path, write: Callable[[An
     at = [None] * len(kept) if points is None else list(points.loc[kept.index, list(POINTS)].to_numpy())
     jobs, words = [(str(root/p), str(beside/f"{p}.png"), q) for p, q in zip(kept["path"], at)], f"equalising ({asked['rung']})"
     try:
-        if workers == 1 or len(jobs) < 200: list(progress(map(write, jobs), len(jobs), words))
+        if workers == 1 or len(jobs) < 64: list(progress(map(write, jobs), len(jobs), words))
         else:
-            with ProcessPoolExecutor(workers) as pool: list(progress(pool.map(write, jobs, chunksize=32), len(jobs), words))
+            with ProcessPoolExecutor(workers) as pool: list(progress(pool.map(write, jobs, chunksize=16), len(jobs), words))
         (beside/"equalised.json").write_text(json.dumps(asked, indent=1))
         if (root/"world.json").is_file(): shutil.copy(root/"world.json", beside) # copies of drawn faces are drawn faces
         if out.exists(): out.rmdir()

@@ -6,7 +6,7 @@
 __all__ = ['FAKES', 'REALS', 'INSIDE', 'LOST', 'MENDED', 'STILL', 'ALIKE', 'NARROWEST', 'TOGETHER', 'NONE', 'WELL',
            'group_predictions', 'ladder_rows', 'Cause', 'name_cause', 'ladder_text', 'plot_ladder']
 
-# %% ../../nbs/29_evaluate.rungs.ipynb #33c1a139
+# %% ../../nbs/29_evaluate.rungs.ipynb #62bc15a6
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 
 from ..data.equalise import RUNGS
 from ..data.sources import InputError
-from .compare import compare
+from .compare import _compare_one
 from .scores import is_wrong, percent, score_test
 from .subjects import rate_interval
 
@@ -48,7 +48,7 @@ def _group_row(runs: Sequence[pd.DataFrame]) -> dict[str, Any]: # one group's pr
     return dict(n=len(right), accuracy=rate, lo=max(0.0, rate - half[0]), hi=min(1.0, rate + half[1]), seeds=len(runs),
                 sd=float(np.std(own, ddof=1)) if len(own) > 1 else None, by_seed=" ".join(f"{x:.4f}" for x in own))
 
-# %% ../../nbs/29_evaluate.rungs.ipynb #a88b6a70
+# %% ../../nbs/29_evaluate.rungs.ipynb #33553d09
 def ladder_rows(runs: dict[str, Sequence[pd.DataFrame]], # rung -> predictions, one table a seed
                ) -> pd.DataFrame: # rung, images, n, accuracy, lo, hi, seeds, sd, by_seed, difference (to `nothing`), ..., p, p_runs
     "The table of a ladder from its predictions. Positive class: fake."
@@ -56,19 +56,18 @@ def ladder_rows(runs: dict[str, Sequence[pd.DataFrame]], # rung -> predictions, 
     names = list(dict.fromkeys(next(iter(groups.values()))[0]["split"])) if groups else []
     rows = []
     for rung, ps in groups.items():
-        with_pairs = rung != "nothing" and "nothing" in groups
-        paired = compare(*[[p[p["split"] != INSIDE] for p in side] for side in (groups["nothing"], ps)]) if with_pairs else None
         for name in names:
-            row = dict(rung=rung, images=name, **_group_row([p[p["split"] == name] for p in ps]))
-            if with_pairs and name != INSIDE: # which has two classes
-                c = paired.loc[(name, "all")]
-                row |= dict(zip(("difference_lo", "difference_hi"), c["ci95"]), **c[["difference", "p", "p_runs"]])
+            theirs, before = ([p[p["split"] == name] for p in side] for side in (ps, groups.get("nothing", [])))
+            row = dict(rung=rung, images=name, **_group_row(theirs))
+            if rung != "nothing" and before and name != INSIDE: # which has two classes
+                c = _compare_one(before, theirs)
+                row |= dict(zip(("difference_lo", "difference_hi"), c["ci95"]), **{k: c[k] for k in ("difference", "p", "p_runs")})
             rows.append(row)
     columns = ["difference", "difference_lo", "difference_hi", "p", "p_runs"]
     first = [k for k in rows[0] if k not in columns] if rows else ["rung", "images"]
     return pd.DataFrame(rows).reindex(columns=[*first, *columns])
 
-# %% ../../nbs/29_evaluate.rungs.ipynb #14f2834e
+# %% ../../nbs/29_evaluate.rungs.ipynb #fb493ef7
 LOST, MENDED, STILL, ALIKE = 0.1, 0.5, 0.75, 0.2
 NARROWEST = ("colour", "encoding", "alignment", "resolution", "all") # from the step that takes least away
 TOGETHER, NONE, WELL = "several together", "none of these", "nothing to mend"
@@ -88,7 +87,8 @@ def name_cause(table: pd.DataFrame, # of `ladder_rows`
     "Which rung mends the target. Raises `InputError` where the table lacks what is needed."
     at = table.set_index(["images", "rung"])
     groups = [g for g in dict.fromkeys(table["images"]) if g not in (FAKES, REALS, INSIDE)]
-    if "nothing" not in set(table["rung"]): raise InputError("the ladder has no finished run at `nothing`; run it first")
+    if "nothing" not in set(table["rung"]):
+        raise InputError("the ladder has no finished run at `nothing`; its folder `failed` says why, run it again")
     target = target or ("ffhq" if "ffhq" in groups else min(groups, key=lambda g: at.loc[(g, "nothing"), "accuracy"], default=None))
     if target not in groups: raise InputError(f"target is {target!r}; use one of {', '.join(groups) or 'none: the tests have no reals'}")
     before, reals = at.loc[(target, "nothing")], at.loc[(REALS, "nothing"), "accuracy"]
