@@ -7,8 +7,9 @@ __all__ = ['VERDICTS', 'TRAPS', 'TERMS', 'Subject', 'read_subject', 'trap', 'sho
            'person_names', 'subjects_trap', 'labels_trap', 'coverage_trap', 'Audit', 'audit', 'shortcut_traps',
            'bytes_between', 'mean_spectra', 'by_tests']
 
-# %% ../../nbs/17_data.audit.ipynb #0a4c2298
+# %% ../../nbs/17_data.audit.ipynb #487e2178
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -292,7 +293,7 @@ class Audit:
 
     def __repr__(self) -> str: return "\n".join([f"audit of {self.name}: {len(self.manifest):,} images", *self.lines()])
 
-# %% ../../nbs/17_data.audit.ipynb #f971ba17
+# %% ../../nbs/17_data.audit.ipynb #4f6906cd
 def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data root, or a run folder
           root: str | Path | None = None, # the data root of a manifest or a run
           most: int = 8_000, # images in the sample for shortcuts
@@ -300,23 +301,27 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
           finder: str = "auto", # of landmarks, see `data.landmarks`
           seed: int = 0, # of samples and folds
           workers: int | None = None, # processes; default one a core
+          only: Iterable[str] = TRAPS, # these traps; coverage looks at the shortcuts among them
          ) -> Audit:
     """Audits images before anything is trained on them: a verdict a trap. The verdicts' terms are `TERMS`, in words above: an
     AUC's 95 % interval above 0.6 is beware, above 0.95 worthless; copies across splits are beware, from 2 % of a test set on worthless."""
+    if unknown := set(asked := list(only)) - set(TRAPS): raise InputError(f"unknown trap `{min(unknown)}`; known: {', '.join(TRAPS)}")
     s = read_subject(what, root)
     m = s.manifest
     some = sample_rows(m, most, seed)
     read = read_features(m["path"], s.root, some, workers)
     of, features = m[some].reset_index(drop=True), {k: v[some] for k, v in read.values.items()}
-    features["geometry"], finder = _geometry(of, s.root, faces, finder, seed, workers)
-    traps, measured = shortcut_traps(features, of, seed)
+    features["geometry"], finder = _geometry(of, s.root, faces if "geometry" in asked else 0, finder, seed, workers)
+    traps, measured = shortcut_traps({k: v if k in asked else np.full_like(v, np.nan) for k, v in features.items()}, of, seed)
     pairs = with_sides(m, pd.concat([exact_duplicates(m), near_duplicates(m, read.looks, mirrored=True)], ignore_index=True))
     exact = pairs["kind"] == "exact"
     traps["exact-duplicates"] = duplicates_trap(m, pairs[exact], "byte for byte", s.kind == "root")
     traps["near-duplicates"] = duplicates_trap(m, pairs[~exact], "picture, resized or saved again", s.kind == "root")
     traps["shared-subjects"] = subjects_trap(m, s.kind == "root")
-    traps["labels"], doubted = labels_trap(contradictions(pairs), suspects({k: v for k, v in features.items() if k != "geometry"}, of), of)
+    doubts = suspects({k: v for k, v in features.items() if k != "geometry"}, of) if "labels" in asked else dict(why_not="not asked for")
+    traps["labels"], doubted = labels_trap(contradictions(pairs), doubts, of)
     traps["coverage"] = coverage_trap(m, without_counterpart(measured, of), read_cards(s.root))
+    traps |= {name: trap("not measured", "Not asked for.") for name in TRAPS if name not in asked}
     return Audit(s.name, s.kind, s.root, traps, m, pairs, doubted, confident_errors(s.predictions), coverage_table(m),
                  mean_spectra(features["spectrum"], of), _points(features["geometry"], of), s.rejected, finder)
 
