@@ -235,7 +235,7 @@ def into_register(looks: np.ndarray, # uint8, (n, 32, 32)
         error = (error - error.mean((1, 2), keepdims=True)).reshape(n, -1, 1)
         move = (move + np.linalg.solve(curve, slopes @ error)[..., 0]).clip(-most, most)
 
-# %% ../../nbs/15_data.hashes.ipynb #79a1bb18
+# %% ../../nbs/15_data.hashes.ipynb #d44c9237
 def alike_moved(fine: np.ndarray, # of `fine_structure`
                 looks: np.ndarray, # the same rows
                 i: np.ndarray, j: np.ndarray, # rows of the pairs
@@ -247,8 +247,10 @@ def alike_moved(fine: np.ndarray, # of `fine_structure`
     doubtful = np.flatnonzero((score >= DOUBTFUL) & (score < least))
     for s in range(0, len(doubtful), 5_000): # bounds the memory
         some = doubtful[s:s + 5_000]
-        moved = fine_structure(into_register(looks[j[some]], looks[i[some]]), spread)
-        score[some] = np.maximum(score[some], np.einsum("pf,pf->p", fine[i[some]], moved) - FLATTERY)
+        turn = looks[i[some]].sum((1, 2), dtype=int) > looks[j[some]].sum((1, 2), dtype=int) # the same whichever comes first
+        a, b = np.where(turn, j[some], i[some]), np.where(turn, i[some], j[some])
+        moved = fine_structure(into_register(looks[b], looks[a]), spread)
+        score[some] = np.maximum(score[some], np.einsum("pf,pf->p", fine[a], moved) - FLATTERY)
     return score
 
 # %% ../../nbs/15_data.hashes.ipynb #da99de0e

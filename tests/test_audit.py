@@ -1,0 +1,109 @@
+"The audit's promises: planted problems ring, clean worlds stay silent, copies are found without comparing all pairs, a run refuses them."
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakeface.cli import main
+from fakeface.data.audit import TRAPS, VERDICTS, audit, shortcut_trap, subjects_trap
+from fakeface.data.hashes import near_pairs
+from fakeface.data.leaks import LeakError, find_leaks
+from fakeface.data.manifest import scan, write_table
+from fakeface.data.recipes import Part, Recipe, compose
+from fakeface.data.shortcuts import Baseline
+from fakeface.data.world import build_world
+
+SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces")
+PLANTED = ("jpeg-quality", "exact-duplicates", "near-duplicates", "shared-subject:0.4")
+RANG = ("beware", "worthless")
+
+
+def recipe(**kwargs) -> Recipe:
+    "A small study: three sources of photographs and one generator, tested on another source."
+    return Recipe("small", "a small study", [Part("utkface", 9000), Part("lfw", 9000), Part("lag", 9000), Part("1m_fake_faces", 9000)],
+                  {"celeba": [Part("celeba", 9000), Part("1m_fake_faces", 3000)]},
+                  {"small": {"model": "small", "size": 32, "epochs": 1}}, **kwargs)
+
+
+def drawn(folder, *plant: str):
+    "A small world of a few sources, and the study's manifest of it."
+    root = build_world(folder/"world", seed=3, images=500, equal=True, plant=plant, sources=SOURCES, workers=1)
+    return root, compose(recipe(), scan(root)).manifest
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory): return drawn(tmp_path_factory.mktemp("clean"))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory): return drawn(tmp_path_factory.mktemp("planted"), *PLANTED)
+
+
+def test_a_world_in_which_only_the_trace_tells_rings_for_nothing_else(clean):
+    root, manifest = clean
+    traps = audit(manifest, root, faces=0, workers=1).traps # geometry is left out, which costs most
+    assert {name for name, t in traps.items() if t["verdict"] in RANG} <= {"spectrum"}
+
+
+def test_the_order_of_the_rows_changes_no_copy_and_no_subject(planted):
+    root, manifest = planted
+    shuffled = manifest.sample(frac=1, random_state=0).reset_index(drop=True)
+    paths = [{frozenset(p) for p in find_leaks(m, root)[["path_i", "path_j"]].to_numpy()} for m in (manifest, shuffled)]
+    assert paths[0] == paths[1] and paths[0]
+    assert subjects_trap(manifest, False)["figure"] == subjects_trap(shuffled, False)["figure"] > 0
+
+
+def test_the_command_finds_what_is_planted_and_writes_page_and_figures(planted, tmp_path, capsys):
+    root, manifest = planted
+    file = write_table(manifest, tmp_path/"m.csv")
+    assert main(["audit", str(file), "--root", str(root), "--out", str(tmp_path/"out"), "--faces", "0"]) == 0
+    traps = json.loads((tmp_path/"out"/"audit.json").read_text())["traps"]
+    assert set(traps) == set(TRAPS)
+    assert {"file-facts", "exact-duplicates", "near-duplicates", "shared-subjects"} <= {n for n, t in traps.items() if t["verdict"] in RANG}
+    for trap in traps.values():
+        assert trap["verdict"] in VERDICTS and {"verdict", "figure", "ci95", "why"} <= set(trap)
+    page = (tmp_path/"out"/"audit.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org", "") and str(root) not in page
+    assert capsys.readouterr().out.count("\n") > len(TRAPS)
+
+
+def test_a_run_over_a_cross_split_duplicate_is_refused_with_the_mend(planted, tmp_path):
+    from fakeface.train.experiments import run_recipe
+    root, manifest = planted
+    copies = find_leaks(manifest, root)
+    assert len(copies)
+    with pytest.raises(LeakError, match="duplicates: drop") as told:
+        run_recipe(recipe(), root, tmp_path/"run", profile="small", progress=False)
+    r = copies.iloc[0]
+    assert all(word in str(told.value) for word in (r.path_i, r.path_j, r.split_i, r.split_j)) and not (tmp_path/"run").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = run_recipe(recipe(duplicates="drop"), root, tmp_path/"run", profile="small", progress=False)
+    assert made.metrics["duplicates"]["dropped"] > 0 and len(find_leaks(made.manifest, root)) == 0
+    assert set(made.metrics["floors"]["celeba"]) == {"file-facts", "size", "thumbnail", "colour", "spectrum"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=0, max_size=60), st.integers(0, 8), st.integers(0, 2**32))
+def test_near_pairs_are_those_of_comparing_all(values, distance, seed):
+    rng = np.random.default_rng(seed)
+    some = [v ^ int(np.bitwise_or.reduce(1 << rng.integers(0, 64, rng.integers(1, 9)).astype(object))) for v in values]
+    h = np.array(values + some, np.uint64)
+    expected = np.argwhere(np.triu(np.bitwise_count(h[:, None] ^ h[None]) <= distance, 1)) if len(h) else np.empty((0, 2), int)
+    assert near_pairs(h, distance).tolist() == expected.tolist()
+
+
+def test_an_auc_below_a_half_is_not_called_fine():
+    below = Baseline(0.3, (0.25, 0.35), 500, np.zeros(1), np.zeros(1))
+    assert shortcut_trap("size", below)["verdict"] == "not measured"
+
+
+def test_a_file_that_is_gone_is_named(clean):
+    root, manifest = clean
+    gone = pd.concat([manifest, manifest.head(1).assign(path="celeba/none.jpg")])
+    with pytest.raises(ValueError, match=r"celeba/none.jpg is not under"):
+        audit(gone, root, faces=0)
