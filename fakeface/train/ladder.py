@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ladder', 'ladder_table', 'rung_shortcuts', 'shortcuts_text']
 
-# %% ../../nbs/48_train.ladder.ipynb #0add66f4
+# %% ../../nbs/48_train.ladder.ipynb #a6da7f79
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -22,14 +22,14 @@ from ..data.shortcuts import SHORTCUTS, baseline, geometry, read_features
 from ..data.sources import InputError
 from ..data.world import read_world
 from ..evaluate.rungs import ladder_rows
-from .experiments import Experiment, _sources_of, run_recipe
+from .experiments import Experiment, _sources_of, run_recipe, without_copies
 from .trials import Trial, fingerprint, open_folder, read_trials, run_trials
 
-# %% ../../nbs/48_train.ladder.ipynb #bc01e1ca
+# %% ../../nbs/48_train.ladder.ipynb #8a578830
 def _dealt(recipe: Recipe, root: Path, out: Path, seed: int, scale: float, points: str | pd.DataFrame | None,
            ) -> tuple[Composition, pd.DataFrame, pd.DataFrame]: # the images with a face, points of all, and who was left out
     "The images of all rungs. Points that were found before are read from the folder."
-    composed = compose(recipe, scan(root, _sources_of(recipe)), seed, scale)
+    composed, _ = without_copies(compose(recipe, scan(root, _sources_of(recipe)), seed, scale), recipe, root)
     m = composed.manifest
     found = _points(m, root, out/"points.parquet", points)
     there = alignable(m, found)
