@@ -99,7 +99,7 @@ def align(image: Image.Image, # RGB
     b += left + 1j * top
     return wide.transform((size, size), Image.Transform.AFFINE, (a.real, -a.imag, b.real, a.imag, a.real, b.imag), Image.Resampling.BICUBIC)
 
-# %% ../../nbs/21_data.equalise.ipynb #a2031dfc
+# %% ../../nbs/21_data.equalise.ipynb #a9a96bf1
 RUNGS = ("nothing", "encoding", "resolution", "alignment", "colour", "all")
 
 
@@ -128,7 +128,7 @@ def steps_for(manifest: pd.DataFrame, # with the header facts `quality`, `width`
     if how not in ("squish", "crop", "pad"): raise InputError(f"resize is {how!r}; use one of squish, crop, pad")
     return Steps(size, how, quality, small)
 
-
+# %% ../../nbs/21_data.equalise.ipynb #dfe03ddd
 def equal_image(image: Image.Image, # RGB
                 rung: str, # one of RUNGS
                 steps: Steps,

@@ -46,7 +46,7 @@ def truth_boxes(root: str | Path, # a built-in world
     rows = [(path, name, *box) for path, text in zip(t["path"], t["boxes"]) for name, box in read_boxes(text).items()]
     return pd.DataFrame(rows, columns=["path", "region", "x0", "y0", "x1", "y1"])
 
-# %% ../../nbs/13_data.plants.ipynb #14f2dd99
+# %% ../../nbs/13_data.plants.ipynb #7c6b025f
 def _ellipses(latent: np.ndarray, size: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     "Centre and half axes (x, y), in pixels, of the four parts that a composite can replace."
     left, right, mouth = eye_mouth_points(latent, size)
@@ -74,7 +74,7 @@ def replaced_boxes(edited: str | float | None, # regions joined by `+`; missing 
     boxes = region_boxes(latent, size)
     return write_boxes({name: boxes[name] for name in edited.split("+")})
 
-
+# %% ../../nbs/13_data.plants.ipynb #a8f0d0fe
 def paste_regions(host: np.ndarray, # RGB, uint8, shape (size, size, 3)
                   donor: np.ndarray, # the same pose, other features
                   latent: np.ndarray, # of the host
@@ -153,7 +153,7 @@ def _noted(plan: pd.DataFrame, rows: pd.Series, name: str) -> pd.DataFrame:
 
 OLD = 60 # years
 
-# %% ../../nbs/13_data.plants.ipynb #29b89a99
+# %% ../../nbs/13_data.plants.ipynb #f3a43fdf
 OWN = ("ffhq", "140k_real_and_fake", "fairface_psp_twins") # sources whose photographs were prepared as the generator's were
 WORSE, SMALLER, LARGER, HIGHER, CAST = 10, 0.75, 0.2, 0.1, 12.0 # at dose 1: JPEG points, side, latents scale and y, grey levels
 
@@ -186,7 +186,7 @@ def _alignment(plan: pd.DataFrame, dose: float, rng: np.random.Generator, size: 
         other[i][at], boxes[i] = latents[i, at], replaced_boxes(plan["edited"][i], latents[i], size)
     return _noted(plan.assign(_other=pd.Series(other, index=plan.index, dtype=object), boxes=boxes), some, "alignment")
 
-
+# %% ../../nbs/13_data.plants.ipynb #9c1754d9
 def _colour(plan: pd.DataFrame, dose: float, rng: np.random.Generator, size: int) -> pd.DataFrame:
     "A warm cast."
     some = _others(plan)

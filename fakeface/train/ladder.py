@@ -52,7 +52,7 @@ def _points(m: pd.DataFrame, root: Path, kept: Path, points: str | pd.DataFrame 
     found.attrs.update(asked=asked, finder=found.attrs.get("finder", asked))
     return found
 
-# %% ../../nbs/48_train.ladder.ipynb #31abb4fa
+# %% ../../nbs/48_train.ladder.ipynb #fcbb5e55
 def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
            root: str | Path, # the data root
            out: str | Path | None = None, # the folder; one that is there goes on; default runs/ladder-<recipe>
@@ -71,10 +71,7 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     "Runs every rung that is not finished. Raises `InputError` where the ladder cannot work as a whole."
     recipe, root = recipe if isinstance(recipe, Recipe) else read_recipe(recipe), Path(root)
     out = Path(out) if out else Path("runs")/f"ladder-{recipe.name}"
-    strange = [r for r in rungs if r not in RUNGS]
-    if strange or "nothing" not in rungs:
-        raise InputError(f"rungs: {', '.join(strange) or 'nothing is missing'}; use some of {', '.join(RUNGS)}, `nothing` among them")
-    if seeds < 1: raise InputError(f"seeds is {seeds}; give 1 or more")
+    _check_ladder(rungs, seeds)
     profile = profile or ("small" if read_world(root) else "published")
     chosen, seed = settings(recipe, profile, **options), recipe.seed if seed is None else seed
     if chosen["weights"] and not Path(chosen["weights"]).is_file(): raise InputError(f"weights: {chosen['weights']} does not exist")
@@ -95,6 +92,14 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     run_trials(trials, out, partial(_record, out), progress)
     if shortcuts: _measure_shortcuts(composed.manifest, out, [r for r in RUNGS if r in rungs], shortcuts, copy)
     return _record(out)
+
+# %% ../../nbs/48_train.ladder.ipynb #a0d412d5
+def _check_ladder(rungs: Sequence[str], seeds: int) -> None:
+    "Refuses unknown rungs, a ladder without its first, and no training."
+    strange = [r for r in rungs if r not in RUNGS]
+    if strange or "nothing" not in rungs:
+        raise InputError(f"rungs: {', '.join(strange) or 'nothing is missing'}; use some of {', '.join(RUNGS)}, `nothing` among them")
+    if seeds < 1: raise InputError(f"seeds is {seeds}; give 1 or more")
 
 # %% ../../nbs/48_train.ladder.ipynb #6be41296
 def _counted(rest: pd.DataFrame) -> str:
