@@ -46,7 +46,7 @@ def tpr_at_fpr(real: np.ndarray, # p_fake of the real images
     at = float(above(np.array(int(n * fpr + 1e-9))) / m)
     return at, float(min(lo, at)), float(max(hi, at))
 
-# %% ../../nbs/28_evaluate.reading.ipynb #35305738
+# %% ../../nbs/28_evaluate.reading.ipynb #c7432e99
 def equal_error(real: np.ndarray, # p_fake of the real images
                 fake: np.ndarray, # of the fakes
                 worth: tuple[float, float] = (1.0, 1.0), # independent images an image, in either class
@@ -62,8 +62,8 @@ def equal_error(real: np.ndarray, # p_fake of the real images
     rate = float(flagged[at] + missed[at]) / 2
     few = min(n * worth[0], m * worth[1])
     if not 0 < rate < 1: return rate, *wilson(rate * few, few, level)
-    low, high = (int(np.argmin(np.abs(flagged - rate * x))) for x in (1.5, 0.5)) # around the crossing
-    a, b = flagged[low] - flagged[high], missed[high] - missed[low] # how steep either curve is
+    around = [[int(np.argmin(np.abs(curve - rate * x))) for x in (0.5, 1.5)] for curve in (flagged, missed)] # the crossing, by either curve
+    a, b = (sum(abs(curve[i] - curve[j]) for i, j in around) for curve in (flagged, missed)) # how steep they are there
     a, b = (a, b) if a + b > 0 else (1.0, 1.0)
     size = (a + b)**2 / (b**2 / (n * worth[0]) + a**2 / (m * worth[1])) # images that would know a rate as well
     if rate * few < 10: size = min(size, few) # too few errors to know how steep
