@@ -187,7 +187,7 @@ than the spectrum tells from all fakes (lower bound of the AUC above 0.8).</p></
 """}
 _SECTIONS = ("audit_traps", "audit_copies", "audit_pictures", "audit_labels", "audit_coverage", "audit_how")
 
-# %% ../nbs/35_audit_page.ipynb #8830b3ad
+# %% ../nbs/35_audit_page.ipynb #a78cbd07
 def _by_test(told: Audit) -> list[tuple[str, str, str, str]]:
     "How many images of each split lie in training."
     exact, near = (told.traps[n].get("by_test", {}) for n in ("exact-duplicates", "near-duplicates"))
@@ -224,7 +224,8 @@ def audit_values(told: Audit) -> dict[str, Any]: # what the templates name
                 suspects=_tiles(told, told.suspects, "chance"), n_suspects=f"{len(told.suspects):,}",
                 errors=_tiles(told, errors, "p_fake"), n_errors=f"{len(told.errors):,}",
                 coverage=[tuple(map(_cell, row)) for row in table.itertuples(index=False)],
-                coverage_heads=list(table), coverage_numeric=list(range(2, table.shape[1])), terms=told.terms,
+                coverage_heads=list(table), terms=told.terms,
+                coverage_numeric=[k for k, c in enumerate(table) if pd.api.types.is_integer_dtype(table[c])],
                 confounded=[(d["attribute"].replace("_", " "), f"{d['n']:,}", f"{d['v']:.2f}") for d in linked],
                 footer="The same figures are in audit.json.")
 

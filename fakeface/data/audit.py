@@ -90,7 +90,7 @@ def _complete(table: pd.DataFrame, root: Path) -> pd.DataFrame:
         table[name] = table[name].where(table[name].notna(), value) if name in table else value
     return table.astype({c: str for c in ("split", "source", "subject")})
 
-# %% ../../nbs/17_data.audit.ipynb #1ca10dc4
+# %% ../../nbs/17_data.audit.ipynb #77fbba4c
 VERDICTS = ("fine", "beware", "worthless", "not measured")
 TRAPS = (*SHORTCUTS, "exact-duplicates", "near-duplicates", "shared-subjects", "labels", "coverage")
 TERMS = dict(beware=0.6, worthless=0.95, # of an AUC's lower bound
@@ -108,8 +108,8 @@ def trap(verdict: str, # out of VERDICTS
         ) -> dict[str, Any]:
     "One line of the audit."
     if verdict not in VERDICTS: raise ValueError(verdict)
-    return dict(verdict=verdict, figure=None if figure is None else round(float(figure), 4),
-                ci95=None if ci95 is None else [round(float(x), 4) for x in ci95], why=why, **more)
+    return dict(verdict=verdict, figure=None if figure is None else round(float(figure), 6),
+                ci95=None if ci95 is None else [round(float(x), 6) for x in ci95], why=why, **more)
 
 # %% ../../nbs/17_data.audit.ipynb #8bec96eb
 _WHAT = {"file-facts": "format, JPEG quality, subsampling, EXIF and bytes per pixel", "size": "width and height",

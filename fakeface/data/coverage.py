@@ -16,7 +16,7 @@ from .shortcuts import LEAST, Baseline
 from .sources import LABELS, Card
 from ..evaluate.delong import auc_with_interval
 
-# %% ../../nbs/16_data.coverage.ipynb #66353951
+# %% ../../nbs/16_data.coverage.ipynb #4851b90f
 _KNOWN = {*COLUMNS, "layout", "of"} # what a manifest has of every image
 
 
@@ -26,12 +26,19 @@ def attributes_of(manifest: pd.DataFrame) -> list[str]:
 
 
 def coverage_table(manifest: pd.DataFrame, # one row an image
-                  ) -> pd.DataFrame: # one row a source and label: images, subjects, each split's count, share known of each attribute
-    "Label by source by attribute."
+                  ) -> pd.DataFrame: # one row a source and label: images, subjects, each split's count, each attribute's values in words
+    "Label by source by attribute; of an attribute the three commonest values with their shares, a dash where it is not known."
     by = manifest.groupby(["label", "source"], sort=True)
     counts = by["split"].value_counts().unstack(fill_value=0).astype(int)
-    known = {f"{a} known": by[a].agg(lambda v: round(float(v.notna().mean()), 3)) for a in attributes_of(manifest)}
+    known = {a.replace("_", " "): by[a].agg(_values) for a in attributes_of(manifest)}
     return pd.concat([pd.DataFrame({"images": by.size(), "subjects": by["subject"].nunique()}), counts, pd.DataFrame(known)], axis=1)
+
+
+def _values(values: pd.Series) -> str:
+    "The commonest values of an attribute with their shares, and how many images have one."
+    shares, known = values.value_counts(normalize=True).head(3), values.notna().mean()
+    if not len(shares): return "–"
+    return ", ".join(f"{k} {100 * v:.0f} %" for k, v in shares.items()) + (f" ({100 * known:.0f} % known)" if known < 0.995 else "")
 
 
 def cramers_v(a: pd.Series, b: pd.Series) -> tuple[float, float]: # V, corrected for bias (Bergsma, 2013), and the test's p
