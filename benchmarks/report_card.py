@@ -144,7 +144,8 @@ def summary(worlds: pd.DataFrame) -> pd.DataFrame:
                          planted=some["planted"].median(), rang=int(some["verdict"].isin(RANG).sum()), seeds=len(some)))
     clean = worlds[worlds["plant"] == ""]
     for world, some in clean[clean["trap"] != FAIRNESS].groupby("world", sort=False):
-        rows += [dict(plant="", alarm=trap, world=world, default=False, rang=int(some[trap].isin(RANG).sum()), seeds=len(some)) for trap in TRAPS]
+        rows += [dict(plant="", alarm=trap, world=world, default=False, rang=int(some[trap].isin(RANG).sum()), seeds=len(some))
+                 for trap in TRAPS]
     some = clean[clean["trap"] == FAIRNESS]
     if len(some): rows.append(dict(plant="", alarm=FAIRNESS, world="twins", default=False, rang=int(some["verdict"].isin(RANG).sum()), seeds=len(some)))
     table = pd.DataFrame(rows)
