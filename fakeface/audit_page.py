@@ -187,7 +187,7 @@ than the spectrum tells from all fakes (lower bound of the AUC above 0.8).</p></
 """}
 _SECTIONS = ("audit_traps", "audit_copies", "audit_pictures", "audit_labels", "audit_coverage", "audit_how")
 
-# %% ../nbs/35_audit_page.ipynb #a78cbd07
+# %% ../nbs/35_audit_page.ipynb #74fa67a6
 def _by_test(told: Audit) -> list[tuple[str, str, str, str]]:
     "How many images of each split lie in training."
     exact, near = (told.traps[n].get("by_test", {}) for n in ("exact-duplicates", "near-duplicates"))
@@ -208,7 +208,7 @@ def _banner(told: Audit) -> list[str]:
     return ["Pictures from datasets with licences of their own.",
             "Most allow non-commercial research only: mind that before you hand this page on."]
 
-
+# %% ../nbs/35_audit_page.ipynb #3dc93068
 def audit_values(told: Audit) -> dict[str, Any]: # what the templates name
     "Everything the page shows, as plain values."
     rows = [dict(name=n, verdict=t["verdict"], figure=_figure_words(n, t), why=t["why"],
