@@ -147,7 +147,9 @@ def summary(worlds: pd.DataFrame) -> pd.DataFrame:
         rows += [dict(plant="", alarm=trap, world=world, default=False, rang=int(some[trap].isin(RANG).sum()), seeds=len(some))
                  for trap in TRAPS]
     some = clean[clean["trap"] == FAIRNESS]
-    if len(some): rows.append(dict(plant="", alarm=FAIRNESS, world="twins", default=False, rang=int(some["verdict"].isin(RANG).sum()), seeds=len(some)))
+    if len(some):
+        rows.append(dict(plant="", alarm=FAIRNESS, world="twins", default=False,
+                         rang=int(some["verdict"].isin(RANG).sum()), seeds=len(some)))
     table = pd.DataFrame(rows)
     return table.assign(low=[wilson(k, n)[0] for k, n in zip(table["rang"], table["seeds"])],
                         high=[wilson(k, n)[1] for k, n in zip(table["rang"], table["seeds"])]).round(4)
