@@ -3,9 +3,9 @@
 Detectors are simulated whose truth is known: normal scores a known distance apart, or answers that are right with a known probability,
 a probability that differs from subject to subject where subjects repeat. Each case is drawn 1,000 times (--sims), each draw gets the
 interval that the package would print, and it is counted how often the truth lies inside. 93 to 97 % is what the methods promise; for
-cases marked "small" too few images decide, and there they promise to err on the wide side only. The verdict allows for chance. Differences are drawn with and without
-one; of those without, it is also counted how often p falls below 0.05. `+-` is twice the Monte-Carlo standard error. Nothing is trained;
-about two minutes on one core.
+cases marked "small" too few images decide, and there they promise to err on the wide side only. The verdict allows for chance, `+-`:
+twice the Monte-Carlo standard error. Differences are drawn with and without one; of those without, it is also counted how often p falls
+below 0.05. Nothing is trained; about two minutes on one core.
 """
 import argparse
 import sys
