@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FORMATS', 'FACT_NAMES', 'BINS', 'FREQUENCIES', 'WIDTHS', 'SHORTCUTS', 'FOLDS', 'LEAST', 'file_facts',
            'radial_spectrum', 'colour_histogram', 'Features', 'read_features', 'rigid_geometry', 'geometry',
-           'classifier', 'deal_folds', 'out_of_fold', 'ranks_in_folds', 'Baseline', 'baseline', 'carried_over',
-           'sample_rows']
+           'classifier', 'taught', 'deal_folds', 'out_of_fold', 'ranks_in_folds', 'Baseline', 'baseline',
+           'carried_over', 'sample_rows']
 
 # %% ../../nbs/16_data.shortcuts.ipynb #9e9d4bb3
 import os
@@ -140,7 +140,7 @@ def geometry(manifest: pd.DataFrame, # one row an image
     "The rigid geometry of every image."
     return rigid_geometry(face_points(manifest, root, finder=finder, workers=workers))
 
-# %% ../../nbs/16_data.shortcuts.ipynb #c404fd03
+# %% ../../nbs/16_data.shortcuts.ipynb #99e72652
 FOLDS, LEAST = 5, 20 # folds, and images a class below which nothing is measured
 
 
@@ -150,6 +150,16 @@ def classifier(n: int, # training images
     from sklearn.ensemble import HistGradientBoostingClassifier
     return HistGradientBoostingClassifier(max_iter=80, max_leaf_nodes=8, learning_rate=0.1, l2_regularization=1.0,
                                           min_samples_leaf=int(np.clip(n // 20, 5, 20)), early_stopping=False, random_state=0)
+
+
+def taught(x: np.ndarray, # features to learn from, (n, width)
+           is_fake: np.ndarray, # bool, (n,)
+           ask: np.ndarray, # features to be asked about, (m, width)
+          ) -> np.ndarray: # p(fake), (m,)
+    "What the classifier says. A feature that no image has, such as the JPEG quality of PNGs, is none."
+    some = ~np.isnan(x).all(0)
+    if not some.any(): return np.full(len(ask), is_fake.mean())
+    return classifier(len(x)).fit(x[:, some], is_fake).predict_proba(ask[:, some])[:, 1]
 
 
 def deal_folds(is_fake: np.ndarray, # bool, (n,)
@@ -166,7 +176,7 @@ def deal_folds(is_fake: np.ndarray, # bool, (n,)
     fold[order] = np.arange(len(images)) % folds
     return fold[who]
 
-# %% ../../nbs/16_data.shortcuts.ipynb #a899682d
+# %% ../../nbs/16_data.shortcuts.ipynb #0da901d4
 def out_of_fold(x: np.ndarray, # features, (n, width)
                 is_fake: np.ndarray, # bool, (n,)
                 subject: np.ndarray, # whose image each is, (n,)
@@ -178,7 +188,7 @@ def out_of_fold(x: np.ndarray, # features, (n, width)
     p, fold = np.zeros(len(x)), deal_folds(is_fake, subject, seed=seed)
     for k in range(FOLDS):
         train, test = fold != k, fold == k
-        p[test] = classifier(int(train.sum())).fit(x[train], is_fake[train]).predict_proba(x[test])[:, 1]
+        p[test] = taught(x[train], is_fake[train], x[test])
     return p, fold
 
 
@@ -215,7 +225,7 @@ def baseline(x: np.ndarray, # features, (n, width); a row of NaN takes no part
     auc, lo, hi = auc_with_interval(y, rank[used], pd.factorize(subject[used])[0])
     return Baseline(auc, (lo, hi), int(used.sum()), p, rank)
 
-# %% ../../nbs/16_data.shortcuts.ipynb #29537ecb
+# %% ../../nbs/16_data.shortcuts.ipynb #61b84ff2
 def carried_over(x: np.ndarray, # features, (n, width)
                  is_fake: np.ndarray, # bool, (n,)
                  train: np.ndarray, # bool, (n,): the rows to learn from
@@ -226,7 +236,7 @@ def carried_over(x: np.ndarray, # features, (n, width)
     fit = train & used
     if min((is_fake[fit]).sum(), (~is_fake[fit]).sum()) < LEAST: return None
     p, ask = np.full(test.sum(), np.nan), test & used
-    if ask.any(): p[used[test]] = classifier(int(fit.sum())).fit(x[fit], is_fake[fit]).predict_proba(x[ask])[:, 1]
+    if ask.any(): p[used[test]] = taught(x[fit], is_fake[fit], x[ask])
     return p
 
 # %% ../../nbs/16_data.shortcuts.ipynb #7e213126

@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['ladder', 'ladder_table', 'rung_shortcuts', 'shortcuts_text']
 
-# %% ../../nbs/48_train.ladder.ipynb #7cccdc4e
+# %% ../../nbs/48_train.ladder.ipynb #a6da7f79
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..data.equalise import RUNGS, alignable, equalise, steps_for
@@ -129,7 +128,7 @@ def ladder_table(out: str | Path, # of `ladder`, finished or not
         if run is not None: runs.setdefault(columns["rung"], []).append(run.predictions)
     return ladder_rows({r: runs[r] for r in RUNGS if r in runs})
 
-# %% ../../nbs/48_train.ladder.ipynb #b83e95d3
+# %% ../../nbs/48_train.ladder.ipynb #b4deb8e1
 def _measure_shortcuts(manifest: pd.DataFrame, out: Path, rungs: Sequence[str], shortcuts: Sequence[str], copy: Any) -> None:
     "Writes shortcuts.csv: rung, shortcut, auc, lo, hi, n; rungs that are in it are not measured again."
     file = out/"shortcuts.csv"
@@ -151,15 +150,9 @@ def rung_shortcuts(manifest: pd.DataFrame, # with both labels
     is_fake, subject = (manifest["label"] == "fake").to_numpy(), manifest["subject"].to_numpy()
     features = read_features(manifest["path"], root).values if set(shortcuts) - {"geometry"} else {}
     if "geometry" in shortcuts: features = features | {"geometry": geometry(manifest, root)}
-    found = {s: baseline(_known(features[s]), is_fake, subject) for s in shortcuts}
+    found = {s: baseline(features[s], is_fake, subject) for s in shortcuts}
     return pd.DataFrame([dict(shortcut=s, auc=b.auc, lo=b.ci95[0] if b.ci95 else None, hi=b.ci95[1] if b.ci95 else None, n=b.n)
                          for s, b in found.items()])
-
-
-def _known(x: np.ndarray) -> np.ndarray:
-    "The columns that say anything: a PNG has no JPEG quality, and a classifier cannot bin what nobody has."
-    some = ~np.isnan(x).all(0)
-    return x[:, some] if some.any() else x
 
 
 def shortcuts_text(out: str | Path, # of `ladder`
