@@ -159,7 +159,7 @@ def main() -> None:
     "Runs what is missing, world by world, and sums up."
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--seeds", type=int, default=10, help="worlds for every dose")
-    p.add_argument("--first", type=int, default=0, help="the first seed; nothing was tuned on seeds below 100")
+    p.add_argument("--first", type=int, default=0, help="the first seed; doses and composition were settled on seeds from 100 on")
     p.add_argument("--images", type=int, default=500, help="size of a world, as build_world counts")
     p.add_argument("--plants", nargs="+", default=["clean", *MUST_FIND], help="these only; `clean` is worlds with nothing planted")
     p.add_argument("--minutes", type=float, default=600, help="stop after so long; a later call goes on")

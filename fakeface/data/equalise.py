@@ -6,7 +6,7 @@
 __all__ = ['TIGHT', 'RUNGS', 'plain_size', 'same_encoding', 'same_resolution', 'same_colour', 'face_frame', 'align', 'Steps',
            'steps_for', 'equal_image', 'equalise', 'alignable']
 
-# %% ../../nbs/21_data.equalise.ipynb #61f63f80
+# %% ../../nbs/21_data.equalise.ipynb #3ac75084
 import glob
 import hashlib
 import json
@@ -16,7 +16,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .delivery import reencode
 from .images import open_rgb
 from .landmarks import POINTS
 from .manifest import FACTS, progress, read_facts, remove_dead, write_table
@@ -41,14 +41,12 @@ def plain_size(image: Image.Image, # RGB
         image = image.crop((left, top, left + side, top + side))
     return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
 
-# %% ../../nbs/21_data.equalise.ipynb #db56c399
+# %% ../../nbs/21_data.equalise.ipynb #10523c27
 def same_encoding(image: Image.Image, # RGB
                   quality: int, # of the JPEG
                  ) -> Image.Image:
     "The picture after one JPEG encoding (4:2:0)."
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling=2)
-    return Image.open(buffer).convert("RGB")
+    return reencode(image, quality)
 
 
 def same_resolution(image: Image.Image, # RGB
