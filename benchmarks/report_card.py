@@ -48,7 +48,8 @@ FAIRNESS = "fairness" # the report that stands in for a trap where group-bias is
 MUST_FIND = {"jpeg-quality": "file-facts", "size": "size", "alignment": "geometry", "colour": "colour",
              "exact-duplicates": "exact-duplicates", "near-duplicates": "near-duplicates", "trained-on": "near-duplicates",
              "shared-subject": "shared-subjects", "mislabelled": "labels", "group-bias": FAIRNESS}
-DOSES = {"jpeg-quality": (0.1, 0.2, 0.4, 1), "size": (0.1, 0.2, 0.4, 1), "alignment": (0.05, 0.1, 0.3, 1), "colour": (0.1, 0.2, 0.4, 1),
+DOSES = {"jpeg-quality": (0.1, 0.2, 0.3, 0.4, 1), "size": (0.1, 0.2, 0.3, 0.4, 1),
+         "alignment": (0.05, 0.1, 0.2, 0.3, 1), "colour": (0.1, 0.2, 0.3, 0.4, 1),
          "exact-duplicates": (0.003, 0.01, 0.03, 0.1), "near-duplicates": (0.003, 0.01, 0.03, 0.1), "trained-on": (0.01, 0.02, 0.05, 0.2),
          "shared-subject": (0.05, 0.1, 0.2, 0.4), "mislabelled": (0.005, 0.01, 0.03, 0.1), "group-bias": (0.1, 0.25, 0.5, 1)}
 CLEAN = {"equal": dict(equal=True), "equal, no trace": dict(equal=True, grid=0), "default": {}}

@@ -8,9 +8,9 @@ __all__ = ['FORMATS', 'FACT_NAMES', 'BINS', 'FREQUENCIES', 'WIDTHS', 'SHORTCUTS'
            'classifier', 'taught', 'deal_folds', 'out_of_fold', 'ranks_in_folds', 'Baseline', 'baseline',
            'carried_over', 'sample_rows']
 
-# %% ../../nbs/16_data.shortcuts.ipynb #9e9d4bb3
+# %% ../../nbs/16_data.shortcuts.ipynb #afe553b6
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -140,7 +140,7 @@ def geometry(manifest: pd.DataFrame, # one row an image
     "The rigid geometry of every image."
     return rigid_geometry(face_points(manifest, root, finder=finder, workers=workers))
 
-# %% ../../nbs/16_data.shortcuts.ipynb #99e72652
+# %% ../../nbs/16_data.shortcuts.ipynb #d87a2ba9
 FOLDS, LEAST = 5, 20 # folds, and images a class below which nothing is measured
 
 
@@ -155,11 +155,12 @@ def classifier(n: int, # training images
 def taught(x: np.ndarray, # features to learn from, (n, width)
            is_fake: np.ndarray, # bool, (n,)
            ask: np.ndarray, # features to be asked about, (m, width)
+           make: Callable[[int], Any] = classifier, # from the number of training images
           ) -> np.ndarray: # p(fake), (m,)
     "What the classifier says. A feature that no image has, such as the JPEG quality of PNGs, is none."
     some = ~np.isnan(x).all(0)
     if not some.any(): return np.full(len(ask), is_fake.mean())
-    return classifier(len(x)).fit(x[:, some], is_fake).predict_proba(ask[:, some])[:, 1]
+    return make(len(x)).fit(x[:, some], is_fake).predict_proba(ask[:, some])[:, 1]
 
 
 def deal_folds(is_fake: np.ndarray, # bool, (n,)
@@ -176,11 +177,12 @@ def deal_folds(is_fake: np.ndarray, # bool, (n,)
     fold[order] = np.arange(len(images)) % folds
     return fold[who]
 
-# %% ../../nbs/16_data.shortcuts.ipynb #0da901d4
+# %% ../../nbs/16_data.shortcuts.ipynb #d12ec9ef
 def out_of_fold(x: np.ndarray, # features, (n, width)
                 is_fake: np.ndarray, # bool, (n,)
                 subject: np.ndarray, # whose image each is, (n,)
                 seed: int = 0, # deals the subjects
+                make: Callable[[int], Any] = classifier, # from the number of training images
                ) -> tuple[np.ndarray, np.ndarray]: # p(fake) of every image by a classifier that never saw its subject; the fold of each
     "Cross-validated predictions, folds by subject. Raises `InputError` where a class has fewer subjects than folds."
     few = min(len(pd.unique(subject[is_fake == c])) for c in (False, True))
@@ -188,7 +190,7 @@ def out_of_fold(x: np.ndarray, # features, (n, width)
     p, fold = np.zeros(len(x)), deal_folds(is_fake, subject, seed=seed)
     for k in range(FOLDS):
         train, test = fold != k, fold == k
-        p[test] = taught(x[train], is_fake[train], x[test])
+        p[test] = taught(x[train], is_fake[train], x[test], make)
     return p, fold
 
 
