@@ -29,7 +29,8 @@ from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.data.sources import LABELS
 from fakeface.data.world import cached_world
-from fakeface.evaluate.scores import auc_interval, percent, wilson
+from fakeface.evaluate.rates import wilson
+from fakeface.evaluate.scores import auc_interval, percent
 from fakeface.interpret.honesty import Belief, belief_table, believe
 from fakeface.train.experiments import train
 from fakeface.train.learners import predict, seeded, transfer_learner

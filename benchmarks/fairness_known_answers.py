@@ -24,7 +24,8 @@ import pandas as pd
 from fakeface.data.recipes import Part, Recipe, read_recipe
 from fakeface.data.world import cached_world
 from fakeface.evaluate.fairness import fairness_report
-from fakeface.evaluate.scores import percent, wilson
+from fakeface.evaluate.rates import wilson
+from fakeface.evaluate.scores import percent
 from fakeface.train.experiments import run_recipe
 from fakeface.train.learners import predict
 from fakeface.train.saved import load_run_model

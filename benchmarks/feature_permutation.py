@@ -21,7 +21,8 @@ from fakeface.data.blocks import face_dataloaders
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.data.world import cached_world
-from fakeface.evaluate.scores import percent, score_test, wilson
+from fakeface.evaluate.rates import wilson
+from fakeface.evaluate.scores import percent, score_test
 from fakeface.interpret.features import feature_maps
 from fakeface.interpret.groups import permutation_test
 from fakeface.train.learners import predict, seeded, two_conv_learner

@@ -31,8 +31,9 @@ import torch
 from fakeface.data.plants import OWN, read_plants
 from fakeface.data.population import FINGERPRINTS
 from fakeface.data.world import draw_row, plan_world
+from fakeface.evaluate.rates import wilson
 from fakeface.evaluate.rungs import NONE, WELL, name_cause
-from fakeface.evaluate.scores import percent, wilson
+from fakeface.evaluate.scores import percent
 from fakeface.train.ladder import ladder
 
 DOSES = {"jpeg-quality": 6, "size": 1, "alignment": 1, "colour": 2}

@@ -23,7 +23,8 @@ from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose, settings
 from fakeface.data.world import cached_world
 from fakeface.evaluate.curves import at, fit_power_law, points, predict_at
-from fakeface.evaluate.scores import percent, wilson
+from fakeface.evaluate.rates import wilson
+from fakeface.evaluate.scores import percent
 from fakeface.train.sweeps import Cell, first_images, nested_order, run_cells
 
 SOURCES = ("ffhq", "1m_fake_faces")

@@ -39,7 +39,7 @@ from fakeface.data.plants import PLANTS
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.data.world import build_world, cached_world, plan_world
 from fakeface.evaluate.fairness import fairness_report
-from fakeface.evaluate.scores import wilson
+from fakeface.evaluate.rates import wilson
 
 HERE = Path(__file__).parent
 FACES = 150 # looked for in a world whose geometry is asked for

@@ -19,9 +19,10 @@ import numpy as np
 
 from fakeface.data.world import build_world
 from fakeface.evaluate.detector import images_to_score
+from fakeface.evaluate.rates import wilson
 from fakeface.evaluate.robustness import Twins
 from fakeface.evaluate.robustness_page import robustness_report
-from fakeface.evaluate.scores import percent, wilson
+from fakeface.evaluate.scores import percent
 from fakeface.train.experiments import run_recipe
 from fakeface.train.saved import load_scorer
 

@@ -122,7 +122,7 @@ def _tiles(told: Audit, rows: pd.DataFrame, word: str) -> list[dict[str, Any]]:
                  kind="fp" if r["label"] == "real" else "fn", caption=[r["path"], f"labelled {r['label']}", f"{word} {r[word]:.2f}"])
             for _, r in rows.head(SHOWN).iterrows()]
 
-# %% ../nbs/35_audit_page.ipynb #7df1dd3c
+# %% ../nbs/35_audit_page.ipynb #10604809
 _STYLE = """
 .verdict { display:inline-block; border-radius:99px; padding:1px 10px; font-size:.8rem; font-weight:600; white-space:nowrap;
   color:#fff; background:#6d6a62; } .fine { background:#2f7d6b; } .beware { background:#a8660c; } .worthless { background:#b3261e; }
@@ -130,8 +130,9 @@ _STYLE = """
 .traps td:last-child { overflow-wrap:anywhere; min-width:24rem; } .traps td:nth-child(3) { min-width:8.2rem; }
 .twosome { display:grid; grid-template-columns:repeat(auto-fill,minmax(280px,1fr)); gap:18px; margin:1em 0; }
 .twosome .halves { display:grid; grid-template-columns:1fr 1fr; gap:8px; } .twosome .tile { border-color:var(--line); }
-img.chart.full { max-width:none; } @media (max-width:640px) { .traps td:first-child { white-space:normal; }
-  .traps td:last-child { min-width:15rem; } }
+img.chart.full { max-width:none; } @media (max-width:640px) { .traps, .traps tbody { display:block; } .traps thead { display:none; }
+  .traps tr { display:grid; grid-template-columns:1fr auto; border-bottom:1px solid var(--line); padding:8px 0; }
+  .traps td { border:0; padding:2px 0; } .traps td:nth-child(3), .traps td:last-child { grid-column:1/-1; min-width:0; } }
 """
 _TEMPLATES = {"audit_traps": """
 <section><h2>The traps</h2><p>For the first six the figure is an AUC with its 95 % interval, the tick at 0.5 a coin; for copies and
@@ -208,7 +209,7 @@ def _banner(told: Audit) -> list[str]:
     return ["Pictures from datasets with licences of their own.",
             "Most allow non-commercial research only: mind that before you hand this page on."]
 
-# %% ../nbs/35_audit_page.ipynb #3dc93068
+# %% ../nbs/35_audit_page.ipynb #5f790356
 def audit_values(told: Audit) -> dict[str, Any]: # what the templates name
     "Everything the page shows, as plain values."
     rows = [dict(name=n, verdict=t["verdict"], figure=_figure_words(n, t), why=t["why"],
@@ -217,7 +218,8 @@ def audit_values(told: Audit) -> dict[str, Any]: # what the templates name
     table, linked = told.coverage.reset_index(), told.traps["coverage"].get("confounded", [])
     errors = told.errors.assign(p_fake=told.errors["p_fake"]) if len(told.errors) else told.errors
     return dict(title=f"Audit of {told.name}", over="fakeface · before any training", answers=summary(told), banner=_banner(told),
-                meta=f"a {told.kind}" + (f" · {told.rejected:,} files could not be read" if told.rejected else ""), traps=rows,
+                meta=("a data root" if told.kind == "root" else f"a {told.kind}")
+                + (f" · {told.rejected:,} files could not be read" if told.rejected else ""), traps=rows,
                 floors=[(name, *row) for name, row in zip(floors.index, floors.to_numpy())], floor_heads=["shortcut alone", *floors],
                 copies=_copies(told), by_test=_by_test(told), spectra=chart(plot_spectra(told.spectra)),
                 points=chart(plot_points(told.points)) if len(told.points) else None, finder=told.finder,

@@ -54,7 +54,7 @@ def _add(commands: argparse._SubParsersAction, what: callable, help: str, exampl
 def _add_root(p: argparse.ArgumentParser) -> None:
     p.add_argument("--root", metavar="FOLDER", help="the data root: the folder below which the datasets lie (or set FAKEFACE_DATA)")
 
-# %% ../nbs/51_cli.ipynb #38289936
+# %% ../nbs/51_cli.ipynb #5bbbb6c2
 def _add_data(commands: argparse._SubParsersAction) -> None:
     "world, sources, manifest"
     p = _add(commands, world, "draw the built-in world: faces on disk in the real datasets' layouts", "fakeface world faces --grid 24")
@@ -87,7 +87,7 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
              "fakeface audit man-1.csv --root faces --out audit")
     p.add_argument("what", metavar="WHAT", help="a manifest (.csv, .parquet), a data root, or a run folder")
     _add_root(p)
-    p.add_argument("--out", required=True, metavar="DIR", help="a folder for audit.html and audit.json")
+    p.add_argument("--out", metavar="DIR", help="a folder for audit.html and audit.json; default none, the verdicts are printed")
     p.add_argument("--most", type=int, default=8000, metavar="N", help="images in the sample for shortcuts; copies are sought among all")
     p.add_argument("--faces", type=int, default=1000, metavar="N", help="images in the sample for geometry; 0 leaves it out")
     p.add_argument("--finder", default="auto", help="of eyes and mouth: auto, light or dlib")

@@ -88,7 +88,7 @@ def sources(args: argparse.Namespace) -> None:
     if len(missing): print("\nHow to get what is missing:")
     for name, row in missing.iterrows(): print(f"- {name}: {row['get'].strip()} ({row['homepage']})")
 
-# %% ../nbs/50_commands.ipynb #9c49c6d3
+# %% ../nbs/50_commands.ipynb #1880e9ea
 def manifest(args: argparse.Namespace) -> None:
     "fakeface manifest RECIPE"
     from fakeface.data.manifest import scan, write_table
@@ -110,15 +110,16 @@ def audit(args: argparse.Namespace) -> None:
     from fakeface.data.audit import audit as ask
     from fakeface.data.audit import by_tests
     from fakeface.data.floors import floors_table
-    if Path(args.out).is_file(): raise InputError(f"--out {args.out} is a file; give a folder")
+    if args.out and Path(args.out).is_file(): raise InputError(f"--out {args.out} is a file; give a folder")
     options = {k: getattr(args, k) for k in ("most", "faces", "finder", "seed")}
     told = ask(args.what, args.root or os.environ.get("FAKEFACE_DATA"), **options)
     print(f"{_drawn(told.root)}{' '.join(summary(told))}\n")
     print("\n".join(told.lines()))
     floors = floors_table(by_tests(told.traps))
     if len(floors): _say(floors, "What a shortcut alone reaches on each test set (AUC; positive class: fake):")
-    page = write_audit(told, args.out)
-    print(f"\n{page}\n{page.with_suffix('.json')}")
+    if args.out:
+        page = write_audit(told, args.out)
+        print(f"\n{page}\n{page.with_suffix('.json')}")
 
 
 def _tell_shortfalls(table: pd.DataFrame) -> None:
@@ -339,7 +340,7 @@ def _drawn(run: Path) -> str:
     drawn = json.loads(told.read_text())["world"] if told.is_file() else (run/"world.json").is_file()
     return "Drawn faces, not people: this is on the built-in world and says nothing about anybody.\n" if drawn else ""
 
-# %% ../nbs/50_commands.ipynb #dce6864a
+# %% ../nbs/50_commands.ipynb #f1e7f65e
 def explain(args: argparse.Namespace) -> None:
     "fakeface explain IMAGE... --run RUN"
     from fakeface.interpret.attribution import explain_files
@@ -359,10 +360,12 @@ def _tell_belief(args: argparse.Namespace) -> None:
     from fakeface.train.saved import load_run_model
     root, tests = _root(args), load_run(args.run).predictions.query("split != 'valid'")
     rows = pd.concat([part.sample(min(len(part), args.test), random_state=0) for _, part in tests.groupby("label")])
+    looks = _enter_looks(args.run, rows, f"explain --test {args.test}")
     found = believe(load_run_model(args.run, root), rows, root, args.method)
     _say(belief_table(found).T, f"May the maps be believed? {found.said}")
+    print("", *looks, sep="\n")
 
-# %% ../nbs/50_commands.ipynb #cf143eb9
+# %% ../nbs/50_commands.ipynb #22e52378
 _NO_ROOT = "Without --root the run's own test images are not asked, and there is no AUC."
 
 
@@ -380,9 +383,11 @@ def unknown(args: argparse.Namespace) -> None:
     else:
         known = fit_unknown(run, _root(args), layer=None if args.depths is False else "depths", keep=args.keep or 0.95)
         known.save(run)
-    asked = ask(known, pictures, args.folder, Experiment(run).manifest if root else None, root)
+    manifest = Experiment(run).manifest if root else None
+    looks = _enter_looks(run, manifest[~manifest["split"].isin(["train", "valid"])], "unknown") if root else []
+    asked = ask(known, pictures, args.folder, manifest, root)
     print(f"{known}\nPositive class: fake. {reference_words(asked) if root else _NO_ROOT}")
     _say(unknown_table(asked, known))
     if len(rejects): _say(rejects.groupby("reason").size().rename("files").to_frame(), f"{len(rejects):,} files were left out:")
     write_table(asked[asked["group"] == "picture"].dropna(axis=1, how="all"), out)
-    print(f"\none row a picture: {out}")
+    print("", *looks, f"one row a picture: {out}", sep="\n")

@@ -6,7 +6,7 @@
 __all__ = ['WORST', 'GALLERY', 'Run', 'load_run', 'what_is_in', 'majority', 'answer', 'remarks', 'share', 'published_rows',
            'our_rows', 'source_words', 'data_words', 'banner', 'report_values', 'write_report']
 
-# %% ../nbs/34_report.ipynb #e8303f1e
+# %% ../nbs/34_report.ipynb #4e94de56
 import json
 import os
 from collections.abc import Callable
@@ -24,7 +24,8 @@ from .data.sources import LABELS, Card, InputError, data_manifests, read_cards
 from .evaluate.ledger import Ledger
 from .evaluate.operating import OperatingPoint, point_notes
 from .evaluate.reading import plot_flag_worth, plot_reliability, reading_words
-from .evaluate.scores import percent, wilson
+from .evaluate.rates import wilson
+from .evaluate.scores import percent
 from .interpret.losses import (BY, ERRORS, attribute_words, error_profile, plot_error_profile, profile_words,
                                        signed, top_losses, with_errors)
 from .interpret.page import chart, plot_history, plot_p_fake, render, thumbnail

@@ -1,6 +1,7 @@
 "The audit's promises: planted problems ring, clean worlds stay silent, copies are found without comparing all pairs, a run refuses them."
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,31 @@ def test_a_run_over_a_cross_split_duplicate_is_refused_with_the_mend(planted, tm
         made = run_recipe(recipe(duplicates="drop"), root, tmp_path/"run", profile="small", progress=False)
     assert made.metrics["duplicates"]["dropped"] > 0 and len(find_leaks(made.manifest, root)) == 0
     assert set(made.metrics["floors"]["celeba"]) == {"file-facts", "size", "thumbnail", "colour", "spectrum"}
+
+
+def test_every_series_of_trainings_refuses_one_too(planted, tmp_path):
+    from fakeface.train.grid import Grid, run_grid
+    from fakeface.train.sweeps import curve, mix
+    from fakeface.train.transfer import Transfer, divide, run_transfer
+    root, sets = planted[0], {name: {"real": [Part(name, 9000, label="real")]} for name in ("utkface", "celeba")}
+    transfer = Transfer("t", "t", sets, recipe().profiles, [Part("1m_fake_faces", 9000, label="fake")])
+    asked = [lambda out: curve(recipe(), root, out), lambda out: mix(recipe(), root, out), lambda out: run_transfer(transfer, root, out),
+             lambda out: run_grid(Grid("g", "g", recipe(), axes={"color": ["rgb", "grey"]}), root, out)]
+    for i, ask in enumerate(asked):
+        with pytest.raises(LeakError, match="duplicates: drop"): ask(tmp_path/str(i))
+        assert not (tmp_path/str(i)).exists()
+    divided, _ = divide(replace(transfer, duplicates="drop"), root)
+    assert len(find_leaks(divided, root)) == 0 and len(divided) > 200
+
+
+def test_a_sweep_enters_its_looks(clean, tmp_path):
+    from fakeface.evaluate.ledger import Ledger
+    from fakeface.train.sweeps import curve
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        curve(recipe(), clean[0], tmp_path/"sweep", sizes=[60, 120], seeds=[0], epochs=1, progress=False)
+    entries = Ledger(tmp_path/"sweep").entries()
+    assert [(e["model"], e["test"], e["before"]) for e in entries] == [("size-60-seed-0", "celeba", 0), ("size-120-seed-0", "celeba", 1)]
 
 
 @settings(max_examples=60, deadline=None)

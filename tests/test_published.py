@@ -6,7 +6,8 @@ import pytest
 from fakeface.data.sources import data_manifests
 from fakeface.evaluate.compare import compare, comparison_words, from_counts, paired, unpaired
 from fakeface.evaluate.parity import SPLITS, average_odds_difference, disparate_impact
-from fakeface.evaluate.scores import check_predictions, score_test, wilson
+from fakeface.evaluate.rates import wilson
+from fakeface.evaluate.scores import check_predictions, score_test
 from fakeface.evaluate.subjects import rate_interval
 
 STUDIES = pd.read_csv(data_manifests() / "reference" / "studies.csv")

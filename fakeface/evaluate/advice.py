@@ -6,7 +6,7 @@
 __all__ = ['OF_INTEREST', 'JUMPY', 'AGREEMENT', 'Epochs', 'enough_epochs', 'rank_agreement', 'enough_images', 'Advice', 'advise',
            'advise_mix']
 
-# %% ../../nbs/39_evaluate.advice.ipynb #3dda6336
+# %% ../../nbs/39_evaluate.advice.ipynb #d7dee98a
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,8 @@ from scipy.stats import t as student
 
 from .curves import Forecast, at, fit_power_law, points, predict_at
 from .history import curve_noise, smooth
-from .scores import difference_interval, percent, wilson
+from .rates import difference_interval, wilson
+from .scores import percent
 
 # %% ../../nbs/39_evaluate.advice.ipynb #908158f1
 def _margin(grid: pd.DataFrame, # items (settings or epochs) by seeds, no gaps

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'paired', 'unpaired', 'count_words', 'from_counts', 'compare', 'comparison_table', 'comparison_words']
 
-# %% ../../nbs/31_evaluate.compare.ipynb #901188dd
+# %% ../../nbs/31_evaluate.compare.ipynb #a7e317a7
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +16,8 @@ from scipy.stats import binomtest, fisher_exact, t, ttest_ind
 from ..data.sources import InputError
 from .delong import auc_difference, auc_difference_unpaired, mover, p_where_touching
 from .parity import subject_codes
-from .scores import difference_interval, is_wrong, percent
+from .rates import difference_interval
+from .scores import is_wrong, percent
 from .subjects import matched_interval, numbered, paired_difference, rate_interval
 
 # %% ../../nbs/31_evaluate.compare.ipynb #658608de

@@ -6,7 +6,7 @@
 __all__ = ['EXPONENTS', 'SPREADS', 'COLOURS', 'sweep_row', 'check_sweep', 'at', 'points', 'curve_table', 'PowerLaw',
            'fit_power_law', 'Forecast', 'predict_at', 'plot_curve', 'plot_epochs', 'plot_mix']
 
-# %% ../../nbs/38_evaluate.curves.ipynb #4a19a610
+# %% ../../nbs/38_evaluate.curves.ipynb #5d0084cc
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +18,8 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from ..data.sources import InputError
-from .scores import THRESHOLD, percent, wilson
+from .rates import wilson
+from .scores import THRESHOLD, percent
 
 # %% ../../nbs/38_evaluate.curves.ipynb #17ebe46a
 def sweep_row(predictions: pd.DataFrame, # of one test: label, p_fake, loss

@@ -6,7 +6,7 @@
 __all__ = ['FPRS', 'DRAWS', 'BINS', 'PREVALENCES', 'tpr_at_fpr', 'equal_error', 'reliability', 'calibration', 'flag_worth',
            'read_point', 'reading_words', 'plot_reliability', 'plot_flag_worth']
 
-# %% ../../nbs/28_evaluate.reading.ipynb #bc0e4bf8
+# %% ../../nbs/28_evaluate.reading.ipynb #7e7ea846
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from ..data.sources import InputError
 from .ledger import images_fingerprint
 from .operating import OperatingPoint, nll, tempered
 from .parity import subject_codes
-from .scores import check_predictions, percent, wilson
+from .rates import wilson
+from .scores import check_predictions, percent
 from .subjects import rate_interval
 
 # %% ../../nbs/28_evaluate.reading.ipynb #e320d784

@@ -6,7 +6,7 @@
 __all__ = ['Scorer', 'TOLD', 'ask', 'wide', 'balanced_change', 'robustness_table', 'points', 'robustness_text', 'twin_delivery',
            'file_facts_auc', 'Twins', 'twins', 'stability', 'stability_words']
 
-# %% ../../nbs/26_evaluate.robustness.ipynb #d76fd326
+# %% ../../nbs/26_evaluate.robustness.ipynb #c22b962d
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +25,8 @@ from ..data.sources import LABELS, InputError
 from .compare import paired
 from .delong import auc_difference, auc_with_interval
 from .detector import check_scores, open_row
-from .scores import THRESHOLD, percent, wilson
+from .rates import wilson
+from .scores import THRESHOLD, percent
 
 # %% ../../nbs/26_evaluate.robustness.ipynb #3bee82c6
 Scorer = Callable[[list[Image.Image]], Any] # pictures -> p_fake, shape (n,)

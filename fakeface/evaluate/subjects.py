@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['worth', 'numbered', 'rate_interval', 'sign_flip', 'matched_interval', 'paired_difference']
 
-# %% ../../nbs/26_evaluate.subjects.ipynb #fe67253e
+# %% ../../nbs/26_evaluate.subjects.ipynb #e075d060
 from typing import Any
 
 import numpy as np
 from scipy.stats import binom, norm, t
 
-from .scores import wilson
+from .rates import wilson
 
 # %% ../../nbs/26_evaluate.subjects.ipynb #638ad029
 def worth(values: np.ndarray, # one an image, from 0 to 1, or a difference of two such

@@ -7,7 +7,7 @@ __all__ = ['NOTHING', 'CELLS', 'FACE_BOXES', 'DETECTS', 'LUCK', 'alike', 'weight
            'mean_interval', 'randomisation_verdicts', 'removal_areas', 'random_areas', 'true_regions', 'pointing',
            'final_word', 'Belief', 'believe', 'belief_table', 'plot_belief', 'plot_cascade']
 
-# %% ../../nbs/45_interpret.honesty.ipynb #08c05aed
+# %% ../../nbs/45_interpret.honesty.ipynb #3c9a3446
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -27,7 +27,8 @@ from ..data.manifest import progress
 from ..data.plants import truth_boxes
 from ..data.sources import InputError
 from ..data.world import read_world
-from ..evaluate.scores import THRESHOLD, auc_interval, wilson
+from ..evaluate.rates import wilson
+from ..evaluate.scores import THRESHOLD, auc_interval
 from .attribution import METHODS, _asked, _photographs, absent, attribute, p_fake_of, smoothed
 from .features import _device, image_batches, model_of
 from .losses import BLUE, GREY, RED, _figure

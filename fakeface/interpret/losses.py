@@ -7,7 +7,7 @@ __all__ = ['ERRORS', 'WANTED', 'SHOWN', 'RED', 'BLUE', 'GREY', 'BY', 'MIN_N', 'w
            'caption', 'plot_top_losses', 'error_gallery', 'error_profile', 'signed', 'profile_words',
            'plot_error_profile']
 
-# %% ../../nbs/32_interpret.losses.ipynb #feaa7fad
+# %% ../../nbs/32_interpret.losses.ipynb #b7a87168
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from matplotlib.patches import Patch
 
 from ..data.images import RejectedImage, open_rgb
 from ..data.sources import AGE_BANDS, LABELS, InputError
-from ..evaluate.scores import called, check_predictions, difference_interval, percent, wilson
+from ..evaluate.rates import difference_interval, wilson
+from ..evaluate.scores import called, check_predictions, percent
 
 # %% ../../nbs/32_interpret.losses.ipynb #201630a3
 ERRORS = {"real": "false positive", "fake": "false negative"} # true label -> what a wrong call is

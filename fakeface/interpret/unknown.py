@@ -7,7 +7,7 @@ __all__ = ['FED', 'SCORES', 'MAX_FEATURES', 'GROUPS', 'COLOURS', 'last_linear', 
            'known_threshold', 'Unknown', 'fit_unknown', 'save_unknown', 'load_unknown', 'ask', 'unknown_rates',
            'reference_words', 'unknown_table', 'plot_unknown']
 
-# %% ../../nbs/49_interpret.unknown.ipynb #c4eb08fc
+# %% ../../nbs/49_interpret.unknown.ipynb #eae1e1a1
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,8 @@ from ..data.manifest import progress
 from ..data.others import folder_images
 from ..data.sources import LABELS, InputError
 from ..evaluate.delong import auc_with_interval
-from ..evaluate.scores import called, percent, wilson
+from ..evaluate.rates import wilson
+from ..evaluate.scores import called, percent
 from .features import conv_layers, image_batches, model_of, watching
 from ..train.experiments import Experiment
 from ..train.saved import load_model, run_settings

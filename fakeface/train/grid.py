@@ -6,7 +6,7 @@
 __all__ = ['Grid', 'grid_names', 'read_grid', 'combinations', 'trial_name', 'grid_table', 'run_grid', 'grid_answer', 'grid_axes',
            'grid_scores', 'plot_grid']
 
-# %% ../../nbs/47_train.grid.ipynb #8b40c31c
+# %% ../../nbs/47_train.grid.ipynb #40fea5e6
 import hashlib
 import itertools
 import re
@@ -28,7 +28,7 @@ from ..data.sources import InputError
 from ..data.world import read_world
 from ..evaluate.compare import compare
 from ..evaluate.scores import percent
-from .experiments import _sources_of, run_recipe
+from .experiments import _sources_of, run_recipe, without_copies
 from .models import read_call
 from .trials import Trial, fingerprint, flat_scores, open_folder, read_trials, run_trials
 
@@ -173,7 +173,7 @@ def _paired_p(out: Path, a: pd.Series, b: pd.Series) -> float:
     pair = [pd.concat([valid(trials[s], s) for s in seeds]) for trials in (a, b)]
     return float(compare(*pair).loc[("validation", "all"), "p"])
 
-# %% ../../nbs/47_train.grid.ipynb #823a6ed3
+# %% ../../nbs/47_train.grid.ipynb #cd797b2b
 def run_grid(grid: str | Path | Grid, # a name, a YAML file, or a grid
              root: str | Path, # the data root
              out: str | Path | None = None, # the grid's folder; one that is there goes on; default runs/grid-<name>
@@ -192,7 +192,8 @@ def run_grid(grid: str | Path | Grid, # a name, a YAML file, or a grid
     grid = replace(grid, settings={**grid.settings, **_checked(options, f"{grid.name}: options")}, profile=profile,
                    scale=grid.scale if scale is None else scale, seeds=list(dict.fromkeys(grid.seeds if seeds is None else seeds)))
     trials = _grid_trials(grid, root)
-    manifest = compose(grid.recipe, scan(root, _sources_of(grid.recipe)), scale=grid.scale).manifest
+    dealt = compose(grid.recipe, scan(root, _sources_of(grid.recipe)), scale=grid.scale)
+    manifest = without_copies(dealt, grid.recipe, root)[0].manifest # refused here, not trial by trial
     out = Path(out) if out else Path("runs")/f"grid-{grid.name}"
     open_folder(out, "grid", _asked(grid, manifest), trials)
     def record() -> pd.DataFrame:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'nested_order', 'first_images', 'ReadEpochs', 'read_training', 'Cell', 'run_cells', 'curve', 'mix']
 
-# %% ../../nbs/46_train.sweeps.ipynb #8fd7484b
+# %% ../../nbs/46_train.sweeps.ipynb #7ee9e0e1
 import hashlib
 import json
 import time
@@ -26,6 +26,8 @@ from ..data.recipes import Recipe, compose, read_recipe, settings, subject_order
 from ..data.sources import LABELS, InputError
 from ..data.world import read_world
 from ..evaluate.curves import sweep_row
+from ..evaluate.ledger import Ledger
+from .experiments import _sources_of, without_copies
 from .learners import LEARNERS, make_learner, seeded
 
 # %% ../../nbs/46_train.sweeps.ipynb #87969624
@@ -153,7 +155,7 @@ def _in_common(kind: str, recipe: Recipe, manifest: pd.DataFrame, chosen: dict[s
     chosen = {**chosen, "weights": Path(chosen["weights"]).name if chosen["weights"] else None}
     return dict(kind=kind, recipe=recipe.name, schedule=schedule, images=images, **chosen)
 
-# %% ../../nbs/46_train.sweeps.ipynb #cbecdfe9
+# %% ../../nbs/46_train.sweeps.ipynb #8d395478
 def run_cells(cells: Sequence[Cell], # in the order in which they are run
               rest: pd.DataFrame, # the manifest's validation and test rows, the same for all cells
               root: str | Path, # the data root
@@ -168,12 +170,19 @@ def run_cells(cells: Sequence[Cell], # in the order in which they are run
     done, began = 0, time.time()
     work = [len(c.train) * chosen["epochs"] + len(rest) * chosen["epochs"] / 3 for c in todo] # reading costs about a third
     for i, cell in enumerate(todo):
+        _enter_looks(cell, rest, folder.parent, chosen["epochs"])
         table = read_training(pd.concat([cell.train, rest]), root, chosen, cell.columns["seed"], schedule)
         first = {**cell.columns, "images": len(cell.train)}
         write_table(table.assign(**first)[[*first, *table]], folder/f"{cell.name}.csv")
         done += work[i]
         if progress: print(_progress_line(cell, table, i, len(todo), time.time() - began, done / sum(work)), flush=True)
     return pd.concat([_read_cell(folder/f"{c.name}.csv") for c in cells], ignore_index=True)
+
+
+def _enter_looks(cell: Cell, rest: pd.DataFrame, out: Path, epochs: int) -> None:
+    "Writes down in the sweep's ledger that a cell is about to look at the test sets."
+    for test, rows in rest[rest["split"] != "valid"].groupby("split"):
+        Ledger(out).enter(str(test), rows, cell.name, f"read after each of {epochs} epochs")
 
 
 def _progress_line(cell: Cell, table: pd.DataFrame, i: int, n: int, spent: float, share: float) -> str:
@@ -191,7 +200,7 @@ def _read_cell(path: Path) -> pd.DataFrame:
     except Exception as e:
         raise InputError(f"{path}: not readable as a finished cell ({type(e).__name__}); remove it to run it again") from e
 
-# %% ../../nbs/46_train.sweeps.ipynb #d539a263
+# %% ../../nbs/46_train.sweeps.ipynb #eb8ff109
 def curve(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
           root: str | Path, # the data root
           out: str | Path, # the sweep's folder; one that is there goes on
@@ -223,8 +232,7 @@ def _prepare(recipe: str | Path | Recipe, root: str | Path, profile: str | None,
     if schedule not in SCHEDULES: raise InputError(f"schedule is {schedule!r}; use one of {', '.join(SCHEDULES)}")
     chosen = settings(recipe, profile or ("small" if read_world(root) else "published"), **options)
     if chosen["weights"] and not Path(chosen["weights"]).is_file(): raise InputError(f"weights: {chosen['weights']} does not exist")
-    sources = list(dict.fromkeys(p.source for parts in (recipe.train, *recipe.tests.values()) for p in parts))
-    return recipe, compose(recipe, scan(root, sources)).manifest, chosen
+    return recipe, without_copies(compose(recipe, scan(root, _sources_of(recipe))), recipe, root)[0].manifest, chosen
 
 # %% ../../nbs/46_train.sweeps.ipynb #3411f9db
 def mix(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe

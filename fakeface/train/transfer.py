@@ -6,7 +6,7 @@
 __all__ = ['POOL', 'Transfer', 'transfer_names', 'read_transfer', 'divide', 'present_sets', 'row_manifest', 'run_transfer',
            'transfer_table', 'transfer_text', 'transfer_answer', 'plot_transfer']
 
-# %% ../../nbs/48_train.transfer.ipynb #1fb26212
+# %% ../../nbs/48_train.transfer.ipynb #ae103c40
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from ..data.leaks import check_treatment, find_leaks, settle_copies
 from ..data.manifest import scan, write_table
 from ..data.recipes import Composition, Part, Recipe, _eligible, _part, compose, read_spec, settings, spec_names
 from ..data.sources import LABELS, InputError
@@ -29,7 +30,7 @@ from .experiments import _sources_of, run_recipe
 from .sweeps import nested_order
 from .trials import Trial, fingerprint, open_folder, read_trials, run_trials
 
-# %% ../../nbs/48_train.transfer.ipynb #f1fc1f28
+# %% ../../nbs/48_train.transfer.ipynb #353ff434
 @dataclass(frozen=True)
 class Transfer:
     "Datasets to train on and to test on, one by one."
@@ -43,6 +44,7 @@ class Transfer:
     valid: float = 0.2 # share of the rest that is kept for validation
     equal: bool = True # as many images in every training, all sets together included
     seed: int = 0 # deals the images and starts the trainings
+    duplicates: str | dict[str, str] = "refuse" # pictures in learning and in a test: refuse, drop, keep, or one of them for each source
     study: str | None = None # the published study it re-runs
     citation: str | None = None # of that study
     notes: str | None = None # what is known to differ
@@ -55,7 +57,7 @@ def transfer_names() -> list[str]:
     "The transfer files that come with the package."
     return spec_names("transfers")
 
-# %% ../../nbs/48_train.transfer.ipynb #0aa8ffc5
+# %% ../../nbs/48_train.transfer.ipynb #28710fe4
 def read_transfer(spec: str | Path, # a name out of `transfer_names()`, or a YAML file
                  ) -> Transfer:
     "Reads and checks a transfer file. Raises `InputError` naming the file, the field and the mend."
@@ -75,6 +77,7 @@ def read_transfer(spec: str | Path, # a name out of `transfer_names()`, or a YAM
     for share in ("test", "valid"):
         value = fields.get(share, 0.2)
         if type(value) is not float or not 0 < value < 1: raise InputError(f"{where}: {share} is {value!r}; give a share between 0 and 1")
+    check_treatment(fields.get("duplicates", "refuse"), where)
     return Transfer(**{**fields, "sets": sets, "fakes": pool})
 
 
@@ -83,13 +86,13 @@ def _parts(parts: Any, label: str, where: str) -> list[Part]:
     if not isinstance(parts, list): raise InputError(f"{where}: {parts!r} is no list of parts {{source: NAME, count: N}}")
     return [replace(p := _part(d, where), label=p.label or label) for d in parts]
 
-# %% ../../nbs/48_train.transfer.ipynb #ba30d0e0
+# %% ../../nbs/48_train.transfer.ipynb #c3489f28
 def divide(spec: Transfer, # of `read_transfer`
            root: str | Path, # the data root
            seed: int | None = None, # default the file's
            scale: float = 1.0, # multiplies every count
           ) -> tuple[pd.DataFrame, pd.DataFrame]: # the manifest with the column `set`, and the table of sources
-    "Deals all images to train, valid and the tests. Raises `InputError` where two sets share images, or fewer than two are there."
+    "Deals all images to train, valid and the tests. Raises `InputError` where two sets share images, or a picture stands on both sides."
     own = {name: [p for parts in one.values() for p in parts] for name, one in spec.sets.items()}
     own |= {POOL: spec.fakes} if spec.fakes else {}
     def part(p: Part, share: float) -> Part: return replace(p, count=max(1, round(share * p.count)))
@@ -104,9 +107,7 @@ def divide(spec: Transfer, # of `read_transfer`
                 other = owner[mine].dropna().iloc[0]
                 raise InputError(f"{spec.name}: `{other}` and `{name}` share images of {p.source}; give them disjoint parts")
             owner[mine] = name
-    learning = manifest["split"].isin(["train", "valid"])
-    again = learning & manifest["sha256"].isin(manifest.loc[~learning, "sha256"].dropna()) # a test's image under another name
-    return manifest.assign(set=owner)[~again].reset_index(drop=True), sources
+    return settle_copies(manifest.assign(set=owner), find_leaks(manifest, root), spec.duplicates, spec.name)[0], sources
 
 # %% ../../nbs/48_train.transfer.ipynb #9872cfea
 def present_sets(spec: Transfer, # of `read_transfer`
