@@ -42,12 +42,12 @@ def wrong_labels(p: np.ndarray, # p(fake) out of fold, of all baselines together
     ci = (min([*inside, r]), max([*inside, r]))
     return float(r), ci, r * (1 - agrees) / (r * (1 - agrees) + (1 - r) * agrees + 1e-12), 2 * (none - best)
 
-# %% ../../nbs/16_data.labels.ipynb #ae008447
+# %% ../../nbs/16_data.labels.ipynb #59c7df64
 def forest(n: int, # training images
           ) -> Any: # a scikit-learn classifier
     "A classifier that single wrong labels do not teach."
     from sklearn.ensemble import RandomForestClassifier
-    return RandomForestClassifier(100, min_samples_leaf=5, n_jobs=-1, random_state=0)
+    return RandomForestClassifier(100, min_samples_leaf=5, random_state=0)
 
 # %% ../../nbs/16_data.labels.ipynb #bdee5d61
 KNOWS = 0.8 # AUC of all baselines together below which they know too little to doubt a label

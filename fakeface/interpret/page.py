@@ -227,7 +227,7 @@ TEMPLATES = {"parts": """
 </figure>{% endfor %}</div>{% endmacro %}
 """}
 
-# %% ../../nbs/33_interpret.page.ipynb #10a09b73
+# %% ../../nbs/33_interpret.page.ipynb #9089d2cf
 TEMPLATES["page"] = """
 {% import "parts" as part with context %}<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title>
@@ -242,7 +242,7 @@ TEMPLATES["page"] = """
 """
 TEMPLATES["scores"] = """
 <section><h2>Scores</h2><p>The positive class is <b>fake</b>: an image is called fake from p_fake 0.5 on. In brackets
-95 % intervals; the tick on the accuracy’s bar is what always giving the more frequent answer would score, that on the AUC’s what
+95 % intervals, for which several images of one subject count as fewer; the tick on the accuracy’s bar is what always giving the more frequent answer would score, that on the AUC’s what
 the best shortcut alone reaches (0.5 where none was measured).</p>
 <div class="cards">{% for t in scored %}{% set s = t.scores %}<div class="card"><h3>{{ t.name }}</h3>
 <p class="soft">{{ t.what }}</p><table class="scores"><tbody>

@@ -155,7 +155,13 @@ def _in_common(kind: str, recipe: Recipe, manifest: pd.DataFrame, chosen: dict[s
     chosen = {**chosen, "weights": Path(chosen["weights"]).name if chosen["weights"] else None}
     return dict(kind=kind, recipe=recipe.name, schedule=schedule, images=images, **chosen)
 
-# %% ../../nbs/46_train.sweeps.ipynb #8d395478
+# %% ../../nbs/46_train.sweeps.ipynb #8c851566
+def _enter_looks(cell: Cell, rest: pd.DataFrame, out: Path, epochs: int) -> None:
+    "Writes down in the sweep's ledger that a cell is about to look at the test sets."
+    for test, rows in rest[rest["split"] != "valid"].groupby("split"):
+        Ledger(out).enter(str(test), rows, cell.name, f"read after each of {epochs} epochs")
+
+# %% ../../nbs/46_train.sweeps.ipynb #7c081bb2
 def run_cells(cells: Sequence[Cell], # in the order in which they are run
               rest: pd.DataFrame, # the manifest's validation and test rows, the same for all cells
               root: str | Path, # the data root
@@ -177,12 +183,6 @@ def run_cells(cells: Sequence[Cell], # in the order in which they are run
         done += work[i]
         if progress: print(_progress_line(cell, table, i, len(todo), time.time() - began, done / sum(work)), flush=True)
     return pd.concat([_read_cell(folder/f"{c.name}.csv") for c in cells], ignore_index=True)
-
-
-def _enter_looks(cell: Cell, rest: pd.DataFrame, out: Path, epochs: int) -> None:
-    "Writes down in the sweep's ledger that a cell is about to look at the test sets."
-    for test, rows in rest[rest["split"] != "valid"].groupby("split"):
-        Ledger(out).enter(str(test), rows, cell.name, f"read after each of {epochs} epochs")
 
 
 def _progress_line(cell: Cell, table: pd.DataFrame, i: int, n: int, spent: float, share: float) -> str:
