@@ -93,7 +93,7 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--finder", default="auto", help="of eyes and mouth: auto, light or dlib")
     p.add_argument("--seed", type=int, default=0, help="of samples and folds")
 
-# %% ../nbs/51_cli.ipynb #794b7108
+# %% ../nbs/51_cli.ipynb #9c24eb66
 def _add_run(commands: argparse._SubParsersAction) -> None:
     "run"
     p = _add(commands, run, "run an experiment: recipe in, run folder with scores and report out",
@@ -108,9 +108,19 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
                    "both; default: the recipe's, else refuse")
     p.add_argument("--seed", type=int, help="default: the recipe's")
     p.add_argument("--scale", type=float, default=1.0, help="0.1 uses a tenth of what would be used otherwise")
+    _add_aim(p, "tpr")
     _add_settings(p)
 
 
+def _add_aim(p: argparse.ArgumentParser, default: str) -> None:
+    "What a threshold is fitted for."
+    p.add_argument("--aim", choices=["tpr", "eer", "cost"], help="of the threshold: most fakes caught at --fpr, both errors equally "
+                   f"frequent, least cost; default: {default}")
+    p.add_argument("--fpr", type=float, help="share of real images that may be flagged; default 0.01")
+    p.add_argument("--cost", type=float, help="what a false alarm costs, a missed fake being 1; default 1")
+    p.add_argument("--prevalence", type=float, help="for the aim cost: the share of fakes where it will be used; default 0.5")
+
+# %% ../nbs/51_cli.ipynb #76edfd3f
 def _add_settings(p: argparse.ArgumentParser) -> None:
     "How to train: options that win over the recipe's profile."
     p.add_argument("--profile", choices=["published", "small"],
@@ -145,7 +155,7 @@ def _add_reading(commands: argparse._SubParsersAction) -> None:
     _add_root(p)
     _add_detector(p)
 
-# %% ../nbs/51_cli.ipynb #ca3c9390
+# %% ../nbs/51_cli.ipynb #cf653093
 def _add_believing(commands: argparse._SubParsersAction) -> None:
     "compare, operating, looks"
     p = _add(commands, compare, "two runs or two series of runs side by side, paired where the test images are the same",
@@ -156,11 +166,7 @@ def _add_believing(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, operating, "where to cut: a threshold fitted on validation, frozen, read on the tests; what a flag is worth",
              "fakeface operating runs/first --on celeba --out point.png")
     p.add_argument("run", metavar="RUN", help="a run folder, or a table of predictions with split `valid` and tests")
-    p.add_argument("--aim", choices=["tpr", "eer", "cost"], help="most fakes caught at --fpr; both errors equally frequent; least cost; "
-                   "default: the frozen point, else tpr")
-    p.add_argument("--fpr", type=float, help="share of real images that may be flagged; default 0.01")
-    p.add_argument("--cost", type=float, help="what a false alarm costs, a missed fake being 1; default 1")
-    p.add_argument("--prevalence", type=float, help="for the aim cost: the share of fakes where it will be used; default 0.5")
+    _add_aim(p, "the frozen point, else tpr")
     p.add_argument("--again", action="store_true", help="replace a frozen point; the earlier one stays in the file")
     p.add_argument("--on", metavar="TEST", help="a test set's name; default: all of them")
     p.add_argument("--out", metavar="FILE", help="the picture, .png, .pdf or .svg")

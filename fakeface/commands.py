@@ -20,7 +20,7 @@ import pandas as pd
 
 from .data.sources import InputError
 
-# %% ../nbs/50_commands.ipynb #0143cc2b
+# %% ../nbs/50_commands.ipynb #20174d13
 # the options that go to the training
 SETTINGS = ("epochs", "size", "arch", "weights", "model", "batch_size", "lr", "pretrained", "color", "crop", "opt", "augment")
 
@@ -43,6 +43,11 @@ def _root(args: argparse.Namespace) -> Path:
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     "The options of a training, None where not given."
     return {k: getattr(args, k) for k in SETTINGS}
+
+# %% ../nbs/50_commands.ipynb #b20d5905
+def _aim(args: argparse.Namespace) -> dict[str, Any]:
+    "What the threshold is fitted for, as far as it was said."
+    return {k: v for k in ("aim", "fpr", "cost", "prevalence") if (v := getattr(args, k)) is not None}
 
 
 def _predictions(path: str) -> pd.DataFrame:
@@ -88,7 +93,7 @@ def sources(args: argparse.Namespace) -> None:
     if len(missing): print("\nHow to get what is missing:")
     for name, row in missing.iterrows(): print(f"- {name}: {row['get'].strip()} ({row['homepage']})")
 
-# %% ../nbs/50_commands.ipynb #1880e9ea
+# %% ../nbs/50_commands.ipynb #9c8e2f13
 def manifest(args: argparse.Namespace) -> None:
     "fakeface manifest RECIPE"
     from fakeface.data.manifest import scan, write_table
@@ -112,6 +117,7 @@ def audit(args: argparse.Namespace) -> None:
     from fakeface.data.floors import floors_table
     if args.out and Path(args.out).is_file(): raise InputError(f"--out {args.out} is a file; give a folder")
     options = {k: getattr(args, k) for k in ("most", "faces", "finder", "seed")}
+    print(f"Auditing {args.what}: every image is opened, which takes some minutes for tens of thousands.", flush=True)
     told = ask(args.what, args.root or os.environ.get("FAKEFACE_DATA"), **options)
     print(f"{_drawn(told.root)}{' '.join(summary(told))}\n")
     print("\n".join(told.lines()))
@@ -128,7 +134,7 @@ def _tell_shortfalls(table: pd.DataFrame) -> None:
     if len(short): _say(short.assign(note=["absent, left out" if not f else "fewer than asked: its parts shrink in proportion"
                                            for f in short["found"]]), "Fewer images than the recipe asks:")
 
-# %% ../nbs/50_commands.ipynb #048a4775
+# %% ../nbs/50_commands.ipynb #5cf2108f
 def run(args: argparse.Namespace) -> None:
     "fakeface run RECIPE"
     from fakeface.data.floors import floors_table
@@ -139,8 +145,9 @@ def run(args: argparse.Namespace) -> None:
     if args.seeds is not None: return _run_seeds(args, recipe, root)
     from fakeface.train.experiments import EpochLines, run_recipe
     watched = sys.stdout.isatty()
+    print("Before the training: scan, copies across splits, what shortcuts alone reach.", flush=True)
     made = run_recipe(recipe, root, args.out, profile=args.profile, seed=args.seed, scale=args.scale, overwrite=args.overwrite,
-                      progress=watched, cbs=[] if watched else [EpochLines()], **_settings(args))
+                      progress=watched, cbs=[] if watched else [EpochLines()], aim=_aim(args), **_settings(args))
     _tell_shortfalls(made.sources)
     print(f"\nOn {made.data}. Positive class: fake.")
     _say(made.scores.T)
@@ -151,14 +158,14 @@ def run(args: argparse.Namespace) -> None:
     if made.metrics["rejected"]: print(f"\n{made.metrics['rejected']} files were rejected; {made.folder/'rejects.csv'} says why")
     print(f"\n{made.folder/'report.html'}")
 
-# %% ../nbs/50_commands.ipynb #c6ff28dd
+# %% ../nbs/50_commands.ipynb #c01c21da
 def _run_seeds(args: argparse.Namespace, recipe: Any, root: Path) -> None:
     "fakeface run RECIPE --seeds N"
     if args.overwrite: raise InputError("--overwrite and --seeds: finished runs of a series are kept; give another --out for a new one")
     if args.seeds < 1: raise InputError(f"--seeds {args.seeds}: give 1 or more")
     from fakeface.train.seeds import run_seeds, seeds_table, seeds_words
     out = Path(args.out or f"runs/{recipe.name}/seeds")
-    table = run_seeds(recipe, root, out, args.seeds, args.seed, args.profile, args.scale, **_settings(args))
+    table = run_seeds(recipe, root, out, args.seeds, args.seed, args.profile, args.scale, aim=_aim(args), **_settings(args))
     _say(seeds_table(table), f"{_drawn(root)}Positive class: fake. Both kinds of chance as standard deviations in points of per cent.")
     print("\n".join(f"- {words}" for words in seeds_words(table)))
     print(f"\nThe runs: {out}/seed-*; table: {out/'summary.csv'}; picture: {out/'seeds.png'}")

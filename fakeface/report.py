@@ -6,10 +6,10 @@
 __all__ = ['WORST', 'GALLERY', 'Run', 'load_run', 'what_is_in', 'majority', 'answer', 'remarks', 'share', 'published_rows',
            'our_rows', 'source_words', 'data_words', 'banner', 'report_values', 'write_report']
 
-# %% ../nbs/34_report.ipynb #4e94de56
+# %% ../nbs/34_report.ipynb #52a58119
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,12 +115,13 @@ def _remarks_on_both(s: dict[str, Any]) -> list[str]:
                     "threshold than 0.5 would part real from fake better.")
     return told
 
-# %% ../nbs/34_report.ipynb #f060136c
+# %% ../nbs/34_report.ipynb #e5e5ae5f
 def share(k: int, # of
           n: int, # these
+         ci: Sequence[float] | None = None, # its interval; default Wilson's, of independent images
          ) -> str: # such as "0.057 % [0.035, 0.091]"
     "A rate with its interval, with enough digits to see a small one."
-    lo, hi = wilson(k, n)
+    lo, hi = ci or wilson(k, n)
     small = min(x for x in (k / n, 1 - k / n, hi if k == 0 else 1 - lo, 1) if x > 0)
     d = max(1, int(np.ceil(-np.log10(100 * small))) + 1) if small < 0.01 else 1
     return f"{100 * k / n:.{d}f} % [{100 * lo:.{d}f}, {100 * hi:.{d}f}]"
@@ -144,17 +145,19 @@ def _published(r: Any) -> dict[str, str]:
     positive = f" ({r.positive} is positive)" if r.measure in ("precision", "recall", "f1") else ""
     return dict(measure=r.measure + positive, where=f"{r.study}: {r.test}", figure=figure, count=count)
 
-# %% ../nbs/34_report.ipynb #a1402d0d
+# %% ../nbs/34_report.ipynb #e0c1ce76
 def our_rows(metrics: dict[str, Any], # of this run
             ) -> list[dict[str, str]]: # measure, where, figure, count
     "This run's figures in the measures in which the studies give theirs."
     rows = []
     for name, s in metrics["tests"].items():
         right = s["confusion"]["real"]["real"] + s["confusion"]["fake"]["fake"]
-        counts = [("accuracy", right, s["n"])]
+        counts = [("accuracy", right, s["n"], s["accuracy_ci95"])]
         for label, measure in (("fake", "missed fakes"), ("real", "false alarms")):
-            counts.append((measure, s["confusion"][label][LABELS[label == "real"]], s[f"n_{label}"]))
-        rows += [dict(measure=m, where=name, figure=share(k, n), count=f"{k:,} of {n:,}") for m, k, n in counts if n]
+            if not s[f"n_{label}"]: continue
+            lo, hi = s[f"{label}_accuracy_ci95"] # of the images that were called right
+            counts.append((measure, s["confusion"][label][LABELS[label == "real"]], s[f"n_{label}"], [1 - hi, 1 - lo]))
+        rows += [dict(measure=m, where=name, figure=share(k, n, ci), count=f"{k:,} of {n:,}") for m, k, n, ci in counts]
     return rows
 
 # %% ../nbs/34_report.ipynb #b7da571f
@@ -291,12 +294,12 @@ def _licence(name: str, card: Card | None) -> dict[str, str]:
     if card is None: return dict(name=name, title="", licence="the user’s own images", citation="–")
     return dict(name=name, title=card.title, licence=card.licence, citation=card.citation)
 
-# %% ../nbs/34_report.ipynb #a1f2da1e
+# %% ../nbs/34_report.ipynb #1ed490e4
 def banner(run: Run) -> list[str]: # sentences
     "What a reader has to know before the first number."
     w = run.info.get("world")
     if w: return ["Drawn faces, not people. Nothing here is a result about real faces.",
-                  f"The images come from the built-in world ({w['images']:,} images of {w['size']} pixels, "
+                  f"The images come from the built-in world (pictures of {w['size']} pixels, "
                   f"seed {w['seed']}, grid {w['grid']:g}, psi {w['psi']:g}). Its sources bear the names and layouts of "
                   "real datasets, so that everything can be tried out before any of them is at hand."]
     return ["Pictures from datasets with licences of their own.",
@@ -310,6 +313,8 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     word = lambda v: words[v] if v is None or isinstance(v, bool) else str(v)
     told = lambda d: [(k.replace("_", " "), word(v)) for k, v in d.items()]
     settings = {k: Path(v).name if k == "weights" and v else v for k, v in i.get("settings", {}).items()}
+    if settings.get("model") != "transfer": # these are of a pretrained body
+        settings = {k: v for k, v in settings.items() if k not in ("arch", "pretrained")}
     top = {k: i.get(k) for k in ("recipe", "study", "profile", "seed", "scale", "data")}
     top["started"] = str(i.get("started") or "–")[:16].replace("T", " ")
     return {"Run": told(top), "Settings": told(settings), "Versions": told(i.get("versions", {})),

@@ -83,18 +83,21 @@ def test_a_run_over_a_cross_split_duplicate_is_refused_with_the_mend(planted, tm
     assert all(word in str(told.value) for word in (r.path_i, r.path_j, r.split_i, r.split_j)) and not (tmp_path/"run").exists()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = run_recipe(recipe(duplicates="drop"), root, tmp_path/"run", profile="small", progress=False)
+        made = run_recipe(recipe(duplicates="drop"), root, tmp_path/"run", profile="small", progress=False, aim=dict(aim="eer"))
     assert made.metrics["duplicates"]["dropped"] > 0 and len(find_leaks(made.manifest, root)) == 0
+    assert made.metrics["operating"]["point"]["aim"] == "eer"
     assert set(made.metrics["floors"]["celeba"]) == {"file-facts", "size", "thumbnail", "colour", "spectrum"}
 
 
 def test_every_series_of_trainings_refuses_one_too(planted, tmp_path):
     from fakeface.train.grid import Grid, run_grid
+    from fakeface.train.seeds import run_seeds
     from fakeface.train.sweeps import curve, mix
     from fakeface.train.transfer import Transfer, divide, run_transfer
     root, sets = planted[0], {name: {"real": [Part(name, 9000, label="real")]} for name in ("utkface", "celeba")}
     transfer = Transfer("t", "t", sets, recipe().profiles, [Part("1m_fake_faces", 9000, label="fake")])
-    asked = [lambda out: curve(recipe(), root, out), lambda out: mix(recipe(), root, out), lambda out: run_transfer(transfer, root, out),
+    asked = [lambda out: run_seeds(recipe(), root, out), lambda out: curve(recipe(), root, out), lambda out: mix(recipe(), root, out),
+             lambda out: run_transfer(transfer, root, out),
              lambda out: run_grid(Grid("g", "g", recipe(), axes={"color": ["rgb", "grey"]}), root, out)]
     for i, ask in enumerate(asked):
         with pytest.raises(LeakError, match="duplicates: drop"): ask(tmp_path/str(i))

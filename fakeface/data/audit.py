@@ -7,7 +7,7 @@ __all__ = ['VERDICTS', 'TRAPS', 'TERMS', 'Subject', 'read_subject', 'trap', 'sho
            'person_names', 'subjects_trap', 'labels_trap', 'coverage_trap', 'Audit', 'audit', 'shortcut_traps',
            'bytes_between', 'mean_spectra', 'by_tests']
 
-# %% ../../nbs/17_data.audit.ipynb #59661d30
+# %% ../../nbs/17_data.audit.ipynb #babdaba9
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,11 +24,11 @@ from .labels import confident_errors, contradictions, suspects
 from .leaks import EVERYTHING, is_test, straddles, with_sides
 from .manifest import progress, read_facts, scan
 from .landmarks import POINTS, face_points
-from .shortcuts import (FREQUENCIES, SHORTCUTS, Baseline, baseline, read_features, rigid_geometry,
+from .shortcuts import (FREQUENCIES, LEAST, SHORTCUTS, Baseline, baseline, read_features, rigid_geometry,
                                      sample_rows)
 from .sources import LABELS, Card, InputError, read_cards
 
-# %% ../../nbs/17_data.audit.ipynb #1806722c
+# %% ../../nbs/17_data.audit.ipynb #4e5af5ce
 @dataclass(frozen=True)
 class Subject:
     "What is audited."
@@ -54,6 +54,7 @@ def read_subject(what: str | Path | pd.DataFrame, # a manifest (table or file), 
         predictions = what/"predictions.parquet"
         return _subject(what.name, "run", pd.read_parquet(what/"manifest.parquet"), root,
                         pd.read_parquet(predictions) if predictions.is_file() else None)
+    if not what.exists(): raise InputError(f"{what} does not exist: give a manifest (`fakeface manifest` writes one), a data root or a run")
     if not what.is_dir(): raise InputError(f"{what} is no manifest, no data root and no run: give one of them")
     found = scan(what, layout="all")
     if not len(found.images):
@@ -111,7 +112,7 @@ def trap(verdict: str, # out of VERDICTS
     return dict(verdict=verdict, figure=None if figure is None else round(float(figure), 6),
                 ci95=None if ci95 is None else [round(float(x), 6) for x in ci95], why=why, **more)
 
-# %% ../../nbs/17_data.audit.ipynb #8bec96eb
+# %% ../../nbs/17_data.audit.ipynb #aa32ceb5
 _WHAT = {"file-facts": "format, JPEG quality, subsampling, EXIF and bytes per pixel", "size": "width and height",
          "thumbnail": "8 x 8 pixels", "colour": "how often each colour occurs", "spectrum": "the radial power spectrum",
          "geometry": "the place of eyes and mouth"}
@@ -136,7 +137,8 @@ def shortcut_trap(name: str, # out of SHORTCUTS
     verdict = "fine" if lo <= TERMS["beware"] else "beware" if lo <= TERMS["worthless"] or name == "spectrum" else "worthless"
     if decides: told += f", without bytes per pixel {_auc(decides.auc, decides.ci95)}"
     if decides and verdict == "fine" and b.ci95[0] > TERMS["beware"]:
-        told += "; bytes per pixel, which are alike among the real sources, follow the pixels and a generator's trace, see spectrum"
+        told += ("; the rest lies in bytes per pixel, which do not set the real sources apart: they grow with what is in a picture, a "
+                 "generator's trace included, see spectrum")
     if name == "spectrum": told += "; a generator's own trace shows there too, besides resizing and compression"
     end = {"fine": "", "beware": " A score has to be clearly above that.", "worthless": " A score on these images proves nothing."}
     return trap(verdict, f"{told}.{end[verdict]}", b.auc, b.ci95, n=b.n, **more)
@@ -216,7 +218,7 @@ def subjects_trap(manifest: pd.DataFrame, # one row an image
                               "No name stands under two subjects.", 0, names=[])
     return trap("beware", "; ".join(told) + ". Give them one subject, so that they are dealt together.", found, names=sorted(names)[:50])
 
-# %% ../../nbs/17_data.audit.ipynb #76b2edc9
+# %% ../../nbs/17_data.audit.ipynb #b02eb3e9
 def labels_trap(both: pd.DataFrame, # of `contradictions`
                 s: dict[str, Any], # of `suspects`
                 manifest: pd.DataFrame, # the rows that `suspects` saw
@@ -228,7 +230,9 @@ def labels_trap(both: pd.DataFrame, # of `contradictions`
         told.append(f"{len(both):,} {'pair of copies stands' if len(both) == 1 else 'pairs of copies stand'} under both labels, such as "
                     f"{first.path_i} ({first.label_i}) and {first.path_j} ({first.label_j})")
     else: told.append("No picture stands under both labels")
-    if "why_not" in s: told.append(f"beyond that no label could be doubted: {s['why_not']}")
+    if "why_not" in s:
+        told.append(f"beyond that no label could be doubted: {s['why_not']}")
+        verdict = verdict if len(both) else "not measured"
     elif s["gain"] < TERMS["likelihood"]:
         told.append(f"contradictions of all baselines together (AUC {s['knows']:.2f}) die out where they are surest, as with right labels")
     else:
@@ -241,7 +245,7 @@ def labels_trap(both: pd.DataFrame, # of `contradictions`
     return trap(verdict, "; ".join(told) + ".", s["rate"] if known else None, s["ci95"] if known else None, both_labels=len(both),
                 gain=round(s["gain"], 2) if known else None, suspects=table["path"].head(100).tolist()), table
 
-# %% ../../nbs/17_data.audit.ipynb #d2325ecc
+# %% ../../nbs/17_data.audit.ipynb #517805b6
 def coverage_trap(manifest: pd.DataFrame, # one row an image
                   alone: dict[str, dict[str, Any]], # of `without_counterpart`
                   cards: dict[str, Card], # what is known of the sources
@@ -249,6 +253,8 @@ def coverage_trap(manifest: pd.DataFrame, # one row an image
     "The verdict on coverage; the figure is the share of real images in sources without counterpart."
     labels = set(manifest["label"])
     if len(labels) < 2: return trap("worthless", f"All images are {labels.pop()}: nothing tells fake from real.", alone={}, confounded=[])
+    few = manifest["label"].value_counts().min()
+    if few < LEAST: return trap("not measured", f"Only {few} images of a label: {LEAST} of each are needed.", alone={}, confounded=[])
     real = manifest[manifest["label"] == "real"]
     share, linked = float(real["source"].isin(alone).mean()), confounded(manifest)
     strong = [c for c in linked if c["v"] >= TERMS["association"] and c["p"] < 0.001]
@@ -293,7 +299,7 @@ class Audit:
 
     def __repr__(self) -> str: return "\n".join([f"audit of {self.name}: {len(self.manifest):,} images", *self.lines()])
 
-# %% ../../nbs/17_data.audit.ipynb #4f6906cd
+# %% ../../nbs/17_data.audit.ipynb #22de2be5
 def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data root, or a run folder
           root: str | Path | None = None, # the data root of a manifest or a run
           most: int = 8_000, # images in the sample for shortcuts
@@ -315,12 +321,14 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
     traps, measured = shortcut_traps({k: v if k in asked else np.full_like(v, np.nan) for k, v in features.items()}, of, seed)
     pairs = with_sides(m, pd.concat([exact_duplicates(m), near_duplicates(m, read.looks, mirrored=True)], ignore_index=True))
     exact = pairs["kind"] == "exact"
-    traps["exact-duplicates"] = duplicates_trap(m, pairs[exact], "byte for byte", s.kind == "root")
-    traps["near-duplicates"] = duplicates_trap(m, pairs[~exact], "picture, resized or saved again", s.kind == "root")
-    traps["shared-subjects"] = subjects_trap(m, s.kind == "root")
+    undealt = bool((m["split"] == EVERYTHING).all())
+    traps["exact-duplicates"] = duplicates_trap(m, pairs[exact], "byte for byte", undealt)
+    traps["near-duplicates"] = duplicates_trap(m, pairs[~exact], "picture, resized or saved again", undealt)
+    traps["shared-subjects"] = subjects_trap(m, undealt)
     doubts = suspects({k: v for k, v in features.items() if k != "geometry"}, of) if "labels" in asked else dict(why_not="not asked for")
     traps["labels"], doubted = labels_trap(contradictions(pairs), doubts, of)
     traps["coverage"] = coverage_trap(m, without_counterpart(measured, of), read_cards(s.root))
+    if not faces: traps["geometry"] = trap("not measured", "No face was looked for (faces is 0).")
     traps |= {name: trap("not measured", "Not asked for.") for name in TRAPS if name not in asked}
     return Audit(s.name, s.kind, s.root, traps, m, pairs, doubted, confident_errors(s.predictions), coverage_table(m),
                  mean_spectra(features["spectrum"], of), _points(features["geometry"], of), s.rejected, finder)

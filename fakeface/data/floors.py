@@ -60,7 +60,7 @@ def highest(floors: dict[str, dict[str, Any]], # of one test set: shortcut -> au
     measured = {k: f for k, f in floors.items() if f["auc"] is not None and k != "spectrum"}
     return max(measured.items(), key=lambda kv: kv[1]["auc"]) if measured else None
 
-# %% ../../nbs/16_data.floors.ipynb #975eb501
+# %% ../../nbs/16_data.floors.ipynb #8db5fb8d
 WORDS = {"file-facts": "file facts", "size": "the size", "thumbnail": "8 x 8 pixels", "colour": "colours", "spectrum": "the spectrum",
          "geometry": "the place of eyes and mouth"}
 
@@ -75,13 +75,18 @@ def floor_words(floors: dict[str, dict[str, Any]], # of one test set
         if not calls: return ""
         label = next(iter(next(iter(calls.values()))))
         rates = ", ".join(f"{WORDS[k]} {percent(v[label])}" for k, v in calls.items())
-        return f"Shortcuts alone, learnt on the same training images, call fake: {rates} of these {label} images."
+        n = max(f["n"] for f in floors.values())
+        return f"Shortcuts alone, learnt on the same training images, call fake: {rates} of {n:,} {label} images out of these."
     name, f = best
-    told = f"Without a look at the face, from {WORDS[name]} alone: AUC {f['auc']:.3f} [{f['ci95'][0]:.3f}, {f['ci95'][1]:.3f}] here"
+    span = f"{f['auc']:.3f} [{f['ci95'][0]:.3f}, {f['ci95'][1]:.3f}]"
+    told = f"Without a look at the face, from {WORDS[name]} alone: AUC {span} on {f['n']:,} of them"
     rest = ", ".join(f"{WORDS[k]} {v['auc']:.2f}" for k, v in floors.items() if k != name and v["auc"] is not None)
     if "spectrum" in floors: rest += ", where a generator's own trace shows too"
-    clearly = "clearly" if auc_ci95 and auc_ci95[0] > f["ci95"][1] else "not clearly"
-    return f"{told}{f' ({rest})' if rest else ''}." + ("" if auc_ci95 is None else f" This detector is {clearly} above that.")
+    told = f"{told}{f' ({rest})' if rest else ''}."
+    if auc_ci95 is None: return told
+    if auc_ci95[0] > f["ci95"][1]: return f"{told} This detector is clearly above that."
+    if auc_ci95[1] < f["ci95"][0]: return f"{told} This detector is below that."
+    return f"{told} Whether this detector is above that cannot be said: the intervals overlap."
 
 
 def floors_table(floors: dict[str, dict[str, dict[str, Any]]], # of `measure_floors`

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['ALARMS', 'fairness_table', 'split_table', 'fairness_text', 'plot_fairness', 'FairnessReport', 'fairness_report']
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #89038b39
-import html
+# %% ../../nbs/37_evaluate.fairness.ipynb #76948663
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -22,7 +21,7 @@ from .parity import (BY, MEASURES, SPLITS, Split, Terms, compare_with_others, co
                                       has_attribute, in_order, rates_of, subject_codes, useless)
 from .scores import check_predictions, percent
 from ..interpret.losses import BLUE, GREY, RED, _figure, signed, with_errors
-from ..interpret.page import chart
+from ..interpret.page import chart, table_html, words_html
 
 # %% ../../nbs/37_evaluate.fairness.ipynb #8cecef80
 @dataclass(frozen=True)
@@ -396,16 +395,17 @@ def _unjudged(table: pd.DataFrame) -> pd.DataFrame:
     keep = [c for c in table if "difference" not in c and "others" not in c and c != "partition"]
     return table[keep].assign(**verdicts, verdict="not judged")
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #1a90ecc9
+# %% ../../nbs/37_evaluate.fairness.ipynb #07eb5f2b
 def _page(report: FairnessReport) -> str:
     "The report as HTML, its picture inside."
-    lines = lambda items: "<ul>" + "".join(f"<li>{html.escape(x)}</li>" for x in items) + "</ul>"
-    answer = "".join(f"<p><b>{html.escape(x)}</b></p>" for x in report.answer[:5])
+    lines = lambda items: "<ul>" + "".join(f"<li>{words_html(x)}</li>" for x in items) + "</ul>"
+    answer = "".join(f"<p><b>{words_html(x)}</b></p>" for x in report.answer[:5])
     if len(report.answer) > 5: answer += f"<details><summary>{len(report.answer) - 5} more</summary>{lines(report.answer[5:])}</details>"
-    picture = f'<img class="chart" src="{chart(plot_fairness(report.groups), 110)}" style="max-width:100%" alt="Error rates by group">'
-    tables = [f"<h4>{title}</h4>{fairness_text(t).to_html()}" for title, t in
+    source = chart(plot_fairness(report.groups), 110)
+    picture = f'<img class="chart" src="{source}" style="width:auto;max-width:100%" alt="Error rates by group">'
+    tables = [f"<h4>{title}</h4>{table_html(fairness_text(t))}" for title, t in
               (("Published splits: unprivileged against privileged", report.splits), ("Groups", report.groups)) if len(t)]
     if len(report.crossed):
-        text = fairness_text(report.crossed).drop(columns="verdict").to_html()
+        text = table_html(fairness_text(report.crossed).drop(columns="verdict"))
         tables.append(f"<details><summary>Intersections, rates without verdicts</summary>{text}</details>")
     return f"{answer}{picture}{''.join(tables)}{lines(report.notes)}"

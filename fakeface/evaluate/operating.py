@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AIMS', 'EDGE', 'POINT', 'validation_rows', 'nll', 'fit_temperature', 'tempered', 'OperatingPoint', 'point_notes',
-           'fit_operating_point', 'save_point', 'load_point']
+           'check_aim', 'fit_operating_point', 'save_point', 'load_point']
 
 # %% ../../nbs/28_evaluate.operating.ipynb #a58822bb
 import json
@@ -130,7 +130,16 @@ def point_notes(p: OperatingPoint) -> list[str]: # sentences
     if p.temperature == 1: told.append("The temperature is 1: validation gives no reason for another.")
     return told
 
-# %% ../../nbs/28_evaluate.operating.ipynb #4c2b5fa0
+# %% ../../nbs/28_evaluate.operating.ipynb #293b749e
+def check_aim(aim: str = "tpr", fpr: float = 0.01, cost: float = 1.0, prevalence: float = 0.5, # as below
+             ) -> None:
+    "Raises `InputError` for an aim that means nothing."
+    if aim not in AIMS: raise InputError(f"operating point: aim is {aim!r}; use one of {', '.join(AIMS)}")
+    for name, value, high in (("fpr", fpr, 1), ("cost", cost, np.inf), ("prevalence", prevalence, 1)):
+        less = " and less than 1" if high == 1 else ""
+        if not 0 < value < high: raise InputError(f"operating point: {name} is {value}; give more than 0{less}")
+
+
 def fit_operating_point(predictions: pd.DataFrame, # validation rows only
                         aim: str = "tpr", # tpr, eer or cost
                         fpr: float = 0.01, # the aim `tpr`: share of real images that may be flagged
@@ -138,10 +147,7 @@ def fit_operating_point(predictions: pd.DataFrame, # validation rows only
                         prevalence: float = 0.5, # the aim `cost`: share of fakes where it will be used
                        ) -> OperatingPoint:
     "Threshold and temperature from validation. Raises `SealedError` where given a test set, `InputError` for aims that mean nothing."
-    if aim not in AIMS: raise InputError(f"operating point: aim is {aim!r}; use one of {', '.join(AIMS)}")
-    for name, value, high in (("fpr", fpr, 1), ("cost", cost, np.inf), ("prevalence", prevalence, 1)):
-        less = " and less than 1" if high == 1 else ""
-        if not 0 < value < high: raise InputError(f"operating point: {name} is {value}; give more than 0{less}")
+    check_aim(aim, fpr, cost, prevalence)
     rows = validation_rows(predictions)
     is_fake, p = (rows["label"] == "fake").to_numpy(), rows["p_fake"].to_numpy(float)
     real, fake = p[~is_fake], p[is_fake]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plot_robustness', 'RobustnessReport', 'robustness_report']
 
-# %% ../../nbs/27_evaluate.robustness_page.ipynb #a7ec50fe
+# %% ../../nbs/27_evaluate.robustness_page.ipynb #ff7a04c2
 import html
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from .robustness import (Scorer, Twins, ask, points, robustness_table, robustnes
                                           twin_delivery, twins, wide)
 from .scores import percent
 from ..interpret.losses import _figure
-from ..interpret.page import _INK, chart, thumbnail
+from ..interpret.page import _INK, chart, table_html, thumbnail, words_html
 
 # %% ../../nbs/27_evaluate.robustness_page.ipynb #c5fd2c96
 def plot_robustness(table: pd.DataFrame, # of `robustness_table`
@@ -183,13 +183,13 @@ def _notes(report: RobustnessReport, ways: list[Delivery]) -> list[str]:
     if report.twins is None: told.append("One class only: no AUC, and no twin evaluation.")
     return told
 
-# %% ../../nbs/27_evaluate.robustness_page.ipynb #7aa395b1
+# %% ../../nbs/27_evaluate.robustness_page.ipynb #bdffc7ae
 def _page(report: RobustnessReport) -> str:
     "The report as HTML, its pictures inside."
-    lines = lambda items: "<ul>" + "".join(f"<li>{html.escape(x)}</li>" for x in items) + "</ul>"
-    answer = "".join(f"<p>{html.escape(x)}</p>" for x in report.answer)
+    lines = lambda items: "<ul>" + "".join(f"<li>{words_html(x)}</li>" for x in items) + "</ul>"
+    answer = "".join(f"<p>{words_html(x)}</p>" for x in report.answer)
     picture = f'<img src="{chart(plot_robustness(report.table), 110)}" style="max-width:100%" alt="Accuracy by delivery">'
-    table = robustness_text(report.table).to_html(justify="left")
+    table = table_html(robustness_text(report.table))
     return (f"{answer}{picture}<h4>Every delivery</h4>{table}<h4>The least stable images</h4>"
             f"<p>From the lowest to the highest p_fake over ten harmless re-deliveries, and which of them moved it most.</p>"
             f"{_least(report, 12)}{lines(report.notes)}")

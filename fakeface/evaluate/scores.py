@@ -24,7 +24,7 @@ from .delong import auc_with_interval
 from .rates import wilson
 from .subjects import rate_interval
 
-# %% ../../nbs/30_evaluate.scores.ipynb #26e23719
+# %% ../../nbs/30_evaluate.scores.ipynb #d0b42132
 THRESHOLD = 0.5 # an image is called fake from this p_fake on
 
 
@@ -36,18 +36,20 @@ def check_predictions(predictions: pd.DataFrame, # one row an image
                       where: str = "predictions", # how messages name it
                      ) -> pd.DataFrame: # with `split`, `source` and `path` filled in where absent
     "Raises `PredictionsError` naming the first column and row that cannot be right."
-    for column in ("label", "p_fake"):
-        if column not in predictions: raise PredictionsError(f"{where}: no column `{column}`; it has {', '.join(map(str, predictions))}")
+    missing = [f"`{c}`" for c in ("label", "p_fake") if c not in predictions]
+    if missing: raise PredictionsError(f"{where}: no column {' and no column '.join(missing)}; it has {', '.join(map(str, predictions))}")
     if not len(predictions): raise PredictionsError(f"{where}: no rows")
     p = pd.to_numeric(predictions["p_fake"], errors="coerce")
     bad = ~p.between(0, 1)
     if bad.any():
         row = int(bad.to_numpy().argmax())
-        raise PredictionsError(f"{where}: row {row}: p_fake is {predictions['p_fake'].iloc[row]!r}; give a probability, 0 real to 1 fake")
+        hint = "; divide percentages by 100" if p.max() <= 100 and p.max() > 1 and p.min() >= 0 else ""
+        said = predictions["p_fake"].iloc[row]
+        raise PredictionsError(f"{where}: row {row + 1}: p_fake is {said}; give a probability, 0 real to 1 fake{hint}")
     bad = ~predictions["label"].isin(LABELS)
     if bad.any():
         row = int(bad.to_numpy().argmax())
-        raise PredictionsError(f"{where}: row {row}: label is {predictions['label'].iloc[row]!r}; use real or fake")
+        raise PredictionsError(f"{where}: row {row + 1}: label is {predictions['label'].iloc[row]}; write real or fake")
     filled = dict(split="test", source=predictions["label"], path=[str(i) for i in range(len(predictions))])
     return predictions.assign(p_fake=p, **{c: v for c, v in filled.items() if c not in predictions})
 
@@ -57,6 +59,7 @@ def read_predictions(path: str | Path, # CSV or parquet: path, label, p_fake, an
     "Any detector's scores from a file."
     path = Path(path)
     if not path.is_file(): raise PredictionsError(f"{path} does not exist; give a CSV with the columns path, label, p_fake")
+    if not path.stat().st_size: raise PredictionsError(f"{path} is empty; give a table with the columns path, label, p_fake")
     try: table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"path": str})
     except Exception as e: raise PredictionsError(f"{path}: not readable as a table ({type(e).__name__})") from e
     return check_predictions(table, path.name)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'TEMPLATES', 'SECTIONS', 'data_uri', 'thumbnail', 'chart', 'bar', 'without_folders', 'together',
-           'plot_p_fake', 'plot_history', 'plain_page', 'render']
+           'plot_p_fake', 'plot_history', 'plain_page', 'words_html', 'table_html', 'render']
 
 # %% ../../nbs/33_interpret.page.ipynb #9ff825ac
 import base64
@@ -157,7 +157,7 @@ header + .note { margin:1.8em 0; }
 .note p { margin:.2em 0; max-width:none; } .strong { font-weight:600; }
 """
 
-# %% ../../nbs/33_interpret.page.ipynb #38a7001c
+# %% ../../nbs/33_interpret.page.ipynb #9333763d
 STYLE += """
 .wide { overflow-x:auto; margin:1em 0; }
 table { border-collapse:collapse; font-size:.9rem; font-variant-numeric:tabular-nums lining-nums; width:100%; }
@@ -179,6 +179,7 @@ img.chart { display:block; width:100%; max-width:480px; height:auto; }
 .matrix th { text-align:center; border:0; padding:8px; vertical-align:middle; }
 .card .matrix td { text-align:center; border:3px solid var(--card); padding:14px 8px; width:40%; border-radius:8px; }
 .matrix b { display:block; font-size:1.25rem; }
+.unbroken td { white-space:nowrap; } code { font-size:.9em; }
 """
 
 # %% ../../nbs/33_interpret.page.ipynb #6ae44134
@@ -227,7 +228,7 @@ TEMPLATES = {"parts": """
 </figure>{% endfor %}</div>{% endmacro %}
 """}
 
-# %% ../../nbs/33_interpret.page.ipynb #9089d2cf
+# %% ../../nbs/33_interpret.page.ipynb #51967613
 TEMPLATES["page"] = """
 {% import "parts" as part with context %}<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title>
@@ -242,7 +243,8 @@ TEMPLATES["page"] = """
 """
 TEMPLATES["scores"] = """
 <section><h2>Scores</h2><p>The positive class is <b>fake</b>: an image is called fake from p_fake 0.5 on. In brackets
-95 % intervals, for which several images of one subject count as fewer; the tick on the accuracy’s bar is what always giving the more frequent answer would score, that on the AUC’s what
+95 % intervals, for which several images of one subject count as fewer; the tick
+on the accuracy’s bar is what always giving the more frequent answer would score, that on the AUC’s what
 the best shortcut alone reaches (0.5 where none was measured).</p>
 <div class="cards">{% for t in scored %}{% set s = t.scores %}<div class="card"><h3>{{ t.name }}</h3>
 <p class="soft">{{ t.what }}</p><table class="scores"><tbody>
@@ -345,14 +347,26 @@ TEMPLATES["how"] = """
 """
 SECTIONS = ("scores", "published", "per_source", "calls", "operating", "errors", "profiles", "training", "looks", "data", "how")
 
-# %% ../../nbs/33_interpret.page.ipynb #2de7397b
+# %% ../../nbs/33_interpret.page.ipynb #1ec93f72
 def plain_page(title: str,
                body: str, # HTML
               ) -> str: # HTML
     "Something that shows itself in a notebook, as a page of its own in the report's style."
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
     return (f'<!doctype html><html lang="en"><head>{head}<style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>'
-            f'<div class="wide">{body}</div></main></body></html>')
+            f'{body}</main></body></html>')
+
+# %% ../../nbs/33_interpret.page.ipynb #4d58e5de
+def words_html(text: str) -> Markup: # HTML
+    "A sentence, with what stands in backticks as code."
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def table_html(table: pd.DataFrame, # as text
+              ) -> str: # HTML
+    "A table of a page of its own: one header row, cells unbroken, wider than the page where it has to be."
+    named = table.rename_axis(index=[n or "" for n in table.index.names]).reset_index()
+    return f'<div class="wide"><table class="unbroken">{named.to_html(index=False, border=0).partition(">")[2]}</div>'
 
 # %% ../../nbs/33_interpret.page.ipynb #4e50faf6
 def render(values: dict[str, Any], # what the templates name

@@ -6,14 +6,14 @@
 __all__ = ['Experiment', 'new_run_folder', 'whole_folder', 'EpochLines', 'train', 'run_recipe', 'without_copies', 'save_model',
            'ffhq_as_test', 'ffhq_in_train', 'grid_dial', 'plot_dial']
 
-# %% ../../nbs/40_train.experiments.ipynb #71f2159e
+# %% ../../nbs/40_train.experiments.ipynb #2868fd66
 import json
 import os
 import platform
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -39,7 +39,7 @@ from ..data.recipes import Composition, Recipe, compose, read_recipe, settings
 from ..data.sources import LABELS, InputError
 from ..data.world import cached_world, read_world
 from ..evaluate.ledger import Ledger
-from ..evaluate.operating import fit_operating_point, save_point
+from ..evaluate.operating import check_aim, fit_operating_point, save_point
 from ..evaluate.reading import read_point
 from ..evaluate.scores import score_predictions, scores_table, sources_scores
 from ..interpret.losses import plot_top_losses
@@ -147,7 +147,7 @@ def _history(learn: Learner) -> list[list[float]]:
     "What fastai's recorder noted at each epoch: training loss, validation loss, accuracy."
     return [list(row)[:3] for row in learn.recorder.values]
 
-# %% ../../nbs/40_train.experiments.ipynb #d51371fa
+# %% ../../nbs/40_train.experiments.ipynb #725cdd12
 def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
                root: str | Path, # the data root
                out: str | Path | None = None, # the run folder; default runs/<recipe>/<time>
@@ -159,6 +159,7 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
                cbs: Sequence[Callback] = (), # more of fastai's callbacks
                deal_seed: int | None = None, # deals the images; default `seed`, which then starts the training alone
                composed: Composition | None = None, # the images, where they are dealt already (by `train.transfer`)
+               aim: Mapping[str, Any] | None = None, # aim, fpr, cost, prevalence of the threshold; default most fakes at 1 % false alarms
                **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
               ) -> Experiment:
     "Runs an experiment from data root to report. Raises `InputError` where recipe, root or options cannot work."
@@ -168,6 +169,7 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     profile = profile or ("small" if world else "published")
     chosen = settings(recipe, profile, **options)
     if chosen["weights"] and not Path(chosen["weights"]).is_file(): raise InputError(f"weights: {chosen['weights']} does not exist")
+    check_aim(**(aim or {}))
     clock = {"scan": time.time()}
     deal_seed = seed if deal_seed is None else deal_seed
     composed, rejects, more = _deal(recipe, root, deal_seed, scale, composed)
@@ -181,7 +183,8 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
         write_table(history, folder/"history.csv")
         write_table(predictions, folder/"predictions.parquet")
         save_model(learn, folder, chosen)
-        _write_results(folder, info, predictions, composed, more | dict(rejected=len(rejects), looks=looks), clock)
+        more |= dict(rejected=len(rejects), looks=looks, operating=_operate(folder, predictions, aim or {}))
+        _write_results(folder, info, predictions, composed, more, clock)
         write_report(folder, root)
     return Experiment(out, root)
 
@@ -239,7 +242,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     clock["end"] = time.time()
     return learn, history, predictions, looks
 
-# %% ../../nbs/40_train.experiments.ipynb #627c6abe
+# %% ../../nbs/40_train.experiments.ipynb #b123df8e
 def _started(clock: dict[str, float]) -> str:
     "When a run began."
     return datetime.fromtimestamp(clock["scan"], timezone.utc).isoformat(timespec="seconds")
@@ -251,20 +254,19 @@ def _enter_looks(out: Path, manifest: pd.DataFrame, clock: dict[str, float]) -> 
     return {str(test): book.enter(test, rows, out.name, "run", _started(clock)) for test, rows in tests.groupby("split")}
 
 
-def _operate(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
+def _operate(folder: Path, predictions: pd.DataFrame, aim: Mapping[str, Any]) -> dict[str, Any]:
     "The operating point: fitted on validation, frozen, read on every test. Where it cannot be, why."
     valid = predictions["split"] == "valid"
-    try: point = fit_operating_point(predictions[valid])
+    try: point = fit_operating_point(predictions[valid], **aim)
     except InputError as e: return dict(point=None, why=str(e), tests={})
     save_point(point, folder)
     return dict(point=asdict(point), tests={str(test): read_point(point, rows) for test, rows in predictions[~valid].groupby("split")})
 
-# %% ../../nbs/40_train.experiments.ipynb #0fb929e5
+# %% ../../nbs/40_train.experiments.ipynb #cdc77440
 def _write_results(folder: Path, info: dict[str, Any], predictions: pd.DataFrame, composed: Composition, more: dict[str, Any],
                    clock: dict[str, float]) -> None:
     "metrics.json, run.json and operating.json."
-    more = more | dict(sources=composed.sources.to_dict("index"), operating=_operate(folder, predictions))
-    metrics = score_predictions(predictions) | more
+    metrics = score_predictions(predictions) | more | dict(sources=composed.sources.to_dict("index"))
     (folder/"metrics.json").write_text(json.dumps(metrics, indent=1))
     steps = list(clock)
     info = info | {"seconds": {a: round(clock[b] - clock[a], 1) for a, b in zip(steps, steps[1:])},

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['KINDS', 'spread', 'summarise', 'seeds_words', 'seeds_table', 'plot_seeds', 'seed_runs', 'run_seeds']
 
-# %% ../../nbs/46_train.seeds.ipynb #e2fb1106
-from collections.abc import Sequence
+# %% ../../nbs/46_train.seeds.ipynb #fec4afe6
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,11 @@ from ..data.recipes import Recipe, compose, read_recipe, settings
 from ..data.sources import InputError
 from ..data.world import read_world
 from ..evaluate.delong import auc_with_interval
+from ..evaluate.operating import check_aim
 from ..evaluate.parity import subject_codes
 from ..evaluate.scores import is_wrong, percent
 from ..evaluate.subjects import rate_interval
-from .experiments import run_recipe
+from .experiments import run_recipe, without_copies
 from .trials import Trial, fingerprint, open_folder, read_trials, run_trials
 
 # %% ../../nbs/46_train.seeds.ipynb #cb9b5e1b
@@ -153,7 +154,7 @@ def _record(out: Path) -> pd.DataFrame | None:
     plt.close(ax.figure)
     return table
 
-# %% ../../nbs/46_train.seeds.ipynb #9be90c6b
+# %% ../../nbs/46_train.seeds.ipynb #7b643487
 def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
               root: str | Path, # the data root
               out: str | Path | None = None, # the folder of the runs, goes on where it was; default runs/<recipe>/seeds
@@ -162,6 +163,7 @@ def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
               profile: str | None = None, # `small` or `published`; default by the data root
               scale: float = 1.0, # multiplies every count
               progress: bool = True, # a line a run
+              aim: Mapping[str, Any] | None = None, # of the thresholds, see `run_recipe`
               **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
              ) -> pd.DataFrame: # as `summarise` gives it, also in <out>/summary.csv and, drawn, in <out>/seeds.png
     "Trains one deal with several seeds; finished runs are kept. Raises `InputError` where recipe, root or options cannot work."
@@ -172,10 +174,11 @@ def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     profile = profile or ("small" if read_world(Path(root)) else "published")
     chosen = settings(recipe, profile, **options)
     sources = list(dict.fromkeys(p.source for parts in (recipe.train, *recipe.tests.values()) for p in parts))
-    images = fingerprint(compose(recipe, scan(root, sources), deal_seed, scale).manifest)
+    check_aim(**(aim or {}))
+    images = fingerprint(without_copies(compose(recipe, scan(root, sources), deal_seed, scale), recipe, root)[0].manifest)
     asked = dict(recipe=asdict(recipe), settings=chosen | dict(weights=Path(chosen["weights"] or "").name), profile=profile,
-                 deal_seed=deal_seed, scale=scale, images=images)
-    make = partial(run_recipe, recipe, root, profile=profile, scale=scale, deal_seed=deal_seed, progress=False, **options)
+                 deal_seed=deal_seed, scale=scale, images=images) | (dict(aim=dict(aim)) if aim else {})
+    make = partial(run_recipe, recipe, root, profile=profile, scale=scale, deal_seed=deal_seed, progress=False, aim=aim, **options)
     trials = [Trial(f"seed-{s}", dict(seed=s), partial(_one, make, s)) for s in seeds]
     open_folder(out, "seeds", asked, trials)
     run_trials(trials, out, partial(_record, out), progress)
