@@ -122,7 +122,7 @@ def _tiles(told: Audit, rows: pd.DataFrame, word: str) -> list[dict[str, Any]]:
                  kind="fp" if r["label"] == "real" else "fn", caption=[r["path"], f"labelled {r['label']}", f"{word} {r[word]:.2f}"])
             for _, r in rows.head(SHOWN).iterrows()]
 
-# %% ../nbs/35_audit_page.ipynb #10604809
+# %% ../nbs/35_audit_page.ipynb #e3b7014a
 _STYLE = """
 .verdict { display:inline-block; border-radius:99px; padding:1px 10px; font-size:.8rem; font-weight:600; white-space:nowrap;
   color:#fff; background:#6d6a62; } .fine { background:#2f7d6b; } .beware { background:#a8660c; } .worthless { background:#b3261e; }
@@ -130,7 +130,8 @@ _STYLE = """
 .traps td:last-child { overflow-wrap:anywhere; min-width:24rem; } .traps td:nth-child(3) { min-width:8.2rem; }
 .twosome { display:grid; grid-template-columns:repeat(auto-fill,minmax(280px,1fr)); gap:18px; margin:1em 0; }
 .twosome .halves { display:grid; grid-template-columns:1fr 1fr; gap:8px; } .twosome .tile { border-color:var(--line); }
-img.chart.full { max-width:none; } @media (max-width:640px) { .traps, .traps tbody { display:block; } .traps thead { display:none; }
+img.chart.full { max-width:none; } @media (max-width:640px) { .wide .traps { min-width:0; }
+  .traps, .traps tbody { display:block; } .traps thead { display:none; }
   .traps tr { display:grid; grid-template-columns:1fr auto; border-bottom:1px solid var(--line); padding:8px 0; }
   .traps td { border:0; padding:2px 0; } .traps td:nth-child(3), .traps td:last-child { grid-column:1/-1; min-width:0; } }
 """
