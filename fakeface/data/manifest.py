@@ -76,7 +76,7 @@ def progress(items: Iterable, total: int, what: str) -> Iterator:
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
     return tqdm(items, total=total, desc=what, delay=2, leave=False, mininterval=0.5, disable=not watched)
 
-# %% ../../nbs/04_data.manifest.ipynb #f46a2835
+# %% ../../nbs/04_data.manifest.ipynb #f609e114
 def read_facts(root: str | Path, # the data root
                paths: list[str], # image paths relative to it
                workers: int | None = None, # threads; default one a core
@@ -93,14 +93,23 @@ def read_facts(root: str | Path, # the data root
     facts = facts.drop(columns="known").astype(object)
     with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning) # `image_facts` rejects these files by name
-        reading = pool.map(lambda i: image_facts(root/paths[i]), todo)
-        for n, (i, f) in enumerate(zip(todo, progress(reading, len(todo), "reading images")), 1):
-            facts.loc[i, list(f)] = list(f.values())
-            if n % 20_000 == 0: _save_facts(facts.loc[todo[:n]], known, cache)
-    if len(todo): _save_facts(facts.loc[todo], known, cache)
+        reading, read = pool.map(lambda i: image_facts(root/paths[i]), todo), []
+        for f in progress(reading, len(todo), "reading images"):
+            read.append(f)
+            if len(read) % 20_000 == 0: _save_facts(_filled(facts, todo, read), known, cache)
+    if len(todo):
+        facts.loc[todo] = _filled(facts, todo, read)
+        _save_facts(facts.loc[todo], known, cache)
     return _typed(facts.drop(columns=["size", "mtime"]))
 
-# %% ../../nbs/04_data.manifest.ipynb #2256bcd2
+# %% ../../nbs/04_data.manifest.ipynb #ac27c05f
+def _filled(facts: pd.DataFrame, todo: pd.Index, read: list[dict[str, object]]) -> pd.DataFrame:
+    "The rows that were read so far, with what was read."
+    rows = facts.loc[todo[:len(read)]]
+    new = pd.DataFrame(read, index=rows.index).astype(object)
+    return rows.assign(**{c: new[c] for c in new})
+
+
 def _save_facts(new: pd.DataFrame, known: pd.DataFrame, cache: Path) -> None:
     "Adds to the cache; a cache that cannot be written costs time, not the work."
     both = pd.concat([f for f in (known[~known.path.isin(new.path)], new) if len(f)])
