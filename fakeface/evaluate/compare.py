@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'paired', 'unpaired', 'count_words', 'from_counts', 'compare', 'comparison_table', 'comparison_words']
 
-# %% ../../nbs/31_evaluate.compare.ipynb #a7e317a7
+# %% ../../nbs/31_evaluate.compare.ipynb #43b5c603
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +15,9 @@ from scipy.stats import binomtest, fisher_exact, t, ttest_ind
 
 from ..data.sources import InputError
 from .delong import auc_difference, auc_difference_unpaired, mover, p_where_touching
-from .parity import subject_codes
 from .rates import difference_interval
 from .scores import is_wrong, percent
-from .subjects import matched_interval, numbered, paired_difference, rate_interval
+from .subjects import matched_interval, numbered, paired_difference, rate_interval, subject_codes
 
 # %% ../../nbs/31_evaluate.compare.ipynb #658608de
 def paired(only_a: int, # images that only the first got wrong

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ALARMS', 'fairness_table', 'split_table', 'fairness_text', 'plot_fairness', 'FairnessReport', 'fairness_report']
 
-# %% ../../nbs/37_evaluate.fairness.ipynb #76948663
+# %% ../../nbs/37_evaluate.fairness.ipynb #9db13c26
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -18,8 +18,9 @@ from matplotlib.patches import Patch
 
 from ..data.sources import LABELS, InputError
 from .parity import (BY, MEASURES, SPLITS, Split, Terms, compare_with_others, confusion_of, enough, group_of,
-                                      has_attribute, in_order, rates_of, subject_codes, useless)
+                                      has_attribute, in_order, rates_of, useless)
 from .scores import check_predictions, percent
+from .subjects import subject_codes
 from ..interpret.losses import BLUE, GREY, RED, _figure, signed, with_errors
 from ..interpret.page import chart, table_html, words_html
 

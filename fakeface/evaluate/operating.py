@@ -6,7 +6,7 @@
 __all__ = ['AIMS', 'EDGE', 'POINT', 'validation_rows', 'nll', 'fit_temperature', 'tempered', 'OperatingPoint', 'point_notes',
            'check_aim', 'fit_operating_point', 'save_point', 'load_point']
 
-# %% ../../nbs/28_evaluate.operating.ipynb #a58822bb
+# %% ../../nbs/28_evaluate.operating.ipynb #816a444a
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -20,8 +20,8 @@ from scipy.stats import beta
 
 from ..data.sources import InputError
 from .ledger import SealedError, images_fingerprint
-from .parity import subject_codes
 from .scores import check_predictions
+from .subjects import subject_codes
 
 # %% ../../nbs/28_evaluate.operating.ipynb #5e285faa
 def validation_rows(predictions: pd.DataFrame, # to fit on

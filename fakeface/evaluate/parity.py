@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BY', 'SHORT', 'SPLITS', 'MEASURES', 'group_of', 'attributes_of', 'has_attribute', 'in_order', 'Split', 'confusion_of',
-           'rates_of', 'disparate_impact', 'average_odds_difference', 'metric_frame', 'draw_counts', 'subject_codes',
-           'Terms', 'useless', 'judge', 'enough', 'compare_with_others']
+           'rates_of', 'disparate_impact', 'average_odds_difference', 'metric_frame', 'draw_counts', 'Terms', 'useless',
+           'judge', 'enough', 'compare_with_others']
 
-# %% ../../nbs/35_evaluate.parity.ipynb #9ea4206c
+# %% ../../nbs/35_evaluate.parity.ipynb #ecd32c96
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ import pandas as pd
 from ..data.manifest import COLUMNS
 from ..data.sources import AGE_BANDS, LABELS, InputError, age_band
 from .scores import called, check_predictions, percent, score_test
+from .subjects import subject_codes
 
 # %% ../../nbs/35_evaluate.parity.ipynb #58a031f2
 BY = ("age_band", "gender", "race") # attributes looked at by default
@@ -189,17 +190,7 @@ def draw_counts(rows: pd.DataFrame, # with `label`, `called` and, if known, `sub
     totals = totals.reshape(-1, 2, 2, 2)
     return totals[:, ::-1] if flip else totals
 
-# %% ../../nbs/35_evaluate.parity.ipynb #fa14244c
-def subject_codes(rows: pd.DataFrame, # one row an image
-                 ) -> np.ndarray: # int64
-    "A number a subject; an image without subject is one of its own."
-    if "subject" not in rows: return np.arange(len(rows))
-    codes = pd.factorize(rows["subject"])[0].astype(np.int64)
-    alone = codes < 0
-    codes[alone] = codes.max(initial=0) + 1 + np.arange(alone.sum())
-    return codes
-
-
+# %% ../../nbs/35_evaluate.parity.ipynb #4d063f94
 def _patterns(cell: np.ndarray, subject: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Which counts over the eight cells subjects have, shape (patterns, 8), and how many subjects have each."
     images = np.bincount(subject)[subject]

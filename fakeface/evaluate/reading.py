@@ -6,7 +6,7 @@
 __all__ = ['FPRS', 'DRAWS', 'BINS', 'PREVALENCES', 'tpr_at_fpr', 'equal_error', 'reliability', 'calibration', 'flag_worth',
            'read_point', 'reading_words', 'plot_reliability', 'plot_flag_worth']
 
-# %% ../../nbs/28_evaluate.reading.ipynb #7e7ea846
+# %% ../../nbs/28_evaluate.reading.ipynb #9f6ac744
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,9 @@ from matplotlib.axes import Axes
 from ..data.sources import InputError
 from .ledger import images_fingerprint
 from .operating import OperatingPoint, nll, tempered
-from .parity import subject_codes
 from .rates import wilson
 from .scores import check_predictions, percent
-from .subjects import rate_interval
+from .subjects import rate_interval, subject_codes
 
 # %% ../../nbs/28_evaluate.reading.ipynb #e320d784
 FPRS = (0.005, 0.01, 0.05) # at which TPR is read off the test's curve

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['THRESHOLD', 'PredictionsError', 'check_predictions', 'read_predictions', 'called', 'is_wrong', 'auc_interval',
-           'precision_interval', 'score_test', 'whose', 'score_predictions', 'percent', 'scores_table',
-           'sources_scores', 'plot_confusion']
+           'precision_interval', 'score_test', 'score_predictions', 'percent', 'scores_table', 'sources_scores',
+           'plot_confusion']
 
-# %% ../../nbs/30_evaluate.scores.ipynb #c7c9e226
+# %% ../../nbs/30_evaluate.scores.ipynb #71dd25eb
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from sklearn.metrics import average_precision_score
 from ..data.sources import LABELS, InputError
 from .delong import auc_with_interval
 from .rates import wilson
-from .subjects import rate_interval
+from .subjects import numbered, rate_interval, subject_codes
 
 # %% ../../nbs/30_evaluate.scores.ipynb #d0b42132
 THRESHOLD = 0.5 # an image is called fake from this p_fake on
@@ -99,18 +99,18 @@ def precision_interval(is_fake: np.ndarray, p_fake: np.ndarray, # as in auc_inte
     if m * min(ap, 1 - ap) < 5: return ap, *wilson(round(ap * m), m, level)
     return ap, *_logit_interval(ap, 1 / np.sqrt(m * ap * (1 - ap)), level)
 
-# %% ../../nbs/30_evaluate.scores.ipynb #afa976f4
+# %% ../../nbs/30_evaluate.scores.ipynb #08c2062c
 def score_test(predictions: pd.DataFrame, # of one test set; `subject`, where known, says whose image each is
               ) -> dict[str, Any]: # n, rates with 95 % intervals, baseline, confusion, by_source
     "Every score of one test set; a score that the data cannot give is None. Images of one subject are not independent trials."
-    right, label, subject = ~is_wrong(predictions).to_numpy(), predictions["label"], whose(predictions)
+    right, label, subject = ~is_wrong(predictions).to_numpy(), predictions["label"], subject_codes(predictions)
     is_fake, p = (label == "fake").to_numpy(), predictions["p_fake"].to_numpy()
     n, n_fake = len(predictions), int(is_fake.sum())
     out = dict(n=n, n_real=n - n_fake, n_fake=n_fake, **_rate("accuracy", right, subject))
-    each = {k: _rate(f"{k}_accuracy", right[is_fake == (k == "fake")], _some(subject, is_fake == (k == "fake"))) for k in LABELS}
+    each = {k: _rate(f"{k}_accuracy", right[is_fake == (k == "fake")], subject[is_fake == (k == "fake")]) for k in LABELS}
     out |= _balanced(each)
     both = 0 < n_fake < n
-    auc, *ci = auc_interval(is_fake, p, subject) if both else (None, None)
+    auc, *ci = auc_interval(is_fake, p, numbered(subject, n)) if both else (None, None)
     out |= dict(auc=auc, auc_ci95=ci if both else None)
     precision, *ci = precision_interval(is_fake, p) if both else (None, None)
     out |= dict(average_precision=precision, average_precision_ci95=ci if both else None)
@@ -119,26 +119,14 @@ def score_test(predictions: pd.DataFrame, # of one test set; `subject`, where kn
     out["confusion"] = {t: {c: int(((label == t) & (calls == c)).sum()) for c in LABELS} for t in LABELS}
     return out | {"by_source": _by_source(predictions, right, subject)}
 
-# %% ../../nbs/30_evaluate.scores.ipynb #cae7fc7b
-def whose(predictions: pd.DataFrame) -> np.ndarray | None: # the subject of each image; None where nobody is known
-    "Whose image each is; an image without a subject is its own."
-    if "subject" not in predictions: return None
-    own = pd.Series([f"image {i}" for i in range(len(predictions))], predictions.index)
-    return predictions["subject"].where(predictions["subject"].notna(), own).astype(str).to_numpy()
-
-
-def _some(subject: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-    "The subjects of some rows."
-    return None if subject is None else subject[rows]
-
-
-def _rate(name: str, right: np.ndarray, subject: np.ndarray | None) -> dict[str, Any]:
+# %% ../../nbs/30_evaluate.scores.ipynb #5a6d87e1
+def _rate(name: str, right: np.ndarray, subject: np.ndarray) -> dict[str, Any]:
     "A rate and its interval, None where there is nothing to count."
     if not len(right): return {name: None, f"{name}_ci95": None}
     rate, *ci = rate_interval(right, subject)
     return {name: rate, f"{name}_ci95": ci}
 
-# %% ../../nbs/30_evaluate.scores.ipynb #e8f0500f
+# %% ../../nbs/30_evaluate.scores.ipynb #56479eb6
 def _balanced(each: dict[str, dict[str, Any]]) -> dict[str, Any]:
     "Mean of the two classes' accuracies; the interval adds the halves of theirs as Newcombe's does (MOVER)."
     (real, (real_lo, real_hi)), (fake, (fake_lo, fake_hi)) = (
@@ -148,12 +136,12 @@ def _balanced(each: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return dict(balanced_accuracy=mean, balanced_accuracy_ci95=[float(mean - below), float(mean + above)])
 
 
-def _by_source(predictions: pd.DataFrame, right: np.ndarray, subject: np.ndarray | None) -> dict[str, dict[str, Any]]:
+def _by_source(predictions: pd.DataFrame, right: np.ndarray, subject: np.ndarray) -> dict[str, dict[str, Any]]:
     "One row a source; a source with both labels gives two, told apart by their label."
     mixed, out = predictions.groupby("source")["label"].nunique(), {}
     for (source, label), rows in predictions.groupby(["source", "label"]).indices.items():
         name = f"{source} ({label})" if mixed[source] > 1 else str(source)
-        out[name] = dict(label=label, n=len(rows), correct=int(right[rows].sum()), **_rate("accuracy", right[rows], _some(subject, rows)))
+        out[name] = dict(label=label, n=len(rows), correct=int(right[rows].sum()), **_rate("accuracy", right[rows], subject[rows]))
     return out
 
 # %% ../../nbs/30_evaluate.scores.ipynb #ddb426ef

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'spread', 'summarise', 'seeds_words', 'seeds_table', 'plot_seeds', 'seed_runs', 'run_seeds']
 
-# %% ../../nbs/46_train.seeds.ipynb #fec4afe6
+# %% ../../nbs/46_train.seeds.ipynb #8987a602
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -24,9 +24,8 @@ from ..data.sources import InputError
 from ..data.world import read_world
 from ..evaluate.delong import auc_with_interval
 from ..evaluate.operating import check_aim
-from ..evaluate.parity import subject_codes
 from ..evaluate.scores import is_wrong, percent
-from ..evaluate.subjects import rate_interval
+from ..evaluate.subjects import rate_interval, subject_codes
 from .experiments import run_recipe, without_copies
 from .trials import Trial, fingerprint, open_folder, read_trials, run_trials
 
