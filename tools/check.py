@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that it also works when loa
 import readme  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_CELL, MAX_MODULE, MAX_BYTES = 40, 450, 3_000_000
+MAX_CELL, MAX_MODULE, MAX_BYTES = 40, 700, 3_000_000
 
 EXPORTS = {"export", "exports", "exporti"}
 # What nbdev 2 acts on, and the notes for its documentation. Other words it takes in silently and does nothing.
