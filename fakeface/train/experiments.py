@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,7 +42,7 @@ from ..data.world import cached_world, read_world
 from ..evaluate.ledger import Ledger
 from ..evaluate.operating import check_aim, fit_operating_point, save_point
 from ..evaluate.reading import read_point
-from ..evaluate.scores import score_predictions, scores_table, sources_scores
+from ..evaluate.scores import base_rate_words, score_predictions, scores_table, sources_scores
 from ..interpret.losses import plot_top_losses
 from ..report import write_report
 from .learners import LEARNERS, make_learner, predict, seeded
@@ -75,8 +76,13 @@ class Experiment:
         "The images that cost most; see `interpret.losses`."
         return plot_top_losses(self.predictions, self.root, k=k, **kwargs)
 
-    def __repr__(self) -> str: return f"{self.info['recipe']} ({self.data})\n{self.scores.T}"
-    def _repr_html_(self) -> str: return f"<b>{self.info['title']}</b><br>{self.data}{self.scores.T.to_html()}"
+    @property
+    def learnt(self) -> str: return base_rate_words(self.metrics) # empty where more than the base rate was learnt
+
+    def __repr__(self) -> str: return f"{self.info['recipe']} ({self.data})\n{self.learnt and self.learnt + chr(10)}{self.scores.T}"
+    def _repr_html_(self) -> str:
+        first = f"<p><b>{escape(self.learnt)}</b></p>" if self.learnt else ""
+        return f"<b>{escape(self.info['title'])}</b><br>{self.data}{first}{self.scores.T.to_html()}"
 
     @property
     def data(self) -> str:
