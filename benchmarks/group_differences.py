@@ -14,6 +14,7 @@ margin, *equivalent* may be said in 5 % of the data sets at most; at none at all
 """
 import argparse
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,10 +43,10 @@ def data_set(seed: int, shift: float = 0.0, people: int = 60, per: int = 10, kin
     return table.assign(split="celeba", path=[f"{i:05d}.jpg" for i in range(len(table))])
 
 
-def by_fairness(table: pd.DataFrame) -> set[tuple[str, str]]:
+def by_fairness(table: pd.DataFrame, **terms: float) -> set[tuple[str, str]]:
     "The groups and directions that the fairness report announces."
     found = set()
-    for report in fairness_reports(table, by=BY, crossed=()):
+    for report in fairness_reports(table, by=BY, crossed=(), **terms):
         for r in report.groups.to_dict("records"):
             if "higher" in r["fpr_verdict"] or "lower" in r["fpr_verdict"]: found.add((r["group"], r["fpr_verdict"].split()[-1]))
     return found
@@ -84,18 +85,25 @@ def equivalence(seed: int, shift: float) -> dict[str, object]:
         ["equivalent", "slightly higher", "slightly lower"])).any()), different=bool(table["fpr_difference_lo"].gt(0).any()))
 
 
+def asked(task: tuple) -> dict[str, object]:
+    "One row."
+    ask, *values = task
+    return ask(*values)
+
+
 def main() -> None:
     "Runs it."
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--sets", type=int, default=200, help="data sets with nothing planted, of each kind; a quarter as many with")
+    p.add_argument("--workers", type=int, default=2, help="processes")
     p.add_argument("--out", default="benchmarks/group_differences.csv", help="one row a data set")
     args = p.parse_args()
-    start, rows = time.time(), []
+    start, tasks = time.time(), []
     for kind in ("beta", "all or none"):
-        rows += [difference(seed, 0.0, kind) for seed in range(args.sets)]
-        rows += [difference(10_000 + seed, 0.5, kind) for seed in range(max(1, args.sets // 4))]
-    for shift in (0.0, 0.1): rows += [equivalence(20_000 + seed, shift) for seed in range(args.sets)]
-    table = pd.DataFrame(rows)
+        tasks += [(difference, seed, 0.0, kind) for seed in range(args.sets)]
+        tasks += [(difference, 10_000 + seed, 0.5, kind) for seed in range(max(1, args.sets // 4))]
+    tasks += [(equivalence, 20_000 + seed, shift) for shift in (0.0, 0.1) for seed in range(args.sets)]
+    with ProcessPoolExecutor(args.workers) as pool: table = pd.DataFrame(pool.map(asked, tasks, chunksize=10))
     table.to_csv(args.out, index=False)
     for (what, kind), some in table.groupby(["what", "kind"], sort=False):
         for column in ("fairness", "report", "independent", "named", "equivalent", "different"):

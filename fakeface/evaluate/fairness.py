@@ -466,7 +466,10 @@ def fairness_reports(predictions: pd.DataFrame, # one row an image
         mixed = some.groupby("label")["source"].nunique().max() > 1
         sources = [source] if source or not mixed else sorted(some["source"].unique())
         out += [fairness_report(predictions, str(name), s, tuple(by), parts=len(sources), **options) for s in sources]
-    return out or [fairness_report(predictions, test, source, tuple(by), **options)] # which says what is missing
+    if out: return out
+    known = sorted(map(str, with_errors(predictions, test)["source"].unique()))
+    if source and source not in known: raise InputError(f"no source `{source}` in {test or 'the test sets'}; known: {', '.join(known)}")
+    raise InputError(f"no image in {test or 'any test set'} has a known attribute; give columns such as {', '.join(BY)}")
 
 
 def carries_attribute(rows: pd.DataFrame, # one row an image

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from ..data.manifest import COLUMNS
 from ..data.sources import AGE_BANDS, LABELS, InputError, age_band
@@ -270,9 +272,9 @@ def effective_subjects(rows: pd.DataFrame, # with `label` and, if known, `subjec
                       ) -> np.ndarray: # shape (2, 2): others or group, real or fake
     "Kish's effective number of subjects: that of equally frequent ones that would weigh as much as these do."
     pair, who = 2 * inside.to_numpy(bool) + (rows["label"] == "fake").to_numpy(), subject_codes(rows)
-    per = pd.Series(pair).groupby([pair, who]).size()
-    total, squares = per.groupby(level=0).sum(), (per**2).groupby(level=0).sum()
-    return (total**2 / squares).reindex(range(4), fill_value=0).to_numpy(float).reshape(2, 2)
+    found, per = np.unique(4 * who + pair, return_counts=True)
+    total, squares = (np.bincount(found % 4, per.astype(float)**k, minlength=4) for k in (1, 2))
+    return (total**2 / np.maximum(squares, 1)).reshape(2, 2)
 
 
 def enough(counts: np.ndarray, # as `confusion_of` gives them
@@ -304,14 +306,22 @@ def compare_with_others(rows: pd.DataFrame, # with `label`, `called` and, if kno
         out |= _named(m, drawn[m][:, 1], rates[m][1] if alone else np.nan, 0.95)
         out[f"others_{m}"] = float(rates[m][0]) if both else np.nan
         difference, drawn_difference = np.diff(rates[m])[0] if both else np.nan, np.diff(drawn[m])[:, 0]
-        out |= _named(f"{m}_difference", drawn_difference, difference, level)
-        narrow = _interval(drawn_difference, difference, 2 * level - 1)
+        out |= _named(f"{m}_difference", _widened(drawn_difference, people[:, c], level), difference, level)
+        narrow = _interval(_widened(drawn_difference, people[:, c], 2 * level - 1), difference, 2 * level - 1)
         out |= {f"{m}_equivalence_lo": narrow[0], f"{m}_equivalence_hi": narrow[1]}
         found = judge(out[f"{m}_difference_lo"], out[f"{m}_difference_hi"], terms.margin, narrow) if both else "too few"
         out[f"{m}_verdict"] = found if counts[:, c].any() else "none"
     return out | _whole_group(counts, draws, (rates, drawn), people, terms)
 
 # %% ../../nbs/35_evaluate.parity.ipynb #f80aa799
+def _widened(draws: np.ndarray, subjects: np.ndarray, level: float) -> np.ndarray:
+    """Draws of a difference, wider by what a bootstrap of few subjects lacks: its variance is (n - 1) / (n + 1) of the unbiased one, and
+    Student's quantile is further out than the normal one."""
+    n, centre = max(2.0, subjects.min()), draws.mean()
+    quantile = student.ppf(0.5 + level / 2, max(2.0, subjects.sum() - 2)) / norm.ppf(0.5 + level / 2)
+    return np.clip(centre + (draws - centre) * quantile * np.sqrt((n + 1) / (n - 1)), -1, 1)
+
+
 def _named(name: str, draws: np.ndarray, estimate: float, level: float) -> dict[str, float]:
     "An estimate with its interval under its name."
     lo, hi = _interval(draws, estimate, level)
