@@ -20,10 +20,11 @@ from fastai.torch_core import TensorImage
 from fastai.vision.augment import RandTransform, aug_transforms
 from fastai.vision.core import imagenet_stats
 from fasttransform import Transform
+from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as tv
 
-from .images import open_rgb
+from .images import RejectedImage, one_at_a_time, open_header, orientation, plain_jpeg, read_file, to_rgb
 from .manifest import ManifestError
 from .recipes import COLORS
 from .sources import LABELS, InputError
@@ -31,14 +32,29 @@ from .sources import LABELS, InputError
 # %% ../../nbs/20_data.blocks.ipynb #29b655d5
 def open_image(path: str | Path, # an image file
               ) -> torch.Tensor: # uint8, shape (3, height, width), upright RGB
-    "The pixels of a file as a tensor. Raises `RejectedImage` for a file that is no image."
-    data = Path(path).read_bytes()
-    if data[:2] == b"\xff\xd8":
-        try: pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.UNCHANGED,
-                                  apply_exif_orientation=True)
-        except RuntimeError: pixels = None # Pillow's reason is clearer
-        if pixels is not None and len(pixels) in (1, 3): return pixels.expand(3, -1, -1)
-    return torch.from_numpy(np.array(open_rgb(path))).permute(2, 0, 1)
+    "The pixels of a file as a tensor, the same as `open_rgb`'s. Raises `RejectedImage` for a file that is no image."
+    data = read_file(path)
+    size, turn, image = plain_jpeg(data), 1, None
+    if not size:
+        image = open_header(data)
+        if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"): return _from_pillow(image)
+        size, turn = image.width * image.height, orientation(image)
+    try:
+        with one_at_a_time(size): pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+    except RuntimeError: return _from_pillow(image or open_header(data)) # Pillow's reason is clearer
+    if len(pixels) not in (1, 3): return _from_pillow(image or open_header(data))
+    return _turned(pixels.expand(3, -1, -1), turn)
+
+
+def _from_pillow(image: Image.Image) -> torch.Tensor:
+    "Pillow's pixels as a tensor."
+    return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
+
+
+def _turned(pixels: torch.Tensor, turn: int) -> torch.Tensor:
+    "Upright pixels, by EXIF's number: from 5 on rows and columns change places, then the sides are mirrored."
+    if turn > 4: pixels = pixels.transpose(-1, -2)
+    return pixels.flip({2: [-1], 3: [-1, -2], 4: [-2], 6: [-1], 7: [-1, -2], 8: [-2]}.get(turn, []))
 
 # %% ../../nbs/20_data.blocks.ipynb #5773b352
 RESIZES = ("squish", "crop", "pad")
@@ -74,13 +90,16 @@ def preprocess(image: torch.Tensor, # uint8, shape (3, height, width)
 
 
 class OpenFace(Transform):
-    "fastai's way from a path to a `TensorImage` of one size (uint8; floats come per batch)."
+    """fastai's way from a path to a `TensorImage` of one size (uint8; floats come per batch). Raises `RejectedImage` with path and
+    reason; it stays that through a worker process, and its `words` are the one line."""
     def __init__(self, size: int, how: str = "squish", color: str = "rgb", crop: float = 1.0):
         super().__init__()
         self.size, self.how, self.color, self.crop = size, how, color, crop
 
     def encodes(self, path: str | Path) -> TensorImage:
-        return TensorImage(preprocess(open_image(path), self.size, self.how, self.color, self.crop).contiguous())
+        try: image = open_image(path)
+        except RejectedImage as e: raise RejectedImage(f"{path}: {e.words}") from e
+        return TensorImage(preprocess(image, self.size, self.how, self.color, self.crop).contiguous())
 
 
 class RandomFlip(RandTransform):
