@@ -178,8 +178,8 @@ where the attribute is known for both labels.</p>{{ part.table(confounded, ["att
 never saw. The AUC’s 95 % interval is DeLong’s, by subject. Wholly above {{ terms.beware }} is <i>beware</i>, wholly above
 {{ terms.worthless }}, or an AUC of 1.000, <i>worthless</i>; the spectrum is never called worthless, since a generator’s own trace is a fair
 clue. Bytes per pixel follow the pixels and that trace: they decide about the file facts only where they differ among the real sources,
-too. Of images in splits the verdict is that of the worst of training (cross-validated) and each test set (learnt in training). An interval wholly
-below 0.5 is no good news.</p>
+too. Of images in splits the verdict is that of the worst of training (cross-validated) and each test set (learnt in training). An interval
+wholly below 0.5 is no good news.</p>
 <p><b>Copies.</b> Byte for byte by sha256; resized or saved again by 64-bit hashes at most 6 bits apart, confirmed by pixels; mirror
 images too, cropped ones only where the crop is slight. Across splits is <i>beware</i>, {{ percent(terms.leak) }} of a test set in
 training <i>worthless</i>. Inside one split, copies under different subjects are <i>beware</i> from {{ percent(terms.within) }} of its
