@@ -449,7 +449,7 @@ def fairness_report(predictions: pd.DataFrame, # one row an image
     rates = _unjudged(_tables(rows, pairs, (), t, facts)[0]) if pairs else pd.DataFrame()
     return FairnessReport(groups, divided, rates, _notes(rows, by, groups.attrs))
 
-
+# %% ../../nbs/37_evaluate.fairness.ipynb #ddb41a2c
 def fairness_reports(predictions: pd.DataFrame, # one row an image
                      test: str | None = None, # only this test set
                      source: str | None = None, # only images of this source

@@ -193,7 +193,7 @@ def load_point(run: str | Path, # a run folder
     except (ValueError, TypeError, AttributeError) as e:
         raise InputError(f"{path} is damaged ({e}); remove it and fit the point again") from e
 
-
+# %% ../../nbs/28_evaluate.operating.ipynb #764702d2
 def frozen_threshold(run: str | Path, # a run folder, or anything else
                     ) -> tuple[float, str]: # an image is called fake from this p_fake on; whence, in words
     "The threshold of a run's frozen operating point; 0.5 where it has none. Raises `InputError` where the file is damaged."

@@ -286,7 +286,7 @@ def enough(counts: np.ndarray, # as `confusion_of` gives them
     c = MEASURES[measure]
     return (counts[:, c].sum(-1) >= terms.min_n) & (people[:, c] >= terms.min_subjects - 1e-9)
 
-
+# %% ../../nbs/35_evaluate.parity.ipynb #ae3558bf
 def compare_with_others(rows: pd.DataFrame, # with `label`, `called` and, if known, `subject`
                         inside: pd.Series, # bool: who belongs to the group; False: the others
                         terms: Terms, # min_n, margin, draws, seed

@@ -172,7 +172,7 @@ def reading_words(r: dict[str, Any], # as `read_point` returns it
         told.append(f"{r['n_real']:,} real images are too few to read TPR at {', '.join(f'{100 * f:g}' for f in few)} % false alarms.")
     return told + _calibration_words(r) + _flag_words(r)
 
-
+# %% ../../nbs/28_evaluate.reading.ipynb #73224d7c
 def _sensitivity_words(r: dict[str, Any]) -> list[str]:
     "Whether the sensitivity that validation had carries over; nothing where it does."
     if r["tpr"] is None or r.get("valid_tpr") is None: return []

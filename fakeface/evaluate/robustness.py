@@ -185,7 +185,7 @@ def turned_words(r: dict[str, Any], # a row of `robustness_table`
     told = f"`{r['delivery']}` turns {percent(r['turned'], [r['turned_lo'], r['turned_hi']])} of the answers"
     return f"{told}{_way(r) if r['turned'] else ''} (accuracy {points([r['change'], r['change_lo'], r['change_hi']])} points)"
 
-
+# %% ../../nbs/26_evaluate.robustness.ipynb #fe81c09a
 def change_words(table: pd.DataFrame, # of `robustness_table`
                 ) -> list[str]: # sentences
     "Over which sweeps answers change, in either direction, and over which they hold; what a gain means."

@@ -171,7 +171,7 @@ def percent(value: float | None, # a rate
     d = 2 if 0 < edge < 0.005 else 1
     return f"{100 * value:.{d}f} %" + (f" [{100 * ci[0]:.{d}f}, {100 * ci[1]:.{d}f}]" if ci else "")
 
-
+# %% ../../nbs/30_evaluate.scores.ipynb #84119baa
 def area(value: float | None, # an AUC or an average precision
          ci: list[float] | None = None, # its interval
         ) -> str: # such as "0.973 [0.961, 0.982]"

@@ -75,15 +75,12 @@ class Experiment:
     def plot_top_losses(self, k: int = 9, **kwargs: Any) -> Any:
         "The images that cost most; see `interpret.losses`."
         return plot_top_losses(self.predictions, self.root, k=k, **kwargs)
-
     @property
     def learnt(self) -> str: return base_rate_words(self.metrics) # empty where more than the base rate was learnt
 
     def __repr__(self) -> str: return f"{self.info['recipe']} ({self.data})\n{self.learnt and self.learnt + chr(10)}{self.scores.T}"
     def _repr_html_(self) -> str:
-        first = f"<p><b>{escape(self.learnt)}</b></p>" if self.learnt else ""
-        return f"<b>{escape(self.info['title'])}</b><br>{self.data}{first}{self.scores.T.to_html()}"
-
+        return f"<b>{escape(self.info['title'])}</b><br>{self.data}<p><b>{escape(self.learnt)}</b></p>{self.scores.T.to_html()}"
     @property
     def data(self) -> str:
         "On which data, in words."
