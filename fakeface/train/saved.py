@@ -27,9 +27,9 @@ from ..data.blocks import face_dataloaders, face_test_loader, loader_options, pr
 from ..data.images import to_rgb
 from ..data.recipes import SETTINGS
 from ..data.sources import LABELS, InputError
-from .experiments import Experiment
 from .learners import LEARNERS, OPTS, make_learner
 from .models import WeightsError, read_weights
+from .runs import Run
 
 # %% ../../nbs/41_train.saved.ipynb #be8f6fd4
 def run_settings(folder: str | Path, # of a finished run
@@ -72,7 +72,7 @@ def load_run_model(folder: str | Path, # of a finished run
                   ) -> Learner: # training and validation as they were; `dls[2]` are the test sets
     "A finished run as a Learner, to predict with, to look into, or to train on. Raises as `load_model` does."
     chosen, model = run_settings(folder), load_model(folder)
-    manifest = Experiment(folder, root).manifest
+    manifest = Run(folder, root).manifest
     dls = face_dataloaders(manifest, root, device=device, imagenet=chosen["imagenet"], **loader_options(chosen))
     tests = manifest[~manifest["split"].isin(["train", "valid"])]
     if len(tests): dls.loaders.append(face_test_loader(dls, tests))
