@@ -8,6 +8,7 @@ __all__ = ['FILES', 'run_file', 'is_finished', 'store', 'read_part', 'Run', 'dat
 # %% ../../nbs/39_train.runs.ipynb #4933d449
 import json
 import os
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ import yaml
 
 from ..data.manifest import write_table
 from ..data.recipes import SETTINGS
-from ..data.sources import InputError
+from ..data.schema import OPEN, read_json, read_own_table, read_yaml
+from ..data.sources import LABELS, InputError
 from ..data.writing import recover, write_whole
 from ..evaluate.ledger import Ledger
 from ..evaluate.scores import scores_table, sources_scores
@@ -61,8 +63,32 @@ def store(folder: str | Path, # of a run
     return write_whole(file, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
-_READERS = {".json": lambda f: json.loads(f.read_text(encoding="utf-8")), ".csv": pd.read_csv,
-            ".yaml": lambda f: yaml.safe_load(f.read_text(encoding="utf-8")), ".parquet": pd.read_parquet}
+_MEND = "run it again with `fakeface run`"
+_SCORED = {"path": "key", "split": "key", "label": LABELS}
+_TABLES = dict(manifest=_SCORED | {"source": "key"}, predictions=_SCORED | {"p_fake": "share"}, rejects={"path": "text", "reason": "text"},
+               history=dict.fromkeys(("epoch", "train_loss", "valid_loss", "accuracy"), "number"),
+               epochs={"epoch": "number", "test": "key", "accuracy": "number"})
+
+
+@dataclass
+class _Info:
+    "What every run.json says; much else besides."
+    __pydantic_config__ = OPEN
+    recipe: str
+    title: str
+    data: str
+    seed: int
+    world: dict[str, Any] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Metrics:
+    "What every metrics.json says; much else besides."
+    __pydantic_config__ = OPEN
+    tests: dict[str, dict[str, Any]]
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    valid: dict[str, Any] | None = None
 
 
 def read_part(folder: str | Path, # of a run
@@ -70,13 +96,11 @@ def read_part(folder: str | Path, # of a run
              ) -> Any: # a table or a dictionary
     "A part of a run. Raises `InputError` naming the folder, the file and the mend."
     file = run_file(folder, name)
-    if not file.is_file(): raise InputError(f"{folder}: {file.name} is missing (an unfinished run?); run it again with `fakeface run`")
-    try: found = _READERS[file.suffix](file)
-    except Exception as e:
-        raise InputError(f"{folder}: {file.name} is damaged ({type(e).__name__}); run it again with `fakeface run`") from e
-    if file.suffix in (".json", ".yaml") and not isinstance(found, dict):
-        raise InputError(f"{folder}: {file.name} is damaged (no `name: value` lines); run it again with `fakeface run`")
-    return found
+    if name in _TABLES: return read_own_table(file, _TABLES[name], _MEND)
+    if file.suffix == ".yaml":
+        try: return read_yaml(file, name)
+        except InputError as e: raise InputError(f"{folder}: {e}; {_MEND}") from e
+    return read_json(file, dict(info=_Info, metrics=_Metrics).get(name, dict), _MEND)
 
 # %% ../../nbs/39_train.runs.ipynb #3af64aa6
 class Run:
@@ -97,17 +121,22 @@ class Run:
     def recipe(self) -> dict[str, Any]: return read_part(self.folder, "recipe")
     @property
     def settings(self) -> dict[str, Any]: return {**SETTINGS, **self.info.get("settings", {})} # how the network was trained
-    @property
+    @cached_property
     def manifest(self) -> pd.DataFrame: return read_part(self.folder, "manifest") # one row an image
-    @property
+    @cached_property
     def predictions(self) -> pd.DataFrame: return read_part(self.folder, "predictions") # one row an image of validation and tests
-    @property
+    @cached_property
     def history(self) -> pd.DataFrame: return read_part(self.folder, "history") # one row an epoch, counted from 1
-    @property
+    @cached_property
     def rejects(self) -> pd.DataFrame: return read_part(self.folder, "rejects") # path, source, reason
     @property
     def world(self) -> dict[str, Any] | None: return self.info.get("world") # of drawn faces; None for photographs
     def file(self, name: str) -> Path: return run_file(self.folder, name) # a key of FILES -> its path
+    def shown(self, name: str) -> str: # the same, for people
+        "A file's path, relative where it is below the working directory."
+        relative = os.path.relpath(self.file(name))
+        return relative if not relative.startswith("..") else str(self.file(name))
+
 
     def log_test_use(self, rows: pd.DataFrame, # about to be read, `split` among the columns
                      what: str, # what for
