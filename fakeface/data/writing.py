@@ -306,8 +306,9 @@ def whole_folder(claim: Claim, # of the place
     partial = go_on or claim.home/f".{claim.name}.partial-{_token()}"
     partial.mkdir(exist_ok=True)
     try: yield partial
-    except BaseException:
-        if not (claim.keep and (partial/claim.keep).is_file()): shutil.rmtree(partial, ignore_errors=True)
+    except BaseException as e:
+        if claim.keep and (partial/claim.keep).is_file(): e.add_note("What was trained is kept: the same command goes on from there.")
+        else: shutil.rmtree(partial, ignore_errors=True)
         raise
     if claim.keep: (partial/claim.keep).unlink(missing_ok=True)
     try: _put(partial, claim.out, claim.name)

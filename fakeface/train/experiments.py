@@ -92,7 +92,9 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
         asked = _asked(made, schedule)
         with whole_folder(claim, _left(claim, asked)) as folder:
             unsaved = _run_into(Job(folder, out, recipe.name, asked, schedule, each_epoch, progress, clock), made, list(cbs), aim or {})
-    if unsaved: raise OSError(unsaved.errno, f"{unsaved.strerror}; all the rest of the run is in {out}", unsaved.filename) from unsaved
+    if unsaved:
+        files = " and ".join(Path(e.filename or "").name for e in unsaved)
+        raise OSError(unsaved[0].errno, f"{files} could not be written ({unsaved[0].strerror}); the rest of the run is there", str(out))
     return Run(out, root)
 
 # %% ../../nbs/40_train.experiments.ipynb #08055507
@@ -123,8 +125,8 @@ def _left(claim: Claim, asked: dict[str, Any]) -> Path | None:
     return next((f for f in claim.kept() if same(f)), None)
 
 # %% ../../nbs/40_train.experiments.ipynb #bc330efe
-def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any]) -> OSError | None:
-    "Everything from the images on; an error in writing the network, which does not end the run, is given back."
+def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any]) -> list[OSError]:
+    "Everything from the images on. Errors in writing the network and the page, which do not end the run, are given back."
     store(job.folder, "recipe", asdict(made.recipe))
     for name, part in (("manifest", made.manifest), ("rejects", made.rejects)): store(job.folder, name, part)
     floors = measure_floors(made.manifest, made.root) if made.copies is not None else {}
@@ -136,7 +138,9 @@ def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any])
     more = dict(duplicates=made.copies, floors=floors, rejected=len(rejects), lost=len(told["lost"]), looks=told["looks"],
                 warnings=made.warnings, operating=_operate(job.folder, predictions, aim))
     _write_results(job, made, predictions, composed, more)
-    if not job.each_epoch: write_report(job.folder, made.root) # of a cell of many, when it is asked for: `fakeface report CELL`
+    try:
+        if not job.each_epoch: write_report(job.folder, made.root) # of a cell of many, when it is asked for: `fakeface report CELL`
+    except OSError as e: told["unsaved"].append(e)
     return told["unsaved"]
 
 
@@ -159,7 +163,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
         cbs = [*cbs, ReadEpochs(m, run_file(job.folder, "epochs"))]
     trained = (job.folder/KEPT).is_file()
     learn = on_sound_images(partial(_build, root=root, chosen=chosen, cbs=cbs, weights=job.folder if trained else None), m, root, lost)
-    history, unsaved = (pd.read_csv(run_file(job.folder, "history")), None) if trained else _train(learn, chosen, job, lost)
+    history, unsaved = (pd.read_csv(run_file(job.folder, "history")), []) if trained else _train(learn, chosen, job, lost)
     clock["predict"] = time.time()
     if not job.each_epoch: looks = _log_use(job, m, "run")
     predictions = on_sound_images(lambda rows: predict(learn, rows, job.name), m[m["split"] != "train"], root, lost)
@@ -179,15 +183,15 @@ def _build(rows: pd.DataFrame, root: Path, chosen: dict[str, Any], cbs: list[Cal
     return learn
 
 # %% ../../nbs/40_train.experiments.ipynb #d5ea0d35
-def _train(learn: Learner, chosen: dict[str, Any], job: Job, lost: LostImages) -> tuple[pd.DataFrame, OSError | None]:
+def _train(learn: Learner, chosen: dict[str, Any], job: Job, lost: LostImages) -> tuple[pd.DataFrame, list[OSError]]:
     "Trains, and saves what was learnt at once; a full disk ends the run only where it cannot take the scores either."
     with skipping(learn.dls, lost): history = train(learn, chosen["epochs"], chosen["lr"], job.progress, job.schedule)
     store(job.folder, "history", history)
     try:
         save_model(learn, job.folder, chosen)
         write_whole(job.folder/KEPT, lambda p: p.write_text(json.dumps(job.asked)))
-    except OSError as e: return history, e
-    return history, None
+    except OSError as e: return history, [e]
+    return history, []
 
 
 def _log_use(job: Job, manifest: pd.DataFrame, what: str) -> dict[str, Any]:
