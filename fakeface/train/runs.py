@@ -8,7 +8,6 @@ __all__ = ['FILES', 'run_file', 'is_finished', 'store', 'read_part', 'Run', 'dat
 # %% ../../nbs/39_train.runs.ipynb #4933d449
 import json
 import os
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ import yaml
 
 from ..data.manifest import write_table
 from ..data.recipes import SETTINGS
-from ..data.schema import OPEN, read_json, read_own_table, read_yaml
-from ..data.sources import LABELS, InputError
+from ..data.records import read_record
+from ..data.sources import InputError
 from ..data.writing import recover, write_whole
 from ..evaluate.ledger import Ledger
 from ..evaluate.scores import scores_table, sources_scores
@@ -63,44 +62,11 @@ def store(folder: str | Path, # of a run
     return write_whole(file, partial(Path.write_text, data=text, encoding="utf-8"))
 
 
-_MEND = "run it again with `fakeface run`"
-_SCORED = {"path": "key", "split": "key", "label": LABELS}
-_TABLES = dict(manifest=_SCORED | {"source": "key"}, predictions=_SCORED | {"p_fake": "share"}, rejects={"path": "text", "reason": "text"},
-               history=dict.fromkeys(("epoch", "train_loss", "valid_loss", "accuracy"), "number"),
-               epochs={"epoch": "number", "test": "key", "accuracy": "number"})
-
-
-@dataclass
-class _Info:
-    "What every run.json says; much else besides."
-    __pydantic_config__ = OPEN
-    recipe: str
-    title: str
-    data: str
-    seed: int
-    world: dict[str, Any] | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class _Metrics:
-    "What every metrics.json says; much else besides."
-    __pydantic_config__ = OPEN
-    tests: dict[str, dict[str, Any]]
-    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
-    valid: dict[str, Any] | None = None
-
-
 def read_part(folder: str | Path, # of a run
               name: str, # a key of FILES
              ) -> Any: # a table or a dictionary
-    "A part of a run. Raises `InputError` naming the folder, the file and the mend."
-    file = run_file(folder, name)
-    if name in _TABLES: return read_own_table(file, _TABLES[name], _MEND)
-    if file.suffix == ".yaml":
-        try: return read_yaml(file, name)
-        except InputError as e: raise InputError(f"{folder}: {e}; {_MEND}") from e
-    return read_json(file, dict(info=_Info, metrics=_Metrics).get(name, dict), _MEND)
+    "A part of a run, checked (`data.records`). Raises `InputError` naming the folder, the file and the mend."
+    return read_record(run_file(folder, name))
 
 # %% ../../nbs/39_train.runs.ipynb #3af64aa6
 class Run:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..data.records import Series
+from ..data.schema import read_json
 from ..data.sources import DataNote, InputError
 from ..data.writing import Claim, remove_dead, write_whole
 from ..evaluate.scores import percent
@@ -59,10 +61,8 @@ def _read_note(out: Path, kind: str) -> dict[str, Any]:
     "What a folder of trials holds."
     note = out/f"{kind}.json"
     if not note.is_file(): raise InputError(f"{out} is no {kind} (no {note.name}); `fakeface {kind} FILE --out {out}` makes one")
-    try: read = json.loads(note.read_text())
-    except ValueError as e: raise InputError(f"{note}: not readable ({e}); give another folder with --out") from e
-    if not isinstance(read, dict) or not {"asked", "trials"} <= set(read): raise InputError(f"{note} is not what this package wrote")
-    return read
+    return read_json(note, Series, "give another folder with --out")
+
 
 
 def _differences(have: Any, asked: Any, name: str = "") -> list[tuple[str, Any, Any]]:
