@@ -142,7 +142,7 @@ def _name(rows: Any) -> str:
 def _opened(learn: Learner | nn.Module, paths: list[Path], size: int | None, batch_size: int) -> Iterator[torch.Tensor]:
     "Batches through a Learner's own validation steps, or through the package's."
     if isinstance(learn, Learner) and hasattr(getattr(learn.dls, "valid_ds", None), "tls"):
-        yield from (batch[0] for batch in image_loader(learn.dls, [p.absolute() for p in paths], bs=batch_size, num_workers=0))
+        yield from (batch[0] for batch in image_loader(learn.dls, pd.DataFrame({"path": paths}), Path.cwd(), bs=batch_size, num_workers=0))
         return
     if size is None: raise InputError("this network does not know its images: give size=, or the images as a tensor")
     opener = OpenFace(size)

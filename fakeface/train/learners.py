@@ -231,4 +231,4 @@ def predict(learn: Learner, # trained; of `make_learner`, or of plain fastai
            ) -> pd.DataFrame: # the rows with p_fake (probability), loss (cross-entropy, nats), run
     "One prediction a row, in the rows' order; nothing augmented. Raises `InputError` for classes or items that cannot be read."
     if "path" not in rows: raise InputError(f"no column `path` in the rows; there is {', '.join(map(str, rows)) or 'none'}")
-    return with_answers(rows, probabilities(learn, image_loader(learn.dls, rows["path"].tolist(), root))).assign(run=run)
+    return with_answers(rows, probabilities(learn, image_loader(learn.dls, rows, root))).assign(run=run)
