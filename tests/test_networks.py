@@ -27,7 +27,7 @@ from fakeface.interpret.unknown import features
 from fakeface.train.experiments import save_model
 from fakeface.train.learners import DivergedError, classes_of, make_learner, predict, transfer_learner
 from fakeface.train.models import WeightsError, load_body, read_weights, small_net, transfer_net
-from fakeface.train.saved import load_model, load_scorer, network_card, run_settings
+from fakeface.train.saved import LearnerScorer, load_model, load_scorer, network_card, run_settings
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -305,3 +305,10 @@ def test_absolute_paths_and_devices_by_name_work(photos, manifest):
     absolute = manifest.assign(path=[str(photos/p) for p in manifest["path"]])
     assert loaders(absolute, "elsewhere").one_batch()[0].shape == (4, 3, 32, 32)
     with pytest.raises(InputError, match="use cpu"): loaders(manifest, photos, device="gpu")
+
+
+def test_anybodys_learner_is_asked_about_pictures(photos, manifest):
+    learn = plain_learners(photos, manifest)["from_path_func"]
+    rows = rows_of(learn)
+    got = LearnerScorer(learn)([Image.open(p) for p in rows["path"]])
+    np.testing.assert_allclose(got, predict(learn, rows)["p_fake"], atol=1e-6)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ASKED', 'network_card', 'read_card', 'run_settings', 'load_model', 'load_run_model', 'opener_of', 'normalised',
-           'RunScorer', 'load_scorer']
+           'RunScorer', 'load_scorer', 'LearnerScorer']
 
 # %% ../../nbs/41_train.saved.ipynb #c9074b6a
 import json
@@ -22,14 +22,15 @@ from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
-from fastai.vision.core import imagenet_stats
+from fastai.vision.core import PILImage, imagenet_stats
 from PIL import Image
 from torch import nn
 
 from ..data.blocks import OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, read_vocabulary
+from ..data.images import to_rgb
 from ..data.recipes import SETTINGS
 from ..data.sources import LABELS, InputError
-from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner
+from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner, probabilities
 from .models import WeightsError, read_weights
 
 # %% ../../nbs/41_train.saved.ipynb #842050d8
@@ -155,3 +156,15 @@ def load_scorer(folder: str | Path, # of a finished run
     opener = opener_of(chosen)
     return RunScorer(Path(folder).name, load_model(folder).to(device), partial(normalised, stats=chosen["stats"]),
                      lambda image: opener(image).as_subclass(torch.Tensor), chosen["stats"], chosen["size"], batch)
+
+# %% ../../nbs/41_train.saved.ipynb #f027e1ab
+@dataclass(frozen=True)
+class LearnerScorer:
+    "Anybody's fastai Learner as a function of pictures, which go through its own transforms; what `evaluate.robustness.ask` takes."
+    learn: Learner # trained, of two classes
+    name: str = "the Learner" # in messages
+    batch: int = 64 # images at a time
+
+    def __call__(self, images: list[Image.Image]) -> np.ndarray: # p_fake, shape (n,)
+        loader = self.learn.dls.test_dl([PILImage.create(np.array(to_rgb(image))) for image in images], bs=self.batch, num_workers=0)
+        return probabilities(self.learn, loader)[:, 1].numpy()
