@@ -29,13 +29,13 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from matplotlib.axes import Axes
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from .. import __version__
 from ..data.blocks import face_dataloaders, loader_options
 from ..data.floors import measure_floors
 from ..data.recipes import Composition, Recipe, read_recipe
-from ..data.sources import LABELS, InputError
+from ..data.sources import InputError
 from ..data.world import cached_world
 from ..data.writing import KEPT, Claim, holds_something, whole_folder, write_whole
 from ..evaluate.operating import fit_operating_point, save_point
@@ -46,6 +46,7 @@ from .fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, skippi
 from .learners import LEARNERS, make_learner, predict, seeded
 from .plans import Plan, choose, fewer, fingerprint, plan, sources_of, without_copies # noqa: F401
 from .runs import Run, log_test_use, run_file, store
+from .saved import load_run_model, network_card
 
 # %% ../../nbs/40_train.experiments.ipynb #410ca8e9
 _all_ = ["Experiment", "EpochLines", "train", "without_copies"] # public here too
@@ -175,12 +176,10 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
 
 def _build(rows: pd.DataFrame, root: Path, chosen: dict[str, Any], cbs: list[Callback], weights: Path | None) -> Learner:
     "A learner, before its training or with what it has learnt."
+    if weights: return load_run_model(weights, root)
     pretrained = chosen["model"] in LEARNERS and bool(chosen["pretrained"] or chosen["weights"])
     dls = face_dataloaders(rows, root, imagenet=pretrained, **loader_options(chosen))
-    if not weights: return make_learner(dls, chosen, cbs=cbs)
-    learn = make_learner(dls, {**chosen, "pretrained": False, "weights": None})
-    learn.model.load_state_dict(load_file(run_file(weights, "weights")))
-    return learn
+    return make_learner(dls, chosen, cbs=cbs)
 
 # %% ../../nbs/40_train.experiments.ipynb #d5ea0d35
 def _train(learn: Learner, chosen: dict[str, Any], job: Job, lost: LostImages) -> tuple[pd.DataFrame, list[OSError]]:
@@ -240,8 +239,7 @@ def save_model(learn: Learner, # trained
             number = re.search(r"os error (\d+)", str(e))
             raise OSError(int(number[1]) if number else errno.EIO, str(e).partition(" (os error")[0].rpartition(": ")[2]) from e
     write_whole(run_file(folder, "weights"), save)
-    asked = {k: settings[k] for k in ("model", "arch", "size", "resize", "color", "crop", "pretrained")}
-    store(folder, "card", asked | {"vocab": list(LABELS), "positive": "fake"})
+    store(folder, "card", network_card(learn, settings))
 
 # %% ../../nbs/40_train.experiments.ipynb #eae2517d
 def ffhq_as_test(root: str | Path, # the data root

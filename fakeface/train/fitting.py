@@ -29,7 +29,7 @@ from ..data.images import RejectedImage
 from ..data.manifest import write_table
 from ..data.sources import InputError
 from ..evaluate.curves import sweep_row
-from .learners import seeded
+from .learners import classes_of, seeded
 
 # %% ../../nbs/39_train.fitting.ipynb #70b9ff7c
 class History(Callback):
@@ -130,8 +130,7 @@ def _predict_now(learn: Learner, rows: pd.DataFrame, batches: Iterable[tuple[tor
         pairs = [(model(x).float().softmax(1).double().cpu(), y.cpu()) for x, y in batches]
     p, y = (torch.cat([x.as_subclass(torch.Tensor) for x in part]) for part in zip(*pairs))
     p_true = p.gather(1, y.long().reshape(-1, 1)).reshape(-1).clamp_min(1e-12)
-    fake = list(learn.dls.vocab).index("fake")
-    return rows.assign(p_fake=p[:, fake].numpy(), loss=-p_true.log().numpy())
+    return rows.assign(p_fake=p[:, classes_of(learn)[1]].numpy(), loss=-p_true.log().numpy())
 
 # %% ../../nbs/39_train.fitting.ipynb #6a4aacb4
 class LostImages:
