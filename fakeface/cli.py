@@ -79,9 +79,7 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, sources, "list the datasets: present or not, how many of how many, licence, how to get them",
                  "fakeface sources --root faces")
     _add_root(p)
-    p = _add(commands, clean, "remove what killed commands left behind: half-written runs, worlds and tables", "fakeface clean runs")
-    p.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="it and all folders below, and the cache")
-    p.add_argument("--all", action="store_true", help="unfinished runs whose training is finished as well")
+    _add_clean(commands)
     p = _add(commands, manifest, "compose a recipe's images and write the manifest",
                  "fakeface manifest man-1 --root faces --out man-1.csv")
     p.add_argument("recipe", metavar="RECIPE", help="a name such as man-1, or a YAML file")
@@ -90,6 +88,13 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--seed", type=int, help="default: the recipe's")
     p.add_argument("--scale", type=float, default=1.0, help="0.1 uses a tenth of what would be used otherwise")
     _add_audit(commands)
+
+# %% ../nbs/51_cli.ipynb #4a4544bb
+def _add_clean(commands: argparse._SubParsersAction) -> None:
+    "clean"
+    p = _add(commands, clean, "remove what killed commands left behind: half-written runs, worlds and tables", "fakeface clean runs")
+    p.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="it and all folders below, and the cache")
+    p.add_argument("--all", action="store_true", help="unfinished runs whose training is finished as well")
 
 
 def _add_audit(commands: argparse._SubParsersAction) -> None:
@@ -352,7 +357,7 @@ def stoppable() -> Iterator[None]:
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
 
-
+# %% ../nbs/51_cli.ipynb #5aa5e515
 def _no_reader() -> int: # exit code
     "Nobody reads what is printed any more."
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

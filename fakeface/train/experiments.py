@@ -17,7 +17,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -163,7 +162,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
         looks = _log_use(job, m, f"read after each of {chosen['epochs']} epochs")
         cbs = [*cbs, ReadEpochs(m, run_file(job.folder, "epochs"))]
     trained = (job.folder/KEPT).is_file()
-    learn = on_sound_images(partial(_build, root=root, chosen=chosen, cbs=cbs, weights=job.folder if trained else None), m, root, lost)
+    learn = on_sound_images(lambda rows: _build(rows, root, chosen, cbs, job.folder if trained else None), m, root, lost)
     history, unsaved = (pd.read_csv(run_file(job.folder, "history")), []) if trained else _train(learn, chosen, job, lost)
     clock["predict"] = time.time()
     if not job.each_epoch: looks = _log_use(job, m, "run")

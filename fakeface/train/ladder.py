@@ -70,33 +70,37 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
            **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
           ) -> pd.DataFrame: # as `ladder_table` gives it, also in <out>/ladder.csv
     "Runs every rung that is not finished. Raises `InputError` where the ladder cannot work as a whole."
-    recipe, root = recipe if isinstance(recipe, Recipe) else read_recipe(recipe), Path(root)
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     out = Path(out) if out else Path("runs")/f"ladder-{recipe.name}"
     _check_ladder(rungs, seeds)
     seed = recipe.seed if seed is None else seed
     made = plan(recipe, root, profile, scale=scale, deal_seed=seed, **options)
-    profile, chosen = made.profile, made.settings
     composed, found, rest = _with_faces(made, out, points)
     if progress and len(rest): print(f"left out at every rung, no face found in them: {_counted(rest)}", flush=True)
-    steps = steps_for(composed.manifest, chosen["size"], chosen["resize"], quality, small)
+    steps = steps_for(composed.manifest, made.settings["size"], made.settings["resize"], quality, small)
     here = found.loc[composed.manifest.index, list(POINTS)]
-    copy = partial(equalise, composed.manifest, root, points=here, steps=steps)
-    make = partial(run_recipe, recipe, profile=profile, deal_seed=seed, scale=scale, progress=False, **options)
+    copy = partial(equalise, composed.manifest, made.root, points=here, steps=steps)
+    make = partial(run_recipe, recipe, profile=made.profile, deal_seed=seed, scale=scale, progress=False, **options)
     trials = [Trial(f"{rung}-seed{k}", dict(rung=rung, seed=k), partial(_run_rung, copy, make, composed.sources, out, rung, k))
               for k in range(seeds) for rung in RUNGS if rung in rungs]
-    asked = dict(recipe=recipe.name, profile=profile, steps=asdict(steps), finder=found.attrs["finder"],
-                 settings=chosen | {"weights": Path(chosen["weights"] or "").name}, images=fingerprint(composed.manifest))
+    asked = _asked(made, composed.manifest, asdict(steps), found.attrs["finder"])
     check_folder(out, "ladder", asked)
     with Claim(out, inside=True):
         open_folder(out, "ladder", asked, trials)
-        path = pd.concat([composed.manifest, rest])["path"]
-        write_table(found[list(POINTS)].assign(path=path, **found.attrs), out/"points.parquet")
+        write_table(found[list(POINTS)].assign(path=pd.concat([composed.manifest, rest])["path"], **found.attrs), out/"points.parquet")
         write_table(rest[["path", "source", "label"]], out/"left_out.csv")
         run_trials(trials, out, partial(_record, out), progress)
         if shortcuts: _measure_shortcuts(composed.manifest, out, [r for r in RUNGS if r in rungs], shortcuts, copy)
         return _record(out)
 
 # %% ../../nbs/48_train.ladder.ipynb #a0d412d5
+def _asked(made: Plan, manifest: pd.DataFrame, steps: dict[str, Any], finder: str) -> dict[str, Any]:
+    "What the trainings depend on."
+    weights = Path(made.settings["weights"] or "").name
+    return dict(recipe=made.recipe.name, profile=made.profile, steps=steps, finder=finder, settings=made.settings | {"weights": weights},
+                images=fingerprint(manifest))
+
+
 def _check_ladder(rungs: Sequence[str], seeds: int) -> None:
     "Refuses unknown rungs, a ladder without its first, and no training."
     strange = [r for r in rungs if r not in RUNGS]
