@@ -162,7 +162,7 @@ class LostImages:
                 raise SkipItemException from e
         return item
 
-
+# %% ../../nbs/39_train.fitting.ipynb #99272396
 def _reason(e: Exception) -> str:
     "Why an image could not be read."
     return f"lost after the scan: {getattr(e, 'strerror', None) or e}"
