@@ -17,6 +17,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ import pandas as pd
 from fakeface.evaluate.fairness import fairness_reports, fairness_table
 from fakeface.evaluate.rates import difference_interval, wilson
 from fakeface.evaluate.scores import percent, score_predictions
-from fakeface.report import Run, group_sections
+from fakeface.report import group_sections
 
 BY = ("gender", "glasses")
 
@@ -54,7 +55,7 @@ def by_fairness(table: pd.DataFrame, **terms: float) -> set[tuple[str, str]]:
 
 def by_report(table: pd.DataFrame, folder: Path) -> list[str]:
     "The sentences about differences in the report's section."
-    run = Run(folder, {}, score_predictions(table), table, pd.DataFrame(), pd.DataFrame(), {})
+    run = SimpleNamespace(folder=folder, metrics=score_predictions(table), predictions=table)
     return [words for section in group_sections(run) for words in section["words"] if words.startswith("Different")]
 
 
