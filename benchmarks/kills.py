@@ -1,7 +1,8 @@
 """What is lost or half there when a command is killed, or the disk is full: `python benchmarks/kills.py`.
 
-One parent imports everything once and forks a child for every command, so a kill costs no import. Three parts:
+One parent imports what a command needs and forks a child for every try, so that a kill costs no import. Four parts:
 
+- planted: the windows of four small commands with a fault each, which have to be found.
 - random: SIGKILL at a uniformly random moment of a command's own duration, the whole process group or (every other time) its first
   process alone; sometimes once more on top of what is left; then the same command to its end.
 - windows: what random moments miss. A child dies before and after the k-th call that changes a folder (open for writing, rename, remove,
@@ -28,7 +29,6 @@ import io
 import json
 import os
 import pickle
-import pkgutil
 import random
 import re
 import resource
@@ -58,9 +58,11 @@ import fakeface.data.floors
 import fakeface.report
 from fakeface.cli import main as fakeface_main
 from fakeface.data.manifest import write_table
+from fakeface.data.writing import Claim, whole_folder, write_whole
 from fakeface.evaluate.ledger import FILE as LEDGER
 from fakeface.evaluate.ledger import Ledger
 
+KEPT = "trained.json"  # lies in an unfinished run whose weights are saved
 SOURCES = ["utkface", "celeba", "1m_fake_faces"]
 SMALL = dict(model="small", size=16, epochs=1, lr=0.002, augment="none", batch_size=64)
 RECIPE = dict(name="tiny", title="A tiny experiment", valid=0.25, duplicates="drop", profiles={"small": SMALL},
@@ -70,6 +72,7 @@ GRID = dict(name="tinygrid", title="A tiny grid", recipe="tiny.yaml", profile="s
 TRANSFER = dict(name="tinytransfer", title="A tiny matrix", duplicates="drop", profiles={"small": SMALL}, test=0.3, valid=0.25,
                 sets={"a": {"real": [dict(source="utkface", count=60)]}, "b": {"real": [dict(source="celeba", count=60)]}},
                 fakes=[dict(source="1m_fake_faces", count=80)])
+PROBED: set = set()  # sets of files that `report` and `score` were asked about
 PICTURE = b""  # one small PNG, made by `prepare`
 HEAVY = {"report_values": fakeface.report.report_values, "render": fakeface.report.render}  # a probe wants them
 LIGHT = {"report_values": lambda *args, **kwargs: {}, "render": lambda *args, **kwargs: "<html></html>"}
@@ -141,22 +144,6 @@ def finish(work: Callable[[Area], int], area: Area, arm: Callable[[Area], None] 
     return -9 if code is None else code
 
 
-def apart(function: Callable[..., Any], *args: Any) -> Any:
-    "The function's answer from a child: nothing it imports, opens or starts stays with the parent."
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try: answer = function(*args)
-        except BaseException: answer = RuntimeError(traceback.format_exc())
-        with os.fdopen(write, "wb") as f: pickle.dump(answer, f)
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as f: answer = pickle.load(f)
-    os.waitpid(pid, 0)
-    if isinstance(answer, RuntimeError): raise answer
-    return answer
-
-
 def alive(group: int) -> int:
     "How many processes of a group live."
     n = 0
@@ -191,7 +178,7 @@ def old_run(area: Area) -> None:
 def old_facts(area: Area) -> None:
     "A cache of which a third is out of date and a third absent."
     for file in (area.folder / "cache").glob("facts-*.parquet"):
-        facts = pd.read_parquet(file)
+        facts = pd.read_parquet(file, use_threads=False)
         third = len(facts) // 3
         facts.loc[facts.index[:third], "mtime"] -= 1
         facts.iloc[:2 * third].to_parquet(file, index=False)
@@ -210,6 +197,59 @@ def tables(area: Area) -> int:
     "Tables written over older ones."
     for n in (3, 30):
         for name in ("t.csv", "t.parquet"): write_table(pd.DataFrame({"n": range(n)}), area.home / name)
+    return 0
+
+
+def old_small_run(area: Area) -> None:
+    "A finished run of few files that the command is to replace."
+    for file in (area.home / "before").iterdir():
+        if file.name not in ("metrics.json", "run.json", "predictions.parquet", "model.safetensors"): file.unlink()
+    old_run(area)
+
+
+def replace_run(area: Area) -> int:
+    "What `run --overwrite` writes, without its training: the old run's files with turned predictions."
+    old, out = area.home / "before", area.home / "new"
+    with Claim(out, keep=KEPT) as claim, whole_folder(claim) as folder:
+        Ledger(area.home).enter("celeba", ROWS, "new", "run", "2020-01-01")
+        for file in sorted(old.iterdir(), key=lambda p: p.name == "metrics.json"):
+            write_whole(folder / file.name, partial(turned if file.suffix == ".parquet" else shutil.copyfile, file))
+            if file.suffix == ".safetensors": write_whole(folder / KEPT, lambda p: p.write_text("{}"))
+    return 0
+
+
+def turned(old: Path, new: Path) -> None:
+    "A table with p_fake turned."
+    table = pd.read_parquet(old)
+    (table.assign(p_fake=1 - table["p_fake"]) if "p_fake" in table else table).to_parquet(new, index=False)
+
+
+def in_place(area: Area) -> int:
+    "Planted: a table that is written where it lies."
+    for _ in range(2): pd.DataFrame({"n": range(9)}).to_csv(area.home / "t.csv", index=False)
+    return 0
+
+
+def by_number(area: Area) -> int:
+    "Planted: a table written beside its place, under a name that nobody cleans up."
+    pd.DataFrame({"n": range(9)}).to_csv(partial := area.home / f".t.csv.{os.getpid()}", index=False)
+    partial.replace(area.home / "t.csv")
+    return 0
+
+
+def with_gap(area: Area) -> int:
+    "Planted: the old run goes before the new one comes."
+    os.system("rm -rf .made; cp -r before .made")  # unseen
+    if (area.home / "new").is_dir(): shutil.rmtree(area.home / "new")
+    (area.home / ".made").rename(area.home / "new")
+    return 0
+
+
+def torn(area: Area) -> int:
+    "Planted: an entry of the ledger that comes in two pieces."
+    handle = os.open(area.home / LEDGER, os.O_WRONLY | os.O_APPEND)
+    for piece in (b'{"when": "2020-01-01", "test": "celeba", ', b'"images": "0", "n": 1, "model": "m"}\n'): os.write(handle, piece)
+    os.close(handle)
     return 0
 
 
@@ -267,7 +307,7 @@ def unreadable(file: Path) -> str:
     kind, data = file.suffix, file.read_bytes()
     try:
         if kind == ".json": json.loads(data)
-        elif kind == ".parquet": pd.read_parquet(file)
+        elif kind == ".parquet": pd.read_parquet(file, use_threads=False)
         elif kind in (".png", ".jpg"): Image.open(file).load()
         elif kind == ".safetensors": load_file(file)
         elif kind == ".yaml": assert yaml.safe_load(data), "empty"
@@ -282,7 +322,7 @@ def unreadable(file: Path) -> str:
 def answers(run: Path) -> list[float] | None:
     "The predictions of a run, in the order of the images."
     file = run / "predictions.parquet"
-    return pd.read_parquet(file).sort_values(["split", "path"])["p_fake"].round(5).tolist() if file.is_file() else None
+    return pd.read_parquet(file, use_threads=False).sort_values(["split", "path"])["p_fake"].round(5).tolist() if file.is_file() else None
 
 
 def untrue_facts(area: Area) -> list[str]:
@@ -290,7 +330,7 @@ def untrue_facts(area: Area) -> list[str]:
     wrong = []
     for file in (area.folder / "cache").rglob("*.parquet"):
         if hidden(file.relative_to(area.folder)): continue
-        for f in pd.read_parquet(file).itertuples():
+        for f in pd.read_parquet(file, use_threads=False).itertuples():
             image = area.shared / "world" / f.path
             if image.stat().st_mtime_ns == f.mtime and (digest(image) != f.sha256 or f.bytes != image.stat().st_size): wrong.append(f.path)
     return wrong
@@ -304,8 +344,10 @@ def shape(area: Area) -> frozenset[str]:
             for name in (*names, *folders):
                 path = Path(at, name)
                 if path.suffix in (".jpg", ".png") and hidden(path.relative_to(folder)): continue
-                with suppress(OSError): found.add(re.sub(r"(?<=-)(x[0-9a-f]{10}|\d+)(?=/|$)|(?<=\.)\d+(?=/|$)", "N", str(path))
-                                                  + ("" if path.is_dir() or path.stat().st_size else " (empty)"))
+                with suppress(OSError):
+                    size = path.stat().st_size
+                    told = "" if path.is_dir() else size if path.suffix == ".jsonl" else "" if size else "empty"
+                    found.add(re.sub(r"(?<=-)(x[0-9a-f]{10}|\d+)(?=/|$)|(?<=\.)\d+(?=/|$)", "N", str(path)) + f" {told}".rstrip())
     return frozenset(found)
 
 
@@ -367,8 +409,8 @@ def check_ledger(area: Area, before: Before) -> list[str]:
     return found + ([f"{LEDGER}: {why}"] if data and (why := unreadable(file)) else [])
 
 
-def probe(area: Area, folder: Path, whole: bool) -> list[str]:
-    "What `report` and `score` make of a folder: a half run is refused in one line, a whole one is read."
+def probe(area: Area, folder: Path, whole: bool, read: bool) -> list[str]:
+    "What `report` and `score` make of a folder: a half run is refused in one line, a whole one is to be read."
     found, copy = [], Area(area.folder / "probe", area.shared)
     for words in (["report"], ["score"]):
         shutil.rmtree(copy.folder, ignore_errors=True)
@@ -380,14 +422,14 @@ def probe(area: Area, folder: Path, whole: bool) -> list[str]:
         code, log = finish(work, copy), copy.log()
         said = [line for line in log.splitlines() if line.startswith("fakeface: ")]
         if "Traceback" in log or code not in (0, 1, 2): found.append(f"`{words[0]} {folder}`: exit {code}, {log[-150:]!r}")
-        elif code and (whole or len(said) != 1): found.append(f"`{words[0]} {folder}`: exit {code}, {said}")
+        elif code and (whole and read or len(said) != 1): found.append(f"`{words[0]} {folder}`: exit {code}, {said}")
         elif not code and words == ["report"] and not whole: found.append(f"`report {folder}` takes half a run for whole")
     shutil.rmtree(copy.folder)
     return found
 
 
-def after_kill(area: Area, before: Before, expected: Expected, replaced: str | None, seen: set) -> tuple[dict, Before, set]:
-    "Faults by rule, right after a kill; what is finished now; the states that were asked about so far."
+def after_kill(area: Area, before: Before, expected: Expected, replaced: str | None) -> tuple[dict[str, list[str]], Before]:
+    "Faults by rule, right after a kill; what is finished now."
     found = {"finished changed": changed(area, before, replaced), "ledger": check_ledger(area, before), "cache": [], "half": []}
     if replaced and (said := replacing(area, before, expected, replaced)): found["finished changed"].append(said)
     for p in files(area.home):
@@ -397,11 +439,11 @@ def after_kill(area: Area, before: Before, expected: Expected, replaced: str | N
     try: found["cache"] = untrue_facts(area)
     except Exception as e: found["cache"] = [f"{type(e).__name__}: {e}"]
     for run in sorted({p.parent for p in files(area.home) if p.suffix in (".parquet", ".safetensors")}):
-        state = (run.name.partition("-")[0], frozenset(p.name for p in (area.home / run).iterdir()))
-        if state in seen: continue
-        seen.add(state)
-        found["half"] += probe(area, run, is_whole(area.home / run, expected.run_files - {"report.html"}))
-    return found, before if replaced else look_before(area, expected), seen
+        state = (hidden(run), frozenset(p.name for p in (area.home / run).iterdir()))
+        if state in PROBED: continue
+        PROBED.add(state)
+        found["half"] += probe(area, run, is_whole(area.home / run, expected.run_files - {"report.html"}), "manifest.parquet" in state[1])
+    return found, before if replaced else look_before(area, expected)
 
 
 def left_over(area: Area, expected: Expected) -> list[str]:
@@ -413,13 +455,15 @@ def left_over(area: Area, expected: Expected) -> list[str]:
     return found + [f"{p} in the folder for temporary files" for p in os.listdir(area.folder / "tmp")]
 
 
-def after_end(area: Area, code: int, before: Before, expected: Expected, replaced: str | None) -> dict[str, list[str]]:
-    "Faults by rule, after the same command to its end."
+def after_end(area: Area, code: int, before: Before, expected: Expected, replaced: str | None, trained: bool = False,
+              ) -> dict[str, list[str]]:
+    "Faults by rule, after the same command to its end; `trained`: the weights had been saved."
     found = {"going on": [], "left over": left_over(area, expected), "finished changed": changed(area, before, replaced),
              "ledger": check_ledger(area, before), "cache": []}
     done = replaced is None and "new" in before.finished  # killed after its end: a second run of that name is refused
     if code != (2 if done else 0) or "Traceback" in area.log(): found["going on"].append(f"exit {code}: {area.log().strip()[-250:]!r}")
     found["going on"] += [f"{n} is missing" for n in expected.names - {str(p) for p in files(area.home)}]
+    if trained and "epoch 1 of" in area.log(): found["going on"].append("a network that was trained and saved is trained again")
     for run, wanted in expected.answers.items():
         if answers(area.home / run) != wanted: found["going on"].append(f"{run} has other predictions than a run that nobody killed")
     try: found["cache"] = untrue_facts(area)
@@ -460,9 +504,10 @@ class Count:
         return f"{self.part:8} {self.kind:20} {self.tries:5} {self.killed:6} {self.ends:5} {self.seconds:7.0f} {self.cpu:7.0f}   {told}"
 
 
-def expect(kind: Kind, area: Area, run_files: frozenset[str] = frozenset()) -> Expected:
+def expect(kind: Kind, area: Area) -> Expected:
     "Runs a command that nobody kills, and notes what it leaves; after the first time what it imports is imported here as well."
     begin(kind, area)
+    run_files = frozenset(os.listdir(area.home / "before"))
     known, began = set(sys.modules), time.time()
     def work(a: Area) -> int:
         code = kind.work(a)
@@ -472,23 +517,23 @@ def expect(kind: Kind, area: Area, run_files: frozenset[str] = frozenset()) -> E
     if code: raise SystemExit(f"{kind.name} does not run, exit {code}: {area.log()[-1500:]}")
     seconds = time.time() - began
     names = frozenset(str(p) for p in files(area.home))
-    found = apart(lambda: {str(r): a for r in runs(area.home) if (a := answers(area.home / r))})
+    found = {str(r): a for r in runs(area.home) if (a := answers(area.home / r))}
     return Expected(names, found, seconds, run_files, json.loads((area.folder / "modules.json").read_text()))
 
 
 def begin(kind: Kind, area: Area) -> None:
     "A fresh area with what the command finds there."
     area.fresh()
-    if kind.ready: apart(kind.ready, area)
+    if kind.ready: kind.ready(area)
 
 
 def random_kills(kind: Kind, area: Area, wanted: int, expected: Expected, rng: random.Random) -> Count:
     "So many kills at random moments, some on top of each other, each chain ended by the command itself."
-    count, began, seen = Count("random", kind.name), time.time(), set()
-    replaced = "new" if kind.ready is old_run else None
+    count, began = Count("random", kind.name), time.time()
+    replaced = "new" if kind.ready in (old_run, old_small_run) else None
     while count.killed < wanted and count.tries < 3 * wanted + 10:
         begin(kind, area)
-        before = apart(look_before, area, expected)
+        before = look_before(area, expected)
         code = None
         while code is None:
             share = 1 - 0.8 * (len(before.finished) - 1) / (kind.trainings or 1) if kind.trainings > 1 else 1.0
@@ -497,11 +542,11 @@ def random_kills(kind: Kind, area: Area, wanted: int, expected: Expected, rng: r
             code = strike(kind, area, moment, alone, count)
             if code is not None: break
             where = f"killed after {moment:.2f} of {expected.seconds:.2f} s"
-            found, before, seen = apart(after_kill, area, before, expected, replaced, seen)
+            found, before = after_kill(area, before, expected, replaced)
             count.add(found, where)
             if rng.random() < 0.5 or count.killed >= wanted: code = finish(kind.work, area)
         count.ends += 1
-        count.add(apart(after_end, area, code, before, expected, replaced), "at the end")
+        count.add(after_end(area, code, before, expected, replaced), "at the end")
         if count.tries % 5 == 0: print(f"  {kind.name}: {count.killed} of {wanted} kills, {time.time() - began:.0f} s", flush=True)
     count.seconds = time.time() - began
     return count
@@ -593,21 +638,23 @@ def watch(kind: Kind, area: Area, **how: Any) -> tuple[int, list[tuple[int, bool
 
 def windows(kind: Kind, area: Area, expected: Expected, exchange: bool = True) -> Count:
     "A kill before and after every call that changes something; of moments that leave the same names the first."
-    count, began, seen = Count("windows", kind.name + ("" if exchange else " by renames")), time.time(), set()
-    replaced = "new" if kind.ready is old_run else None
+    count, began = Count("windows", kind.name + ("" if exchange else " by renames")), time.time()
+    replaced = "new" if kind.ready in (old_run, old_small_run) else None
     total, moments = watch(kind, area, exchange=exchange, note=True)
     first = {state: (at, after) for at, after, state in reversed(moments)}
+    saved = [(at, after) for at, after, state in moments if any(name.endswith(f"/{KEPT}") for name in state)]
     for at, after in sorted(first.values()):
         begin(kind, area)
-        before = apart(look_before, area, expected)
+        before = look_before(area, expected)
         code = finish(kind.work, area, Trap(at, after, exchange=exchange).arm)
         count.tries += 1
         count.killed += code == -9
         where = f"{'after' if after else 'before'} call {at} of {total}"
-        found, before, seen = apart(after_kill, area, before, expected, replaced, seen)
+        found, before = after_kill(area, before, expected, replaced)
         count.add(found, where)
         count.ends += 1
-        count.add(apart(after_end, area, finish(kind.work, area), before, expected, replaced), where)
+        trained = kind.trainings == 1 and bool(saved) and (at, after) >= saved[0]
+        count.add(after_end(area, finish(kind.work, area), before, expected, replaced, trained), where)
         if count.tries % 10 == 0: print(f"  {count.kind}: call {at} of {total}, {time.time() - began:.0f} s", flush=True)
     count.calls, count.seconds = len(moments), time.time() - began
     return count
@@ -622,24 +669,24 @@ def small_files(limit: int, area: Area) -> None:
 
 def full_disk(kind: Kind, area: Area, expected: Expected) -> Count:
     "The disk is full from the k-th call on, or refuses long files; then there is room again."
-    count, began, seen, states = Count("full", kind.name), time.time(), set(), set()
-    replaced = "new" if kind.ready is old_run else None
+    count, began, states = Count("full", kind.name), time.time(), set()
+    replaced = "new" if kind.ready in (old_run, old_small_run) else None
     total, _ = watch(kind, area, full=True)
     ways = {f"no room from call {at} of {total} on": Trap(at, full=True).arm for at in range(1, total + 1)}
     ways |= {f"files up to {n:,} bytes": partial(small_files, n) for n in (0, 100, 1_000, 4_000, 10_000, 20_000, 40_000, 80_000)}
     for where, arm in ways.items():
         begin(kind, area)
-        before = apart(look_before, area, expected)
+        before = look_before(area, expected)
         code, log = finish(kind.work, area, arm), area.log()
         count.tries += 1
         count.killed += bool(code)
         count.add({"one line": one_line(code, log, expected)}, where)
-        found, before, seen = apart(after_kill, area, before, expected, replaced, seen)
+        found, before = after_kill(area, before, expected, replaced)
         count.add(found, where)
         if (state := shape(area)) in states: continue
         states.add(state)
         count.ends += 1
-        count.add(apart(after_end, area, finish(kind.work, area), before, expected, replaced), where)
+        count.add(after_end(area, finish(kind.work, area), before, expected, replaced), where)
     count.seconds = time.time() - began
     return count
 
@@ -666,17 +713,15 @@ def no_floors(*args: Any, **kwargs: Any) -> dict:
     return {}
 
 
-def import_all(names: list[str] | None = None) -> None:
-    "Imports the whole package, or what a command was seen to import."
-    found = [m.name for m in pkgutil.walk_packages(fakeface.__path__, "fakeface.")] if names is None else names
-    for name in found:
-        try: importlib.import_module(name)
-        except Exception as e: print(f"  not imported: {name} ({type(e).__name__})", flush=True)
+def import_all(names: list[str]) -> None:
+    "Imports what a command was seen to import."
+    for name in names:
+        with suppress(Exception): importlib.import_module(name)
     gc.freeze()  # or every child copies what it only looks at
 
 
-def prepare(shared: Path) -> frozenset[str]:
-    "World, recipes, and the template of an area: a finished run, its ledger, a cache. Returns the files of a run."
+def prepare(shared: Path) -> None:
+    "World, recipes, and the template of an area: a finished run, its ledger, a cache."
     global PICTURE
     Image.new("RGB", (4, 4)).save(buffer := io.BytesIO(), "PNG")
     PICTURE, Figure.savefig = buffer.getvalue(), small_picture
@@ -690,34 +735,42 @@ def prepare(shared: Path) -> frozenset[str]:
         if finish(lambda a, words=words: fakeface_main(words), first): raise SystemExit(f"{words}: {first.log()[-1500:]}")
     template.mkdir()
     for name in ("home", "cache"): (first.folder / name).rename(template / name)
-    return frozenset(os.listdir(template / "home" / "before"))
 
 
-def work_through(tasks: list[tuple[str, str]], args: argparse.Namespace, shared: Path, run_files: frozenset[str]) -> list[Count]:
+def work_through(tasks: list[tuple[str, str]], args: argparse.Namespace, shared: Path) -> list[Count]:
     "One process's share of the parts and kinds."
     counts, known = [], {}
+    area = Area(shared / f"area-{os.getpid()}", shared)
     for part, name in tasks:
-        kind = WINDOWS[name] if name in WINDOWS else KINDS[name]
-        area = Area(shared / f"area-{os.getpid()}", shared)
-        if kind.name not in known:
-            known[kind.name] = expect(kind, area, run_files)
-            if known[kind.name].modules:  # imported here, they cost the next ones nothing
-                import_all(known[kind.name].modules)
-                known[kind.name] = expect(kind, area, run_files)
-        expected, cpu = known[kind.name], cpu_seconds()
-        if part == "random":
-            rng = random.Random(f"{args.seed} {name}")
-            counts.append(random_kills(kind, area, -(-args.kills // len(args.only)), expected, rng))
-        elif part == "windows": counts.append(windows(kind, area, expected, not name.endswith("renames")))
-        else: counts.append(full_disk(kind, area, expected))
-        counts[-1].cpu = cpu_seconds() - cpu
-        print(counts[-1].line(), flush=True)
+        kind, cpu = (PLANTED if part == "planted" else WINDOWS if part == "windows" else KINDS)[name], cpu_seconds()
+        expected = known[kind] = known.get(kind) or expect(kind, area)
+        if expected.modules:  # imported here, they cost the next ones nothing
+            import_all(expected.modules)
+            expected = known[kind] = expect(kind, area)
+        if part == "random": count = random_kills(kind, area, args.kills, expected, random.Random(f"{args.seed} {name}"))
+        elif part == "full": count = full_disk(kind, area, expected)
+        else: count = windows(kind, area, expected, not name.endswith("renames"))
+        count.part, count.cpu = part, cpu_seconds() - cpu
+        counts.append(count)
+        print(count.line(), flush=True)
     return counts
 
 
-PARTS = ("random", "windows", "full")
+WITH_TORCH = ("run", "overwrite", "overwrite by renames", "seeds", "curve", "mix", "grid", "transfer", "ladder")
+PARTS = ("planted", "random", "windows", "full")
 WINDOWS = {k: KINDS[k] for k in ("run", "overwrite", "seeds", "world", "cache")}
-WINDOWS |= {"overwrite by renames": OVERWRITE, "table": Kind("table", tables), "ledger": Kind("ledger", partial(enter, times=2))}
+REPLACE = Kind("replace", replace_run, 0, old_small_run)  # the writing of `overwrite` alone
+WINDOWS |= {"overwrite by renames": OVERWRITE, "replace": REPLACE, "replace by renames": REPLACE, "table": Kind("table", tables),
+            "ledger": Kind("ledger", partial(enter, times=2))}
+PLANTED = {k.name: k for k in (Kind("half", in_place), Kind("left over", by_number), Kind("finished changed", with_gap, 0, old_small_run),
+                               Kind("ledger", torn))}  # by the rule that is to find them
+
+
+def all_tasks() -> dict[str, tuple[str, str]]:
+    "Part and kind of everything that can be done, by name."
+    kinds = dict(planted=PLANTED, random=KINDS, windows=WINDOWS, full=["run", "overwrite", "seeds", "world"])
+    tasks = {f"{part}:{kind.replace(' ', '-')}": (part, kind) for part in PARTS for kind in kinds[part]}
+    return dict(sorted(tasks.items(), key=lambda t: t[1][1] in WITH_TORCH))  # before it is imported a fork costs less
 
 
 def main() -> int:
@@ -725,35 +778,32 @@ def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--kills", type=int, default=440, help="random ones, over all kinds")
     p.add_argument("--seed", type=int, default=0, help="of the random moments")
-    p.add_argument("--only", nargs="+", default=list(KINDS), choices=[*KINDS, "table"], metavar="KIND", help=", ".join([*KINDS, "table"]))
-    p.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="which parts")
+    p.add_argument("--only", nargs="+", default=[""], metavar="TASK", help="parts, kinds or both, such as random run windows:overwrite")
     p.add_argument("--jobs", type=int, default=1, help="processes")
     args = p.parse_args()
+    tasks = [t for name, t in all_tasks().items() if any(word in ("", name, *name.split(":")) for word in args.only)]
+    if not tasks: p.error(f"--only: nothing of that name; there are {', '.join(all_tasks())}")
+    args.kills = -(-args.kills // max(1, sum(part == "random" for part, _ in tasks)))
     warnings.simplefilter("ignore")
     began = time.time()
     fakeface.data.floors.measure_floors = no_floors  # before anybody imports it
-    import_all()
     with tempfile.TemporaryDirectory() as d:
         shared = Path(os.path.realpath(d))
-        run_files = prepare(shared)
-        tasks = [("random", k) for k in args.only if k in KINDS]
-        tasks += [("windows", k) for k in WINDOWS if k.partition(" ")[0] in args.only or k == "table" and len(args.only) == len(KINDS)]
-        tasks += [("full", k) for k in ("run", "overwrite", "seeds", "world") if k in args.only]
-        tasks = [t for t in tasks if t[0] in args.parts]
-        counts = in_jobs(tasks, args, shared, run_files)
+        prepare(shared)
+        counts = in_jobs(tasks, args, shared)
     return tell(counts, time.time() - began)
 
 
-def in_jobs(tasks: list[tuple[str, str]], args: argparse.Namespace, shared: Path, run_files: frozenset[str]) -> list[Count]:
+def in_jobs(tasks: list[tuple[str, str]], args: argparse.Namespace, shared: Path) -> list[Count]:
     "The tasks in so many processes, each with every n-th."
-    if args.jobs == 1: return work_through(tasks, args, shared, run_files)
+    if args.jobs == 1: return work_through(tasks, args, shared)
     children = []
     for j in range(args.jobs):
         answer, pid = shared / f"answer-{j}", os.fork()
         if not pid:
             code = 1
             try:
-                answer.write_bytes(pickle.dumps(work_through(tasks[j::args.jobs], args, shared, run_files)))
+                answer.write_bytes(pickle.dumps(work_through(tasks[j::args.jobs], args, shared)))
                 code = 0
             except BaseException: traceback.print_exc()
             os._exit(code)
@@ -764,9 +814,12 @@ def in_jobs(tasks: list[tuple[str, str]], args: argparse.Namespace, shared: Path
 
 
 def tell(counts: list[Count], seconds: float) -> int:
-    "Prints the table and the first fault of each kind; 1 where there is any."
+    "Prints the table and the first fault of each kind; 1 where there is any, or a planted one was not found."
     print(f"\n{'part':8} {'kind':20} {'tries':>5} {'killed':>6} {'ends':>5} {'seconds':>7} {'CPU':>7}   faults by rule")
     for c in counts: print(c.line())
+    planted, counts = [c for c in counts if c.part == "planted"], [c for c in counts if c.part != "planted"]
+    missed = [c.kind for c in planted if not c.faults[c.kind]]
+    if planted: print(f"planted: {len(planted) - len(missed)} of {len(planted)} faults found", *missed and ["without", *missed])
     for part in dict.fromkeys(c.part for c in counts):
         mine = [c for c in counts if c.part == part]
         print(f"{part}: {sum(c.tries for c in mine):,} tries, {sum(c.killed for c in mine):,} of them ended by it, "
@@ -774,7 +827,7 @@ def tell(counts: list[Count], seconds: float) -> int:
     for c in counts:
         for rule, example in c.examples.items(): print(f"FAULT {c.part} {c.kind}, {rule}: {example}")
     print(f"{seconds:.0f} s")
-    return int(any(c.faults for c in counts))
+    return int(bool(missed) or any(c.faults for c in counts))
 
 
 if __name__ == "__main__": sys.exit(main())
