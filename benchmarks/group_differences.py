@@ -6,7 +6,7 @@ glasses are the person's too. Counted are the data sets in which a difference is
 a run's report, which have to be alike:
 
 - nothing planted: gender and glasses have no effect. At most 5 % may be announced;
-- planted: women's error probabilities are raised by 0.5 (at most 1). At least 9 of 10 are to be named, with the group and direction;
+- planted: women's error probabilities are raised by 0.7 (at most 1). At least 9 of 10 are to be named, with the group and direction;
 - images taken for independent (Newcombe's interval with the same correction), for comparison: what one gets who forgets the people.
 
 The equivalence test (TOST) is asked on 400 people with 4 photographs, with a margin of 10 points: at a true difference of exactly the
@@ -102,7 +102,7 @@ def main() -> None:
     start, tasks = time.time(), []
     for kind in ("beta", "all or none"):
         tasks += [(difference, seed, 0.0, kind) for seed in range(args.sets)]
-        tasks += [(difference, 10_000 + seed, 0.5, kind) for seed in range(max(1, args.sets // 4))]
+        tasks += [(difference, 10_000 + seed, 0.7, kind) for seed in range(max(1, args.sets // 4))]
     tasks += [(equivalence, 20_000 + seed, shift) for shift in (0.0, 0.1) for seed in range(args.sets)]
     with ProcessPoolExecutor(args.workers) as pool: table = pd.DataFrame(pool.map(asked, tasks, chunksize=10))
     table.to_csv(args.out, index=False)
