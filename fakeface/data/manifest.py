@@ -25,6 +25,7 @@ from tqdm import tqdm
 from .images import CHANGED, image_facts
 from .sources import (KINDS, LABELS, Card, DataNote, InputError, kind_of_file, read_attributes, read_cards,
                                    read_subjects, rejects_words, survey)
+from .tables import read_table, tidy_table
 
 # %% ../../nbs/04_data.manifest.ipynb #1beb9e15
 FACTS = ["width", "height", "format", "quality", "bytes", "sha256"] # read from the file itself
@@ -234,6 +235,5 @@ def load_manifest(path: str | Path) -> pd.DataFrame:
     "A checked manifest from parquet or CSV."
     path = Path(path)
     if not path.exists(): raise ManifestError(f"{path} does not exist; `fakeface manifest RECIPE --out {path}` makes one")
-    try: table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except Exception as e: raise ManifestError(f"{path}: not readable as {path.suffix} ({type(e).__name__})") from e
-    return check_manifest(table, path.name)
+    needs = ("path", "source", "label", "split", "subject")
+    return check_manifest(tidy_table(read_table(path, ManifestError), path.name, needs=needs, error=ManifestError), path.name)
