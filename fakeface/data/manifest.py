@@ -130,6 +130,7 @@ def _filled(facts: pd.DataFrame, todo: pd.Index, read: list[dict[str, object]], 
 
 def _save_facts(new: pd.DataFrame, known: pd.DataFrame, cache: Path) -> None:
     "Adds to the cache; a cache that cannot be written costs time, not the work."
+    if not len(new): return
     both = pd.concat([f for f in (known[~known.path.isin(new.path)], new) if len(f)])
     try: write_table(_typed(both), cache)
     except OSError as e: warnings.warn(f"file facts are not cached ({e.strerror}); set FAKEFACE_CACHE", DataNote, stacklevel=2)
