@@ -135,7 +135,7 @@ def audit(args: argparse.Namespace) -> None:
         page = write_audit(told, args.out)
         print(f"\n{page}\n{page.with_suffix('.json')}")
 
-
+# %% ../nbs/50_commands.ipynb #852c6dd9
 def _tell_shortfalls(table: pd.DataFrame, rejects: pd.DataFrame) -> None:
     "What the data root could not give."
     short, there = table[table["used"] < table["asked"]], set(rejects["source"])

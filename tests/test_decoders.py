@@ -51,7 +51,8 @@ def both(tmp_path, data, name="x.jpg"):
 
 TURNED = {**{f"{kind} 6": (exif(6, kind),) for kind in TYPES}, "after xmp": (xmp(b"/>"), exif(6)), "before xmp": (exif(6), xmp(b"/>")),
           "xmp attribute": (xmp(b'tiff:Orientation="6"/>'),), "xmp single quotes": (xmp(b"tiff:Orientation='6'/>"),),
-          "xmp element": (xmp(b"><tiff:Orientation>6</tiff:Orientation>"),), "two blocks": (exif(6), exif(3)), "two values": (exif(6, "SHORT", 2),),
+          "xmp element": (xmp(b"><tiff:Orientation>6</tiff:Orientation>"),), "two blocks": (exif(6), exif(3)),
+          "two values": (exif(6, "SHORT", 2),),
           "exif before a contrary xmp": (exif(6), xmp(b'tiff:Orientation="3"/>')),
           "damaged exif, xmp": (b"Exif\0\0XX", xmp(b'tiff:Orientation="6"/>')),
           "exif of 0, xmp": (exif(0), xmp(b'tiff:Orientation="6"/>'))}

@@ -164,7 +164,7 @@ def find_place(card: Card, # the dataset
     if len(card.folders) > 1: return Place(None, None) # a card of the package; one name alone is the user's
     return Place(None, f"fakeface.yaml: sources.{card.name}.folder: `{card.folders[0]}` is not in the data root")
 
-
+# %% ../../nbs/00_data.sources.ipynb #02d1b56b
 def _named(card: Card, name: str, root: Path) -> Place:
     "A folder given as a path: it has to lie in the root, links resolved."
     where, real = os.path.realpath(root/os.path.expanduser(name)), os.path.realpath(root)
@@ -190,7 +190,7 @@ def _within(path: str, folders: list[str]) -> bool:
     "Whether a resolved path lies in one of some resolved folders."
     return any(path == f or path.startswith(f.rstrip(os.sep) + os.sep) for f in folders)
 
-
+# %% ../../nbs/00_data.sources.ipynb #c75ea98d
 def find_folder(card: Card, # the dataset
                 root: str | Path, # the data root
                ) -> Path | None: # the dataset's folder, None where there is none that may be read
@@ -284,7 +284,7 @@ def survey(card: Card, # the dataset
     return Survey(pd.DataFrame(rows, columns=["path", "source", "part", "kind", "layout"], dtype=str),
                   pd.DataFrame([(p, card.name, why) for p, why in bad], columns=["path", "source", "reason"], dtype=object), place)
 
-
+# %% ../../nbs/00_data.sources.ipynb #736e79c1
 def _prefix(folder: Path, root: str | Path) -> str:
     "What stands before a path below the folder, seen from the root."
     prefix = folder.relative_to(root).as_posix()
@@ -492,7 +492,7 @@ def read_attributes(card: Card, # the dataset
     if "age_band" in out: out["age_band"] = _told(card.name, "age_band", out["age_band"], out["age_band"].map(mend_age_band))
     return _with_age(out)
 
-
+# %% ../../nbs/00_data.sources.ipynb #7f3f5a64
 def _translated(card: str, name: str, found: pd.Series, values: dict[Any, Any]) -> pd.Series:
     "A label file's words as ours, whatever their case; 1.0 is 1."
     plain = {str(k).strip().lower().replace("_", " "): v for k, v in values.items()}
@@ -508,7 +508,7 @@ def _told(card: str, name: str, found: pd.Series, known: pd.Series) -> pd.Series
                       f"{', '.join(map(repr, odd.value_counts().index[:5]))}", DataNote, stacklevel=2)
     return known
 
-
+# %% ../../nbs/00_data.sources.ipynb #4a92a8f5
 def _with_age(out: pd.DataFrame) -> pd.DataFrame:
     "Completes `age_band` from `age` and `age` from `age_band`."
     if "age_band" in out:
