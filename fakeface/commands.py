@@ -87,7 +87,7 @@ def clean(args: argparse.Namespace) -> None:
     removed, kept = ([x for part in done for x in part[i]] for i in (0, 1))
     print("\n".join([f"removed {path}" for path in removed] + [f"left {path}: {why}" for path, why in kept]) or "nothing was left behind")
 
-
+# %% ../nbs/50_commands.ipynb #23bf40ce
 def sources(args: argparse.Namespace) -> None:
     "fakeface sources"
     from fakeface.data.sources import sources_table
