@@ -146,7 +146,7 @@ def spec_beside(path: Path, # a file that names another
                     f"or one of {', '.join(spec_names(folder))}")
     file = name if name.endswith((".yaml", ".yml")) else f"{name}.yaml"
     for found in (path.with_name(file), data_manifests()/folder/file):
-        if found.is_file(): return found
+        if found != path and found.is_file(): return found
     raise error(f"{path.name}: {field} `{name}`, which is no {kind}; known: {', '.join(spec_names(folder))}")
 
 
