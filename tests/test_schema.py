@@ -229,9 +229,9 @@ def test_a_condition_selects_what_pandas_selects(text):
     assert select(ROWS, text).index.equals(ROWS.query(text, engine="python").index)
 
 
-PIECES = ["age", "gender", "and", "or", "not", "in", "is", "None", "==", "<", "(", ")", "[", "]", "1", "'x'", "@pd", "@", ".", ",", "~",
-          "&", "|", "-", "**", "`", "`age`", "__import__", "('os')", ".system('touch ran')", "open('ran', 'w')", "eval", "lambda:", "f'{age}'",
-          ":=", "for", "if", "else", "{", "}", ":", "\\", "\n", "#", ";", "="]
+PIECES = ["age", "gender", "and", "or", "not", "in", "is", "None", "==", "<", "(", ")", "[", "]", "1", "'x'", "@pd", "@", ".", ",",
+          "~", "&", "|", "-", "**", "`", "`age`", "__import__", "('os')", ".system('touch ran')", "open('ran', 'w')", "eval", "lambda:",
+          "f'{age}'", ":=", "for", "if", "else", "{", "}", ":", "\\", "\n", "#", ";", "="]
 WORDS_OF_CODE = st.lists(st.sampled_from(PIECES), max_size=9)
 
 

@@ -26,7 +26,9 @@ from pydantic.fields import FieldInfo
 
 # %% ../../nbs/01_data.schema.ipynb #2cd94867
 class InputError(ValueError):
-    "Something that the user gave cannot be used; the message names what, where, and the mend."
+    "Something that the user gave cannot be used; the message names what, where, and the mend, in one line."
+    def __init__(self, message: object): # characters that would break the line, or a terminal, are spelt out
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message)))
 
 # %% ../../nbs/01_data.schema.ipynb #6294bd9e
 MAX_YAML, MAX_JSON = 1 << 20, 64 << 20 # bytes: what people write, and what this package writes
