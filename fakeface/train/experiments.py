@@ -7,7 +7,6 @@ __all__ = ['Experiment', 'new_run_folder', 'run_recipe', 'Job', 'save_model', 's
            'grid_dial', 'plot_dial', 'EpochLines', 'train', 'without_copies']
 
 # %% ../../nbs/40_train.experiments.ipynb #2868fd66
-import errno
 import json
 import os
 import platform
@@ -161,7 +160,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     clock["train"] = time.time()
     if job.each_epoch:
         looks = _log_use(job, m, f"read after each of {chosen['epochs']} epochs")
-        cbs = [*cbs, ReadEpochs(m, run_file(job.folder, "epochs"))]
+        cbs = [*cbs, ReadEpochs(m, run_file(job.folder, "epochs"), (root, lost))]
     trained = (job.folder/KEPT).is_file()
     learn = on_sound_images(lambda rows: _build(rows, root, chosen, cbs, job.folder if trained else None), m, root, lost)
     history, unsaved = (pd.read_csv(run_file(job.folder, "history")), []) if trained else _train(learn, chosen, job, lost)
@@ -242,7 +241,7 @@ def save_model(learn: Learner, # trained
         try: save_file(state, path)
         except SafetensorError as e:
             number = re.search(r"os error (\d+)", str(e))
-            raise OSError(int(number[1]) if number else errno.EIO, str(e).partition(" (os error")[0].rpartition(": ")[2]) from e
+            raise OSError(int(number[1]) if number else 5, str(e).partition(" (os error")[0].rpartition(": ")[2]) from e
     write_whole(run_file(folder, "weights"), save)
     store(folder, "card", network_card(learn, settings))
 

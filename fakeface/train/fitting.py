@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pandas as pd
@@ -106,10 +107,11 @@ class ReadEpochs(Callback):
     order = 60 # after fastai's recorder
 
     def __init__(self, manifest: pd.DataFrame, # train, valid and tests
-                 file: Path | None = None): # .csv
+                 file: Path | None = None, # .csv
+                 watched: tuple[Path, "LostImages"] | None = None): # data root and where images that break are noted
         is_train = manifest["split"] == "train"
         self.items, self.file, self.read = manifest[~is_train].reset_index(drop=True), file, []
-        self.seconds, self.batches = 0.0, None
+        self.seconds, self.batches, self.watched = 0.0, None, watched
         self.fakes_in_training = float((manifest.loc[is_train, "label"] == "fake").mean())
 
     def before_train(self) -> None: self.began = time.time()
@@ -117,7 +119,7 @@ class ReadEpochs(Callback):
 
     def after_epoch(self) -> None:
         if hasattr(self.learn, "gather_preds"): return # predicting is no epoch
-        predictions = _predict_now(self.learn, self.items, self.batches or self._open())
+        predictions = on_sound_images(self._predict, self.items, *self.watched) if self.watched else self._predict(self.items)
         epoch = len({r["epoch"] for r in self.read}) + 1
         loss = float(self.learn.recorder.smooth_loss.value)
         for test, rows in predictions.groupby("split"):
@@ -125,8 +127,11 @@ class ReadEpochs(Callback):
             self.read.append(dict(epoch=epoch, test=test, **scores, train_loss=loss, seconds=round(self.seconds, 3)))
         if self.file: write_table(pd.DataFrame(self.read), self.file)
 
-    def _open(self) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-        "Batches of the tests, as validation sees them; kept where they are small."
+    def _predict(self, items: pd.DataFrame) -> pd.DataFrame:
+        if len(items) < len(self.items): self.items, self.batches = items.reset_index(drop=True), None # some were lost
+        return _predict_now(self.learn, self.items, self.batches or self._open())
+
+    def _open(self) -> Iterable[tuple[torch.Tensor, torch.Tensor]]: # kept where they are small
         loader = face_test_loader(self.learn.dls, self.items)
         with seeded(0): first = loader.one_batch()[0]
         if len(self.items) * first[0].nbytes <= _HELD:
@@ -159,10 +164,10 @@ class LostImages:
         if not self.file.exists(): return {}
         return dict(map(json.loads, reversed(self.file.read_text(encoding="utf-8").splitlines())))
 
-    def watch(self, loader: DataLoader) -> Callable[[int], Any]: # for `loader.create_item`
+    def watch(self, loader: DataLoader) -> MethodType: # for `loader.create_item`; fastai hands a mere function on to loaders of other rows
         "Opens an item, or notes and skips it."
         items, plain, lost = loader.dataset.items, loader.create_item, set()
-        def item(i: int) -> Any:
+        def item(loader: DataLoader, i: int) -> Any:
             try: return plain(i)
             except (RejectedImage, OSError) as e:
                 lost.add(path := str(items.iloc[i]["path"]))
@@ -171,7 +176,7 @@ class LostImages:
                     raise InputError(f"{len(lost)} of {len(items)} images cannot be read any more ({path}: {_reason(e)}); "
                                      "is the data root still there?") from e
                 raise SkipItemException from e
-        return item
+        return MethodType(item, loader)
 
 # %% ../../nbs/39_train.fitting.ipynb #99272396
 def _reason(e: Exception) -> str:
