@@ -259,6 +259,7 @@ def save_run(learn: Learner, # trained, of two classes, real and fake among thei
     m = rows.assign(**{c: rows[of] if of else "images" for c, of in (("source", None), ("subject", "path")) if c not in rows})
     check_manifest(m.reset_index(drop=True), "rows")
     classes_of(learn)
+    history = recorded(learn) # predicting makes fastai forget it
     clock = {"scan": time.time()}
     with Claim(out) as claim:
         new_run_folder(out, "", overwrite)
@@ -269,7 +270,7 @@ def save_run(learn: Learner, # trained, of two classes, real and fake among thei
             used = {s: dict(asked=n, found=n, used=n) for s, n in m["source"].value_counts().items()}
             more = dict(sources=used, looks=looks, rejected=0, operating=_operate(folder, predictions, aim or {}))
             store(folder, "recipe", dict(name=out.name, title=title or out.name))
-            for name, part in (("manifest", m), ("predictions", predictions), ("history", recorded(learn)),
+            for name, part in (("manifest", m), ("predictions", predictions), ("history", history),
                                ("rejects", pd.DataFrame(columns=["path", "source", "reason"]))): store(folder, name, part)
             store(folder, "info", _versions(clock) | dict(recipe=out.name, title=title or out.name, settings={}, scale=1.0,
                   world=read_world(root) if root else None, data=Path(root).resolve().name if root else None))
