@@ -87,19 +87,23 @@ def clean(args: argparse.Namespace) -> None:
     removed, kept = ([x for part in done for x in part[i]] for i in (0, 1))
     print("\n".join([f"removed {path}" for path in removed] + [f"left {path}: {why}" for path, why in kept]) or "nothing was left behind")
 
-
+# %% ../nbs/50_commands.ipynb #23bf40ce
 def sources(args: argparse.Namespace) -> None:
     "fakeface sources"
     from fakeface.data.sources import sources_table
     root = _root(args) if args.root or os.environ.get("FAKEFACE_DATA") else None
     table = sources_table(root)
     of = [f"{f:,} of {'?' if pd.isna(p) else f'{p:,}'}" for f, p in zip(table["found"], table["published"])]
-    columns = {"kind": table["kind"], "present": ["yes" if x else "-" for x in table["present"]], "images": of}
+    there = ["yes" if found else "not usable" if note else "-" for found, note in zip(table["present"], table["note"])]
+    columns = {"kind": table["kind"], "present": there, "images": of}
     _say(pd.DataFrame(columns, index=table.index), "" if root else "no data root given (--root or FAKEFACE_DATA): the cards alone")
+    noted = table.loc[table["note"] != "", "note"]
+    if len(noted): print("\nNotes:")
+    for name, note in noted.items(): print(fill(f"- {name}: {note}", 118, subsequent_indent="  ", break_on_hyphens=False))
     print("\nLicences:")
     for name, licence in table["licence"].items():
         print(fill(f"- {name}: {licence.strip()}", 118, subsequent_indent="  ", break_on_hyphens=False))
-    missing = table[~table["present"]]
+    missing = table[~table["present"] & (table["note"] == "")]
     if len(missing): print("\nHow to get what is missing:")
     for name, row in missing.iterrows(): print(f"- {name}: {row['get'].strip()} ({row['homepage']})")
 
@@ -108,6 +112,7 @@ def manifest(args: argparse.Namespace) -> None:
     "fakeface manifest RECIPE"
     from fakeface.data.manifest import scan, write_table
     from fakeface.data.recipes import compose, read_recipe
+    from fakeface.data.sources import rejects_words
     recipe, root, out = read_recipe(args.recipe), _root(args), Path(args.out)
     if out.suffix not in (".csv", ".parquet"): raise InputError(f"--out {out}: end the name in .csv or .parquet")
     found = scan(root, list(dict.fromkeys(p.source for parts in (recipe.train, *recipe.tests.values()) for p in parts)))
@@ -115,8 +120,9 @@ def manifest(args: argparse.Namespace) -> None:
     write_table(composed.manifest, out)
     rejects = write_table(found.rejects, out.with_name(f"{out.stem}.rejects.csv"))
     _say(composed.manifest.groupby(["split", "source", "label"]).size().rename("images").to_frame())
-    _tell_shortfalls(composed.sources)
+    _tell_shortfalls(composed.sources, found.rejects)
     print(f"\n{len(composed.manifest):,} images in {out}; {len(found.rejects):,} rejected files in {rejects}")
+    if len(found.rejects): print(fill(rejects_words(found.rejects), 118))
 
 
 def audit(args: argparse.Namespace) -> None:
@@ -137,12 +143,13 @@ def audit(args: argparse.Namespace) -> None:
         page = write_audit(told, args.out)
         print(f"\n{page}\n{page.with_suffix('.json')}")
 
-
-def _tell_shortfalls(table: pd.DataFrame) -> None:
+# %% ../nbs/50_commands.ipynb #852c6dd9
+def _tell_shortfalls(table: pd.DataFrame, rejects: pd.DataFrame) -> None:
     "What the data root could not give."
-    short = table[table["used"] < table["asked"]]
-    if len(short): _say(short.assign(note=["absent, left out" if not f else "fewer than asked: its parts shrink in proportion"
-                                           for f in short["found"]]), "Fewer images than the recipe asks:")
+    short, there = table[table["used"] < table["asked"]], set(rejects["source"])
+    if len(short): _say(short.assign(note=["fewer than asked: its parts shrink in proportion" if f else "not usable, left out" if s in there
+                                           else "absent, left out" for s, f in short["found"].items()]),
+                        "Fewer images than the recipe asks:")
 
 # %% ../nbs/50_commands.ipynb #5cf2108f
 def run(args: argparse.Namespace) -> None:
@@ -160,7 +167,7 @@ def run(args: argparse.Namespace) -> None:
     print("Before the training: scan, copies across splits, what shortcuts alone reach.", flush=True)
     made = run_recipe(recipe, root, args.out, profile=args.profile, seed=args.seed, scale=args.scale, overwrite=args.overwrite,
                       progress=watched, cbs=[] if watched else [EpochLines()], aim=_aim(args), **_settings(args))
-    _tell_shortfalls(made.sources)
+    _tell_shortfalls(made.sources, pd.read_csv(made.folder/"rejects.csv"))
     print(f"\nOn {made.data}. Positive class: fake.")
     filled = read_card(made.folder)["weights_filled"]
     if filled: print(f"Pretrained weights: {filled} tensors of the network's body were filled.")
