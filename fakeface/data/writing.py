@@ -105,13 +105,6 @@ def _exchange(a: Path, b: Path) -> bool:
 LAST = ("run.json", "world.json", "metrics.json") # by these a folder is known to be finished: they come last and go first
 
 
-def _discard(folder: Path, ignore_errors: bool = False) -> None:
-    "Removes a folder; what says that it is finished goes first, so that no half of it is taken for whole."
-    with suppress(OSError):
-        for name in reversed(LAST): (folder/name).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=ignore_errors)
-
-
 def _put_inside(folder: Path, out: Path) -> None:
     "The files of a finished folder that lies in its place come up, after those that are there have gone."
     whole, old, land = (out/f"..{kind}-{_token()}" for kind in ("whole", "old", "land"))
@@ -147,6 +140,13 @@ def _visible(out: Path) -> list[Path]:
 def holds_something(out: Path) -> bool:
     "Whether a folder that is there has anything in it that is not this room's own."
     return out.is_dir() and bool(_visible(out))
+
+# %% ../../nbs/01_data.writing.ipynb #f0080872
+def _discard(folder: Path, ignore_errors: bool = False) -> None:
+    "Removes a folder; what says that it is finished goes first, so that no half of it is taken for whole."
+    with suppress(OSError):
+        for name in reversed(LAST): (folder/name).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=ignore_errors)
 
 # %% ../../nbs/01_data.writing.ipynb #cda39032
 def _hidden(home: Path, name: str | None = None) -> list[tuple[str, Path]]: # kind, path; legacy names too
