@@ -237,10 +237,11 @@ def _between(table: pd.DataFrame, column: str, words: Any) -> list[str]:
 
 # %% ../../nbs/37_evaluate.fairness.ipynb #270e44a1
 _DOTS = {"higher": RED, "lower": BLUE, "slightly higher": "#d98880", "slightly lower": "#85aed6", "equivalent": "#3f7d58",
-         "undecided": "#444444", "not judged": "#444443", "refused": GREY}
+         "undecided": "#444444", "not judged": "#444443", "too few": "#b5b5b5", "refused": GREY}
 _LEGEND = {"higher": "different: higher than the others", "lower": "different: lower than the others",
            "slightly higher": "higher, within the margin", "slightly lower": "lower, within the margin",
-           "equivalent": "equivalent (square)", "undecided": "undecided", "not judged": "rate and 95 % interval", "refused": "no verdict"}
+           "equivalent": "equivalent (square)", "undecided": "undecided", "not judged": "rate and 95 % interval",
+           "too few": "too few to judge", "refused": "no verdict"}
 
 
 def plot_fairness(table: pd.DataFrame, # of `fairness_table`
