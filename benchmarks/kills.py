@@ -753,7 +753,8 @@ def work_through(tasks: list[tuple[str, str]], args: argparse.Namespace, shared:
         if expected.modules:  # imported here, they cost the next ones nothing
             import_all(expected.modules)
             expected = known[kind] = expect(kind, area)
-        if part == "random": count = random_kills(kind, area, round(args.kills * SHARES[name]), expected, random.Random(f"{args.seed} {name}"))
+        wanted, rng = round(args.kills * SHARES.get(name, 0)), random.Random(f"{args.seed} {name}")
+        if part == "random": count = random_kills(kind, area, wanted, expected, rng)
         elif part == "full": count = full_disk(kind, area, expected)
         else: count = windows(kind, area, expected, not name.endswith("renames"))
         count.part, count.cpu = part, cpu_seconds() - cpu
