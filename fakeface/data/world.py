@@ -25,7 +25,7 @@ from .population import CAMERAS, GRID, SOURCES, Generator, cast_source, open_sta
 from .records import World
 from .schema import read_json
 from .sources import KINDS, InputError
-from .writing import Claim, die_with_parent, holds_something, whole_folder
+from .writing import Claim, die_with_parent, holds_something, recover, whole_folder
 
 # %% ../../nbs/12_data.world.ipynb #c00e1196
 _all_ = ["GRID", "SOURCES"] # public here too
@@ -122,6 +122,7 @@ _VERSION = 3 # of the pictures and layouts; a world of an older package is anoth
 
 def _is_there(root: Path, asked: dict[str, Any]) -> bool:
     "Whether a world was drawn already. Raises `InputError` where something else is in its place."
+    recover(root)
     if (there := read_world(root)) == asked: return True
     if root.exists() and (not root.is_dir() or holds_something(root)):
         raise InputError(f"{root} is not empty{' (another world)' if there else ''}: give a new folder or remove it")
