@@ -36,7 +36,7 @@ from ..data.recipes import Composition, Recipe, read_recipe
 from ..data.sources import InputError
 from ..data.manifest import check_manifest
 from ..data.world import cached_world, read_world
-from ..data.writing import KEPT, Claim, holds_something, whole_folder, write_whole
+from ..data.writing import KEPT, Claim, holds_something, recover, whole_folder, write_whole
 from ..evaluate.operating import fit_operating_point, save_point
 from ..evaluate.reading import read_point
 from ..evaluate.scores import score_predictions
@@ -58,6 +58,7 @@ def new_run_folder(out: str | Path | None, # where; default runs/<recipe>/<time>
                   ) -> Path:
     "The folder a run will have. Raises `InputError` where something is in the way."
     out = Path(out) if out else Path("runs")/recipe/datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    recover(out)
     if out.exists() and not out.is_dir(): raise InputError(f"{out} is a file; give a folder with --out")
     if holds_something(out):
         if not overwrite: raise InputError(f"{out} is not empty; give another --out, or --overwrite to replace that run")
