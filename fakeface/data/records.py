@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RECORDS', 'COLUMNS_OF', 'SourceScores', 'Scores', 'SourceCount', 'LedgerLine', 'Metrics', 'World', 'RunInfo',
-           'ModelInfo', 'Series', 'read_record', 'parse_record']
+           'ModelInfo', 'UnknownInfo', 'Series', 'read_record', 'parse_record']
 
 # %% ../../nbs/02_data.records.ipynb #98ce4588
 from dataclasses import dataclass, field
@@ -145,7 +145,7 @@ class RunInfo:
 class ModelInfo:
     "model.json: how to rebuild the network."
     __pydantic_config__ = OPEN
-    model: str
+    model: str | None = None
     arch: str = "resnet34"
     size: Annotated[int, Field(ge=1, le=10_000, description="a whole number from 1 to 10,000")] = 224
     resize: str = "squish"
@@ -154,6 +154,28 @@ class ModelInfo:
     pretrained: bool = True
     weights: str | None = None
     vocab: list[str] = field(default_factory=lambda: list(LABELS))
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    interpolation: str = "bilinear"
+    rebuildable: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rebuildable and self.model is None: raise ValueError("the field `model` is missing")
+        if len(self.mean or []) != len(self.std or []): raise ValueError("mean and std do not belong together")
+
+
+@dataclass
+class UnknownInfo:
+    "unknown.json: what a network knows."
+    __pydantic_config__ = OPEN
+    k: Count
+    score: str
+    sources: list[str]
+    thresholds: dict[str, float]
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.score not in self.thresholds: raise ValueError(f"thresholds lacks {self.score}")
 
 # %% ../../nbs/02_data.records.ipynb #64f0178c
 @dataclass
@@ -185,7 +207,7 @@ def read_record(file: str | Path, # of a run folder: a JSON file, a table, or re
     except InputError as e: raise error(f"{where or '/'.join(file.parts[-2:])} is damaged ({e}); {mend}") from e
 
 
-def parse_record(line: str, # of a file that holds one JSON object a line
+def parse_record(line: str | bytes, # of a file that holds one JSON object a line
                  of: Any, # what it has to be
                 ) -> dict[str, Any] | None: # None where it is damaged
     "A line of a file that is written line by line, whose last one may be torn."

@@ -10,6 +10,7 @@ __all__ = ['AIMS', 'EDGE', 'POINT', 'validation_rows', 'nll', 'fit_temperature',
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from scipy.stats import beta
 
+from ..data.schema import OPEN, read_json
 from ..data.sources import InputError
 from ..data.writing import write_whole
 from .ledger import SealedError, images_fingerprint
@@ -92,6 +94,7 @@ def tempered(p_fake: np.ndarray, # shape (n,)
 @dataclass(frozen=True)
 class OperatingPoint:
     "A threshold and a temperature, what they were fitted for, and on what."
+    __pydantic_config__ = OPEN
     aim: str # tpr, eer or cost
     fpr: float # the aim `tpr`: the share of real images that may be flagged
     cost: float # the aim `cost`: what a false alarm costs, a missed fake being 1
@@ -175,7 +178,7 @@ def save_point(point: OperatingPoint,
         if not again:
             raise SealedError(f"{path} is frozen (for: {have.wanted}): a threshold chosen anew after a look at the tests knows them; "
                               "read the one that is there, or ask for another by name (--again); the earlier one stays in the file")
-        stored = json.loads(path.read_text())
+        stored = _stored(path)
         earlier = [*stored.pop("earlier", []), stored]
     return write_whole(path, lambda partial: partial.write_text(json.dumps(asdict(point) | {"earlier": earlier}, indent=1)))
 
@@ -186,9 +189,14 @@ def load_point(run: str | Path, # a run folder
     path = Path(run)/POINT
     if not path.is_file():
         raise InputError(f"{run} has no operating point (no {POINT}); `fakeface operating {run}` fits one on its validation images")
-    try: return OperatingPoint(**{k: v for k, v in json.loads(path.read_text()).items() if k != "earlier"})
-    except (ValueError, TypeError, AttributeError) as e:
-        raise InputError(f"{path} is damaged ({e}); remove it and fit the point again") from e
+    return OperatingPoint(**{k: v for k, v in _stored(path).items() if k in OperatingPoint.__dataclass_fields__})
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    "A frozen point with the earlier ones. Raises `InputError` where the file is damaged."
+    found = read_json(path, OperatingPoint, mend := "remove it and fit the point again", where=str(path))
+    if isinstance(found.get("earlier", []), list): return found
+    raise InputError(f"{path} is damaged (earlier is no list); {mend}")
 
 # %% ../../nbs/28_evaluate.operating.ipynb #764702d2
 def frozen_threshold(run: str | Path, # a run folder, or anything else
