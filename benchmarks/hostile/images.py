@@ -71,9 +71,18 @@ def png(rng: Rng) -> bytes:
     if mode != "I;16" and _maybe(rng, 0.1): options |= dict(save_all=True, append_images=[picture(rng, mode)] * 2)
     data = saved(picture(rng, mode), "PNG", **options)
     if not _maybe(rng, 0.3): return data
-    odd = [(b"tEXt", b"Raw profile type exif\0\nexif\n" + b"%8d\n" % 40 + exif(rng).hex().encode()), (b"eXIf", exif(rng)),
-           (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(rng)), (b"gAMA", b"\0\0\0\0"), (b"tRNS", rng.bytes(3)), (b"zTXt", b"a\0\0" + b"\0" * 9),
-           (b"PLTE", rng.bytes(7)), (b"acTL", struct.pack(">II", int(rng.integers(0, 5)), 0)), (b"IHDR", rng.bytes(13)), (b"IEND", b"")]
+    odd = [
+        (b"tEXt", b"Raw profile type exif\0\nexif\n" + b"%8d\n" % 40 + exif(rng).hex().encode()),
+        (b"eXIf", exif(rng)),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(rng)),
+        (b"gAMA", b"\0\0\0\0"),
+        (b"tRNS", rng.bytes(3)),
+        (b"zTXt", b"a\0\0" + b"\0" * 9),
+        (b"PLTE", rng.bytes(7)),
+        (b"acTL", struct.pack(">II", int(rng.integers(0, 5)), 0)),
+        (b"IHDR", rng.bytes(13)),
+        (b"IEND", b""),
+    ]
     name, content = _pick(rng, odd)
     at = 33 if _maybe(rng, 0.7) else len(data) - 12
     return data[:at] + chunk(name, content) + data[at:]
@@ -157,11 +166,20 @@ def segment(marker: int, content: bytes) -> bytes:
 
 def with_segments(rng: Rng, data: bytes) -> bytes:
     "A JPEG with one to four odd segments after its first two bytes or after its first segment."
-    kinds = [lambda: segment(0xE1, exif(rng)), lambda: segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp(rng)),
-             lambda: segment(0xE2, b"ICC_PROFILE\0" + rng.bytes(2) + icc(rng)), lambda: segment(0xED, b"Photoshop 3.0\08BIM" + rng.bytes(40)),
-             lambda: segment(0xEE, b"Adobe\0d\0\0\0\0" + bytes([int(rng.integers(4))])), lambda: segment(0xE2, b"MPF\0" + rng.bytes(60)),
-             lambda: segment(0xFE, rng.bytes(30)), lambda: segment(0xE0, b"JFXX\0" + rng.bytes(20)), lambda: segment(0xE1, b""),
-             lambda: b"\xff\xe1\0\0", lambda: b"\xff" * 5, lambda: segment(0xE1, exif(rng) + b"\0" * 60_000)]
+    kinds = [
+        lambda: segment(0xE1, exif(rng)),
+        lambda: segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp(rng)),
+        lambda: segment(0xE2, b"ICC_PROFILE\0" + rng.bytes(2) + icc(rng)),
+        lambda: segment(0xED, b"Photoshop 3.0\08BIM" + rng.bytes(40)),
+        lambda: segment(0xEE, b"Adobe\0d\0\0\0\0" + bytes([int(rng.integers(4))])),
+        lambda: segment(0xE2, b"MPF\0" + rng.bytes(60)),
+        lambda: segment(0xFE, rng.bytes(30)),
+        lambda: segment(0xE0, b"JFXX\0" + rng.bytes(20)),
+        lambda: segment(0xE1, b""),
+        lambda: b"\xff\xe1\0\0",
+        lambda: b"\xff" * 5,
+        lambda: segment(0xE1, exif(rng) + b"\0" * 60_000),
+    ]
     odd = b"".join(_pick(rng, kinds[:2] * 5 + kinds)() for _ in range(int(rng.integers(1, 5))))
     at = 2 if _maybe(rng, 0.5) else 4 + int.from_bytes(data[4:6], "big") # after the first segment
     return data[:at] + odd + data[at:]
@@ -249,12 +267,38 @@ def bomb(rng: Rng) -> bytes:
 def foreign(rng: Rng) -> bytes:
     "A file of another kind, some of which Pillow would open or run."
     page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
-    texts = [b"", b"\0", b"\n", b"hello", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"BM", b"II*\0", b"RIFF\4\0\0\0WEBP", page + b"{} loop\n",
-             page + b"(canary) (w) file closefile showpage\n", b"\xc5\xd0\xd3\xc6" + struct.pack("<6I", 32, len(page), 0, 0, 0, 0) + b"\0\0" + page,
-             b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
-             b"<!doctype html><script>alert(1)</script>", b"MZ" + rng.bytes(80), b"\x7fELF" + rng.bytes(80), archive(rng), rng.bytes(int(rng.integers(1, 3000))),
-             b"P6 9 9 255\n" + rng.bytes(243), b"P3 99999 99999 255\n", b"P7\nWIDTH 9\n", b"/* XPM */\nstatic char *a[] = {\n\"1 1 1 1\",\n\"a c red\",\n\"a\"};", b"#define a_width 8\n#define a_height 8\n",
-             b"SIMPLE  =                    T".ljust(2880), b"8BPS\0\1" + rng.bytes(40), b"\xd7\xcd\xc6\x9a" + rng.bytes(60), b"icns" + rng.bytes(40), b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"]
+    texts = [
+        b"",
+        b"\0",
+        b"\n",
+        b"hello",
+        b"GIF89a",
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+        b"BM",
+        b"II*\0",
+        b"RIFF\4\0\0\0WEBP",
+        page + b"{} loop\n",
+        page + b"(canary) (w) file closefile showpage\n",
+        b"\xc5\xd0\xd3\xc6" + struct.pack("<6I", 32, len(page), 0, 0, 0, 0) + b"\0\0" + page,
+        b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>",
+        b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
+        b"<!doctype html><script>alert(1)</script>",
+        b"MZ" + rng.bytes(80),
+        b"\x7fELF" + rng.bytes(80),
+        archive(rng),
+        rng.bytes(int(rng.integers(1, 3000))),
+        b"P6 9 9 255\n" + rng.bytes(243),
+        b"P3 99999 99999 255\n",
+        b"P7\nWIDTH 9\n",
+        b'/* XPM */\nstatic char *a[] = {\n"1 1 1 1",\n"a c red",\n"a"};',
+        b"#define a_width 8\n#define a_height 8\n",
+        b"SIMPLE  =                    T".ljust(2880),
+        b"8BPS\0\1" + rng.bytes(40),
+        b"\xd7\xcd\xc6\x9a" + rng.bytes(60),
+        b"icns" + rng.bytes(40),
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    ]
     if _maybe(rng, 0.7): return _pick(rng, texts)
     format = _pick(rng, ("AVIF", "JPEG2000", "ICO", "PPM", "TGA", "PCX", "SGI", "QOI", "DDS", "PDF", "EPS", "IM", "MSP", "XBM"))
     return saved(picture(rng, "1" if format in ("MSP", "XBM") else "RGB"), format)
@@ -311,6 +355,7 @@ def look_door(path: Path, facts: dict[str, Any] | None) -> None:
     from fakeface.data.hashes import read_looks
     from fakeface.data.sources import InputError
     from fakeface.evaluate.detector import open_row
+
     for name, door in (("read_looks", lambda: read_looks([path.name], path.parent, 1)), ("open_row", lambda: open_row(path.parent, path.name))):
         try: door()
         except InputError as e:

@@ -16,12 +16,98 @@ from .verdicts import Silent, Verdict, command, knock
 
 Rng = np.random.Generator
 CANARY = "canary" # a file that no input may bring about
-CODE = (f"__import__('os').system('touch {CANARY}')", f"@pd.io.common.os.system('touch {CANARY}')", "age.__class__", f"open('{CANARY}','w')", "age >= 60 and (", "age > 1 if",
-        "`a`", "age == age == age", "not not age", "age in ['a', 1]", "1/0 == 1", "9**9**9 > age", "(lambda: 1)()", "[x for x in age]", "age.sum() > 1", "index == 0",
-        "(" * 300 + "age" + ")" * 300, " and ".join(["age > 1"] * 3000), "age >= '60'", "gender > 5", "nowhere == 1", "'a' * 10**9 == gender", "", "   ", "True", "age", "@age", "path == 'é'")
-VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1, 2, 10**30, 0.5, 1.0, -0.0, 1e-300, float("inf"), float("nan"), "", " ", "x", "real", "fake", "train", "valid", "test", "1", "1e-3",
-          "../x", "/etc", "/", "~", ".", "..", "a/b", "\u202e", "é", "\ufeff", "\0", "a\nb", "{x}", "{0.__class__}", "%s", "(", "(?P<key>", "**/*", "*" * 40, "[", "x" * 3000, [], {}, [[]], [{}],
-          [None], {"a": 1}, {1: 2}, {None: None}, {True: "x"}, [1, "a", None], {"source": "ffhq", "count": 5}, datetime.date(2020, 1, 1), b"bytes", {"glob": "**/*", "kind": "generated"}, *CODE)
+CODE = (
+    f"__import__('os').system('touch {CANARY}')",
+    f"@pd.io.common.os.system('touch {CANARY}')",
+    "age.__class__",
+    f"open('{CANARY}','w')",
+    "age >= 60 and (",
+    "age > 1 if",
+    "`a`",
+    "age == age == age",
+    "not not age",
+    "age in ['a', 1]",
+    "1/0 == 1",
+    "9**9**9 > age",
+    "(lambda: 1)()",
+    "[x for x in age]",
+    "age.sum() > 1",
+    "index == 0",
+    "(" * 300 + "age" + ")" * 300,
+    " and ".join(["age > 1"] * 3000),
+    "age >= '60'",
+    "gender > 5",
+    "nowhere == 1",
+    "'a' * 10**9 == gender",
+    "",
+    "   ",
+    "True",
+    "age",
+    "@age",
+    "path == 'é'",
+)
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2,
+    10**30,
+    0.5,
+    1.0,
+    -0.0,
+    1e-300,
+    float("inf"),
+    float("nan"),
+    "",
+    " ",
+    "x",
+    "real",
+    "fake",
+    "train",
+    "valid",
+    "test",
+    "1",
+    "1e-3",
+    "../x",
+    "/etc",
+    "/",
+    "~",
+    ".",
+    "..",
+    "a/b",
+    "\u202e",
+    "é",
+    "\ufeff",
+    "\0",
+    "a\nb",
+    "{x}",
+    "{0.__class__}",
+    "%s",
+    "(",
+    "(?P<key>",
+    "**/*",
+    "*" * 40,
+    "[",
+    "x" * 3000,
+    [],
+    {},
+    [[]],
+    [{}],
+    [None],
+    {"a": 1},
+    {1: 2},
+    {None: None},
+    {True: "x"},
+    [1, "a", None],
+    {"source": "ffhq", "count": 5},
+    datetime.date(2020, 1, 1),
+    b"bytes",
+    {"glob": "**/*", "kind": "generated"},
+    *CODE,
+)
 
 
 def nested(rng: Rng, depth: int = 0) -> Any:
@@ -70,15 +156,58 @@ def text_changes(rng: Rng, text: str) -> bytes:
     a, b = sorted(int(x) for x in rng.integers(0, n + 1, 2))
     laughs = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(8))
     kinds: tuple[Callable[[], bytes], ...] = (
-        lambda: data[:a], lambda: data[:a] + data[b:], lambda: data[:a] + rng.bytes(3) + data[a + 3:], lambda: data[:b] + data[a:], lambda: data + data, lambda: b"",
-        lambda: b"\n", lambda: b"\0", lambda: b"---\n...\n---\n" + data, lambda: text.encode("utf-16"), lambda: b"\xef\xbb\xbf" + data, lambda: text.encode("latin-1", "replace") + b"\xe9",
-        lambda: data.replace(b"\n", b"\r"), lambda: data.replace(b"  ", b"\t"), lambda: laughs.encode() + data, lambda: f"name: &r [*r]\n{text}".encode(), lambda: f"a: &r {{b: *r}}\n{text}".encode(),
-        lambda: b"[" * int(_pick(rng, (50, 900, 3000))), lambda: b'{"a":' * int(_pick(rng, (50, 900, 30_000))), lambda: b"- " * 1500, lambda: f"name: !!python/object/apply:os.system ['touch {CANARY}']\n{text}".encode(),
-        lambda: f"name: !!python/name:os.system\n{text}".encode(), lambda: f"<<: {{name: x}}\n{text}".encode(), lambda: f"? [a, b]\n: 1\n{text}".encode(), lambda: f"? {{a: b}}\n: 1\n{text}".encode(),
-        lambda: text.replace(": ", ": !!binary ", 1).encode(), lambda: text.replace(": ", ": !!set ", 2).encode(), lambda: text.replace(": ", ": 2020-13-45 #", 1).encode(),
-        lambda: text.replace(": ", ": 2001-02-30 ", 1).encode(), lambda: text.replace(": ", ": " + "9" * 5000 + " #", 1).encode(), lambda: text.replace(": ", ": 1:30:59 #", 1).encode(), lambda: text.replace("1", "NaN", 1).encode(),
-        lambda: b"5", lambda: b"null", lambda: b"[]", lambda: b"{}", lambda: b'"x"', lambda: b"true", lambda: b"[1, 2]", lambda: b"%YAML 9.9\n---\n" + data, lambda: b"a: b: c", lambda: b"\xff\xfe\xfa",
-        lambda: rng.bytes(200), lambda: b"x" * 3_000_000, lambda: b"a: 1\n" * 20_000, lambda: b"!!omap [a: 1]", lambda: b"name: !x {}\n" + data, lambda: b"? ? ? a", lambda: b"&a *a", lambda: b"{{}: 1}", lambda: b"<<: 5\n" + data)
+        lambda: data[:a],
+        lambda: data[:a] + data[b:],
+        lambda: data[:a] + rng.bytes(3) + data[a + 3 :],
+        lambda: data[:b] + data[a:],
+        lambda: data + data,
+        lambda: b"",
+        lambda: b"\n",
+        lambda: b"\0",
+        lambda: b"---\n...\n---\n" + data,
+        lambda: text.encode("utf-16"),
+        lambda: b"\xef\xbb\xbf" + data,
+        lambda: text.encode("latin-1", "replace") + b"\xe9",
+        lambda: data.replace(b"\n", b"\r"),
+        lambda: data.replace(b"  ", b"\t"),
+        lambda: laughs.encode() + data,
+        lambda: f"name: &r [*r]\n{text}".encode(),
+        lambda: f"a: &r {{b: *r}}\n{text}".encode(),
+        lambda: b"[" * int(_pick(rng, (50, 900, 3000))),
+        lambda: b'{"a":' * int(_pick(rng, (50, 900, 30_000))),
+        lambda: b"- " * 1500,
+        lambda: f"name: !!python/object/apply:os.system ['touch {CANARY}']\n{text}".encode(),
+        lambda: f"name: !!python/name:os.system\n{text}".encode(),
+        lambda: f"<<: {{name: x}}\n{text}".encode(),
+        lambda: f"? [a, b]\n: 1\n{text}".encode(),
+        lambda: f"? {{a: b}}\n: 1\n{text}".encode(),
+        lambda: text.replace(": ", ": !!binary ", 1).encode(),
+        lambda: text.replace(": ", ": !!set ", 2).encode(),
+        lambda: text.replace(": ", ": 2020-13-45 #", 1).encode(),
+        lambda: text.replace(": ", ": 2001-02-30 ", 1).encode(),
+        lambda: text.replace(": ", ": " + "9" * 5000 + " #", 1).encode(),
+        lambda: text.replace(": ", ": 1:30:59 #", 1).encode(),
+        lambda: text.replace("1", "NaN", 1).encode(),
+        lambda: b"5",
+        lambda: b"null",
+        lambda: b"[]",
+        lambda: b"{}",
+        lambda: b'"x"',
+        lambda: b"true",
+        lambda: b"[1, 2]",
+        lambda: b"%YAML 9.9\n---\n" + data,
+        lambda: b"a: b: c",
+        lambda: b"\xff\xfe\xfa",
+        lambda: rng.bytes(200),
+        lambda: b"x" * 3_000_000,
+        lambda: b"a: 1\n" * 20_000,
+        lambda: b"!!omap [a: 1]",
+        lambda: b"name: !x {}\n" + data,
+        lambda: b"? ? ? a",
+        lambda: b"&a *a",
+        lambda: b"{{}: 1}",
+        lambda: b"<<: 5\n" + data,
+    )
     return _pick(rng, kinds)()
 
 
@@ -98,8 +227,13 @@ def as_json(tree: Any) -> str: return json.dumps(tree, indent=1)
 
 # --- kinds -------------------------------------------------------------------------------------------------------------
 
-OWN = {"sources": {"mine": {"folder": "mine", "glob": "**/*", "kind": "generated", "licence": "own", "citation": "-"}, "ffhq": {"folder": "ffhq"},
-                   "utkface": {"glob": "**/*.jpg", "kind": "photograph"}}}
+OWN = {
+    "sources": {
+        "mine": {"folder": "mine", "glob": "**/*", "kind": "generated", "licence": "own", "citation": "-"},
+        "ffhq": {"folder": "ffhq"},
+        "utkface": {"glob": "**/*.jpg", "kind": "photograph"},
+    }
+}
 SHIPPED = {"card": "sources", "recipe": "recipes", "grid": "grids", "transfer": "transfers"}
 
 
@@ -199,32 +333,47 @@ def canary(folder: Path) -> list[Verdict]:
 
 # --- files of run folders ----------------------------------------------------------------------------------------------
 
+SLOW = ("report", "report --root", "audit") # seconds each
+
+
 def run_doors(run: Path, store: Store) -> list[tuple[str, Callable[[], object]]]:
-    "The commands that open a run folder, the quicker ones first."
+    "The functions and commands that open a run folder."
+    from fakeface.report import load_run
+    from fakeface.train.experiments import Experiment
     from fakeface.train.saved import load_model
     picture = next((store.root/"ffhq").rglob("*.*g"))
-    return [("load_model", lambda: load_model(run)), ("score", lambda: command("score", run)), ("operating", lambda: command("operating", run)),
-            ("operating --fpr", lambda: command("operating", run, "--fpr", 0.1, "--again")), ("compare", lambda: command("compare", run, store.run)),
-            ("compare", lambda: command("compare", store.run, run)), ("looks", lambda: command("looks", run.parent)), ("report", lambda: command("report", run)),
-            ("fairness", lambda: command("fairness", run)), ("audit", lambda: command("audit", run, "--root", store.root, "--faces", 0, "--most", 100)),
-            ("explain", lambda: command("explain", picture, "--run", run, "--method", "grad_cam", "--out", run.parent/"maps.png")),
-            ("robustness", lambda: command("robustness", run, "--root", store.root, "--n", 4, "--sweeps", "jpeg:50")),
-            ("report --root", lambda: command("report", run, "--root", store.root))]
+    return [
+        ("load_model", lambda: load_model(run)),
+        ("score", lambda: command("score", run)),
+        ("operating", lambda: command("operating", run)),
+        ("operating --fpr", lambda: command("operating", run, "--fpr", 0.1, "--again")),
+        ("compare", lambda: command("compare", run, store.run)),
+        ("compare with", lambda: command("compare", store.run, run)),
+        ("looks", lambda: command("looks", run.parent)),
+        ("load_run", lambda: load_run(run)),
+        ("Experiment", lambda: repr(Experiment(run))),
+        ("fairness", lambda: command("fairness", run)),
+        ("explain", lambda: command("explain", picture, "--run", run, "--method", "grad_cam", "--out", run.parent / "maps.png")),
+        ("robustness", lambda: command("robustness", run, "--root", store.root, "--n", 4, "--sweeps", "jpeg:50")),
+        ("audit", lambda: command("audit", run, "--root", store.root, "--faces", 0, "--most", 100)),
+        ("report", lambda: command("report", run)),
+        ("report --root", lambda: command("report", run, "--root", store.root)),
+    ]
 
 
-FOR_FILE = {"run.json": ("load_model", "score", "operating", "compare", "report", "fairness"), "metrics.json": ("report", "score"),
-            "model.json": ("load_model", "explain"), "operating.json": ("operating", "operating --fpr", "report")}
+FOR_FILE = {"run.json": ("load_model", "score", "operating", "compare", "load_run", "Experiment", "fairness", "report"),
+            "metrics.json": ("load_run", "Experiment", "score", "report"), "model.json": ("load_model", "robustness", "explain"),
+            "operating.json": ("operating", "operating --fpr", "load_run", "report")}
 
 
 def try_run_file(kind: str, rng: Rng, index: int, folder: Path, store: Store) -> tuple[str, list[Verdict]]:
-    "One file of a run is changed, then one of the doors that read it is tried; the slower ones are every fourth's, the report every twelfth's."
+    "One file of a run is changed, then one of the doors that read it is tried; every twenty-fourth time also the report."
     run = store.copy_run(folder)
     (run/kind).write_bytes(hostile_spec(rng, json.loads((store.run/kind).read_text()), as_json))
-    doors = [(name, call) for name, call in run_doors(run, store) if name in FOR_FILE[kind]]
-    quick = [d for d in doors if d[0] not in ("report", "fairness", "explain")] # a report takes seconds
-    slow = [d for d in doors if d not in quick and (d[0] != "report" or index % 12 == 0)]
-    chosen = [slow[-1]] if slow and index % 4 == 0 else [quick[index % len(quick)]]
-    return kind, [*[knock(f"{name}, {kind}", call, [kind, run.name]) for name, call in chosen], *canary(run)]
+    doors = {name: call for name, call in run_doors(run, store) if name in FOR_FILE[kind]}
+    quick = [name for name in doors if name not in SLOW]
+    chosen = [quick[index % len(quick)]] + ["report"] * ("report" in doors and index % 24 == 0)
+    return kind, [*[knock(f"{name}, {kind}", doors[name], [kind, run.name]) for name in chosen], *canary(run)]
 
 
 def try_series(rng: Rng, index: int, folder: Path, store: Store) -> tuple[str, list[Verdict]]:

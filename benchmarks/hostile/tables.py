@@ -16,8 +16,49 @@ from .verdicts import Silent, Verdict, command, knock
 
 Rng = np.random.Generator
 HEAD = ["path", "label", "p_fake", "split", "source", "subject", "age", "gender", "race"]
-ODD = ("", " ", "NA", "None", "nan", "null", "-", "?", "0", "1", "-1", "1e400", "1,5", "0,73", "inf", "-inf", "1e-320", "TRUE", "=1+1", "#REF!", "é", "\u202e", "\ufeff",
-       "'", '"', "a\nb", "a;b", "a,b", "../x", "C:\\faces\\a.jpg", "x" * 5000, "\0", "2020-01-01", "3-Sep", "9" * 400, "real ", "Fake", "٣", "1_0", "0x1", "½")
+ODD = (
+    "",
+    " ",
+    "NA",
+    "None",
+    "nan",
+    "null",
+    "-",
+    "?",
+    "0",
+    "1",
+    "-1",
+    "1e400",
+    "1,5",
+    "0,73",
+    "inf",
+    "-inf",
+    "1e-320",
+    "TRUE",
+    "=1+1",
+    "#REF!",
+    "é",
+    "\u202e",
+    "\ufeff",
+    "'",
+    '"',
+    "a\nb",
+    "a;b",
+    "a,b",
+    "../x",
+    "C:\\faces\\a.jpg",
+    "x" * 5000,
+    "\0",
+    "2020-01-01",
+    "3-Sep",
+    "9" * 400,
+    "real ",
+    "Fake",
+    "٣",
+    "1_0",
+    "0x1",
+    "½",
+)
 
 
 @dataclass
@@ -112,9 +153,15 @@ def blank_cells(rng: Rng, t: Table) -> None:
 
 
 def other_words(rng: Rng, t: Table) -> None:
-    words = {"label": ("0", "1", "true", "photo", "genuine", "synthetic", "REAL", "deepfake"), "split": ("val", "training", "TEST", "dev", "holdout", ""),
-             "p_fake": ("0.5%", "50 %", "1.2", "-3.4", ".5", "5e-1", "0,5"), "age": ("20-29", "Sep-03", "3-Sep", "abc", "-5", "999", "20.5"),
-             "race": ("Latino_Hispanic", "0", "4", "Middle Eastern"), "gender": ("0", "1", "M", "F", "Male"), "path": ("a\\b.jpg", "/a/b.jpg", "", ".", "..", "~/x.jpg")}
+    words = {
+        "label": ("0", "1", "true", "photo", "genuine", "synthetic", "REAL", "deepfake"),
+        "split": ("val", "training", "TEST", "dev", "holdout", ""),
+        "p_fake": ("0.5%", "50 %", "1.2", "-3.4", ".5", "5e-1", "0,5"),
+        "age": ("20-29", "Sep-03", "3-Sep", "abc", "-5", "999", "20.5"),
+        "race": ("Latino_Hispanic", "0", "4", "Middle Eastern"),
+        "gender": ("0", "1", "M", "F", "Male"),
+        "path": ("a\\b.jpg", "/a/b.jpg", "", ".", "..", "~/x.jpg"),
+    }
     name = _pick(rng, words)
     if (c := t.column(name)) is None: return
     for r in t.rows: r[c] = _pick(rng, words[name]) if _maybe(rng, 0.4) else r[c]
@@ -147,7 +194,22 @@ def huge(rng: Rng, t: Table) -> None:
     if t.rows: t.rows[0][int(rng.integers(len(t.head)))] = "x" * int(_pick(rng, (140_000, 2_000_000)))
 
 
-CHANGES = (odd_cells, odd_column, missing_column, other_names, twice_named, rows_twice, blank_cells, other_words, one_class, one_split, no_rows, decimal_comma, wide_rows, huge)
+CHANGES = (
+    odd_cells,
+    odd_column,
+    missing_column,
+    other_names,
+    twice_named,
+    rows_twice,
+    blank_cells,
+    other_words,
+    one_class,
+    one_split,
+    no_rows,
+    decimal_comma,
+    wide_rows,
+    huge,
+)
 
 
 # --- files -------------------------------------------------------------------------------------------------------------
@@ -190,8 +252,27 @@ def as_other(rng: Rng, t: Table) -> bytes:
     "The table as no table that is read, or as none at all."
     text = as_csv(t)
     records = [dict(zip(t.head, map(str, r))) for r in t.rows]
-    return _pick(rng, (b"", b"\n", b"\0" * 50, b"PK\3\4" + rng.bytes(200), json.dumps(records).encode(), gzip.compress(text), b"<html><table></table>", b"PAR1" + rng.bytes(90) + b"PAR1",
-                       b"path,label,p_fake", b"path,label,p_fake\n", b",,,\n,,,\n", b'"' + text, text.replace(b"\n", b"\n\n"), b"# a remark\n" + text, b"sep=;\n" + text, b"\xff\xfe" + text))
+    return _pick(
+        rng,
+        (
+            b"",
+            b"\n",
+            b"\0" * 50,
+            b"PK\3\4" + rng.bytes(200),
+            json.dumps(records).encode(),
+            gzip.compress(text),
+            b"<html><table></table>",
+            b"PAR1" + rng.bytes(90) + b"PAR1",
+            b"path,label,p_fake",
+            b"path,label,p_fake\n",
+            b",,,\n,,,\n",
+            b'"' + text,
+            text.replace(b"\n", b"\n\n"),
+            b"# a remark\n" + text,
+            b"sep=;\n" + text,
+            b"\xff\xfe" + text,
+        ),
+    )
 
 
 def hostile_table(rng: Rng) -> tuple[str, bytes, Table]:
