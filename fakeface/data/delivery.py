@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .images import to_rgb
+from .images import open_header, read_file, to_rgb
 from .sources import InputError
 
 # %% ../../nbs/18_data.delivery.ipynb #88c50219
 def open_file(file: bytes | str | Path, # of an image, or where it lies
              ) -> Image.Image: # mode RGB, upright, with `format`, `encoded` and, for a JPEG, `quantization`
-    "A picture that remembers its file. Raises what Pillow raises for a file that is no image, `RejectedImage` for floating point."
-    data = file if isinstance(file, bytes) else Path(file).read_bytes()
-    opened = Image.open(io.BytesIO(data))
+    "A picture that remembers its file. Raises `RejectedImage` for a file that is no image."
+    data = file if isinstance(file, bytes) else read_file(file)
+    opened = open_header(data)
     image = to_rgb(opened)
     image.format, image.encoded = opened.format, data
     if hasattr(opened, "quantization"): image.quantization = opened.quantization
@@ -35,7 +35,8 @@ def open_file(file: bytes | str | Path, # of an image, or where it lies
 def file_of(image: Image.Image, # of this room, or any other
            ) -> tuple[bytes, str]: # the file and its ending, such as .jpg
     "The file that a picture came from; a picture without one is written as PNG, which loses nothing."
-    if encoded := getattr(image, "encoded", None): return encoded, {"JPEG": ".jpg"}.get(image.format, f".{image.format.lower()}")
+    kinds = {"JPEG": ".jpg", "MPO": ".jpg"}
+    if encoded := getattr(image, "encoded", None): return encoded, kinds.get(image.format, f".{image.format.lower()}")
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue(), ".png"

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .images import RejectedImage, to_rgb
+from .images import RejectedImage, open_header, read_file, to_rgb
 from .manifest import progress
 from .sources import InputError
 
@@ -37,11 +37,11 @@ def look(image: Image.Image, # any size
 def _look_of(file: Path) -> np.ndarray:
     "The look of a file; a large JPEG is decoded at an eighth to a half of its size, which is coarse enough."
     try:
-        image = Image.open(file)
+        image = open_header(read_file(file))
         image.draft("RGB", (4 * SIDE, 4 * SIDE))
         return look(to_rgb(image))
     except FileNotFoundError: raise InputError(f"{file.name}: no such file under the data root; give the right --root") from None
-    except (OSError, RejectedImage, SyntaxError) as e:
+    except RejectedImage as e:
         raise InputError(f"{file.name}: cannot be opened ({str(e)[:60]}); remove its row") from e
 
 # %% ../../nbs/15_data.hashes.ipynb #d61ab295

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['FACTS', 'COLUMNS', 'ManifestError', 'cache_folder', 'write_table', 'remove_dead', 'progress', 'read_facts', 'Scan',
-           'scan', 'check_manifest', 'load_manifest']
+           'scan', 'changed_files', 'check_manifest', 'load_manifest']
 
 # %% ../../nbs/04_data.manifest.ipynb #3e20c7ac
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,7 +22,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from .images import image_facts
+from .images import CHANGED, image_facts, kind_of_file
 from .sources import (KINDS, LABELS, Card, DataNote, InputError, find_folder, find_images,
                                    read_attributes, read_cards, read_subjects)
 
@@ -60,12 +61,14 @@ def remove_dead(folder: Path) -> None: # whose name ends in -PID
         except PermissionError: pass # somebody's
 
 # %% ../../nbs/04_data.manifest.ipynb #2e541ba8
+_KEY = ["path", "size", "mtime", "ctime"] # what a file has to have kept for its facts to hold
+
+
 def _known_facts(cache: Path) -> pd.DataFrame:
     "Facts kept from earlier scans; an unreadable cache counts as none."
-    key = ["path", "size", "mtime"]
-    empty = pd.DataFrame(columns=[*key, *FACTS, "reason"])
+    empty = pd.DataFrame(columns=[*_KEY, *FACTS, "reason"])
     if not cache.exists(): return empty
-    try: return pd.read_parquet(cache)[empty.columns]
+    try: return pd.read_parquet(cache)[empty.columns].drop_duplicates("path", keep="last")
     except Exception as e:
         warnings.warn(f"{cache.name}: unreadable cache ({type(e).__name__}), reading all files anew", DataNote, stacklevel=2)
         return empty
@@ -78,36 +81,50 @@ def progress(items: Iterable, total: int, what: str) -> Iterator:
 
 # %% ../../nbs/04_data.manifest.ipynb #f609e114
 def read_facts(root: str | Path, # the data root
-               paths: list[str], # image paths relative to it
+               paths: list[str], # image paths relative to it, each as often as one likes
                workers: int | None = None, # threads; default one a core
-              ) -> pd.DataFrame: # one row a path: FACTS and `reason` (missing for a good file)
-    "Header facts and hashes of all files, from the cache where size and modification time are unchanged."
+              ) -> pd.DataFrame: # one row a path, in their order: FACTS and `reason` (missing for a good file)
+    "Header facts and hashes of all files, from the cache where size and times of change are the same. Errors of the system are not kept."
     root = Path(root)
-    cache = cache_folder()/f"facts-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.parquet"
-    if not paths: return _typed(pd.DataFrame(columns=["path", *FACTS, "reason"], dtype=object))
-    stats = [os.stat(root/p) for p in progress(paths, len(paths), "looking at sizes and dates of files")]
-    asked = pd.DataFrame({"path": paths, "size": [s.st_size for s in stats], "mtime": [s.st_mtime_ns for s in stats]})
+    cache = cache_folder()/f"facts2-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]}.parquet"
+    if not len(paths): return _typed(pd.DataFrame(columns=["path", *FACTS, "reason"], dtype=object))
+    there, lost = _on_disk(root, list(dict.fromkeys(paths)))
     known = _known_facts(cache)
-    facts = asked.merge(known.assign(known=True), on=["path", "size", "mtime"], how="left")
-    todo = facts.index[facts["known"].isna()]
-    facts = facts.drop(columns="known").astype(object)
+    facts = there.merge(known.assign(_known=True), on=_KEY, how="left").astype(object)
+    todo = facts.index[facts.pop("_known").isna()]
     with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning) # `image_facts` rejects these files by name
-        reading, read = pool.map(lambda i: image_facts(root/paths[i]), todo), []
+        reading, read = pool.map(lambda i: image_facts(root/there["path"][i]), todo), []
         for f in progress(reading, len(todo), "reading images"):
             read.append(f)
-            if len(read) % 20_000 == 0: _save_facts(_filled(facts, todo, read), known, cache)
+            if len(read) % 20_000 == 0: _save_facts(_filled(facts, todo, read, lasting=True), known, cache)
     if len(todo):
         facts.loc[todo] = _filled(facts, todo, read)
-        _save_facts(facts.loc[todo], known, cache)
-    return _typed(facts.drop(columns=["size", "mtime"]))
+        _save_facts(_filled(facts, todo, read, lasting=True), known, cache)
+    both = pd.concat([facts.drop(columns=_KEY[1:]), lost]).set_index("path").reindex(paths).reset_index()
+    return _typed(both)
 
-# %% ../../nbs/04_data.manifest.ipynb #ac27c05f
-def _filled(facts: pd.DataFrame, todo: pd.Index, read: list[dict[str, object]]) -> pd.DataFrame:
-    "The rows that were read so far, with what was read."
+# %% ../../nbs/04_data.manifest.ipynb #38219c52
+def _on_disk(root: Path, paths: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Size and times of the ordinary files; path and reason of the rest."
+    there, lost = [], []
+    for path in progress(paths, len(paths), "looking at sizes and dates of files"):
+        try: s = os.stat(root/path)
+        except (OSError, ValueError) as e: lost.append((path, f"cannot be read ({getattr(e, 'strerror', None) or e})"))
+        else:
+            if stat.S_ISREG(s.st_mode): there.append((path, s.st_size, s.st_mtime_ns, s.st_ctime_ns))
+            else: lost.append((path, f"{kind_of_file(s.st_mode)}, not a file"))
+    return pd.DataFrame(there, columns=_KEY), pd.DataFrame(lost, columns=["path", "reason"], dtype=object)
+
+
+def _filled(facts: pd.DataFrame, todo: pd.Index, read: list[dict[str, object]], lasting: bool = False) -> pd.DataFrame:
+    "The rows that were read so far, with what was read; or those alone that the file itself decides and that did not change meanwhile."
     rows = facts.loc[todo[:len(read)]]
-    new = pd.DataFrame(read, index=rows.index).astype(object)
-    return rows.assign(**{c: new[c] for c in new})
+    new = pd.DataFrame(read, index=rows.index, columns=[*FACTS, "reason"]).astype(object)
+    rows = rows.assign(**{c: new[c] for c in new})
+    if not lasting: return rows
+    stays = [f.get("lasting", f.get("reason") is None) and f.get("bytes", size) == size for f, size in zip(read, rows["size"])]
+    return rows[stays]
 
 
 def _save_facts(new: pd.DataFrame, known: pd.DataFrame, cache: Path) -> None:
@@ -119,7 +136,7 @@ def _save_facts(new: pd.DataFrame, known: pd.DataFrame, cache: Path) -> None:
 
 def _typed(facts: pd.DataFrame) -> pd.DataFrame:
     "Whole numbers as nullable integers, quality as float, the rest as text."
-    kinds = {c: "Int64" for c in ("width", "height", "bytes", "size", "mtime") if c in facts}
+    kinds = {c: "Int64" for c in ("width", "height", "bytes", "size", "mtime", "ctime") if c in facts}
     return facts.astype({**kinds, "quality": "float64"})
 
 # %% ../../nbs/04_data.manifest.ipynb #ffff31ca
@@ -175,6 +192,18 @@ def _scan_source(card: Card, root: Path, layout: str) -> pd.DataFrame:
     if not len(images): return images
     images["subject"] = read_subjects(card, root, images["path"])
     return images.join(read_attributes(card, root, images["path"]))
+
+# %% ../../nbs/04_data.manifest.ipynb #d82b8da5
+def changed_files(table: pd.DataFrame, # with path and sha256, such as a manifest
+                  root: str | Path, # the data root
+                  workers: int | None = None, # threads; default one a core
+                 ) -> pd.DataFrame: # path, source (where known) and reason; no row where all is as it was
+    "The files that are no longer what the table says: gone, damaged, or another picture under the same name."
+    known = table[table["sha256"].notna()].drop_duplicates("path").reset_index(drop=True)
+    facts = read_facts(root, known["path"].tolist(), workers)
+    reason = facts["reason"].mask(facts["reason"].isna() & (facts["sha256"] != known["sha256"]), CHANGED)
+    columns = [c for c in ("path", "source") if c in known]
+    return known[columns].assign(reason=reason)[reason.notna()].reset_index(drop=True)
 
 # %% ../../nbs/04_data.manifest.ipynb #ec6b05e2
 def check_manifest(manifest: pd.DataFrame, # one row an image

@@ -184,10 +184,10 @@ OPEN = ConfigDict(strict=True, extra="ignore")
 
 def _folder_name(text: str) -> str:
     "A text that can be the name of a folder on every system."
-    if not text.strip() or len(text) > 100: raise ValueError("give 1 to 100 characters")
+    if not text.strip() or len(text) > 150: raise ValueError("give 1 to 150 characters")
     if not text.isprintable() or re.search(r'[/\\:*?"<>|]', text):
         raise ValueError("it names a folder: no slash, quote or any of : * ? < > | in it")
-    if text[0] in ".- " or text[-1] in ". ": raise ValueError("it names a folder: no dot, dash or blank around it")
+    if text[0] in ". " or text[-1] in ". ": raise ValueError("it names a folder: no dot or blank around it")
     return text
 
 

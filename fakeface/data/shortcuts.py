@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image, JpegImagePlugin
 
 from .hashes import SIDE, look
-from .images import RejectedImage, jpeg_quality, to_rgb
+from .images import RejectedImage, jpeg_quality, open_header, read_file, to_rgb
 from .landmarks import face_points
 from .manifest import progress
 from .sources import InputError
@@ -85,11 +85,12 @@ def _features_of(job: tuple[str, bool], root: Path) -> tuple[np.ndarray, np.ndar
     "Look and features of one file."
     path, full = job
     try:
-        image = Image.open(root/path)
+        data = read_file(root/path)
+        image = open_header(data)
         if not full:
             image.draft("RGB", (4 * SIDE, 4 * SIDE))
             return look(to_rgb(image)), None
-        facts = file_facts(image, (root/path).stat().st_size)
+        facts = file_facts(image, len(data))
         rgb = to_rgb(image)
         grey = rgb.convert("L")
         tiny = np.asarray(rgb.resize((8, 8), Image.Resampling.BOX), np.float32).ravel()
@@ -97,7 +98,7 @@ def _features_of(job: tuple[str, bool], root: Path) -> tuple[np.ndarray, np.ndar
         return look(grey), np.concatenate([facts, [rgb.width, rgb.height, rgb.width / rgb.height], tiny, colours,
                                            radial_spectrum(np.asarray(grey))]).astype(np.float32)
     except FileNotFoundError: raise InputError(f"{path}: no such file under the data root; give the right --root") from None
-    except (OSError, RejectedImage, SyntaxError) as e:
+    except RejectedImage as e:
         raise InputError(f"{path}: cannot be opened ({str(e)[:60]}); remove its row") from e
 
 # %% ../../nbs/16_data.shortcuts.ipynb #bae52b0a
