@@ -198,14 +198,15 @@ def try_all(counts: dict[str, int], seed: int, home: Path, store: runs.Store, wo
 
 def summary(cases: list[Case]) -> str:
     "A table of counts a kind."
-    lines = [f"{'kind':16}{'inputs':>8}{'doors':>8}{FINE:>8}{REFUSED:>9}" + "".join(f"{o:>11}" for o in OFFENCES) + f"{'slowest, s':>12}{'all, s':>8}{'peak, GB':>10}"]
+    bad = "".join(f"{o:>11}" for o in OFFENCES)
+    lines = [f"{'kind':16}{'inputs':>8}{'doors':>8}{FINE:>8}{REFUSED:>9}{bad}{'slowest, s':>12}{'all, s':>8}{'peak, GB':>10}"]
     for kind in dict.fromkeys(c.kind for c in cases):
         some = [c for c in cases if c.kind == kind]
         kinds = collections.Counter(v.kind for c in some for v in c.verdicts)
         n = len({c.index for c in some})
-        lines.append(f"{kind:16}{n:>8,}{sum(kinds.values()):>8,}{kinds[FINE]:>8,}{kinds[REFUSED]:>9,}" + "".join(f"{kinds[o]:>11,}" for o in OFFENCES)
-                     + f"{max(v.seconds for c in some for v in c.verdicts):>12.1f}"
-                     f"{sum(v.seconds for c in some for v in c.verdicts):>8,.0f}{max(c.peak for c in some):>10.2f}")
+        bad, seconds = "".join(f"{kinds[o]:>11,}" for o in OFFENCES), [v.seconds for c in some for v in c.verdicts]
+        lines.append(f"{kind:16}{n:>8,}{sum(kinds.values()):>8,}{kinds[FINE]:>8,}{kinds[REFUSED]:>9,}{bad}"
+                     f"{max(seconds):>12.1f}{sum(seconds):>8,.0f}{max(c.peak for c in some):>10.2f}")
     return "\n".join(lines)
 
 
@@ -260,13 +261,14 @@ def _all(args: argparse.Namespace, home: Path) -> int:
     wanted = {"image": args.images, "table": args.tables, **dict.fromkeys(specs.KINDS, args.specs), "run": args.runs}
     counts = {k: n for k, n in wanted.items() if n and k in (args.only or KINDS)}
     if not store.good.is_file(): build(store, all_series="series" in counts)
-    print(f"{sum(counts.values()):,} inputs, seed {args.seed}, {args.workers} workers; runs and tables to damage made in {time.time() - began:.0f} s", flush=True)
+    n, took = sum(counts.values()), time.time() - began
+    print(f"{n:,} inputs, seed {args.seed}, {args.workers} workers; what is damaged was made in {took:.0f} s", flush=True)
     cases, told = [], time.time()
     for case in try_all(counts, args.seed, home, store, args.workers):
         cases.append(case)
         if time.time() - told > 30:
             told, bad = time.time(), sum(v.kind in OFFENCES for c in cases for v in c.verdicts)
-            print(f"  {len(cases):,} of {sum(counts.values()):,} after {told - began:.0f} s, {bad} offences", flush=True)
+            print(f"  {len(cases):,} of {n:,} after {told - began:.0f} s, {bad} offences", flush=True)
     print("\n" + summary(cases) + f"\n\n{time.time() - began:.0f} s")
     found = offences(cases)
     for (door, kind, _), those in list(found.items())[:60]:

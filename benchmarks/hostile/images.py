@@ -51,7 +51,8 @@ def saved(image: Image.Image, format: str, **options: Any) -> bytes:
 def jpeg(rng: Rng) -> bytes:
     "A JPEG of any kind that Pillow writes."
     image = picture(rng, _pick(rng, ("RGB", "RGB", "RGB", "L", "CMYK", "YCbCr")))
-    options = dict(quality=int(rng.integers(1, 101)), subsampling=int(rng.integers(3)), progressive=_maybe(rng, 0.3), optimize=_maybe(rng, 0.2))
+    options = dict(quality=int(rng.integers(1, 101)), subsampling=int(rng.integers(3)),
+                   progressive=_maybe(rng, 0.3), optimize=_maybe(rng, 0.2))
     if _maybe(rng, 0.15): options["restart_marker_blocks"] = int(rng.integers(1, 4))
     if _maybe(rng, 0.15): options["icc_profile"] = icc(rng)
     if _maybe(rng, 0.1): options["comment"] = rng.bytes(int(rng.integers(0, 300)))
@@ -141,7 +142,7 @@ def exif(rng: Rng) -> bytes:
               4: struct.pack(f"{order}I", value), 9: struct.pack(f"{order}i", value)}.get(kind, struct.pack(f"{order}I", 26))
     tag = struct.pack(f"{order}HHI", 274, kind, count) + packed
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", int(_pick(rng, (8, 8, 8, 8, 8, 0, 7, 2**31, 4))))
-    block = head + struct.pack(f"{order}H", int(_pick(rng, (1, 1, 1, 1, 0, 3, 65535)))) + tag + struct.pack(f"{order}I", 0) + struct.pack(f"{order}II", value, 1)
+    block = head + struct.pack(f"{order}H", int(_pick(rng, (1, 1, 1, 1, 0, 3, 65535)))) + tag + struct.pack(f"{order}III", 0, value, 1)
     return b"Exif\0\0" * _maybe(rng, 0.9) + (block[:int(rng.integers(len(block)))] if _maybe(rng, 0.1) else block)
 
 
@@ -261,7 +262,8 @@ def bomb(rng: Rng) -> bytes:
     row = b"\0" * (1 + (side * bits + 7) // 8)
     pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     palette = chunk(b"PLTE", b"\0\0\0\xff\xff\xff") + chunk(b"tRNS", b"\x80\x80") if kind == 3 else b""
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, kind, 0, 0, 0)) + palette + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, kind, 0, 0, 0))
+    return head + palette + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
 def foreign(rng: Rng) -> bytes:
@@ -325,8 +327,9 @@ def facts_door(path: Path) -> dict[str, Any]:
     from fakeface.data.images import RejectedImage, image_facts
     facts = image_facts(path)
     if facts["reason"] is None and not (facts["width"] > 0 and facts["height"] > 0): raise Silent(f"no size: {facts}")
-    if facts["reason"] is not None and str(path.parent) in facts["reason"]: raise Silent(f"a machine's path in the reason: {facts['reason']}")
-    if facts["reason"] is not None: raise RejectedImage(facts["reason"])
+    if facts["reason"] is not None:
+        if str(path.parent) in facts["reason"]: raise Silent(f"a machine's path in the reason: {facts['reason']}")
+        raise RejectedImage(facts["reason"])
     return facts
 
 
@@ -347,7 +350,8 @@ def pixels_door(path: Path, facts: dict[str, Any] | None) -> None:
     a, b = np.asarray(one), two.numpy().transpose(1, 2, 0)
     if a.shape != b.shape or a.shape != (facts["height"], facts["width"], 3):
         raise Silent(f"sizes differ: scan {facts['width']} x {facts['height']}, open_rgb {a.shape}, open_image {b.shape}")
-    if a.size < 10**8 and (apart := int(np.abs(a.astype(np.int16) - b).max())) > CLOSE: raise Silent(f"the decoders lie {apart} grey levels apart")
+    apart = int(np.abs(a.astype(np.int16) - b).max()) if a.size < 10**8 else 0
+    if apart > CLOSE: raise Silent(f"the decoders lie {apart} grey levels apart")
 
 
 def look_door(path: Path, facts: dict[str, Any] | None) -> None:
@@ -356,7 +360,8 @@ def look_door(path: Path, facts: dict[str, Any] | None) -> None:
     from fakeface.data.sources import InputError
     from fakeface.evaluate.detector import open_row
 
-    for name, door in (("read_looks", lambda: read_looks([path.name], path.parent, 1)), ("open_row", lambda: open_row(path.parent, path.name))):
+    doors = {"read_looks": lambda: read_looks([path.name], path.parent, 1), "open_row": lambda: open_row(path.parent, path.name)}
+    for name, door in doors.items():
         try: door()
         except InputError as e:
             if facts is not None: raise Silent(f"accepted by the scan, refused by {name}: {e}") from e

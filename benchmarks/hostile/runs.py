@@ -152,6 +152,11 @@ class Store:
         return Path(shutil.copytree(note.parent, folder/"damaged"))
 
 
+WHAT = ("remove", "cut", "cut", "flip", "flip", "empty", "text", "text", "swap", "folder", "link", "other run's")
+TEXTS = (b"{}", b"null", b"5", b'"x"', b"\0" * 40, b"a,b\n1,2\n", b"name: x\n", b"PAR1PAR1", b"<html>", b'{"a": [', b"version https://git-lfs",
+         b"[]", b"[1]", b"[{}]", b'{"tests": {}}', b'{"tests": 5}', b'{"settings": 5}', b'{"model": "small"}')
+
+
 def damage(rng: Rng, run: Path, store: Store) -> list[str]:
     "Does something to one to three files of a run; says what."
     done = []
@@ -159,7 +164,7 @@ def damage(rng: Rng, run: Path, store: Store) -> list[str]:
         files = sorted(p for p in run.rglob("*") if p.is_file())
         if not files: break
         file = _pick(rng, files)
-        what, data = _pick(rng, ("remove", "cut", "cut", "flip", "flip", "empty", "text", "swap", "folder", "link", "other run's", "list")), file.read_bytes()
+        what, data = _pick(rng, WHAT), file.read_bytes()
         if what == "remove": file.unlink()
         elif what == "cut": file.write_bytes(data[:int(rng.integers(len(data) + 1))])
         elif what == "flip":
@@ -168,8 +173,7 @@ def damage(rng: Rng, run: Path, store: Store) -> list[str]:
                 if len(out): out[int(at)] = int(rng.integers(256))
             file.write_bytes(bytes(out))
         elif what == "empty": file.write_bytes(b"")
-        elif what == "text": file.write_bytes(_pick(rng, (b"{}", b"null", b"5", b'"x"', b"\0" * 40, b"a,b\n1,2\n", b"name: x\n", rng.bytes(300), b"PAR1PAR1", b"<html>", b"{\"a\": [", b"version https://git-lfs")))
-        elif what == "list": file.write_bytes(_pick(rng, (b"[]", b"[1]", b"[{}]", b"{\"tests\": {}}", b"{\"tests\": 5}", b"{\"settings\": 5}", b"{\"model\": \"small\"}")))
+        elif what == "text": file.write_bytes(_pick(rng, (*TEXTS, rng.bytes(300))))
         elif what == "swap": file.write_bytes(_pick(rng, files).read_bytes())
         elif what == "folder":
             file.unlink()

@@ -115,7 +115,8 @@ def nested(rng: Rng, depth: int = 0) -> Any:
     lot = rng.random()
     if depth > 3 or lot < 0.5: return copy.deepcopy(_pick(rng, VALUES))
     if lot < 0.75: return [nested(rng, depth + 1) for _ in range(int(rng.integers(0, 4)))]
-    return {_pick(rng, ("name", "source", "a", 1, None, "x.y", "settings", "tests", "glob")): nested(rng, depth + 1) for _ in range(int(rng.integers(0, 4)))}
+    names = ("name", "source", "a", 1, None, "x.y", "settings", "tests", "glob")
+    return {_pick(rng, names): nested(rng, depth + 1) for _ in range(int(rng.integers(0, 4)))}
 
 
 def places(tree: Any, at: tuple = ()) -> list[tuple]:
@@ -138,13 +139,16 @@ def change(rng: Rng, tree: Any) -> Any:
     elif what == "wrap": inside[last] = _pick(rng, ([value], {"a": value}, {str(value)[:9]: None}, [value, value]))
     elif what == "near" and isinstance(value, (int, float)) and not isinstance(value, bool):
         inside[last] = _pick(rng, (-value, value * 10**6, float(value), str(value), value / 3, bool(value), value + 0.5, [value]))
-    elif what == "near" and isinstance(value, str): inside[last] = _pick(rng, (value + "x", value[:-1], value.upper(), f" {value} ", value * 50, [*value[:20]], {value[:9]: value}))
+    elif what == "near" and isinstance(value, str):
+        near = (value + "x", value[:-1], value.upper(), f" {value} ", value * 50, [*value[:20]], {value[:9]: value})
+        inside[last] = _pick(rng, near)
     elif what == "swap":
         *other, o = _pick(rng, ways)
         there = tree
         for k in other: there = there[k]
         inside[last] = copy.deepcopy(there[o])
-    elif isinstance(inside, dict) and what == "rename": inside[_pick(rng, (f"{last}s", str(last).upper(), str(last)[:-1], 5, None, "x"))] = inside.pop(last)
+    elif isinstance(inside, dict) and what == "rename":
+        inside[_pick(rng, (f"{last}s", str(last).upper(), str(last)[:-1], 5, None, "x"))] = inside.pop(last)
     elif isinstance(inside, dict): inside[_pick(rng, ("extra", 7, "name", "extends", "where", "seed", "profiles", ""))] = nested(rng)
     elif isinstance(inside, list): inside.append(nested(rng))
     return tree
@@ -154,7 +158,7 @@ def text_changes(rng: Rng, text: str) -> bytes:
     "The text is damaged, or is of a kind that a reader may choke on."
     data, n = text.encode(), len(text.encode())
     a, b = sorted(int(x) for x in rng.integers(0, n + 1, 2))
-    laughs = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(8))
+    laughs = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi"))
     kinds: tuple[Callable[[], bytes], ...] = (
         lambda: data[:a],
         lambda: data[:a] + data[b:],
@@ -268,15 +272,15 @@ def recipe_door(path: Path, store: Store) -> None:
     "A recipe that is taken has settings, and can be composed with."
     from fakeface.data.recipes import compose, read_recipe, settings
     recipe = read_recipe(path)
-    for profile in recipe.profiles: knock_inside(lambda: settings(recipe, profile))
+    for profile in recipe.profiles: knock_inside(settings, recipe, profile)
     composed = compose(recipe, store.scanned)
     if not set(composed.manifest["split"]) <= {"train", "valid", *recipe.tests}: raise Silent(f"splits {set(composed.manifest['split'])}")
 
 
-def knock_inside(call: Callable[[], object]) -> None:
+def knock_inside(call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
     "A call that may refuse in a line."
     from fakeface.data.sources import InputError
-    try: call()
+    try: call(*args, **kwargs)
     except InputError: pass
 
 
@@ -286,7 +290,8 @@ def grid_door(path: Path, store: Store) -> None:
     from fakeface.train.grid import combinations, read_grid
     grid = read_grid(path)
     for values in list(combinations(grid).values())[:20]:
-        for profile in grid.recipe.profiles: knock_inside(lambda: settings(grid.recipe, profile, **{**grid.settings, **{k: v for k, v in values.items() if "." not in k}}))
+        options = {k: v for k, v in {**grid.settings, **values}.items() if "." not in k}
+        for profile in grid.recipe.profiles: knock_inside(settings, grid.recipe, profile, **options)
 
 
 def transfer_door(path: Path, store: Store) -> None:

@@ -98,7 +98,8 @@ def padding(rng: Rng, t: Table) -> None:
 
 def case_of_words(rng: Rng, t: Table) -> None:
     for name in ("label", "split"):
-        if (c := t.column(name)) is not None: t.rows = [[_pick(rng, (str.upper, str.title, str.lower))(str(v)) if i == c else v for i, v in enumerate(r)] for r in t.rows]
+        if (c := t.column(name)) is None: continue
+        for r in t.rows: r[c] = _pick(rng, (str.upper, str.title, str.lower))(str(r[c]))
 
 
 def order_of_rows(rng: Rng, t: Table) -> None: t.rows = [t.rows[int(i)] for i in rng.permutation(len(t.rows))]
@@ -134,7 +135,9 @@ def missing_column(rng: Rng, t: Table) -> None:
     t.head, t.rows = t.head[:c] + t.head[c + 1:], [r[:c] + r[c + 1:] for r in t.rows]
 
 
-def other_names(rng: Rng, t: Table) -> None: t.head = [_pick(rng, (str.upper, str.title, lambda s: f" {s} ", lambda s: s + ".1", str.lower))(h) for h in t.head]
+def other_names(rng: Rng, t: Table) -> None:
+    ways = (str.upper, str.title, lambda s: f" {s} ", lambda s: s + ".1", str.lower)
+    t.head = [_pick(rng, ways)(h) for h in t.head]
 
 
 def twice_named(rng: Rng, t: Table) -> None:
@@ -144,7 +147,8 @@ def twice_named(rng: Rng, t: Table) -> None:
 
 def rows_twice(rng: Rng, t: Table) -> None:
     t.rows = t.rows + [list(r) for r in t.rows[:int(rng.integers(1, len(t.rows) + 1))]]
-    if _maybe(rng, 0.5) and (c := t.column(_pick(rng, ("label", "split", "p_fake")))) is not None: t.rows[-1][c] = _pick(rng, ("real", "fake", "valid", "test", 0.4))
+    c = t.column(_pick(rng, ("label", "split", "p_fake")))
+    if _maybe(rng, 0.5) and c is not None: t.rows[-1][c] = _pick(rng, ("real", "fake", "valid", "test", 0.4))
 
 
 def blank_cells(rng: Rng, t: Table) -> None:
@@ -172,7 +176,8 @@ def one_class(rng: Rng, t: Table) -> None:
 
 
 def one_split(rng: Rng, t: Table) -> None:
-    if (c := t.column("split")) is not None: t.rows = [[(_pick(rng, ("valid", "train", "test", "valid ")) if i == c else v) for i, v in enumerate(r)] for r in t.rows]
+    if (c := t.column("split")) is None: return
+    for r in t.rows: r[c] = _pick(rng, ("valid", "train", "test", "valid "))
 
 
 def no_rows(rng: Rng, t: Table) -> None: t.rows = []
@@ -219,15 +224,16 @@ def as_csv(t: Table) -> bytes:
     o = {"sep": ",", "lineterminator": "\n", "quoting": 0, "encoding": "utf-8", **t.options}
     def cell(v: Any) -> str:
         text = str(v)
-        if o["quoting"] == 1 or (o["quoting"] == 2 and isinstance(v, str)) or any(x in text for x in (o["sep"], '"', "\n", "\r")): return '"' + text.replace('"', '""') + '"'
-        return text
+        needed = any(x in text for x in (o["sep"], '"', "\n", "\r"))
+        return '"' + text.replace('"', '""') + '"' if needed or o["quoting"] == 1 or (o["quoting"] == 2 and isinstance(v, str)) else text
     lines = [o["sep"].join(map(cell, row)) for row in [t.head, *t.rows]]
     return (o["lineterminator"].join(lines) + o["lineterminator"]).encode(o["encoding"], "replace")
 
 
 def as_parquet(rng: Rng, t: Table) -> bytes:
     "The table as parquet, its columns of odd types."
-    frame = pd.DataFrame([r[:len(t.head)] + [None] * (len(t.head) - len(r)) for r in t.rows], columns=t.head).loc[:, lambda f: ~f.columns.duplicated()]
+    rows = [r[:len(t.head)] + [None] * (len(t.head) - len(r)) for r in t.rows]
+    frame = pd.DataFrame(rows, columns=t.head).loc[:, lambda f: ~f.columns.duplicated()]
     for c in frame:
         lot = rng.random()
         try:
@@ -312,7 +318,8 @@ def score_door(path: Path, t: Table, truth: dict[str, Any] | None) -> None:
     notes = "\n".join(line for line in said.splitlines() if line.startswith("note: "))
     if t.counted and n != len(t.rows) and not _adds_up(len(t.rows) - n, numbers(notes)):
         raise Silent(f"{len(t.rows)} rows written, {n} scored, and no note counts the rest: {notes[:300]!r}")
-    if t.cosmetic and truth is not None and (apart := differences(truth, metrics)): raise Silent(f"figures differ from the plain table's: {apart}")
+    apart = differences(truth, metrics) if t.cosmetic and truth is not None else ""
+    if apart: raise Silent(f"figures differ from the plain table's: {apart}")
 
 
 def _adds_up(gap: int, counts: list[int]) -> bool:
@@ -327,10 +334,23 @@ def differences(one: dict[str, Any], two: dict[str, Any]) -> str:
     a, b = ({**m["tests"], **({"valid": m["valid"]} if "valid" in m else {})} for m in (one, two))
     a, b = ({k.lower().strip(): s for k, s in x.items()} for x in (a, b))
     if a.keys() != b.keys(): return f"tests {sorted(a)} and {sorted(b)}"
-    return "; ".join(f"{k}.{m} {a[k][m]} and {b[k][m]}" for k in a for m in ("n", "n_fake", "accuracy", "auc") if not _same(a[k][m], b[k][m]))
+    measures = ("n", "n_fake", "accuracy", "auc")
+    return "; ".join(f"{k}.{m} {a[k][m]} and {b[k][m]}" for k in a for m in measures if not _same(a[k][m], b[k][m]))
 
 
 def _same(a: float | None, b: float | None) -> bool: return a is b or (a is not None and b is not None and abs(a - b) < 1e-9)
+
+
+def plain_scores(t: Table) -> dict[str, Any] | None:
+    "The scores of the rows as they are meant, whatever the words, spaces and columns around them; None without any."
+    from fakeface.evaluate.scores import score_predictions
+    plain = pd.DataFrame(t.rows, columns=t.head).loc[:, lambda f: ~f.columns.duplicated()]
+    for c in plain.columns.intersection(["path", "label", "split", "source", "subject"]):
+        plain[c] = plain[c].map(lambda v: v.strip() if isinstance(v, str) else v)
+    for c in plain.columns.intersection(["label", "split"]): plain[c] = plain[c].str.lower()
+    plain = plain.assign(**{c: v for c, v in dict(split="test", source=plain["label"]).items() if c not in plain})
+    plain = plain[plain["split"] != "train"]
+    return score_predictions(plain) if len(plain) else None
 
 
 def try_table(name: str, data: bytes, t: Table, folder: Path, # for its files
@@ -340,16 +360,10 @@ def try_table(name: str, data: bytes, t: Table, folder: Path, # for its files
     "All doors for one table; of the slower ones, one."
     from fakeface.data.manifest import load_manifest
     from fakeface.evaluate.detector import images_to_score
-    from fakeface.evaluate.scores import read_predictions, score_predictions
+    from fakeface.evaluate.scores import read_predictions
     path = folder/name
     path.write_bytes(data)
-    truth = None
-    if t.cosmetic and t.head[:3]:
-        plain = pd.DataFrame(t.rows, columns=t.head).loc[:, lambda f: ~f.columns.duplicated()].assign(
-            **{c: [str(r[k]).strip().lower() for r in t.rows] for c in ("label", "split") if (k := t.column(c)) is not None})
-        plain = plain.assign(**{c: plain[c].map(lambda v: v.strip() if isinstance(v, str) else v) for c in ("path", "source", "subject") if c in plain})
-        if "split" in plain: plain = plain[plain["split"] != "train"]
-        truth = score_predictions(plain.assign(**{c: v for c, v in dict(split="test", source=plain["label"]).items() if c not in plain})) if len(plain) else None
+    truth = plain_scores(t) if t.cosmetic else None
     doors: dict[str, Callable[[], object]] = {
         "read_predictions": lambda: read_predictions(path), "load_manifest": lambda: load_manifest(path),
         "images_to_score": lambda: images_to_score(path, folder), "score": lambda: score_door(path, t, truth)}
