@@ -10,8 +10,10 @@ text that was run as code), or a refusal that is no line. Exit code 1 where ther
 """
 import argparse
 import collections
+import importlib
 import multiprocessing
 import os
+import pkgutil
 import re
 import resource
 import shutil
@@ -24,6 +26,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
+import fakeface
 import numpy as np
 
 from hostile import images, runs, specs, tables
@@ -41,6 +44,11 @@ class Case(NamedTuple):
     name: str # of the file, or what was damaged
     verdicts: list[Verdict]
     peak: float # GB of the worker while it was tried
+
+
+def import_all() -> None:
+    "Imports the whole package, which takes seconds and is no door's work."
+    for module in pkgutil.walk_packages(fakeface.__path__, "fakeface."): importlib.import_module(module.name)
 
 
 def generator(seed: int, kind: str, index: int) -> np.random.Generator:
@@ -250,6 +258,7 @@ def main() -> int:
     args = p.parse_args()
     home = Path(args.keep or mkdtemp(prefix="hostile-")).resolve()
     home.mkdir(parents=True, exist_ok=True)
+    import_all()
     try: return _one(args, home) if args.one else _all(args, home)
     finally:
         if not args.keep: shutil.rmtree(home, ignore_errors=True)

@@ -15,7 +15,7 @@ from .verdicts import REFUSED, Silent, Verdict, knock
 
 Rng = np.random.Generator
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-CLOSE = 2 # grey levels that two decoders of one file may lie apart
+CLOSE, LARGE = 2, 10_000_000 # grey levels that two decoders of one file may lie apart; pixels of an image that is not compared with itself
 
 
 def _pick(rng: Rng, items: Any) -> Any:
@@ -337,20 +337,20 @@ def pixels_door(path: Path, facts: dict[str, Any] | None) -> None:
     "Both decoders take what the scan took, with its size, and see the same; and refuse what it refused."
     from fakeface.data.blocks import open_image
     from fakeface.data.images import RejectedImage, open_rgb
-    def ask(door: Callable) -> Any:
-        try: return door(path)
+    large = facts is not None and facts["width"] * facts["height"] > LARGE # one at a time, and its size alone
+    def ask(door: Callable[[Path], Any]) -> Any:
+        try: pixels = door(path)
         except RejectedImage as e: return str(e)
+        pixels = np.asarray(pixels) if door is open_rgb else pixels.numpy().transpose(1, 2, 0)
+        return pixels.shape if large else pixels
     one, two = ask(open_rgb), ask(open_image)
-    if facts is None:
-        taken = [name for name, x in (("open_rgb", one), ("open_image", two)) if not isinstance(x, str)]
-        if taken: raise Silent(f"rejected by the scan, taken by {' and '.join(taken)}")
-        return
     for name, x in (("open_rgb", one), ("open_image", two)):
-        if isinstance(x, str): raise Silent(f"accepted by the scan, refused by {name}: {x}")
-    a, b = np.asarray(one), two.numpy().transpose(1, 2, 0)
-    if a.shape != b.shape or a.shape != (facts["height"], facts["width"], 3):
-        raise Silent(f"sizes differ: scan {facts['width']} x {facts['height']}, open_rgb {a.shape}, open_image {b.shape}")
-    apart = int(np.abs(a.astype(np.int16) - b).max()) if a.size < 10**8 else 0
+        if facts is None and not isinstance(x, str): raise Silent(f"rejected by the scan, taken by {name}")
+        if facts is not None and isinstance(x, str): raise Silent(f"accepted by the scan, refused by {name}: {x}")
+    if facts is None: return
+    shapes = [(facts["height"], facts["width"], 3), *(x if large else x.shape for x in (one, two))]
+    if len(set(shapes)) > 1: raise Silent("sizes differ: scan {}, open_rgb {}, open_image {}".format(*shapes))
+    apart = 0 if large else int(np.abs(one.astype(np.int16) - two).max())
     if apart > CLOSE: raise Silent(f"the decoders lie {apart} grey levels apart")
 
 
