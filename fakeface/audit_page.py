@@ -78,6 +78,7 @@ def summary(told: Audit) -> list[str]: # sentences
     counts = told.manifest["label"].value_counts()
     what = (f"{len(told.manifest):,} images, {counts.get('real', 0):,} real and {counts.get('fake', 0):,} fake, "
             f"from {told.manifest['source'].nunique()} sources.")
+    if told.rejected: what += f" {told.rejected:,} files could not be read and are left out."
     parts = [f"{len(by[v])} {v} ({', '.join(by[v])})" for v in ("worthless", "beware") if by[v]]
     if not parts: return [what, "No trap was found" + (f"; not measured: {', '.join(by['not measured'])}." if by["not measured"] else ".")]
     return [what, f"Of {len(told.traps)} traps: {' and '.join(parts)}; {len(by['fine'])} fine"
@@ -175,8 +176,9 @@ where the attribute is known for both labels.</p>{{ part.table(confounded, ["att
 <section><h2>How the verdicts are reached</h2>
 <p><b>Shortcuts.</b> Boosted trees are trained on the shortcut alone and asked, in five folds by subject, about images whose subject they
 never saw. The AUC’s 95 % interval is DeLong’s, by subject. Wholly above {{ terms.beware }} is <i>beware</i>, wholly above
-{{ terms.worthless }} <i>worthless</i>; the spectrum is never called worthless, since a generator’s own trace is a fair clue. Bytes
-per pixel follow the pixels and that trace: they decide about the file facts only where they differ among the real sources, too. An interval
+{{ terms.worthless }}, or an AUC of 1.000, <i>worthless</i>; the spectrum is never called worthless, since a generator’s own trace is a fair
+clue. Bytes per pixel follow the pixels and that trace: they decide about the file facts only where they differ among the real sources,
+too. Of images in splits the verdict is that of the worst of training (cross-validated) and each test set (learnt in training). An interval
 wholly below 0.5 is no good news.</p>
 <p><b>Copies.</b> Byte for byte by sha256; resized or saved again by 64-bit hashes at most 6 bits apart, confirmed by pixels; mirror
 images too, cropped ones only where the crop is slight. Across splits is <i>beware</i>, {{ percent(terms.leak) }} of a test set in

@@ -180,8 +180,8 @@ def _add_detector(p: argparse.ArgumentParser) -> None:
                    "called paths or files, of file paths) and returns p_fake for each; or a command, which gets the paths as arguments at "
                    "{images}, as a text file at {list}, else on standard input, and prints one number a line, or path,p_fake")
     p.add_argument("--takes", choices=["images", "paths"], help="what the function takes; default by the name of its parameter")
-    p.add_argument("--logit", action="store_true", help="it answers log-odds")
-    p.add_argument("--flip", action="store_true", help="its numbers speak for real")
+    p.add_argument("--logit", action="store_true", help="the numbers, its answers or a table's p_fake, are log-odds")
+    p.add_argument("--flip", action="store_true", help="the numbers, its answers or a table's p_fake, speak for real: read as 1 - p_fake")
     p.add_argument("--batch", type=int, metavar="N", help="images at a time; default 64, for a command 300")
     p.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for a batch of a command; default 600")
 

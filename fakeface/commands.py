@@ -50,10 +50,12 @@ def _aim(args: argparse.Namespace) -> dict[str, Any]:
     return {k: v for k in ("aim", "fpr", "cost", "prevalence") if (v := getattr(args, k)) is not None}
 
 
-def _predictions(path: str) -> pd.DataFrame:
+def _predictions(path: str, **read: bool) -> pd.DataFrame:
     "A run folder's predictions, or a table's."
     from fakeface.evaluate.scores import read_predictions
-    return read_predictions(Path(path)/"predictions.parquet" if Path(path).is_dir() else path)
+    if Path(path).is_dir() and any(read.values()):
+        raise InputError(f"{path} is a folder: a run's numbers are probabilities of fake; --logit and --flip are for tables and detectors")
+    return read_predictions(Path(path)/"predictions.parquet" if Path(path).is_dir() else path, **read)
 
 
 def _enter_looks(run: str | Path, rows: pd.DataFrame, what: str, test: str | None = None) -> list[str]:
@@ -186,12 +188,14 @@ def report(args: argparse.Namespace) -> None:
 # %% ../nbs/50_commands.ipynb #296326c5
 def score(args: argparse.Namespace) -> None:
     "fakeface score PREDICTIONS"
-    from fakeface.evaluate.scores import score_predictions, scores_table, sources_scores
-    predictions = _ask_detector(args) if args.detector else _predictions(args.predictions)
+    from fakeface.evaluate.scores import score_lines, score_predictions, scores_table, sources_scores
+    predictions = _ask_detector(args) if args.detector else _predictions(args.predictions, logit=args.logit, flip=args.flip)
     _enter_looks(args.predictions, predictions, "score")
     metrics = score_predictions(predictions)
-    _say(scores_table(metrics).T)
-    _say(sources_scores(metrics))
+    if metrics["tests"]: _say(scores_table(metrics).T)
+    if metrics["tests"]: _say(sources_scores(metrics))
+    else: print(f"{args.predictions} has no test set, only validation rows.")
+    if told := score_lines(metrics): print("\n" + "\n".join(f"- {line}" for line in told))
     if args.out: print(f"\n{Path(args.out).write_text(json.dumps(metrics, indent=1)) and args.out}")
 
 # %% ../nbs/50_commands.ipynb #5c94d8c5

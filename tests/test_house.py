@@ -20,7 +20,7 @@ PACKAGE = ROOT / "fakeface"
 # with its whole package.
 FLOORS = {
     "data.schema": 0, "data.sources": 0, "data.records": 0,
-    "data.images": 1, "data.manifest": 1, "data.recipes": 1,
+    "data.tables": 1, "data.images": 1, "data.manifest": 1, "data.query": 1, "data.recipes": 1,
     "data.pen": 1, "data.faces": 1, "data.layouts": 1, "data.population": 1, "data.plants": 1, "data.world": 1,
     "data.others": 1,
     "data.delivery": 1, "data.landmarks": 1, "data.equalise": 1, "data.hashes": 1, "data.leaks": 1,

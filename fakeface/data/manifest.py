@@ -23,6 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .images import CHANGED, image_facts, kind_of_file
+from .tables import read_table, tidy_table
 from .sources import (KINDS, LABELS, Card, DataNote, InputError, find_folder, find_images,
                                    read_attributes, read_cards, read_subjects)
 
@@ -228,6 +229,5 @@ def load_manifest(path: str | Path) -> pd.DataFrame:
     "A checked manifest from parquet or CSV."
     path = Path(path)
     if not path.exists(): raise ManifestError(f"{path} does not exist; `fakeface manifest RECIPE --out {path}` makes one")
-    try: table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except Exception as e: raise ManifestError(f"{path}: not readable as {path.suffix} ({type(e).__name__})") from e
-    return check_manifest(table, path.name)
+    needs = ("path", "source", "label", "split", "subject")
+    return check_manifest(tidy_table(read_table(path, ManifestError), path.name, needs=needs, error=ManifestError), path.name)

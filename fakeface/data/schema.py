@@ -112,7 +112,7 @@ class _Frame:
     def add(self, value: Any, word: str | None) -> None: # `word` as it is written, where it is one
         if isinstance(self.value, list): self.value.append(value)
         elif self.key is not None: self.value[self.key], self.key = value, None
-        elif not word: raise _Fault("a name is empty, or is a list; write `name: value`")
+        elif word is None: raise _Fault("a list or a mapping stands where a name belongs; write `name: value`")
         elif word == "<<": raise _Fault("`<<` is not read here; write the fields out, or use `extends`")
         elif word in self.value: raise _Fault(f"`{word[:60]}` is there twice; remove one")
         else: self.key = word
@@ -166,11 +166,13 @@ def _yaml_value(text: str) -> Any:
 def read_yaml(path: str | Path, # a YAML file
               kind: str, # what it is, such as recipe
               error: type[InputError] = InputError, # what is raised
+              blank: bool = False, # whether a file without a field is none of its faults
              ) -> dict[str, Any]: # texts, numbers, true and false, None, lists and dictionaries, nothing else
     "The fields of a YAML file. Raises `error` in one line naming the file, the line and the mend."
     text = read_text(path, MAX_YAML, error)
     try: value = _yaml_value(text)
     except _Fault as e: raise error(f"{Path(path).name}: {e}") from e
+    if value is None and blank: return {}
     if not isinstance(value, dict): raise error(f"{Path(path).name}: {_a(kind)} is a list of `field: value` lines")
     return value
 
@@ -260,7 +262,7 @@ def _walk(loc: Iterable[str | int], value: Any, of: Any) -> tuple[list[str], Any
 def _shape(of: Any) -> str:
     "How a dataclass is written: its necessary fields."
     needed = [f.name for f in fields(of) if f.default is MISSING and f.default_factory is MISSING]
-    return f"{{{', '.join(f'{n}: ...' for n in needed)}}}"
+    return f"{{{', '.join(f'{n}: ...' for n in needed or [f.name for f in fields(of)])}}}"
 
 
 def _fault_words(fault: Mapping[str, Any], whole: Any, of: Any) -> str:
@@ -272,11 +274,12 @@ def _fault_words(fault: Mapping[str, Any], whole: Any, of: Any) -> str:
     if kind == "missing": return f"{before}the field `{last}` is missing"
     if kind == "unexpected_keyword_argument": return before + unknown_words("field", last, [f.name for f in fields(bare)])
     if kind == "dataclass_type": mend = f"write {_shape(bare)}"
-    elif kind == "literal_error": mend = "use " + fault["ctx"]["expected"].replace("'", "")
+    elif kind == "literal_error": mend = "use one of " + fault["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
     elif kind == "value_error": mend = str(fault["ctx"]["error"])
     else: mend = f"give {words or _WANTED.get(kind) or fault['msg'].removeprefix('Input should be ')}"
     shown = "empty" if value in (None, "") else f"{value!r:.60}"
     if isinstance(value, str) and kind in ("int_type", "float_type") and isinstance(_plain(value), int | float): mend += ", without quotes"
+    if kind == "string_type" and isinstance(value, int | float): mend += ", in quotes"
     return f"{place or 'it'} is {shown}; {mend}"
 
 # %% ../../nbs/01_data.schema.ipynb #6c8a96af

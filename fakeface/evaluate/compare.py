@@ -16,7 +16,7 @@ from scipy.stats import binomtest, fisher_exact, t, ttest_ind
 from ..data.sources import InputError
 from .delong import auc_difference, auc_difference_unpaired, mover, p_where_touching
 from .rates import difference_interval
-from .scores import is_wrong, percent
+from .scores import check_predictions, is_wrong, percent
 from .subjects import matched_interval, numbered, paired_difference, rate_interval, subject_codes
 
 # %% ../../nbs/31_evaluate.compare.ipynb #658608de
@@ -175,6 +175,7 @@ def compare(a: pd.DataFrame | Sequence[pd.DataFrame], # predictions of a detecto
     "Test set by test set; validation is left out. Raises `InputError` where the two have no test set in common."
     a, b = ([x] if isinstance(x, pd.DataFrame) else list(x) for x in (a, b))
     if not (a and b): raise InputError("compare: one side has no run; give at least one on each")
+    a, b = ([check_predictions(run, f"the {name}") for run in side] for name, side in (("first", a), ("second", b)))
     have = [list(dict.fromkeys(run["split"])) for run in (*a, *b)]
     tests = [test for test in have[0] if test != "valid" and all(test in splits for splits in have)]
     if not tests: raise InputError(f"no test set in common: {', '.join(have[0])} against {', '.join(have[len(a)])}")

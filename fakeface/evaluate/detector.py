@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +32,8 @@ from ..data.delivery import file_of, open_file
 from ..data.images import RejectedImage
 from ..data.manifest import load_manifest, progress, scan
 from ..data.others import folder_images
-from ..data.sources import LABELS, InputError
+from ..data.sources import LABELS, DataNote, InputError
+from ..data.tables import TableError, check_once, label_of, read_table, split_of, tidy_table
 
 # %% ../../nbs/25_evaluate.detector.ipynb #8a21e719
 class DetectorError(InputError):
@@ -194,36 +196,73 @@ def load_detector(detector: str, # package.module:function, or a command
     return Detector(detector, partial(_command, words, detector, timeout), batch or 300, logit, flip)
 
 # %% ../../nbs/25_evaluate.detector.ipynb #62fd3b6f
-def images_to_score(where: str | Path, # a table, a run folder, or a folder of images
+def images_to_score(where: str | Path | pd.DataFrame, # a table, a run folder, or a folder of images
                     root: str | Path | None = None, # the data root; default the folder itself, or the table's folder
                    ) -> tuple[pd.DataFrame, Path]: # path, label, split, source and what else is known; the data root
-    "The images that a detector is to be asked about, without train and valid. Raises `InputError` where there are none."
-    where = Path(where)
-    if where.is_dir() and not (where/"manifest.parquet").is_file():
-        if all((where/label).is_dir() for label in LABELS):
-            found = folder_images(where).images
-            rows = found[found["kind"].isin(LABELS)].assign(label=lambda t: t["kind"], source=lambda t: t["kind"])
-        else: rows = scan(where).images
-        if not len(rows): raise InputError(f"{where} holds no image that can be named: put them into {where}/real and {where}/fake, "
-                                           "or give a table with path and label")
-        return rows.assign(split="test").reset_index(drop=True), Path(root or where)
-    rows = load_manifest(where/"manifest.parquet") if where.is_dir() else _read_rows(where)
-    rows = rows[~rows["split"].isin(["train", "valid"])].drop_duplicates(["path", "split"])
-    if not len(rows): raise InputError(f"{where} has no test images, only train and valid")
-    return rows.reset_index(drop=True), Path(root or where.parent)
+    """The images that a detector is to be asked about, without train and valid. What is left out is counted in a `DataNote`. Raises
+    `InputError` where there are none."""
+    if not isinstance(where, pd.DataFrame) and Path(where).is_dir() and not (Path(where)/"manifest.parquet").is_file():
+        return _folder_rows(Path(where)), Path(root or where)
+    if isinstance(where, pd.DataFrame):
+        if root is None: raise InputError("a table of images needs its data root: images_to_score(table, root)")
+        name, rows = "table", _tidy_rows(where, "table", Path(root))
+    elif Path(where).is_dir(): name, root, rows = where, root or Path(where).parent, load_manifest(Path(where)/"manifest.parquet")
+    else:
+        name, root = where, root or Path(where).parent
+        rows = _tidy_rows(read_table(where, TableError), Path(where).name, Path(root))
+    seen = rows["split"].isin(["train", "valid"])
+    if seen.all(): raise InputError(f"{name} has no test images, only train and valid")
+    if isinstance(where, pd.DataFrame) or Path(where).is_file(): _say_left_out(name, {"in train or valid": int(seen.sum())}, len(rows))
+    return rows[~seen].reset_index(drop=True), Path(root)
 
 
-def _read_rows(path: Path) -> pd.DataFrame:
+def _tidy_rows(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
     "A table of images; only path and label are needed."
-    if not path.is_file(): raise InputError(f"{path} does not exist; give a table with path and label, a run, or a folder of images")
-    try: table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"path": str})
-    except Exception as e: raise InputError(f"{path}: not readable as a table ({type(e).__name__})") from e
-    for column in ("path", "label"):
-        if column not in table: raise InputError(f"{path.name}: no column `{column}`; it has {', '.join(map(str, table))}")
-    bad = table.loc[~table["label"].isin(LABELS), "label"]
-    if len(bad): raise InputError(f"{path.name}: row {bad.index[0]} has the label {bad.iloc[0]!r}; use real or fake")
+    table = tidy_table(table, name, root, needs=("path", "label"))
     filled = dict(split="test", source=table["label"])
-    return table.assign(**{c: v for c, v in filled.items() if c not in table}).drop(columns=["p_fake", "loss", "run"], errors="ignore")
+    table = table.assign(**{c: v for c, v in filled.items() if c not in table}).drop(columns=["p_fake", "loss", "run"], errors="ignore")
+    check_once(table, name)
+    return table
+
+
+def _say_left_out(name: Any, why: dict[str, int], of: int) -> None:
+    "One line for what is not scored; nothing where all is."
+    why = {reason: n for reason, n in why.items() if n}
+    told = "; ".join(f"{n:,} {reason}" for reason, n in why.items())
+    if why: warnings.warn(f"{name}: {sum(why.values()):,} of {of:,} are left out: {told}", DataNote, stacklevel=3)
+
+# %% ../../nbs/25_evaluate.detector.ipynb #ef181e20
+def _folder_rows(where: Path) -> pd.DataFrame:
+    "The images of a folder, by folder names or by the cards."
+    inside = [d.name for d in where.iterdir() if d.is_dir()]
+    named = {label_of(d) for d in inside} >= set(LABELS) or any(
+        split_of(d) in ("train", "valid", "test") and any(label_of(e.name) for e in (where/d).iterdir() if e.is_dir()) for d in inside)
+    found = None if named else scan(where)
+    if found is None or not len(found.images):
+        try: return _by_folder_names(where)
+        except InputError as e:
+            why = dict(found.rejects["reason"].value_counts()) if found is not None else {}
+            _say_left_out(where, why, sum(why.values()))
+            raise InputError(f"{where} holds no image that can be named ({e}): put them into {where}/real and {where}/fake, or give a "
+                             "table with path and label") from e
+    _say_left_out(where, dict(found.rejects["reason"].value_counts()), len(found.images) + len(found.rejects))
+    return found.images.assign(split="test").reset_index(drop=True)
+
+
+def _by_folder_names(where: Path) -> pd.DataFrame:
+    "Label, split and source of each image by the folders it lies in. Raises `InputError` where no folder says real or fake."
+    images, rejects = folder_images(where)
+    parts = images["path"].str.split("/").map(lambda p: p[:-1])
+    label = parts.map(lambda p: next((label_of(f) for f in reversed(p) if label_of(f)), None))
+    split = parts.map(lambda p: next((split_of(f) for f in p if split_of(f) in ("train", "valid", "test")), "test"))
+    other = parts.map(lambda p: "/".join(f for f in p if not label_of(f) and split_of(f) not in ("train", "valid", "test")))
+    if label.isna().all(): raise InputError("no folder is called real or fake")
+    rows = images.assign(label=label, split=split, source=other.where(other != "", label))
+    asked = rows["label"].notna() & (rows["split"] == "test")
+    if not asked.any(): raise InputError("only train and valid, no test")
+    why = {"in no folder called real or fake": int(label.isna().sum()), "in train or valid": int((label.notna() & (split != "test")).sum())}
+    _say_left_out(where, dict(rejects["reason"].value_counts()) | why, len(images) + len(rejects))
+    return rows[asked].reset_index(drop=True)
 
 # %% ../../nbs/25_evaluate.detector.ipynb #50d517e8
 def sample_images(rows: pd.DataFrame, # path, label, source, and subject where known
@@ -235,7 +274,7 @@ def sample_images(rows: pd.DataFrame, # path, label, source, and subject where k
     if test is not None:
         if test not in set(rows["split"]): raise InputError(f"no test set `{test}`; known: {', '.join(sorted(set(rows['split'])))}")
         rows = rows[rows["split"] == test]
-    if n is None: return rows.drop_duplicates("path")
+    if n is None: return rows
     if n < 2: raise InputError(f"n is {n}; give 2 or more images of each class")
     lot = rows.sample(frac=1, random_state=seed).drop_duplicates("path")
     if "subject" in lot: lot = lot[lot["subject"].isna() | ~lot.duplicated(["label", "subject"])]

@@ -28,15 +28,15 @@ def validation_rows(predictions: pd.DataFrame, # to fit on
                     what: str = "an operating point", # to be fitted, for the message
                    ) -> pd.DataFrame: # checked, both classes there
     "Raises `SealedError` where other rows than validation's are given, `InputError` where a class is missing."
-    if "split" not in predictions:
+    if "split" not in [str(c).strip().casefold() for c in predictions]:
         raise SealedError(f"{what} is fitted on validation rows, and this table does not say which those are: add a column `split` and "
                           "write `valid` on images that are neither trained on nor tested on")
-    other = predictions.loc[predictions["split"] != "valid", "split"]
+    rows = check_predictions(predictions, "validation").reset_index(drop=True)
+    other = rows.loc[rows["split"] != "valid", "split"]
     if len(other):
         names = ", ".join(f"`{name}` ({n:,} rows)" for name, n in other.value_counts().head(3).items())
         raise SealedError(f"{what} is fitted on validation only, and here are rows of {names}: fitted there it would know the answers of "
                           "the test; give predictions[predictions['split'] == 'valid'] and read the point on the test with `read_point`")
-    rows = check_predictions(predictions, "validation").reset_index(drop=True)
     have = rows["label"].nunique()
     if have < 2: raise InputError(f"{what} needs real and fake validation images; here are {len(rows):,} {rows['label'].iloc[0]} ones only")
     return rows

@@ -169,9 +169,9 @@ def _paired_p(out: Path, a: pd.Series, b: pd.Series) -> float:
     if not seeds: return 1.0
     def valid(trial: str, seed: int) -> pd.DataFrame:
         rows = pd.read_parquet(out/trial/"predictions.parquet", columns=["path", "split", "label", "p_fake"])
-        return rows[rows["split"] == "valid"].assign(split="validation", path=f"{seed}/" + rows["path"].astype(str))
+        return rows[rows["split"] == "valid"].assign(split="held out", path=f"{seed}/" + rows["path"].astype(str))
     pair = [pd.concat([valid(trials[s], s) for s in seeds]) for trials in (a, b)]
-    return float(compare(*pair).loc[("validation", "all"), "p"])
+    return float(compare(*pair).loc[("held out", "all"), "p"])
 
 # %% ../../nbs/47_train.grid.ipynb #cd797b2b
 def run_grid(grid: str | Path | Grid, # a name, a YAML file, or a grid

@@ -1,0 +1,330 @@
+"The one door for tables: what people write is read or refused, what was done is said, and no row is left out without a count."
+import gzip
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fakeface.cli import main
+from fakeface.data.audit import audit, byte_copies, read_subject, shortcut_traps
+from fakeface.data.labels import contradictions
+from fakeface.data.manifest import load_manifest
+from fakeface.data.shortcuts import SHORTCUTS
+from fakeface.data.sources import DataNote, InputError
+from fakeface.data.tables import tidy_table
+from fakeface.evaluate.compare import compare
+from fakeface.evaluate.detector import images_to_score
+from fakeface.evaluate.fairness import fairness_report
+from fakeface.evaluate.operating import fit_operating_point
+from fakeface.evaluate.scores import check_predictions, read_predictions, score_lines, score_predictions
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def scores(n: int = 40, **columns) -> pd.DataFrame:
+    "A table of scores, real and fake by turns."
+    return pd.DataFrame({"path": [f"{i}.jpg" for i in range(n)], "label": ["real", "fake"] * (n // 2),
+                         "p_fake": [round(0.2 + 0.5 * (i % 2) + 0.01 * (i % 7), 3) for i in range(n)]} | columns)
+
+
+def noted(f, *args, **kwargs):
+    "What a call returns, and the notes that it gave."
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        out = f(*args, **kwargs)
+    return out, [str(w.message) for w in said if issubclass(w.category, DataNote)]
+
+
+def picture(path: Path, seed: int, side: int = 32) -> Path:
+    "A picture of noise."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, "JPEG" if path.suffix in (".jpg", ".jfif") else None)
+    return path
+
+
+def listed(root: Path, n: int = 30, **columns) -> pd.DataFrame:
+    "A list of pictures that are there, half of them real."
+    rows = [(f"{label}/{i}.jpg", label) for label in ("real", "fake") for i in range(n)]
+    for i, (path, _) in enumerate(rows): picture(root/path, i)
+    return pd.DataFrame(rows, columns=["path", "label"]).assign(**columns)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+WORDS = [dict(split=["Train", "TEST"] * 20), dict(split=["training", " testing "] * 20), dict(label=["Real", "GENERATED"] * 20),
+         dict(path=[rf"pics\{i}.jpg" for i in range(40)]), dict(p_fake=[f"0,{2 + 5 * (i % 2)}" for i in range(40)]),
+         dict(source=["ffhq", ""] * 20), dict(race=[0, 4] * 20), dict(age_band=["9-Mar", "Oct-19"] * 20), dict(subject=["None", "a"] * 20)]
+
+
+@pytest.mark.parametrize("columns", WORDS, ids=[next(iter(w)) + str(i) for i, w in enumerate(WORDS)])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_what_is_read_otherwise_than_written_is_said_once_with_its_rows(columns, suffix, tmp_path):
+    table = scores(**columns)
+    for c in columns: table[c] = table[c].astype(str)
+    file = tmp_path/f"p{suffix}"
+    table.to_csv(file, index=False) if suffix == ".csv" else table.to_parquet(file)
+    read, notes = noted(read_predictions, file)
+    assert len(read) == 40 and len(notes) >= 1 and any("rows)" in n for n in notes)
+    assert noted(check_predictions, read)[1] == []
+
+
+REFUSED = {
+    "row 1: label is 0; write real or fake: a number": dict(label=[0, 1] * 20), "row 2: label is": dict(label=["real", "neither"] * 20),
+    "row 11: split is empty": dict(split=["test"] * 10 + [""] * 30), "split is 0": dict(split=[0, 1] * 20),
+    "split is train_2, which may be": dict(split=["train_2", "test"] * 20), "row 3: path is empty": dict(path=["a", "b", " "] + ["c"] * 37),
+    "a stands twice in one split": dict(path=["a", "b", "a", "c"] + [f"{i}.jpg" for i in range(36)]),
+    "a stands under both labels": dict(path=["a", "a"] + [f"{i}.jpg" for i in range(38)]),
+    "stands in two splits, `valid` and `ffhq`": dict(path=["a", "b", "a"] + [f"{i}.jpg" for i in range(37)],
+                                                     split=["valid"] * 2 + ["ffhq"] * 38),
+    "divide percentages by 100": dict(p_fake=[20, 70] * 20), "log-odds": dict(p_fake=[-2, 3] * 20),
+    "p_fake is empty": dict(p_fake=["0.5", ""] * 20)}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_every_reader_of_scores_refuses_what_cannot_be_read(why, tmp_path):
+    table = scores(**REFUSED[why])
+    for ask in (score_predictions, lambda t: compare(t, scores()), lambda t: fairness_report(t.assign(gender=["male", "female"] * 20)),
+                lambda t: fit_operating_point(t.assign(split=t.get("split", "valid")))):
+        with pytest.raises(InputError, match=why.replace("(", r"\(")): ask(table)
+    table.to_csv(tmp_path/"p.csv", index=False)
+    for command in ("score", "fairness", "operating"): assert main([command, str(tmp_path/"p.csv")]) == 2
+    assert main(["compare", str(tmp_path/"p.csv"), str(tmp_path/"p.csv")]) == 2
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "null", "", "NaN"])
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+def test_a_source_of_any_name_keeps_its_rows(name, suffix, tmp_path):
+    table, file = scores(source=["ffhq", name] * 20), tmp_path/f"p{suffix}"
+    table.to_parquet(file) if suffix == ".parquet" else table.to_csv(file, index=False)
+    by = noted(score_predictions, noted(read_predictions, file)[0])[0]["tests"]["test"]["by_source"]
+    assert {k: r["n"] for k, r in by.items()} == {"ffhq": 20, name or "(none)": 20}
+
+
+@pytest.mark.parametrize("source", [None, np.nan, pd.NA, pd.NaT, ""])
+def test_a_hole_in_a_dataframe_is_a_source_too(source):
+    by = noted(score_predictions, scores(source=["ffhq", source] * 20))[0]["tests"]["test"]["by_source"]
+    assert sum(r["n"] for r in by.values()) == 40
+    assert noted(score_predictions, scores(source=[source] * 40))[0]["tests"]["test"]["by_source"].keys() == {"real", "fake"}
+
+
+def test_a_dataframe_comes_in_many_dresses():
+    plain = score_predictions(scores(subject=["1", "2"] * 20, source="7"))
+    dressed = scores(subject=[1.0, 2.0] * 20, source=7).astype({"label": "category", "path": "string"}).set_axis([5] * 40)
+    assert noted(score_predictions, dressed)[0] == plain
+    for bad in (scores().set_axis([0, 1, 2], axis=1), scores().set_axis(["path", "label", "Label"], axis=1), scores().iloc[:0],
+                scores(path=[["a"]] * 40)):
+        with pytest.raises(InputError): score_predictions(bad)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "utf-16"])
+def test_separator_and_encoding_are_found(sep, encoding, tmp_path):
+    table = scores(path=[f"é{i}.jpg" for i in range(40)])
+    (tmp_path/"p.csv").write_bytes(table.to_csv(index=False, sep=sep).encode(encoding))
+    read = noted(read_predictions, tmp_path/"p.csv")[0]
+    assert [read[c].tolist() for c in table] == [table[c].tolist() for c in table]
+
+
+FILES = {"does not exist": None, "is empty": b"", "no rows": b"path,label,p_fake\n", "names no known column": b"a b c\n1 2 3\n",
+         "zero bytes": b"path,label,p_fake\na,real,\0.5\n", "spreadsheet": b"PK\x03\x04...", "no column `p_fake`": b"path,label\na,real\n",
+         "Expected 3 fields in line 2, saw 4": b"path,label,p_fake\n1,a,real,0.5\n", "gzipped, and damaged": b"\x1f\x8b\x08rest",
+         "ArrowInvalid": b"PAR1rest", "line break": b'path,label,p_fake\n"a\nb",real,0.5\n'}
+
+
+@pytest.mark.parametrize("why", FILES)
+def test_a_file_that_is_no_table_is_refused_in_a_line(why, tmp_path, capsys):
+    if FILES[why] is not None: (tmp_path/"p.csv").write_bytes(FILES[why])
+    for command in (["score"], ["fairness"], ["operating"], ["score", "--detector", "true"], ["audit", "--root", str(tmp_path)]):
+        assert main([command[0], str(tmp_path/"p.csv"), *command[1:]]) in ((0, 2) if "detector" in str(command) else (2,))
+    with pytest.raises(InputError, match=why.split(",")[0].replace("`", "`")): read_predictions(tmp_path/"p.csv")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["keep", "twice", "empty", "no split", "blank", "Real", "\\"]), min_size=3, max_size=30),
+       st.sampled_from([",", ";"]), st.booleans(), st.integers(0, 9))
+def test_every_row_is_scored_or_counted_or_the_table_is_refused(kinds, sep, zipped, seed):
+    import tempfile
+    rows = []
+    for i, kind in enumerate(kinds):
+        row = [f"d/{i}.jpg", ("real", "fake")[i % 2], "0.5", "test", "ffhq"]
+        if kind == "\\": row[0] = rf"d\{i}.jpg"
+        if kind == "Real": row[1] = row[1].title()
+        if kind == "no split": row[3] = ""
+        if kind == "blank": row[4] = ""
+        rows += [[""] * 5] if kind == "empty" else [row, row] if kind == "twice" else [row]
+    order = np.random.default_rng(seed).permutation(len(rows))
+    text = "\n".join(sep.join(r) for r in [["path", "label", "p_fake", "split", "source"], *[rows[i] for i in order]]).encode()
+    with tempfile.TemporaryDirectory() as d:
+        (Path(d)/"p.csv").write_bytes(gzip.compress(text) if zipped else text)
+        try: table, notes = noted(read_predictions, Path(d)/"p.csv")
+        except InputError: return
+    left_out = sum(int(n.rpartition("(")[2].split(" ")[0]) for n in notes if "left out" in n)
+    metrics = score_predictions(table)
+    assert sum(s["n"] for s in metrics["tests"].values()) + left_out == len(rows)
+    assert all(sum(r["n"] for r in s["by_source"].values()) == s["n"] for s in metrics["tests"].values())
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+def test_scores_that_are_upside_down_say_so_and_flip(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    table = scores(200, p_fake=np.clip(np.tile([0.7, 0.3], 100) + rng.normal(0, 0.15, 200), 0, 1))
+    table.to_csv(tmp_path/"p.csv", index=False)
+    assert main(["score", str(tmp_path/"p.csv"), "--out", str(tmp_path/"s.json")]) == 0
+    assert "--flip" in capsys.readouterr().out and "--flip" in json.loads((tmp_path/"s.json").read_text())["tests"]["test"]["notes"][0]
+    assert main(["score", str(tmp_path/"p.csv"), "--flip"]) == 0 and "--flip" not in capsys.readouterr().out
+    assert score_predictions(read_predictions(tmp_path/"p.csv", flip=True))["tests"]["test"]["auc"] > 0.9
+    assert score_predictions(scores(200))["tests"]["test"]["notes"] == []
+    assert main(["score", str(tmp_path), "--flip"]) == 2 # a run's numbers speak for fake
+
+
+def test_log_odds_in_a_table_become_probabilities(tmp_path):
+    scores(p_fake=[-2.0, 2.0] * 20).to_csv(tmp_path/"p.csv", index=False)
+    assert read_predictions(tmp_path/"p.csv", logit=True)["p_fake"].round(3).unique().tolist() == [0.119, 0.881]
+
+
+def test_a_table_with_validation_only_is_scored_and_called_that(tmp_path, capsys):
+    scores(split="val").to_csv(tmp_path/"p.csv", index=False)
+    assert main(["score", str(tmp_path/"p.csv")]) == 0
+    told = capsys.readouterr().out
+    assert "no test set" in told and "valid: 40 validation images" in told
+    assert score_lines(score_predictions(scores(split="train")))[0].endswith("this is no test")
+
+
+def test_windows_paths_pair_with_the_same_images():
+    there = scores(path=[f"pics/{i}.jpg" for i in range(40)])
+    for path in ([rf"pics\{i}.jpg" for i in range(40)], [f"./pics//{i}.jpg" for i in range(40)]):
+        found, notes = noted(compare, there, there.assign(path=path))
+        assert found["how"].tolist() == ["paired"] * 3 and notes
+
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+def test_codes_that_no_card_explains_make_no_groups():
+    race, notes = noted(check_predictions, scores(race=[0, 6] * 20, gender=[0, 1] * 20))
+    assert "race" not in race and "gender" not in race and {"race_code", "gender_code"} <= set(race) and len(notes) == 2
+    faces, notes = noted(check_predictions, scores(race=[0, 3] * 20, gender=[0, 1] * 20))
+    assert faces["race"].unique().tolist() == ["white", "indian"] and faces["gender"].unique().tolist() == ["male", "female"]
+
+
+def test_age_bands_are_mended_and_strange_ones_sort_nobody():
+    ages = noted(check_predictions, scores(age_band=["9-Mar", "2003-09-09", "20-29", "5 or 6"] * 10))
+    assert ages[0]["age_band"].tolist()[:4] == ["3-9", "3-9", "20-29", None] and any("5 or 6" in n for n in ages[1])
+    own = noted(check_predictions, scores(age_band=["young", "old"] * 20))[0]
+    assert "age_band" not in own and own["age_group"].tolist()[:2] == ["young", "old"]
+
+
+# --- lists of images --------------------------------------------------------------------------------------------------
+
+def quick(table: pd.DataFrame, root: Path) -> dict[str, dict]:
+    "The audit's traps without shortcuts that take time."
+    return noted(audit, table, root, faces=0, workers=1, only=("exact-duplicates", "shared-subjects", "labels"))[0].traps
+
+
+def test_a_file_listed_in_two_splits_or_under_both_labels_is_found_before_anything_is_cleaned(tmp_path):
+    m = listed(tmp_path)
+    m["split"] = np.where(m.index % 2, "Train", "Test")
+    fine = quick(m, tmp_path)
+    assert fine["exact-duplicates"]["verdict"] == "fine" and fine["labels"]["both_labels"] == 0
+    both = pd.concat([m, m[m["split"] == "Train"].assign(split="TEST")])
+    assert quick(both, tmp_path)["exact-duplicates"]["verdict"] == "worthless"
+    labels = quick(pd.concat([m, m[:10].assign(label="fake")]), tmp_path)["labels"]
+    assert labels["verdict"] == "beware" and labels["both_labels"] == 10
+    again, notes = noted(read_subject, pd.concat([m, m[:5]]), tmp_path)
+    assert len(again.manifest) == len(m) and any("5 rows stand twice" in n for n in notes)
+
+
+def test_a_copy_in_training_is_seen_though_another_test_holds_one_too():
+    m = pd.DataFrame({"split": ["celeba", "ffhq", "train"], "sha256": ["x", "x", "x"]})
+    assert byte_copies(m)[["i", "j"]].to_numpy().tolist() == [[2, 0], [2, 1]]
+
+
+def test_a_list_reads_absolute_paths_inside_its_root_and_refuses_what_leads_out(tmp_path):
+    m = listed(tmp_path/"pics", 3)
+    for path in (m["path"].map(lambda p: str(tmp_path/"pics"/p)), m["path"].str.replace("/", "\\"), " " + m["path"]):
+        for read in (images_to_score, lambda t, r: (noted(read_subject, t, r)[0].manifest, r)):
+            assert noted(read, m.assign(path=path), tmp_path/"pics")[0][0]["path"].tolist() == m["path"].tolist()
+    picture(tmp_path/"out.jpg", 0)
+    for path in ("../out.jpg", str(tmp_path/"out.jpg")):
+        for read in (images_to_score, read_subject):
+            with pytest.raises(InputError, match="leads out of the data root"): read(m.assign(path=[path, *m["path"][1:]]), tmp_path/"pics")
+
+
+def test_a_list_to_score_names_what_it_leaves_out(tmp_path):
+    m = listed(tmp_path, 4, split=["Train", "test"] * 4, p_fake=0.5)
+    m.to_csv(tmp_path/"m.csv", index=False)
+    (rows, _), notes = noted(images_to_score, tmp_path/"m.csv")
+    assert len(rows) == 4 and "p_fake" not in rows and any("4 of 8 are left out: 4 in train or valid" in n for n in notes)
+    for bad in (m.assign(path=[None, *m["path"][1:]]), pd.concat([m, m]), pd.concat([m, m.assign(label="real")])):
+        with pytest.raises(InputError): noted(images_to_score, bad, tmp_path)
+
+
+LAYOUTS = {"splits": ["train/real", "train/fake", "test/real", "test/fake"], "capitals": ["Real", "FAKE"], "numbered": ["0_real", "1_fake"],
+           "deep": ["test/progan/cat/0_real", "test/progan/cat/1_fake", "val/progan/0_real"]}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folders_as_image_folders_and_benchmarks_keep_them_are_asked(layout, tmp_path):
+    for i, folder in enumerate(LAYOUTS[layout]):
+        for k in range(4): picture(tmp_path/folder/f"{k}.jpg", 10 * i + k)
+    (rows, root), notes = noted(images_to_score, tmp_path)
+    assert rows["label"].value_counts().to_dict() == {"real": 4, "fake": 4} and set(rows["split"]) == {"test"}
+    assert any("left out" in n for n in notes) == (layout in ("splits", "deep"))
+
+
+def test_files_of_a_folder_that_cannot_be_scored_are_counted_and_named(tmp_path):
+    for i in range(6): picture(tmp_path/("real", "fake")[i % 2]/f"{i}.jpg", i)
+    (tmp_path/"fake"/"1.jpg").write_bytes((tmp_path/"fake"/"1.jpg").read_bytes()[:200])
+    (tmp_path/"fake"/"note.txt").write_text("x")
+    (rows, _), notes = noted(images_to_score, tmp_path)
+    assert len(rows) == 5 and any(n.count("left out") and "1 truncated" in n.replace("file is ", "") or "2 of 7" in n for n in notes)
+
+
+def test_a_manifest_goes_through_the_same_door(tmp_path):
+    m = listed(tmp_path, 4, split=["Train", "val"] * 4, subject=[str(i) for i in range(8)], source="NA")
+    m.to_csv(tmp_path/"m.csv", index=False, sep=";")
+    read, notes = noted(load_manifest, tmp_path/"m.csv")
+    assert set(read["split"]) == {"train", "valid"} and set(read["source"]) == {"NA"} and len(notes) == 2
+    m.assign(subject="").to_csv(tmp_path/"m.csv", index=False)
+    with pytest.raises(InputError, match="subject"): noted(load_manifest, tmp_path/"m.csv")
+
+
+# --- headlines of the audit -------------------------------------------------------------------------------------------
+
+def test_the_verdict_of_a_shortcut_is_that_of_the_worst_of_training_and_each_test():
+    rng, n = np.random.default_rng(0), 400
+    split = np.repeat(["train", "mild", "bad"], n)
+    fake = rng.random(3 * n) < 0.5
+    m = pd.DataFrame({"split": split, "label": np.where(fake, "fake", "real"), "subject": [f"s{i}" for i in range(3 * n)], "source": "x"})
+    size = np.where(split == "mild", rng.normal(0, 1, 3 * n), np.where(fake, 256.0, 200.0))
+    features = {name: np.full((3 * n, 2), np.nan) for name in SHORTCUTS} | {"size": size[:, None].repeat(2, 1)}
+    t = shortcut_traps(features, m)[0]["size"]
+    assert t["verdict"] == "worthless" and t["figure"] > 0.98 and ("on test bad" in t["why"] or "in training" in t["why"])
+    assert t["pooled"]["ci95"][0] < 0.95 and len(t["by_place"]) == 3 and {"by_test", "figure", "ci95", "n"} <= set(t)
+    undealt = shortcut_traps(features, m.assign(split="all"))[0]["size"]
+    assert "place" not in undealt and undealt["verdict"] != "worthless"
+
+
+def test_twins_that_a_card_declares_are_no_label_error(tmp_path):
+    from fakeface.data.sources import read_cards
+    pair = dict(kind="near", alike=0.999, label_i="real", label_j="fake", source_i="lag", source_j="lag", subject_i="a", subject_j="a")
+    twins = pair | dict(source_i="fairface", source_j="fairface_psp_twins")
+    pairs = pd.DataFrame([pair, twins, twins | dict(subject_j="b"), twins | dict(kind="exact")])
+    assert contradictions(pairs, read_cards()).index.tolist() == [0, 2, 3]
+
+
+def test_what_is_tidy_passes_as_the_same_table():
+    table = scores(split="test", source="ffhq", subject=[f"s{i}" for i in range(40)])
+    tidy, notes = noted(tidy_table, table)
+    assert tidy is table or tidy.equals(table)
+    assert notes == []
