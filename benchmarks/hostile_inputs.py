@@ -48,7 +48,9 @@ class Case(NamedTuple):
 
 def import_all() -> None:
     "Imports the whole package, which takes seconds and is no door's work."
-    for module in pkgutil.walk_packages(fakeface.__path__, "fakeface."): importlib.import_module(module.name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in pkgutil.walk_packages(fakeface.__path__, "fakeface."): importlib.import_module(module.name)
 
 
 def generator(seed: int, kind: str, index: int) -> np.random.Generator:
