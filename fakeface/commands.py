@@ -146,12 +146,15 @@ def run(args: argparse.Namespace) -> None:
     print(f"{recipe.name}: {recipe.title}", flush=True)
     if args.seeds is not None: return _run_seeds(args, recipe, root)
     from fakeface.train.experiments import EpochLines, run_recipe
+    from fakeface.train.saved import read_card
     watched = sys.stdout.isatty()
     print("Before the training: scan, copies across splits, what shortcuts alone reach.", flush=True)
     made = run_recipe(recipe, root, args.out, profile=args.profile, seed=args.seed, scale=args.scale, overwrite=args.overwrite,
                       progress=watched, cbs=[] if watched else [EpochLines()], aim=_aim(args), **_settings(args))
     _tell_shortfalls(made.sources)
     print(f"\nOn {made.data}. Positive class: fake.")
+    filled = read_card(made.folder)["weights_filled"]
+    if filled: print(f"Pretrained weights: {filled} tensors of the network's body were filled.")
     _say(made.scores.T)
     _say(made.by_source)
     floors = floors_table(made.metrics.get("floors", {}))

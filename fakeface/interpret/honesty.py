@@ -25,14 +25,14 @@ from torch.nn.functional import interpolate
 
 from ..data.manifest import progress
 from ..data.plants import truth_boxes
-from ..data.sources import InputError
+from ..data.sources import LABELS, InputError
 from ..data.world import read_world
 from ..evaluate.rates import wilson
 from ..evaluate.scores import THRESHOLD, auc_interval
 from .attribution import METHODS, _asked, _photographs, absent, attribute, p_fake_of, smoothed
 from .features import _device, image_batches, model_of
 from .losses import BLUE, GREY, RED, _figure
-from ..train.learners import seeded
+from ..train.learners import classes_of, seeded
 
 # %% ../../nbs/45_interpret.honesty.ipynb #c579910c
 def alike(a: torch.Tensor, # maps, shape (n, h, w)
@@ -98,7 +98,8 @@ def cascade(learn: Learner | nn.Module, # trained
     turns, rows, own = [(0, 0)] + [(d, i) for d in depths for i in range(draws)], [], {}
     with progress(turns, len(turns), "randomising layer by layer") as shown:
         for depth, draw in shown:
-            other = randomised(model, depth, images.to(device), 1000 * draw + depth) if depth else model
+            other = randomised(model, depth, images.to(device), 1000 * draw + depth) if depth else learn
+            if depth: other.vocab = [word for _, word in sorted(zip(classes_of(learn), LABELS))] # a copy has no DataLoaders to tell
             for m in names:
                 maps = smoothed(attribute(other, images, m, target, layer, **kwargs))
                 if not depth: own[m] = maps

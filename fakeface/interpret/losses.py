@@ -109,10 +109,10 @@ def _figure(width: float, height: float) -> Figure: # inches
     return fig
 
 
-def _grid(n: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    "A figure with room for `n` pictures of `width` x `height` inches."
+def _grid(n: int, columns: int, width: float, height: float, figsize: tuple[float, float] | None = None) -> tuple[Figure, list[Axes]]:
+    "A figure with room for `n` pictures of `width` x `height` inches, or of `figsize` in all."
     rows, columns = max(1, -(-n // columns)), max(1, min(n, columns))
-    fig = _figure(max(columns * width, 3.2), rows * height + 0.5)
+    fig = _figure(*(figsize or (max(columns * width, 3.2), rows * height + 0.5)))
     axes = list(fig.subplots(rows, columns, squeeze=False).flat)
     for ax in axes[n:]: ax.axis("off")
     return fig, axes
@@ -139,11 +139,15 @@ def plot_top_losses(predictions: pd.DataFrame, # one row an image
                     test: str | None = None, # a test set's name; None takes all of them
                     errors: str = "both", # as in `top_losses`
                     columns: Iterable[str] = SHOWN, # attributes to tell, where known
+                    nrows: int | None = None, ncols: int | None = None, # of pictures, as fastai's; default five to a row
+                    figsize: tuple[float, float] | None = None, # width, height in inches of the whole
+                    largest: bool = True, # False: the smallest losses
                    ) -> Figure:
-    "The images with the highest loss; a missing file is a grey tile with its name."
-    rows = top_losses(predictions, k, test, errors)
+    "The images with the highest loss; a missing file is a grey tile with its name. Sizes go as in fastai's `Interpretation`."
+    rows = top_losses(predictions, len(predictions), test, errors).iloc[::1 if largest else -1].head(k)
     if not len(rows): return _said(_nothing_wrong(with_errors(predictions, test), test, errors))
-    fig, axes = _grid(len(rows), 5, 1.9, 2.55)
+    if nrows and ncols: rows = rows.head(nrows * ncols)
+    fig, axes = _grid(len(rows), ncols or (-(-len(rows) // nrows) if nrows else 5), 1.9, 2.55, figsize)
     for ax, (_, row) in zip(axes, rows.iterrows()):
         _picture(ax, root, row)
         ax.set_xlabel("\n".join(caption(row, columns)), fontsize=7.5, linespacing=1.35)

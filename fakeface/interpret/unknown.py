@@ -19,9 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from fastai.data.transforms import Normalize
 from fastai.learner import Learner
-from fastai.vision.core import imagenet_stats
 from matplotlib.axes import Axes
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -29,7 +27,6 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from ..data.blocks import OpenFace
 from ..data.images import RejectedImage
 from ..data.manifest import progress
 from ..data.others import folder_images
@@ -39,22 +36,22 @@ from ..evaluate.rates import wilson
 from ..evaluate.scores import called, percent
 from .features import conv_layers, image_batches, model_of, watching
 from ..train.experiments import Experiment
-from ..train.saved import load_model, run_settings
+from ..train.learners import classes_of
+from ..train.saved import load_model, normalised, opener_of, run_settings
 
 # %% ../../nbs/49_interpret.unknown.ipynb #6d5303dd
-FED = ("size", "resize", "color", "crop") # what is done to a run's images, as OpenFace takes it
+FED = ("size", "resize", "color", "crop", "interpolation", "stats") # of `run_settings`, what is done to a run's images
 
 
 def _opened(chosen: dict[str, Any], paths: list[Path], batch_size: int) -> Iterator[torch.Tensor]:
     "Batches of files as a run's network was fed in validation."
-    opener, norm = OpenFace(*(chosen[k] for k in FED)), Normalize.from_stats(*imagenet_stats, cuda=False)
+    opener = opener_of(chosen)
     for i in range(0, len(paths), batch_size):
         some = []
         for p in paths[i:i + batch_size]:
             try: some.append(opener(p).as_subclass(torch.Tensor))
             except (RejectedImage, OSError) as e: raise InputError(f"{p.name} cannot be opened ({e}); leave it out") from e
-        x = torch.stack(some).float() / 255
-        yield (x - norm.mean) / norm.std if chosen["imagenet"] else x
+        yield normalised(torch.stack(some), chosen["stats"])
 
 
 def _batches(learn: Learner | nn.Module, rows: pd.DataFrame | torch.Tensor, root: str | Path | None,
@@ -85,13 +82,13 @@ def last_linear(learn: Learner | nn.Module, # trained or not
     return names[-1]
 
 
-def features(learn: Learner | nn.Module, # trained, two classes in the order of LABELS
+def features(learn: Learner | nn.Module, # trained, two classes
              rows: pd.DataFrame | torch.Tensor, # with a `path` column; or images as the network wants them
              root: str | Path | None = None, # what paths are relative to
              layer: str | Sequence[str] | None = None, # default what the last linear layer is given
              chosen: dict[str, Any] | None = None, # of `run_settings`, for a bare network and files
              batch_size: int = 64,
-            ) -> tuple[np.ndarray, np.ndarray]: # features (n, d), float32; probabilities (n, classes)
+            ) -> tuple[np.ndarray, np.ndarray]: # features (n, d), float32; probabilities (n, 2): real, fake
     "What a layer makes of each image, and what the network answers, in one pass. Raises `InputError` where that cannot be."
     names, kept, answers, given = [layer] if isinstance(layer, str) else list(layer or []), [], [], {}
     hook = None
@@ -101,7 +98,7 @@ def features(learn: Learner | nn.Module, # trained, two classes in the order of 
     try:
         with watching(learn, names) as seen:
             for x in _batches(learn, rows, root, chosen, batch_size):
-                answers.append(model_of(learn)(x).float().softmax(1).cpu())
+                answers.append(model_of(learn)(x).float().softmax(1).cpu()[:, list(classes_of(learn))])
                 kept.append(torch.cat([_pooled((seen if names else given)[name]) for name in names or [""]], 1))
     finally:
         if hook: hook.remove()
@@ -231,7 +228,7 @@ def _network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     "A run's network, on the GPU where there is one, and how it is fed."
     chosen = run_settings(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return load_model(folder).to(device), {key: chosen[key] for key in (*FED, "imagenet")}
+    return load_model(folder).to(device), {key: chosen[key] for key in FED}
 
 # %% ../../nbs/49_interpret.unknown.ipynb #e748fc8e
 def _weights_hash(folder: Path) -> str | None:

@@ -36,7 +36,7 @@ from ..data.floors import measure_floors
 from ..data.leaks import find_leaks, settle_copies
 from ..data.manifest import scan, write_table
 from ..data.recipes import Composition, Recipe, compose, read_recipe, settings
-from ..data.sources import LABELS, InputError
+from ..data.sources import InputError
 from ..data.world import cached_world, read_world
 from ..evaluate.ledger import Ledger
 from ..evaluate.operating import check_aim, fit_operating_point, save_point
@@ -45,6 +45,7 @@ from ..evaluate.scores import score_predictions, scores_table, sources_scores
 from ..interpret.losses import plot_top_losses
 from ..report import write_report
 from .learners import LEARNERS, make_learner, predict, seeded
+from .saved import network_card
 
 # %% ../../nbs/40_train.experiments.ipynb #410ca8e9
 class Experiment:
@@ -283,9 +284,7 @@ def save_model(learn: Learner, # trained
     "The weights as safetensors (nothing in the file can be executed) and, in model.json, how to rebuild the network."
     state = {k: v.detach().cpu().contiguous().clone() for k, v in learn.model.state_dict().items()}
     save_file(state, folder/"model.safetensors")
-    asked = {k: settings[k] for k in ("model", "arch", "size", "resize", "color", "crop", "pretrained")}
-    card = asked | {"vocab": list(LABELS), "positive": "fake"}
-    (folder/"model.json").write_text(json.dumps(card, indent=1))
+    (folder/"model.json").write_text(json.dumps(network_card(learn, settings), indent=1))
 
 # %% ../../nbs/40_train.experiments.ipynb #eae2517d
 def ffhq_as_test(root: str | Path, # the data root

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'WeightsError', 'small_net', 'two_conv_net', 'three_conv', 'vgg10', 'vgg16', 'resnet50', 'densenet121',
-           'read_call', 'make_net', 'find_arch', 'read_weights', 'load_body', 'last_block']
+           'read_call', 'make_net', 'find_arch', 'arch_feed', 'read_weights', 'load_body', 'transfer_net', 'last_block']
 
 # %% ../../nbs/22_train.models.ipynb #8e5d0313
 import ast
+import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,10 +19,14 @@ import timm
 import torch
 import torchvision
 from fastai.layers import ConvLayer
+from fastai.vision.learner import add_head, create_timm_model, create_vision_model, default_split, model_meta
+from fastcore.foundation import L
 from safetensors.torch import load_file
 from torch import nn
+from torchvision.models.vision_transformer import interpolate_embeddings
+from torchvision.transforms.functional import InterpolationMode
 
-from ..data.sources import InputError
+from ..data.sources import LABELS, InputError
 
 # %% ../../nbs/22_train.models.ipynb #0dc2ba42
 class WeightsError(InputError):
@@ -152,41 +158,207 @@ def find_arch(arch: str, # a torchvision or timm name, arguments in brackets
     close = [m for m in (*torchvision.models.list_models(torchvision.models), *timm.list_models()) if name[:5] in m][:6]
     raise WeightsError(f"arch {name!r} is no torchvision or timm model" + (f"; close: {', '.join(close)}" if close else ""))
 
+# %% ../../nbs/22_train.models.ipynb #1d1c0837
+def arch_feed(arch: str, # a torchvision or timm name, arguments in brackets
+             ) -> dict[str, Any]: # `stats` ((mean, std), three numbers each), `interpolation`, `size` (pixels a side), `fixed` (no other)
+    "How an architecture's published weights want their images. Raises `WeightsError` for an unknown name."
+    family, build, _ = find_arch(arch)
+    name, modes = read_call(arch, "arch")[0], [m.value for m in InterpolationMode]
+    if family == "timm":
+        cfg = timm.get_pretrained_cfg(name)
+        stats, how, size, fixed = (cfg.mean, cfg.std), cfg.interpolation, cfg.input_size[-1], bool(cfg.fixed_input_size)
+    else:
+        t = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        stats, how, size, fixed = (t.mean, t.std), t.interpolation.value, t.crop_size[0], name.startswith("vit_")
+    stats = tuple(tuple(map(float, part)) for part in stats)
+    return dict(stats=stats, interpolation=how if how in modes else "bilinear", size=size, fixed=fixed)
+
 # %% ../../nbs/22_train.models.ipynb #320dcc11
+_INNER = ("state_dict", "model_state_dict", "model", "net", "network", "backbone", "encoder") # where checkpoints keep a network
+
+
 def read_weights(path: str | Path, # .pth, .pt (tensors only) or .safetensors
                 ) -> dict[str, torch.Tensor]: # parameter name -> values
-    "A state dict from a file; nothing in the file is executed. Raises `WeightsError` naming it."
+    "A state dict from a file, out of a checkpoint where it is nested; nothing in the file is executed. Raises `WeightsError` naming it."
     path = Path(path)
     if not path.is_file(): raise WeightsError(f"weights: {path} does not exist")
-    try: state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e: raise WeightsError(f"weights: {path.name} is no file of plain tensors ({type(e).__name__})") from e
-    state = state.get("state_dict", state)
-    if not (isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values())):
-        raise WeightsError(f"weights: {path.name} holds no state dict (parameter name to tensor)")
-    return {k.removeprefix("module."): v for k, v in state.items()}
+    try:
+        with torch.serialization.safe_globals([L]): # fastai's `learn.save` keeps its optimiser's settings in one
+            state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:
+        raise WeightsError(f"weights: {path.name} is no file of plain tensors ({type(e).__name__}); save model.state_dict()") from e
+    found = _tensors(state)
+    if not found: raise WeightsError(f"weights: {path.name} holds no state dict (parameter name to tensor)")
+    return found
 
 
+def _tensors(state: Any, depth: int = 4) -> dict[str, torch.Tensor]:
+    "The first dict of named tensors: inside the usual keys, else this one; empty where there is none."
+    if not isinstance(state, dict) or not depth: return {}
+    for key in _INNER:
+        if inner := _tensors(state.get(key), depth - 1): return inner
+    own = {k: v for k, v in state.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
+    return own or next((inner for k, v in state.items() if "opt" not in str(k) and (inner := _tensors(v, depth - 1))), {})
+
+# %% ../../nbs/22_train.models.ipynb #8ff9437f
 def load_body(model: nn.Module, # a whole network, head included
               state: dict[str, torch.Tensor], # as `read_weights` gives it
               where: str = "weights", # how messages name it
-             ) -> nn.Module: # the same network, its body filled
-    "Fills a network's body; its classifier may be missing in `state`. Raises `WeightsError` at the first misfit."
-    own = model.state_dict()
-    misfit = next((k for k in own if k in state and own[k].shape != state[k].shape and "num_batches" not in k), None)
-    if misfit and not _is_head(misfit):
-        raise WeightsError(f"{where}: {misfit} has shape {tuple(state[misfit].shape)}, the network wants "
-                           f"{tuple(own[misfit].shape)}; another arch?")
-    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    lacking = [k for k in own if k not in fits and not _is_head(k) and "num_batches" not in k]
-    if lacking:
-        raise WeightsError(f"{where}: {len(lacking)} of {len(own)} parameters are missing, the first is {lacking[0]}; another arch?")
-    model.load_state_dict(fits, strict=False)
-    return model
+              body: nn.Module | None = None, # the part of it that has to be filled; default all but a classifier, by its name
+              adapt: Callable[[dict, nn.Module], dict] | None = None, # renames and resizes tensors where their names or shapes do not fit
+             ) -> str: # how much of the body was filled: "62 of 62"
+    "Fills a network's body from tensors with or without a prefix. Raises `WeightsError`, naming the first misfit, below all of the body."
+    needed, tried = _body_names(model, body), []
+    ways = [(model, needed, None)] + [(model, needed, adapt)] * bool(adapt)
+    if body is not None: ways.append((body, {k for k in body.state_dict() if "num_batches" not in k}, None)) # names as fastai cuts it
+    for net, names, change in ways:
+        found = _unwrapped(state, names, where)
+        if change: found = _adapted(change, found, net)
+        problem = _misfit(net, names, found)
+        if problem is None:
+            own = net.state_dict()
+            net.load_state_dict({k: v for k, v in found.items() if k in own and own[k].shape == v.shape}, strict=False)
+            return f"{len(names)} of {len(names)}"
+        tried.append(problem)
+    filled, words = max(tried)
+    raise WeightsError(f"{where}: fills {filled} of {len(needed)} tensors of the network's body: {words}; another arch?")
+
+
+def _body_names(model: nn.Module, body: nn.Module | None) -> set[str]:
+    "The tensors that have to be filled: those that the body shares with the network, or all outside a classifier."
+    own = {k: v for k, v in model.state_dict(keep_vars=True).items() if "num_batches" not in k}
+    if body is None: return {k for k in own if not _is_head(k)}
+    shared = {id(v) for v in body.state_dict(keep_vars=True).values()}
+    return {k for k, v in own.items() if id(v) in shared}
 
 
 def _is_head(name: str) -> bool:
     "Whether a parameter belongs to the classifier that is replaced anyway."
     return name.split(".")[0] in ("classifier", "fc", "head", "heads")
+
+# %% ../../nbs/22_train.models.ipynb #4a3074b5
+def _by_prefix(state: dict[str, torch.Tensor], names: set[str]) -> dict[str, int]:
+    "Every prefix under which some of the names are found, and how many."
+    counts: dict[str, int] = {}
+    for key in state:
+        parts = key.split(".")
+        for i in range(len(parts)):
+            prefix = "".join(f"{word}." for word in parts[:i])
+            if ".".join(parts[i:]) in names: counts[prefix] = counts.get(prefix, 0) + 1
+    return counts
+
+
+def _unwrapped(state: dict[str, torch.Tensor], names: set[str], where: str) -> dict[str, torch.Tensor]:
+    "The tensors under the prefix that has most of the names, without it; two that have all are refused."
+    prefixes = _by_prefix(state, names)
+    full = [p for p, n in prefixes.items() if n == len(names)]
+    if len(full) > 1 and "" not in full:
+        raise WeightsError(f"{where}: it holds {len(full)} networks that fit, {', '.join(f'`{p}`' for p in full)}; keep one of them")
+    prefix = "" if "" in full else max(prefixes, key=prefixes.get, default="")
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _misfit(net: nn.Module, names: set[str], found: dict[str, torch.Tensor]) -> tuple[int, str] | None:
+    "How many tensors fit, and the first that does not or is no number; None where all do."
+    own = net.state_dict()
+    bad = [k for k in own if k in names and (k not in found or found[k].shape != own[k].shape)]
+    if not bad:
+        broken = next((k for k in own if k in names and not torch.isfinite(found[k].float()).all()), None)
+        return broken and (len(names) - 1, f"{broken} holds nan or inf")
+    wrong = next((k for k in bad if k in found), None)
+    words = f"{bad[0]} is missing" if wrong is None else (f"{wrong} has shape {tuple(found[wrong].shape)}, the network wants "
+                                                          f"{tuple(own[wrong].shape)}")
+    return len(names) - len(bad), words
+
+
+def _adapted(adapt: Callable[[dict, nn.Module], dict], found: dict[str, torch.Tensor], net: nn.Module) -> dict[str, torch.Tensor]:
+    "The tensors renamed and resized for the network; as they were where that fails."
+    try: return adapt(dict(found), net)
+    except Exception: return found # whatever a library's converter makes of a foreign file
+
+# %% ../../nbs/22_train.models.ipynb #15dd445f
+_WAYS_OUT = "give a file with --weights FILE (weights=...), or train from scratch with --no-pretrained (pretrained=False)"
+
+
+def transfer_net(arch: str, # any torchvision or timm name, arguments in brackets
+                 size: int, # pixels a side of its images
+                 pretrained: bool = True, # ImageNet weights, from the hub unless a file is given
+                 weights: str | Path | None = None, # a file of weights, with or without classifier
+                ) -> tuple[nn.Sequential, Callable, str | None]: # body and head; fastai's splitter; how much of the body was filled
+    "A body with fastai's head of two classes. Raises `WeightsError` where it cannot be built for that size, or the weights not be had."
+    (family, build, options), feed = find_arch(arch), arch_feed(arch)
+    state = read_weights(weights) if weights else None
+    if feed["fixed"]: options = {{"timm": "img_size", "torchvision": "image_size"}[family]: size, **options}
+    make = _timm_net if family == "timm" else _torchvision_net
+    try:
+        model, split, filled = make(arch, build, options, size, pretrained, state, Path(weights).name if weights else arch)
+        with torch.no_grad(): shape = tuple(model.eval()(torch.zeros(2, 3, size, size)).shape)
+        if shape != (2, len(LABELS)): raise ValueError(f"two images give shape {shape}")
+    except WeightsError: raise
+    except Exception as e: # builders and forward passes of a thousand networks
+        words = (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
+        mend = "choose another arch"
+        if size != feed["size"]: mend = f"give --size {feed['size']} (size={feed['size']}), for which it was made, or another arch"
+        raise WeightsError(f"arch {arch} cannot be built for images of {size} pixels ({words}); {mend}") from e
+    return model.train(), split, filled
+
+# %% ../../nbs/22_train.models.ipynb #9b9acff9
+def _timm_net(arch: str, build: Callable, options: dict[str, Any], size: int, pretrained: bool, state: dict | None,
+              where: str) -> tuple[nn.Sequential, Callable, str | None]:
+    "A timm body with fastai's head."
+    model, _ = create_timm_model(read_call(arch)[0], len(LABELS), default_split, False, **options)
+    net = model[0].model
+    with torch.no_grad(): shape = model[0].eval()(torch.zeros(1, 3, size, size)).shape
+    if len(shape) != 2 and shape[1] != net.num_features: # channels last, or tokens: fastai's pooling would average the wrong axes
+        model[0].needs_pool = False
+        model = add_head(model[0], net.num_features, len(LABELS), pool=False)
+    if pretrained and state is None: # with its classifier timm loads strictly
+        state = _fetched(arch, lambda: build(pretrained=True, **options).state_dict(), Exception)
+    if state is None: return model, default_split, None
+    adapt = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    return model, default_split, load_body(net, state, where, adapt=adapt)
+
+
+def _fetched(arch: str, fetch: Callable[[], Any], errors: Any) -> Any:
+    "What a hub gives, or one line that says both ways out."
+    try: return fetch()
+    except errors as e: raise WeightsError(f"the ImageNet weights of {arch} cannot be fetched ({type(e).__name__}): {_WAYS_OUT}") from e
+
+# %% ../../nbs/22_train.models.ipynb #316a70c2
+def _torchvision_net(arch: str, build: Callable, options: dict[str, Any], size: int, pretrained: bool, state: dict | None,
+                     where: str) -> tuple[nn.Sequential, Callable, str | None]:
+    "What vision_learner builds (it drops `cut`, which some need); a transformer, which is no sequence of its parts, is kept whole."
+    hub, name = pretrained and state is None, build.__name__
+    if name.startswith(("vit_", "swin_", "maxvit")):
+        whole, split = build(weights=None, **options), default_split
+        model = _headed(whole)
+        if hub: state = _fetched(arch, lambda: torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=True), OSError)
+    else:
+        meta = model_meta.get(build) or {"cut": _cut(build(weights=None, **options)), "split": default_split}
+        split, how = meta["split"], dict(weights="DEFAULT" if hub else None, **options)
+        whole = _fetched(arch, lambda: build(**how), (OSError, ValueError)) if hub else build(**how)
+        model = create_vision_model(lambda pretrained: whole, len(LABELS), pretrained=pretrained, cut=meta["cut"])
+        if hub: state = whole.state_dict() # torchvision loads its own files strictly
+    return model, split, state and load_body(whole, state, where, model[0], _at_size)
+
+
+def _cut(model: nn.Module) -> int | None:
+    "Where a torchvision network that fastai has no entry for ends its body; None lets fastai look for the last pooling."
+    return 1 if next(iter(dict(model.named_children()))) == "features" else None
+
+
+def _headed(whole: nn.Module) -> nn.Sequential:
+    "A network without its last linear layer, and fastai's head without pooling."
+    last = [n for n, m in whole.named_modules() if isinstance(m, nn.Linear)][-1]
+    features = whole.get_submodule(last).in_features
+    setattr(whole.get_submodule(last.rpartition(".")[0]), last.rpartition(".")[2], nn.Identity())
+    return add_head(whole, features, len(LABELS), pool=False)
+
+
+def _at_size(state: dict[str, torch.Tensor], net: nn.Module) -> dict[str, torch.Tensor]:
+    "A torchvision ViT's weights, its positions resampled for the network's size; others as they are."
+    if not hasattr(net, "image_size"): return state
+    return interpolate_embeddings(net.image_size, net.patch_size, OrderedDict(state))
 
 # %% ../../nbs/22_train.models.ipynb #1922c781
 def last_block(body: nn.Module, # all but the head
@@ -196,5 +368,12 @@ def last_block(body: nn.Module, # all but the head
     while type(block) is nn.Sequential or block is getattr(body, "model", body):
         parts = [m for m in block.children() if any(isinstance(c, nn.Conv2d) for c in m.modules())]
         if not parts: raise WeightsError("the network's body has no convolution; choose a convolutional arch")
-        block = parts[-1]
+        block, after = parts[-1], [*block.children()][[*block.children()].index(parts[-1]) + 1:]
+        if _size(after) > _size([block]):
+            raise WeightsError("the body's last convolution comes before most of its layers (a transformer); choose a convolutional arch")
     return block
+
+
+def _size(parts: list[nn.Module]) -> int:
+    "How many parameters modules hold."
+    return sum(p.numel() for m in parts for p in m.parameters())
