@@ -3,10 +3,10 @@
 Everything is made from nothing and from one seed: images (flipped bytes, lying headers, odd EXIF, XMP and ICC, other formats behind a
 .jpg, bombs), tables (encodings, separators, missing, doubled and odd cells, parquet of odd types), YAML and JSON of every kind (changed in
 their structure, cut, nested, aliased, tagged), and folders of a finished run with files removed, cut, flipped or exchanged. Each goes
-through the functions and commands that open such a thing, in worker processes that are ended after ten seconds (of their own time, or
-asleep). An input is taken or refused in one line that names it; an offence is a traceback, a hang, more than 1.5 GB, an answer that is
-wrong by a known property (a row that no note counts, two decoders that see different pixels, an accepted image that fails in training,
-text that was run as code), or a refusal that is no line. Exit code 1 where there is an offence.
+through the functions and commands that open such a thing, in worker processes that are ended after ten seconds of work (or twenty
+asleep). An input is taken, or refused in one line that names it. An offence is a traceback, a hang, more than 1 GB on top of what the
+packages themselves take, an answer that is wrong by a known property (a row that no note counts, two decoders that see different pixels,
+an accepted image that fails in training, text that was run as code), or a refusal that is no line. Exit code 1 where there is an offence.
 """
 import argparse
 import collections
@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import pkgutil
 import re
-import resource
 import shutil
 import sys
 import time
@@ -32,7 +31,7 @@ import numpy as np
 from hostile import images, runs, specs, tables
 from hostile.verdicts import FINE, LIMIT, OFFENCES, REFUSED, Verdict, Watch
 
-ASLEEP, BOUND, MOST = 20.0, 1.5, 4.0 # seconds without work; GB of a worker that are too many; that end it
+ASLEEP, BOUND, MOST = 20.0, 1.0, 4.0 # seconds without work; GB on top of the imported packages that are too many; that end a worker
 KINDS = ("image", "table", *specs.KINDS, "run")
 TASK = {"image": 50, "table": 20, "run": 5} # inputs that are handed out at once; else 20
 
@@ -43,7 +42,7 @@ class Case(NamedTuple):
     index: int
     name: str # of the file, or what was damaged
     verdicts: list[Verdict]
-    peak: float # GB of the worker while it was tried
+    peak: float # GB that the worker held on top of what it had held before
 
 
 def import_all() -> None:
@@ -84,25 +83,24 @@ def try_task(kind: str, indices: range, seed: int, folder: Path, store: runs.Sto
     (folder/"hostile").mkdir(parents=True)
     os.chdir(folder) # what a command writes beside itself stays here
     for index in indices:
-        _forget_peak()
+        before = _forget_peak()
         name, verdicts = try_one(kind, index, seed, folder, store, kept)
-        yield _weighed(Case(kind, index, name, verdicts, _peak()))
+        yield _weighed(Case(kind, index, name, verdicts, _held("VmHWM") - before))
     if kind == "image":
-        _forget_peak()
+        before = _forget_peak()
         verdicts = images.try_folder(folder, kept.get("taken", set()))
-        yield _weighed(Case(kind, indices[-1], f"folder of {len(indices)}", verdicts, _peak()))
+        yield _weighed(Case(kind, indices[-1], f"folder of {len(indices)}", verdicts, _held("VmHWM") - before))
 
 
-def _forget_peak() -> None:
-    "Begins a new peak, where the system lets us."
-    try: Path("/proc/self/clear_refs").write_text("5")
-    except OSError: pass
+def _held(what: str) -> float:
+    "What this process holds (VmRSS), or has held at most (VmHWM), in GB."
+    return int(re.search(rf"{what}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 2**20
 
 
-def _peak() -> float:
-    "The most memory that this process has held, in GB."
-    try: return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 2**20
-    except (OSError, TypeError): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def _forget_peak() -> float:
+    "Begins a new peak; what is held now."
+    Path("/proc/self/clear_refs").write_text("5")
+    return _held("VmRSS")
 
 
 def _weighed(case: Case) -> Case:
@@ -209,7 +207,7 @@ def try_all(counts: dict[str, int], seed: int, home: Path, store: runs.Store, wo
 def summary(cases: list[Case]) -> str:
     "A table of counts a kind."
     bad = "".join(f"{o:>11}" for o in OFFENCES)
-    lines = [f"{'kind':16}{'inputs':>8}{'doors':>8}{FINE:>8}{REFUSED:>9}{bad}{'slowest, s':>12}{'all, s':>8}{'peak, GB':>10}"]
+    lines = [f"{'kind':16}{'inputs':>8}{'doors':>8}{FINE:>8}{REFUSED:>9}{bad}{'slowest, s':>12}{'all, s':>8}{'most, GB':>10}"]
     for kind in dict.fromkeys(c.kind for c in cases):
         some = [c for c in cases if c.kind == kind]
         kinds = collections.Counter(v.kind for c in some for v in c.verdicts)

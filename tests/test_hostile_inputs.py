@@ -83,6 +83,15 @@ def test_offences_are_seen(tmp_path):
     assert verdicts.knock("door", lambda: verdicts.command("score", tmp_path / "none.csv"), ["none.csv"]).kind == "refused"
 
 
+def test_a_large_picture_is_copied_in_strips_without_a_change(monkeypatch, tmp_path):
+    "Held whole, a hundred million pixels would be held four times."
+    from fakeface.data import blocks
+    monkeypatch.setattr(blocks, "LARGE", 4 * 37 * 5)
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 37, 3), dtype=np.uint8)
+    (tmp_path / "a.png").write_bytes(images.saved(images.Image.fromarray(pixels), "PNG"))
+    assert (blocks.open_image(tmp_path / "a.png").permute(1, 2, 0).numpy() == pixels).all()
+
+
 # --- inputs of no plan ---------------------------------------------------------------------------------------------------
 
 HEADS = st.sampled_from(

@@ -341,8 +341,8 @@ def pixels_door(path: Path, facts: dict[str, Any] | None) -> None:
     def ask(door: Callable[[Path], Any]) -> Any:
         try: pixels = door(path)
         except RejectedImage as e: return str(e)
-        pixels = np.asarray(pixels) if door is open_rgb else pixels.numpy().transpose(1, 2, 0)
-        return pixels.shape if large else pixels
+        if large: return (pixels.height, pixels.width, 3) if door is open_rgb else (*pixels.shape[1:], 3)
+        return np.asarray(pixels) if door is open_rgb else pixels.numpy().transpose(1, 2, 0)
     one, two = ask(open_rgb), ask(open_image)
     for name, x in (("open_rgb", one), ("open_image", two)):
         if facts is None and not isinstance(x, str): raise Silent(f"rejected by the scan, taken by {name}")

@@ -99,7 +99,8 @@ def padding(rng: Rng, t: Table) -> None:
 def case_of_words(rng: Rng, t: Table) -> None:
     for name in ("label", "split"):
         if (c := t.column(name)) is None: continue
-        for r in t.rows: r[c] = _pick(rng, (str.upper, str.title, str.lower))(str(r[c]))
+        for r in t.rows:
+            if str(r[c]).strip() in ("real", "fake", "train", "valid", "test"): r[c] = _pick(rng, (str.upper, str.title, str.lower))(r[c])
 
 
 def order_of_rows(rng: Rng, t: Table) -> None: t.rows = [t.rows[int(i)] for i in rng.permutation(len(t.rows))]
@@ -349,7 +350,6 @@ def plain_scores(t: Table) -> dict[str, Any] | None:
         plain[c] = plain[c].map(lambda v: v.strip() if isinstance(v, str) else v)
     for c in plain.columns.intersection(["label", "split"]): plain[c] = plain[c].str.lower()
     plain = plain.assign(**{c: v for c, v in dict(split="test", source=plain["label"]).items() if c not in plain})
-    plain = plain[plain["split"] != "train"]
     return score_predictions(plain) if len(plain) else None
 
 
@@ -372,5 +372,5 @@ def try_table(name: str, data: bytes, t: Table, folder: Path, # for its files
         ("fairness", lambda: command("fairness", path)), ("operating", lambda: command("operating", path)),
         ("audit", lambda: command("audit", path, "--root", folder, "--faces", 0)), ("compare", lambda: command("compare", path, path))]
     doors |= dict([slow[index % len(slow)]])
-    try: return [knock(door, call, [path.name, path.stem, "p_fake"]) for door, call in doors.items()]
+    try: return [knock(door, call, [path.name, path.stem, "in common", "second table"]) for door, call in doors.items()]
     finally: path.unlink(missing_ok=True)

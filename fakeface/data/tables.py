@@ -56,6 +56,12 @@ def split_of(word: str, # such as Train, val or testing
     return _meaning(_SPLITS).get(re.sub(r"(?<=.)(set|data|split|images|faces)$", "", plain), word)
 
 # %% ../../nbs/03_data.tables.ipynb #59acf449
+def _short(words: str, most: int = 600) -> str:
+    "A message without the middle of what is endless: of a word of more than 120 characters, and of all beyond `most`."
+    words = re.sub(r"\S{121,}", lambda w: f"{w[0][:60]}…{w[0][-20:]}", words)
+    return words if len(words) <= most else f"{words[:most - 60]} … {words[-50:]}"
+
+
 @dataclass
 class Passage:
     "A table on its way through the door."
@@ -66,10 +72,11 @@ class Passage:
 
     def say(self, what: str, n: int) -> None:
         "Notes what was done to `n` rows; nothing where there are none."
-        if n: self.notes.append(f"{self.where}: {what} ({n:,} {'row' if n == 1 else 'rows'})")
+        if n: self.notes.append(f"{self.where}: {_short(what)} ({n:,} {'row' if n == 1 else 'rows'})")
 
     def refuse(self, what: str, bad: pd.Series | np.ndarray | None = None) -> None:
         "Raises the error, naming the first bad row and how many there are; nothing where `bad` holds none."
+        what = _short(what)
         if bad is None: raise self.error(f"{self.where}: {what}")
         bad = np.asarray(bad, bool)
         if not bad.any(): return
@@ -126,8 +133,10 @@ def _with_rows(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
 
 def _texts(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
     "Text columns as text, without blanks around it."
-    try: new = {c: _mapped(table[c], as_text) for c in TEXT if c in table}
-    except TypeError: p.refuse("a text column holds lists; give one word a cell")
+    for c in table.columns.intersection(NAMES):
+        nested = table[c].dtype == object and table[c].map(lambda v: isinstance(v, (list, dict, set, tuple, np.ndarray)))
+        if np.any(nested): p.refuse(f"{c} holds lists; give one word or number a cell", nested)
+    new = {c: _mapped(table[c], as_text) for c in TEXT if c in table}
     trimmed = np.zeros(len(table), bool)
     for c, column in new.items():
         if c != "path": trimmed |= _changed(table[c], column) & np.array([isinstance(v, str) for v in table[c]], bool)
