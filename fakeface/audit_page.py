@@ -6,7 +6,7 @@
 __all__ = ['SHOWN', 'plot_spectra', 'plot_points', 'summary', 'audit_values', 'audit_html', 'write_audit']
 
 # %% ../nbs/35_audit_page.ipynb #f40c1d19
-import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from .data.floors import floors_table
 from .data.shortcuts import SHORTCUTS
 from .data.sources import LABELS
 from .data.world import read_world
+from .data.writing import write_whole
 from .evaluate.scores import percent
 from .interpret.page import STYLE, TEMPLATES, bar, chart, thumbnail, together, without_folders
 
@@ -253,7 +254,5 @@ def write_audit(told: Audit, # of `data.audit.audit`
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (("audit.json", told.to_json()), ("audit.html", audit_html(told))):
-        partial = out/f".{name}.{os.getpid()}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(out/name)
+        write_whole(out/name, partial(Path.write_text, data=text, encoding="utf-8"))
     return out/"audit.html"

@@ -7,7 +7,6 @@ __all__ = ['TIGHT', 'RUNGS', 'plain_size', 'same_encoding', 'same_resolution', '
            'steps_for', 'equal_image', 'equalise', 'alignable']
 
 # %% ../../nbs/21_data.equalise.ipynb #3ac75084
-import glob
 import hashlib
 import json
 import os
@@ -26,8 +25,9 @@ from PIL import Image
 from .delivery import reencode
 from .images import open_rgb
 from .landmarks import POINTS
-from .manifest import FACTS, progress, read_facts, remove_dead, write_table
+from .manifest import FACTS, progress, read_facts, write_table
 from .sources import InputError
+from .writing import Claim, die_with_parent, holds_something, whole_folder
 
 # %% ../../nbs/21_data.equalise.ipynb #38a40c36
 def plain_size(image: Image.Image, # RGB
@@ -154,10 +154,7 @@ def equalise(manifest: pd.DataFrame, # one row an image
     if points is None and rung in ("alignment", "all"): raise InputError(f"rung {rung}: give points, as face_points finds them")
     kept, out, steps = alignable(manifest, points), Path(out), steps or steps_for(manifest)
     asked = dict(rung=rung, **asdict(steps), images=len(kept), paths=_digest(kept, points))
-    note = out/"equalised.json"
-    if not (note.is_file() and json.loads(note.read_text()) == asked):
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out} holds something else; give a new folder, or remove it")
+    if not _is_equalised(out, asked):
         _write_copies(kept, Path(root), out, partial(_equal_file, rung=rung, steps=steps), points, asked, workers or os.cpu_count() or 1)
         write_table(manifest.loc[manifest.index.difference(kept.index), ["path", "source", "label"]], out/"left_out.csv")
     copies = kept.assign(path=kept["path"] + ".png")
@@ -188,20 +185,26 @@ def _equal_file(job: tuple[str, str, np.ndarray | None], rung: str, steps: Steps
     equal_image(open_rgb(of), rung, steps, points).save(to, "PNG", compress_level=1)
 
 
+def _is_equalised(out: Path, asked: dict[str, Any]) -> bool:
+    "Whether the copies are there already. Raises `InputError` where something else is in their place."
+    note = out/"equalised.json"
+    if note.is_file() and json.loads(note.read_text()) == asked: return True
+    if out.exists() and (not out.is_dir() or holds_something(out)):
+        raise InputError(f"{out} holds something else; give a new folder, or remove it")
+    return False
+
+
 def _write_copies(kept: pd.DataFrame, root: Path, out: Path, write: Callable[[Any], None], points: pd.DataFrame | None,
                   asked: dict[str, Any], workers: int) -> None:
     "All copies, beside their place first."
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for rest in out.parent.glob(f".{glob.escape(out.name)}.partial-*"): remove_dead(rest)
-    beside = out.with_name(f".{out.name}.partial-{os.getpid()}")
     at = [None] * len(kept) if points is None else list(points.loc[kept.index, list(POINTS)].to_numpy())
-    jobs, words = [(str(root/p), str(beside/f"{p}.png"), q) for p, q in zip(kept["path"], at)], f"equalising ({asked['rung']})"
-    try:
-        if workers == 1 or len(jobs) < 64: list(progress(map(write, jobs), len(jobs), words))
-        else:
-            with ProcessPoolExecutor(workers) as pool: list(progress(pool.map(write, jobs, chunksize=16), len(jobs), words))
-        (beside/"equalised.json").write_text(json.dumps(asked, indent=1))
-        if (root/"world.json").is_file(): shutil.copy(root/"world.json", beside) # copies of drawn faces are drawn faces
-        if out.exists(): out.rmdir()
-        beside.replace(out)
-    finally: shutil.rmtree(beside, ignore_errors=True)
+    with Claim(out, wait=True) as claim:
+        if _is_equalised(out, asked): return # another process wrote them meanwhile
+        with whole_folder(claim) as beside:
+            jobs, words = [(str(root/p), str(beside/f"{p}.png"), q) for p, q in zip(kept["path"], at)], f"equalising ({asked['rung']})"
+            if workers == 1 or len(jobs) < 64: list(progress(map(write, jobs), len(jobs), words))
+            else:
+                with ProcessPoolExecutor(workers, initializer=die_with_parent) as pool:
+                    list(progress(pool.map(write, jobs, chunksize=16), len(jobs), words))
+            if (root/"world.json").is_file(): shutil.copy(root/"world.json", beside) # copies of drawn faces are drawn faces
+            (beside/"equalised.json").write_text(json.dumps(asked, indent=1))

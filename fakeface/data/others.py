@@ -9,7 +9,6 @@ __all__ = ['DRAWN', 'CHANGED', 'OTHERS', 'draw_cat', 'other_picture', 'Folder', 
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from .manifest import FACTS, _outside, read_facts
 from .pen import _HAIR, _both, _Brush, _circle, _curve, _Face, _hue, _measure, _mirror, _mix, _ramp
 from .population import CAMERAS, GRID, Camera, draw_people
 from .sources import IMAGE_SUFFIXES, InputError
-from .world import _whole
+from .writing import Claim, whole_folder
 
 # %% ../../nbs/14_data.others.ipynb #a2cacf7e
 def _scaled(field: np.ndarray, size: int) -> np.ndarray:
@@ -240,9 +239,7 @@ def draw_others(out: str | Path, # a folder that does not exist yet, or is empty
     if drawn != asked:
         if root.exists() and (not root.is_dir() or any(root.iterdir())) and not (overwrite and drawn):
             raise InputError(f"{root} is not empty{' (other pictures)' if drawn else ''}: give a new folder or remove it")
-        with _whole(root) as partial:
-            _write_others(partial, asked, list(faces))
-            if root.exists(): [shutil.rmtree(p) if p.is_dir() else p.unlink() for p in root.iterdir()]
+        with Claim(root, wait=True) as claim, whole_folder(claim) as partial: _write_others(partial, asked, list(faces))
     images = folder_images(root).images
     return images.sort_values("kind", key=lambda k: k.map(OTHERS.index), kind="stable", ignore_index=True)
 

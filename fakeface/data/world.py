@@ -6,13 +6,10 @@
 __all__ = ['plan_world', 'draw_row', 'build_world', 'read_world', 'cached_world', 'data_root', 'GRID', 'SOURCES']
 
 # %% ../../nbs/12_data.world.ipynb #fea5c000
-import glob
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,11 @@ import pandas as pd
 from PIL import Image
 
 from .faces import LATENTS, draw_face
-from .manifest import cache_folder, progress, remove_dead
+from .manifest import cache_folder, progress
 from .plants import add_cast, add_patch, alter, paste_regions, plant_all, read_boxes, read_plants, replaced_boxes
 from .population import CAMERAS, GRID, SOURCES, Generator, cast_source, open_stage
 from .sources import KINDS, InputError
+from .writing import Claim, die_with_parent, holds_something, whole_folder
 
 # %% ../../nbs/12_data.world.ipynb #c00e1196
 _all_ = ["GRID", "SOURCES"] # public here too
@@ -109,30 +107,23 @@ def build_world(root: str | Path, # a folder that does not exist yet, or is empt
     for name in wanted:
         if name not in names: raise InputError(f"world: unknown source `{name}`; known: {', '.join(names)}")
     if wanted and set(wanted) != set(names): asked["sources"] = [name for name in names if name in wanted]
-    if read_world(root) == asked: return root
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(f"{root} is not empty{' (another world)' if read_world(root) else ''}: give a new folder or remove it")
+    if _is_there(root, asked): return root
     _check_world(images, grid, psi, size)
-    with _whole(root) as partial: _write_world(partial, asked, workers or os.cpu_count() or 1)
+    with Claim(root, wait=True) as claim:
+        if _is_there(root, asked): return root # another process has drawn it meanwhile
+        with whole_folder(claim) as partial: _write_world(partial, asked, workers or os.cpu_count() or 1)
     return root
 
 # %% ../../nbs/12_data.world.ipynb #e5ed47f8
 _VERSION = 3 # of the pictures and layouts; a world of an older package is another world
 
 
-@contextmanager
-def _whole(root: Path) -> Iterator[Path]:
-    "A folder beside `root` that becomes `root` at the end, or nothing. Of two processes that draw the same, the first one's stays."
-    for rest in root.parent.glob(f".{glob.escape(root.name)}.partial-*"): remove_dead(rest)
-    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        yield partial
-        if root.exists() and not any(root.iterdir()): root.rmdir()
-        try: partial.replace(root)
-        except OSError:
-            if not read_world(root): raise
-    finally: shutil.rmtree(partial, ignore_errors=True)
+def _is_there(root: Path, asked: dict[str, Any]) -> bool:
+    "Whether a world was drawn already. Raises `InputError` where something else is in its place."
+    if (there := read_world(root)) == asked: return True
+    if root.exists() and (not root.is_dir() or holds_something(root)):
+        raise InputError(f"{root} is not empty{' (another world)' if there else ''}: give a new folder or remove it")
+    return False
 
 
 def _check_world(images: int, grid: float, psi: float, size: int) -> None:
@@ -182,7 +173,7 @@ def _write_world(root: Path, asked: dict[str, Any], workers: int) -> None:
     arguments = (chunks, [root] * n, [asked["seed"]] * n, [asked["size"]] * n)
     if workers == 1: drawn = map(_draw_chunk, *arguments)
     else:
-        pool = ProcessPoolExecutor(workers)
+        pool = ProcessPoolExecutor(workers, initializer=die_with_parent)
         drawn = pool.map(_draw_chunk, *arguments)
     with progress(drawn, n, "drawing the world (50 images a step)") as steps:
         for _ in steps: pass

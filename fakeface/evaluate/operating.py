@@ -8,7 +8,6 @@ __all__ = ['AIMS', 'EDGE', 'POINT', 'validation_rows', 'nll', 'fit_temperature',
 
 # %% ../../nbs/28_evaluate.operating.ipynb #816a444a
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from scipy.special import expit, logit
 from scipy.stats import beta
 
 from ..data.sources import InputError
+from ..data.writing import write_whole
 from .ledger import SealedError, images_fingerprint
 from .scores import check_predictions
 from .subjects import subject_codes
@@ -177,10 +177,7 @@ def save_point(point: OperatingPoint,
                               "read the one that is there, or ask for another by name (--again); the earlier one stays in the file")
         stored = json.loads(path.read_text())
         earlier = [*stored.pop("earlier", []), stored]
-    partial = path.with_name(f".{POINT}.{os.getpid()}")
-    partial.write_text(json.dumps(asdict(point) | {"earlier": earlier}, indent=1))
-    partial.replace(path)
-    return path
+    return write_whole(path, lambda partial: partial.write_text(json.dumps(asdict(point) | {"earlier": earlier}, indent=1)))
 
 
 def load_point(run: str | Path, # a run folder

@@ -22,15 +22,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..data.blocks import face_datablock, loader_options
-from ..data.manifest import scan, write_table
-from ..data.recipes import SETTINGS, Recipe, compose, read_recipe, read_spec, settings, spec_names
+from ..data.manifest import write_table
+from ..data.recipes import SETTINGS, Recipe, read_recipe, read_spec, settings, spec_names
 from ..data.sources import InputError
-from ..data.world import read_world
 from ..evaluate.compare import compare
 from ..evaluate.scores import percent
-from .experiments import _sources_of, run_recipe, without_copies
+from .experiments import run_recipe
 from .models import read_call
-from .trials import Trial, fingerprint, flat_scores, open_folder, read_trials, run_trials
+from .plans import choose, fingerprint, plan
+from .trials import Trial, flat_scores, read_trials, run_series
 
 # %% ../../nbs/47_train.grid.ipynb #e2503243
 @dataclass(frozen=True)
@@ -188,20 +188,17 @@ def run_grid(grid: str | Path | Grid, # a name, a YAML file, or a grid
     options = {k: v for k, v in options.items() if v is not None}
     for name in set(options) & set(grid.axes):
         raise InputError(f"{grid.name}: `{name}` is an axis of the grid; take it out there to set it here")
-    profile = profile or grid.profile or ("small" if read_world(root) else "published")
+    profile, _ = choose(grid.recipe, root, profile or grid.profile)
     grid = replace(grid, settings={**grid.settings, **_checked(options, f"{grid.name}: options")}, profile=profile,
                    scale=grid.scale if scale is None else scale, seeds=list(dict.fromkeys(grid.seeds if seeds is None else seeds)))
     trials = _grid_trials(grid, root)
-    dealt = compose(grid.recipe, scan(root, _sources_of(grid.recipe)), scale=grid.scale)
-    manifest = without_copies(dealt, grid.recipe, root)[0].manifest # refused here, not trial by trial
+    manifest = plan(grid.recipe, root, profile, scale=grid.scale).manifest # refused here, not trial by trial
     out = Path(out) if out else Path("runs")/f"grid-{grid.name}"
-    open_folder(out, "grid", _asked(grid, manifest), trials)
     def record() -> pd.DataFrame:
         table = grid_table(out)
         write_table(table, out/"grid.csv")
         return table
-    run_trials(trials, out, record, progress)
-    return record()
+    return run_series(out, "grid", _asked(grid, manifest), trials, record, progress)
 
 # %% ../../nbs/47_train.grid.ipynb #4ddd5963
 def _options(grid: Grid, values: dict[str, Any]) -> dict[str, Any]:

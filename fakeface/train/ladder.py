@@ -16,26 +16,27 @@ import pandas as pd
 
 from ..data.equalise import RUNGS, alignable, equalise, steps_for
 from ..data.landmarks import POINTS, face_points, world_points
-from ..data.manifest import scan, write_table
-from ..data.recipes import Composition, Recipe, _both_classes, compose, read_recipe, settings
+from ..data.manifest import write_table
+from ..data.recipes import Composition, Recipe, _both_classes, read_recipe
 from ..data.shortcuts import SHORTCUTS, baseline, geometry, read_features
 from ..data.sources import InputError
 from ..data.world import read_world
+from ..data.writing import Claim
 from ..evaluate.rungs import ladder_rows
-from .experiments import Experiment, _sources_of, run_recipe, without_copies
-from .trials import Trial, fingerprint, open_folder, read_trials, run_trials
+from .experiments import run_recipe
+from .plans import Plan, fewer, fingerprint, plan
+from .runs import Run
+from .trials import Trial, check_folder, open_folder, read_trials, run_trials
 
 # %% ../../nbs/48_train.ladder.ipynb #8a578830
-def _dealt(recipe: Recipe, root: Path, out: Path, seed: int, scale: float, points: str | pd.DataFrame | None,
-           ) -> tuple[Composition, pd.DataFrame, pd.DataFrame]: # the images with a face, points of all, and who was left out
+def _with_faces(made: Plan, out: Path, points: str | pd.DataFrame | None,
+               ) -> tuple[Composition, pd.DataFrame, pd.DataFrame]: # the images with a face, points of all, and who was left out
     "The images of all rungs. Points that were found before are read from the folder."
-    composed, _ = without_copies(compose(recipe, scan(root, _sources_of(recipe)), seed, scale), recipe, root)
-    m = composed.manifest
-    found = _points(m, root, out/"points.parquet", points)
+    m = made.manifest
+    found = _points(m, made.root, out/"points.parquet", points)
     there = alignable(m, found)
-    _both_classes(there, recipe, {s: dict(found=int((there["source"] == s).sum())) for s in composed.sources.index})
-    used = there["source"].value_counts().reindex(composed.sources.index, fill_value=0)
-    return Composition(there, composed.sources.assign(used=used)), found, m.loc[m.index.difference(there.index)]
+    _both_classes(there, made.recipe, {s: dict(found=int((there["source"] == s).sum())) for s in made.composed.sources.index})
+    return fewer(made.composed, there), found, m.loc[m.index.difference(there.index)]
 
 
 def _points(m: pd.DataFrame, root: Path, kept: Path, points: str | pd.DataFrame | None) -> pd.DataFrame:
@@ -69,31 +70,37 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
            **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
           ) -> pd.DataFrame: # as `ladder_table` gives it, also in <out>/ladder.csv
     "Runs every rung that is not finished. Raises `InputError` where the ladder cannot work as a whole."
-    recipe, root = recipe if isinstance(recipe, Recipe) else read_recipe(recipe), Path(root)
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     out = Path(out) if out else Path("runs")/f"ladder-{recipe.name}"
     _check_ladder(rungs, seeds)
-    profile = profile or ("small" if read_world(root) else "published")
-    chosen, seed = settings(recipe, profile, **options), recipe.seed if seed is None else seed
-    if chosen["weights"] and not Path(chosen["weights"]).is_file(): raise InputError(f"weights: {chosen['weights']} does not exist")
-    composed, found, rest = _dealt(recipe, root, out, seed, scale, points)
+    seed = recipe.seed if seed is None else seed
+    made = plan(recipe, root, profile, scale=scale, deal_seed=seed, **options)
+    composed, found, rest = _with_faces(made, out, points)
     if progress and len(rest): print(f"left out at every rung, no face found in them: {_counted(rest)}", flush=True)
-    steps = steps_for(composed.manifest, chosen["size"], chosen["resize"], quality, small)
+    steps = steps_for(composed.manifest, made.settings["size"], made.settings["resize"], quality, small)
     here = found.loc[composed.manifest.index, list(POINTS)]
-    copy = partial(equalise, composed.manifest, root, points=here, steps=steps)
-    make = partial(run_recipe, recipe, profile=profile, deal_seed=seed, scale=scale, progress=False, **options)
+    copy = partial(equalise, composed.manifest, made.root, points=here, steps=steps)
+    make = partial(run_recipe, recipe, profile=made.profile, deal_seed=seed, scale=scale, progress=False, **options)
     trials = [Trial(f"{rung}-seed{k}", dict(rung=rung, seed=k), partial(_run_rung, copy, make, composed.sources, out, rung, k))
               for k in range(seeds) for rung in RUNGS if rung in rungs]
-    weights = Path(chosen["weights"] or "").name
-    open_folder(out, "ladder", dict(recipe=recipe.name, profile=profile, steps=asdict(steps), settings=chosen | {"weights": weights},
-                                    finder=found.attrs["finder"], images=fingerprint(composed.manifest)), trials)
-    path = pd.concat([composed.manifest, rest])["path"]
-    write_table(found[list(POINTS)].assign(path=path, **found.attrs), out/"points.parquet")
-    write_table(rest[["path", "source", "label"]], out/"left_out.csv")
-    run_trials(trials, out, partial(_record, out), progress)
-    if shortcuts: _measure_shortcuts(composed.manifest, out, [r for r in RUNGS if r in rungs], shortcuts, copy)
-    return _record(out)
+    asked = _asked(made, composed.manifest, asdict(steps), found.attrs["finder"])
+    check_folder(out, "ladder", asked)
+    with Claim(out, inside=True):
+        open_folder(out, "ladder", asked, trials)
+        write_table(found[list(POINTS)].assign(path=pd.concat([composed.manifest, rest])["path"], **found.attrs), out/"points.parquet")
+        write_table(rest[["path", "source", "label"]], out/"left_out.csv")
+        run_trials(trials, out, partial(_record, out), progress)
+        if shortcuts: _measure_shortcuts(composed.manifest, out, [r for r in RUNGS if r in rungs], shortcuts, copy)
+        return _record(out)
 
 # %% ../../nbs/48_train.ladder.ipynb #a0d412d5
+def _asked(made: Plan, manifest: pd.DataFrame, steps: dict[str, Any], finder: str) -> dict[str, Any]:
+    "What the trainings depend on."
+    weights = Path(made.settings["weights"] or "").name
+    return dict(recipe=made.recipe.name, profile=made.profile, steps=steps, finder=finder, settings=made.settings | {"weights": weights},
+                images=fingerprint(manifest))
+
+
 def _check_ladder(rungs: Sequence[str], seeds: int) -> None:
     "Refuses unknown rungs, a ladder without its first, and no training."
     strange = [r for r in rungs if r not in RUNGS]
@@ -107,7 +114,7 @@ def _counted(rest: pd.DataFrame) -> str:
     return ", ".join(f"{source} {n:,}" for source, n in rest["source"].value_counts().items())
 
 
-def _run_rung(copy: Any, make: Any, sources: pd.DataFrame, out: Path, rung: str, seed: int, folder: Path) -> Experiment:
+def _run_rung(copy: Any, make: Any, sources: pd.DataFrame, out: Path, rung: str, seed: int, folder: Path) -> Run:
     "One training on the copies of one rung, which are written when they are first needed."
     images = out/"images"/rung
     return make(root=images, out=folder, seed=seed, composed=Composition(copy(out=images, rung=rung), sources))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
@@ -32,6 +31,7 @@ from ..data.recipes import SETTINGS
 from ..data.sources import LABELS, InputError
 from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner, probabilities
 from .models import WeightsError, read_weights
+from .runs import read_part
 
 # %% ../../nbs/41_train.saved.ipynb #842050d8
 ASKED = ("model", "arch", "size", "resize", "color", "crop", "pretrained") # of the settings, what rebuilds a network
@@ -106,7 +106,7 @@ def load_run_model(folder: str | Path, # of a finished run
                   ) -> Learner: # training and validation as they were; `dls[2]` are the test sets
     "A finished run as a Learner, to predict with, to look into, or to train on. Raises as `load_model` does."
     chosen, model = run_settings(folder), load_model(folder)
-    manifest = pd.read_parquet(Path(folder)/"manifest.parquet")
+    manifest = read_part(folder, "manifest")
     dls = face_dataloaders(manifest, root, device=device, **loader_options(chosen))
     tests = manifest[~manifest["split"].isin(["train", "valid"])]
     if len(tests): dls.loaders.append(face_test_loader(dls, tests))

@@ -18,16 +18,15 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from scipy.stats import chi2, t
 
-from ..data.manifest import scan, write_table
-from ..data.recipes import Recipe, compose, read_recipe, settings
+from ..data.manifest import write_table
+from ..data.recipes import Recipe, read_recipe
 from ..data.sources import InputError
-from ..data.world import read_world
 from ..evaluate.delong import auc_with_interval
-from ..evaluate.operating import check_aim
 from ..evaluate.scores import is_wrong, percent
 from ..evaluate.subjects import rate_interval, subject_codes
-from .experiments import run_recipe, without_copies
-from .trials import Trial, fingerprint, open_folder, read_trials, run_trials
+from .experiments import run_recipe
+from .plans import fingerprint, plan
+from .trials import Trial, read_trials, run_series
 
 # %% ../../nbs/46_train.seeds.ipynb #cb9b5e1b
 def spread(values: Sequence[float], # a score of each run
@@ -170,15 +169,9 @@ def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
     if not seeds: raise InputError(f"{recipe.name}: no seed; give 1 or more")
     out, deal_seed = Path(out) if out else Path("runs")/recipe.name/"seeds", recipe.seed if deal_seed is None else deal_seed
-    profile = profile or ("small" if read_world(Path(root)) else "published")
-    chosen = settings(recipe, profile, **options)
-    sources = list(dict.fromkeys(p.source for parts in (recipe.train, *recipe.tests.values()) for p in parts))
-    check_aim(**(aim or {}))
-    images = fingerprint(without_copies(compose(recipe, scan(root, sources), deal_seed, scale), recipe, root)[0].manifest)
-    asked = dict(recipe=asdict(recipe), settings=chosen | dict(weights=Path(chosen["weights"] or "").name), profile=profile,
-                 deal_seed=deal_seed, scale=scale, images=images) | (dict(aim=dict(aim)) if aim else {})
-    make = partial(run_recipe, recipe, root, profile=profile, scale=scale, deal_seed=deal_seed, progress=False, aim=aim, **options)
+    made = plan(recipe, root, profile, scale=scale, deal_seed=deal_seed, aim=aim, **options)
+    asked = dict(recipe=asdict(recipe), settings=made.settings | dict(weights=Path(made.settings["weights"] or "").name),
+                 profile=made.profile, deal_seed=deal_seed, scale=scale, images=fingerprint(made.manifest))
+    make = partial(run_recipe, recipe, root, profile=made.profile, scale=scale, deal_seed=deal_seed, progress=False, aim=aim, **options)
     trials = [Trial(f"seed-{s}", dict(seed=s), partial(_one, make, s)) for s in seeds]
-    open_folder(out, "seeds", asked, trials)
-    run_trials(trials, out, partial(_record, out), progress)
-    return _record(out)
+    return run_series(out, "seeds", asked | (dict(aim=dict(aim)) if aim else {}), trials, partial(_record, out), progress)

@@ -7,6 +7,7 @@ __all__ = ['POOL', 'Transfer', 'transfer_names', 'read_transfer', 'divide', 'pre
            'transfer_table', 'transfer_text', 'transfer_answer', 'plot_transfer']
 
 # %% ../../nbs/48_train.transfer.ipynb #ae103c40
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,14 +22,14 @@ from matplotlib.patches import Rectangle
 
 from ..data.leaks import check_treatment, find_leaks, settle_copies
 from ..data.manifest import scan, write_table
-from ..data.recipes import Composition, Part, Recipe, _eligible, _part, compose, read_spec, settings, spec_names
-from ..data.sources import LABELS, InputError
-from ..data.world import read_world
+from ..data.recipes import Composition, Part, Recipe, _eligible, _part, compose, read_spec, spec_names
+from ..data.sources import LABELS, DataNote, InputError
 from ..evaluate.compare import compare
 from ..evaluate.scores import percent, score_test
-from .experiments import _sources_of, run_recipe
+from .experiments import run_recipe
+from .plans import choose, fingerprint, size_warnings, sources_of
 from .sweeps import nested_order
-from .trials import Trial, fingerprint, open_folder, read_trials, run_trials
+from .trials import Trial, read_trials, run_series
 
 # %% ../../nbs/48_train.transfer.ipynb #353ff434
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def divide(spec: Transfer, # of `read_transfer`
     def part(p: Part, share: float) -> Part: return replace(p, count=max(1, round(share * p.count)))
     master = Recipe(spec.name, spec.title, [part(p, 1 - spec.test) for parts in own.values() for p in parts],
                     {name: [part(p, spec.test) for p in parts] for name, parts in own.items()}, {"": {}}, valid=spec.valid)
-    manifest, sources = compose(master, scan(root, _sources_of(master)), spec.seed if seed is None else seed, scale)
+    manifest, sources = compose(master, scan(root, sources_of(master)), spec.seed if seed is None else seed, scale)
     owner = pd.Series(None, index=manifest.index, dtype=object)
     for name, parts in own.items():
         for p in parts:
@@ -170,10 +171,7 @@ def run_transfer(spec: str | Path | Transfer, # a name, a YAML file, or a transf
     "Trains every row that is not finished and tests it on every set. Raises `InputError` where it cannot work as a whole."
     spec = spec if isinstance(spec, Transfer) else read_transfer(spec)
     seed, equal = spec.seed if seed is None else seed, spec.equal if equal is None else equal
-    profile = profile or ("small" if read_world(root) else "published")
-    chosen = settings(Recipe(spec.name, spec.title, [], {}, spec.profiles), profile, **options)
-    file = Path(chosen["weights"] or "")
-    if chosen["weights"] and not file.is_file(): raise InputError(f"weights: {file} does not exist")
+    profile, chosen = choose(Recipe(spec.name, spec.title, [], {}, spec.profiles), root, profile, **options)
     divided, sources = divide(spec, root, seed, scale)
     present = present_sets(spec, divided)
     if progress and len(present) < len(spec.sets): print(f"left out, no images: {', '.join(n for n in spec.sets if n not in present)}")
@@ -182,15 +180,16 @@ def run_transfer(spec: str | Path | Transfer, # a name, a YAML file, or a transf
     kwargs = dict(root=root, profile=profile, seed=seed, **options)
     trials = [_row_trial(spec, name, m, rows[name], sources, kwargs) for name, m in manifests.items()]
     out = Path(out) if out else Path("runs")/f"transfer-{spec.name}"
+    weights = Path(chosen["weights"] or "").name
     asked = dict(transfer=spec.name, profile=profile, seed=seed, equal=equal, training_images=images,
-                 settings=chosen | {"weights": file.name}, images={n: fingerprint(m) for n, m in manifests.items()})
-    open_folder(out, "transfer", asked, trials)
+                 settings=chosen | {"weights": weights}, images={n: fingerprint(m) for n, m in manifests.items()})
+    for line in dict.fromkeys(w for m in manifests.values() for w in size_warnings(m)):
+        warnings.warn(f"{spec.name}: {line}", DataNote, stacklevel=2)
     def record() -> pd.DataFrame:
         table = transfer_table(out)
         write_table(table, out/"transfer.csv")
         return table
-    run_trials(trials, out, record, progress)
-    return record()
+    return run_series(out, "transfer", asked, trials, record, progress)
 
 # %% ../../nbs/48_train.transfer.ipynb #3fb88ac6
 def _row_trial(spec: Transfer, name: str, manifest: pd.DataFrame, names: list[str], sources: pd.DataFrame,
