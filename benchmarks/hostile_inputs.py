@@ -17,12 +17,12 @@ import pkgutil
 import re
 import shutil
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 import fakeface
@@ -114,7 +114,8 @@ def serve(pipe: Connection, seed: int, folder: Path, store: runs.Store) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     log = os.open(folder/"log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2): os.dup2(log, stream) # libraries in C write there
-    os.environ.update(FAKEFACE_CACHE=str(folder/"cache"), XDG_STATE_HOME=str(folder/"state"))
+    os.environ.update(FAKEFACE_CACHE=str(folder/"cache"), FAKEFACE_DEBUG="1")
+    tempfile.tempdir = str(folder) # where a fault's log goes
     os.environ.pop("FAKEFACE_DATA", None)
     Watch.tell = pipe.send
     while (task := pipe.recv()) is not None:
@@ -218,12 +219,17 @@ def summary(cases: list[Case]) -> str:
     return "\n".join(lines)
 
 
+def _alike(v: Verdict) -> tuple[str, str, str]:
+    "What offences of one cause have in common: door, kind and the first words of what is wrong."
+    return v.door, v.kind, re.sub(r"\d+|0x\w+|'[^']*'", "#", v.said)[:60]
+
+
 def offences(cases: list[Case]) -> dict[tuple[str, str, str], list[tuple[Case, Verdict]]]:
-    "The offences by door, kind and the first words of what is wrong, the most frequent first."
+    "The offences by `_alike`, the most frequent first."
     found: dict[tuple[str, str, str], list[tuple[Case, Verdict]]] = {}
     for c in cases:
         for v in c.verdicts:
-            if v.kind in OFFENCES: found.setdefault((v.door, v.kind, re.sub(r"\d+|0x\w+|'[^']*'", "#", v.said)[:60]), []).append((c, v))
+            if v.kind in OFFENCES: found.setdefault(_alike(v), []).append((c, v))
     return dict(sorted(found.items(), key=lambda x: -len(x[1])))
 
 
@@ -256,7 +262,7 @@ def main() -> int:
     p.add_argument("--one", nargs=2, metavar=("KIND", "INDEX"), help="make and try one input again, and leave it in --keep")
     p.add_argument("--keep", metavar="FOLDER", help="work there, and leave it there; default: a folder that is removed")
     args = p.parse_args()
-    home = Path(args.keep or mkdtemp(prefix="hostile-")).resolve()
+    home = Path(args.keep or tempfile.mkdtemp(prefix="hostile-")).resolve()
     home.mkdir(parents=True, exist_ok=True)
     import_all()
     try: return _one(args, home) if args.one else _all(args, home)
@@ -272,9 +278,13 @@ def _all(args: argparse.Namespace, home: Path) -> int:
     if not store.good.is_file(): build(store, all_series="series" in counts)
     n, took = sum(counts.values()), time.time() - began
     print(f"{n:,} inputs, seed {args.seed}, {args.workers} workers; what is damaged was made in {took:.0f} s", flush=True)
-    cases, told = [], time.time()
+    cases, seen, told = [], set(), time.time()
     for case in try_all(counts, args.seed, home, store, args.workers):
         cases.append(case)
+        for v in case.verdicts:
+            if v.kind in OFFENCES and (key := _alike(v)) not in seen:
+                seen.add(key)
+                print(f"  {v.kind} at {v.door}, {case.kind} {case.index}, {case.name}: {v.said[:300]}", flush=True)
         if time.time() - told > 30:
             told, bad = time.time(), sum(v.kind in OFFENCES for c in cases for v in c.verdicts)
             print(f"  {len(cases):,} of {n:,} after {told - began:.0f} s, {bad} offences", flush=True)

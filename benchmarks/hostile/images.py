@@ -405,7 +405,7 @@ def train_on(images: pd.DataFrame, root: Path) -> None:
     "One epoch over everything, a prediction for everything, and a map of one."
     from fakeface.data.blocks import face_dataloaders
     from fakeface.data.recipes import SETTINGS
-    from fakeface.train.experiments import train
+    from fakeface.train.fitting import train
     from fakeface.train.learners import make_learner, predict, seeded
     i = np.arange(len(images))
     rows = images.assign(label=np.where(i % 2, "fake", "real"), split=np.where(i % 4 < 2, "valid", "train"))

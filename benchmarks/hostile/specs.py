@@ -344,7 +344,7 @@ SLOW = ("report", "report --root", "audit") # seconds each
 def run_doors(run: Path, store: Store) -> list[tuple[str, Callable[[], object]]]:
     "The functions and commands that open a run folder."
     from fakeface.report import load_run
-    from fakeface.train.experiments import Experiment
+    from fakeface.train.runs import Run
     from fakeface.train.saved import load_model
     picture = next((store.root/"ffhq").rglob("*.*g"))
     return [
@@ -356,7 +356,7 @@ def run_doors(run: Path, store: Store) -> list[tuple[str, Callable[[], object]]]
         ("compare with", lambda: command("compare", store.run, run)),
         ("looks", lambda: command("looks", run.parent)),
         ("load_run", lambda: load_run(run)),
-        ("Experiment", lambda: repr(Experiment(run))),
+        ("Run", lambda: repr(Run(run))),
         ("fairness", lambda: command("fairness", run)),
         ("explain", lambda: command("explain", picture, "--run", run, "--method", "grad_cam", "--out", run.parent / "maps.png")),
         ("robustness", lambda: command("robustness", run, "--root", store.root, "--n", 4, "--sweeps", "jpeg:50")),
@@ -366,8 +366,8 @@ def run_doors(run: Path, store: Store) -> list[tuple[str, Callable[[], object]]]
     ]
 
 
-FOR_FILE = {"run.json": ("load_model", "score", "operating", "compare", "load_run", "Experiment", "fairness", "report"),
-            "metrics.json": ("load_run", "Experiment", "score", "report"), "model.json": ("load_model", "robustness", "explain"),
+FOR_FILE = {"run.json": ("load_model", "score", "operating", "compare", "load_run", "Run", "fairness", "report"),
+            "metrics.json": ("load_run", "Run", "score", "report"), "model.json": ("load_model", "robustness", "explain"),
             "operating.json": ("operating", "operating --fpr", "load_run", "report")}
 
 

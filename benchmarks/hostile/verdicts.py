@@ -1,7 +1,6 @@
 "What became of one input at one door: taken, refused in a line, or an offence."
 import contextlib
 import io
-import os
 import re
 import time
 import traceback
@@ -90,15 +89,7 @@ def command(*argv: object) -> str:
         try: code = main([str(a) for a in argv])
         except SystemExit as e: code = e.code
     if code == 0: return out.getvalue() + err.getvalue()
-    lines = [line for line in err.getvalue().splitlines() if line.strip()]
-    said = [line for line in lines if not line.startswith("note: ")]
-    if code == 2 and len(said) == 1: raise InputError(said[0])
+    said = [line for line in err.getvalue().splitlines() if line.strip() and not line.startswith("note: ")]
     if code == 2: raise InputError("\n".join(said))
-    raise Broken(f"exit code {code}: {' '.join(said)[:300]}{_log(err.getvalue())}")
-
-
-def _log(text: str) -> str:
-    "The last lines of the log file that a failed command names."
-    for name in re.findall(r"\S+\.(?:log|txt)\b", text):
-        if os.path.isfile(name): return " [" + " > ".join(" ".join(Path(name).read_text().split("\n")[-6:]).split("  "))[:500] + "]"
-    return ""
+    way = re.findall(r'File "[^"]*?(\w+\.pyx?)", line (\d+), in (\S+)', err.getvalue())[-3:] # with FAKEFACE_DEBUG
+    raise Broken(f"exit code {code}: {said[-1][:300] if said else 'nothing'} [{' > '.join(':'.join(w) for w in way)}]")
