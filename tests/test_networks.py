@@ -23,6 +23,7 @@ from fakeface.data.blocks import face_dataloaders, feed_of
 from fakeface.data.manifest import ManifestError
 from fakeface.data.sources import InputError
 from fakeface.interpret.attribution import attribute, cam_layers, p_fake_of
+from fakeface.interpret.honesty import cascade
 from fakeface.interpret.unknown import features
 from fakeface.train.experiments import save_model
 from fakeface.train.learners import DivergedError, classes_of, make_learner, predict, transfer_learner
@@ -312,3 +313,11 @@ def test_anybodys_learner_is_asked_about_pictures(photos, manifest):
     rows = rows_of(learn)
     got = LearnerScorer(learn)([Image.open(p) for p in rows["path"]])
     np.testing.assert_allclose(got, predict(learn, rows)["p_fake"], atol=1e-6)
+
+
+def test_randomised_networks_keep_the_order_of_classes(photos, manifest):
+    learn = plain_learners(photos, manifest)["from_folder"]
+    swapped = Learner(loaders(manifest, photos), nn.Sequential(learn.model, _Swap()), loss_func=CrossEntropyLossFlat())
+    x = torch.rand(3, 3, 32, 32)
+    one, other = (cascade(some, x, ["integrated_gradients"], steps=1, draws=1, target="fake") for some in (learn, swapped))
+    np.testing.assert_allclose(one["similarity"], other["similarity"], atol=1e-4)

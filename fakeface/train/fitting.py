@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pandas as pd
@@ -148,10 +149,10 @@ class LostImages:
         if not self.file.exists(): return {}
         return dict(map(json.loads, reversed(self.file.read_text(encoding="utf-8").splitlines())))
 
-    def watch(self, loader: DataLoader) -> Callable[[int], Any]: # for `loader.create_item`
+    def watch(self, loader: DataLoader) -> MethodType: # for `loader.create_item`; fastai hands a mere function on to loaders of other rows
         "Opens an item, or notes and skips it."
         items, plain, lost = loader.dataset.items, loader.create_item, set()
-        def item(i: int) -> Any:
+        def item(loader: DataLoader, i: int) -> Any:
             try: return plain(i)
             except (RejectedImage, OSError) as e:
                 lost.add(path := str(items.iloc[i]["path"]))
@@ -160,7 +161,7 @@ class LostImages:
                     raise InputError(f"{len(lost)} of {len(items)} images cannot be read any more ({path}: {_reason(e)}); "
                                      "is the data root still there?") from e
                 raise SkipItemException from e
-        return item
+        return MethodType(item, loader)
 
 # %% ../../nbs/39_train.fitting.ipynb #99272396
 def _reason(e: Exception) -> str:
