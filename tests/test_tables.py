@@ -328,3 +328,12 @@ def test_what_is_tidy_passes_as_the_same_table():
     tidy, notes = noted(tidy_table, table)
     assert tidy is table or tidy.equals(table)
     assert notes == []
+
+
+def test_images_that_one_side_lacks_are_counted_and_none_in_common_is_said():
+    there = scores()
+    assert noted(compare, there, there)[1] == []
+    found, notes = noted(compare, there, there[:30])
+    assert found.loc[("test", "all"), "n_a"] == 30 and any("10 of 40 images are not in every table" in n for n in notes)
+    found, notes = noted(compare, there, there.assign(path=there["path"].str.upper()))
+    assert found["how"].eq("unpaired").all() and any("no image of the first is in the second" in n for n in notes)

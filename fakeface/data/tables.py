@@ -90,7 +90,11 @@ def _mapped(column: pd.Series, f: Callable[[Any], Any]) -> pd.Series:
     codes, values = pd.factorize(column.to_numpy(object, na_value=None), use_na_sentinel=True)
     made = np.array([*map(f, values), None], object)
     if all(type(a) is type(b) and a == b for a, b in zip(values, made)): return column
-    return pd.Series(made[codes], column.index, object, name=column.name)
+    return pd.Series(made[codes], column.index, "str" if all(type(v) is str for v in made[:-1]) and codes.min() >= 0 else object,
+                     name=column.name)
+
+
+_BLANKS = "\ufeff\u200b \t\r\n\u00a0"
 
 
 def as_text(value: Any, # a cell
@@ -98,7 +102,14 @@ def as_text(value: Any, # a cell
     "A value as people write it: 7.0 is 7."
     if isinstance(value, bytes): value = value.decode("utf-8", "replace")
     if isinstance(value, (float, np.floating)) and float(value).is_integer(): value = int(value)
-    return str(value).strip("\ufeff \t\r\n\u00a0")
+    return str(value).strip(_BLANKS)
+
+
+def _words(column: pd.Series) -> pd.Series:
+    "A column as text; the very column where it is text without blanks around it."
+    if not isinstance(column.dtype, pd.StringDtype): return _mapped(column, as_text)
+    bare = column.str.strip(_BLANKS)
+    return column if bare.equals(column) else bare
 
 
 def _changed(old: pd.Series, new: pd.Series) -> np.ndarray: # bool, one a row
@@ -133,15 +144,17 @@ def _with_rows(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
 
 def _texts(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
     "Text columns as text, without blanks around it."
+    old = {c: table[c] for c in TEXT if c in table}
     for c in table.columns.intersection(NAMES):
         nested = table[c].dtype == object and table[c].map(lambda v: isinstance(v, (list, dict, set, tuple, np.ndarray)))
         if np.any(nested): p.refuse(f"{c} holds lists; give one word or number a cell", nested)
-    new = {c: _mapped(table[c], as_text) for c in TEXT if c in table}
+    new = {c: _words(column) for c, column in old.items()}
     trimmed = np.zeros(len(table), bool)
     for c, column in new.items():
-        if c != "path": trimmed |= _changed(table[c], column) & np.array([isinstance(v, str) for v in table[c]], bool)
+        if c == "path" or column is old[c]: continue
+        trimmed |= _changed(old[c], column) & np.array([isinstance(v, str) for v in old[c]], bool)
     p.say("blanks around words are taken off", int(trimmed.sum()))
-    return table.assign(**{c: column for c, column in new.items() if column is not table[c]})
+    return table.assign(**{c: column for c, column in new.items() if column is not old[c]})
 
 
 def _empty(column: pd.Series) -> np.ndarray: # bool
@@ -242,11 +255,10 @@ def _sources(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
             p.say(f"source is empty: called {NO_SOURCE}", int(empty.sum()))
             table = table.assign(source=table["source"].astype(object).mask(empty, NO_SOURCE))
     if "subject" not in table: return table
-    nobody = _mapped(table["subject"], lambda w: None if w.casefold() in MISSING else w)
-    if nobody is table["subject"]: return table
-    written = (nobody.isna() & ~_empty(table["subject"])).sum()
-    p.say("subject is a word for nothing: each such image counts as a subject of its own", int(written))
-    return table.drop(columns="subject") if nobody.isna().all() else table.assign(subject=nobody)
+    none = table["subject"].astype("str").str.casefold().isin(MISSING).to_numpy(bool) | _empty(table["subject"])
+    if none.all(): return table.drop(columns="subject")
+    p.say("subject is a word for nothing: each such image counts as a subject of its own", int((none & ~_empty(table["subject"])).sum()))
+    return table.assign(subject=table["subject"].astype(object).mask(none, None)) if none.any() else table
 
 # %% ../../nbs/03_data.tables.ipynb #db6bb373
 def _utkface(attribute: str) -> dict[str, str]:
@@ -281,8 +293,13 @@ def _ages(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
         words = _mapped(table["age"], as_text)
         bands = [mend_age_band(w) for w in words.dropna().unique() if w.casefold() not in MISSING]
         if bands and None not in bands: table = table.assign(age=words).rename(columns={"age": "age_band"})
+        elif not (years := pd.to_numeric(words, errors="coerce")).equals(table["age"]):
+            strange = (years.isna() & ~_empty(words)).to_numpy(bool)
+            if strange.any(): p.say(f"age is {words[strange].iloc[0]}, which is no number: taken for unknown", int(strange.sum()))
+            table = table.assign(age=years)
     if "age_band" not in table: return table
-    old = _mapped(table["age_band"], lambda w: None if w.casefold() in MISSING else w)
+    given = table["age_band"]
+    old = _mapped(given, lambda w: None if w.casefold() in MISSING else w)
     if old.isna().all(): return table
     new = _mapped(old, lambda w: w if w in AGE_BANDS else mend_age_band(w))
     strange = (old.notna() & new.isna()).to_numpy(bool)
@@ -291,7 +308,7 @@ def _ages(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
         return table.rename(columns={"age_band": "age_group"})
     if strange.any(): p.say(f"age_band is {old[strange].iloc[0]}, which is no band of FairFace's: taken for unknown", int(strange.sum()))
     _say_words(p, "age_band", old, new)
-    return table if new is table["age_band"] else table.assign(age_band=new)
+    return table if new is given else table.assign(age_band=new)
 
 # %% ../../nbs/03_data.tables.ipynb #58102298
 def tidy_table(table: pd.DataFrame, # as its owner wrote it
@@ -361,7 +378,8 @@ def _cells(text: str, p: Passage) -> pd.DataFrame:
         p.refuse(f"not readable as a table: its first line names no known column (path, label, p_fake ...), whether it is cut at commas, "
                  f"semicolons, tabs or bars: {first[:60]!r}")
     try:
-        cells = pd.read_csv(io.StringIO(text), sep=sep, header=None, dtype=str, keep_default_na=False, na_filter=False, quotechar='"')
+        cells = pd.read_csv(io.StringIO(text), sep=sep, header=None, dtype=str, keep_default_na=False, na_filter=False,
+                            skipinitialspace=True)
     except (ValueError, pd.errors.ParserError) as e: # a row with more cells than there are names, a quotation mark that is never closed
         p.refuse(f"not readable as a table with {SEPARATORS.get(sep, repr(sep))} between its columns ({' '.join(str(e).split())[:120]})")
     cells = cells.fillna("")

@@ -6,6 +6,7 @@
 __all__ = ['KINDS', 'paired', 'unpaired', 'count_words', 'from_counts', 'compare', 'comparison_table', 'comparison_words']
 
 # %% ../../nbs/31_evaluate.compare.ipynb #43b5c603
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, fisher_exact, t, ttest_ind
 
-from ..data.sources import InputError
+from ..data.sources import DataNote, InputError
 from .delong import auc_difference, auc_difference_unpaired, mover, p_where_touching
 from .rates import difference_interval
 from .scores import check_predictions, is_wrong, percent
@@ -168,6 +169,19 @@ def _areas(a: pd.DataFrame, b: pd.DataFrame, runs: tuple[int, int], same: bool) 
     found = auc_difference(given[0][0], given[0][1], given[1][1], given[0][2]) if same else auc_difference_unpaired(*given)
     return dict(zip(names, (found[k] for k in ("auc_a", "auc_b", "difference", "ci95", "p"))))
 
+# %% ../../nbs/31_evaluate.compare.ipynb #510273dc
+def _say_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame]) -> None:
+    "A `DataNote` where the two sides do not hold the same images."
+    seen = [set(run["path"]) for run in (*a, *b)]
+    all_of, shared = set.union(*seen), set.intersection(*seen)
+    if not shared:
+        one, other = a[0]["path"].iloc[0], b[0]["path"].iloc[0]
+        warnings.warn(f"{test}: no image of the first is in the second, by its path, such as {one} and {other}: compared as two "
+                      "samples; if these are the same images, give both tables the same paths", DataNote, stacklevel=3)
+    elif len(all_of) > len(shared):
+        warnings.warn(f"{test}: {len(all_of) - len(shared):,} of {len(all_of):,} images are not in every table, and are left out", DataNote,
+                      stacklevel=3)
+
 # %% ../../nbs/31_evaluate.compare.ipynb #e59005ff
 def compare(a: pd.DataFrame | Sequence[pd.DataFrame], # predictions of a detector, or of several runs of it
             b: pd.DataFrame | Sequence[pd.DataFrame], # of another
@@ -182,6 +196,7 @@ def compare(a: pd.DataFrame | Sequence[pd.DataFrame], # predictions of a detecto
     rows = []
     for test in tests:
         in_a, in_b = ([run[run["split"] == test] for run in side] for side in (a, b))
+        _say_unshared(test, in_a, in_b)
         for images in KINDS:
             pick = [side if images == "all" else [run[run["label"] == images] for run in side] for side in (in_a, in_b)]
             if all(len(run) for side in pick for run in side): rows.append({"test set": test, "images": images, **_compare_one(*pick)})
