@@ -460,7 +460,8 @@ def after_end(area: Area, code: int, before: Before, expected: Expected, replace
     "Faults by rule, after the same command to its end; `trained`: the weights had been saved."
     found = {"going on": [], "left over": left_over(area, expected), "finished changed": changed(area, before, replaced),
              "ledger": check_ledger(area, before), "cache": []}
-    done = replaced is None and "new" in before.finished  # killed after its end: a second run of that name is refused
+    # killed when the new run was whole, in its place or on the way to it: a second run of that name is refused
+    done = replaced is None and "new" in expected.answers and ("new" in before.finished or code == 2 and "is not empty" in area.log())
     if code != (2 if done else 0) or "Traceback" in area.log(): found["going on"].append(f"exit {code}: {area.log().strip()[-250:]!r}")
     found["going on"] += [f"{n} is missing" for n in expected.names - {str(p) for p in files(area.home)}]
     if trained and "epoch 1 of" in area.log(): found["going on"].append("a network that was trained and saved is trained again")
@@ -642,8 +643,7 @@ def windows(kind: Kind, area: Area, expected: Expected, exchange: bool = True) -
     replaced = "new" if kind.ready in (old_run, old_small_run) else None
     total, moments = watch(kind, area, exchange=exchange, note=True)
     first = {state: (at, after) for at, after, state in reversed(moments)}
-    saved = [(at, after) for at, after, state in moments if any(name.endswith(f"/{KEPT}") for name in state)]
-    for at, after in sorted(first.values()):
+    for state, (at, after) in sorted(first.items(), key=lambda f: f[1]):
         begin(kind, area)
         before = look_before(area, expected)
         code = finish(kind.work, area, Trap(at, after, exchange=exchange).arm)
@@ -653,7 +653,7 @@ def windows(kind: Kind, area: Area, expected: Expected, exchange: bool = True) -
         found, before = after_kill(area, before, expected, replaced)
         count.add(found, where)
         count.ends += 1
-        trained = kind.trainings == 1 and bool(saved) and (at, after) >= saved[0]
+        trained = kind.trainings == 1 and any(name.endswith(f"/{KEPT}") for name in state)
         count.add(after_end(area, finish(kind.work, area), before, expected, replaced, trained), where)
         if count.tries % 10 == 0: print(f"  {count.kind}: call {at} of {total}, {time.time() - began:.0f} s", flush=True)
     count.calls, count.seconds = len(moments), time.time() - began

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fakeface.data.manifest import scan
-from fakeface.data.recipes import Part, Recipe, compose, settings
+from fakeface.data.recipes import Part, Recipe
 from fakeface.data.world import cached_world
 from fakeface.evaluate.curves import at, fit_power_law, points, predict_at
 from fakeface.evaluate.rates import wilson
 from fakeface.evaluate.scores import percent
-from fakeface.train.sweeps import Cell, first_images, nested_order, run_cells
+from fakeface.train.plans import plan
+from fakeface.train.sweeps import first_images, nested_order, run_cells
 
 SOURCES = ("ffhq", "1m_fake_faces")
 
@@ -42,17 +42,15 @@ def forecast(seed: int, args: argparse.Namespace) -> dict[str, float]:
     "One world, its sweep, the forecast, and what came of it."
     root = cached_world(images=6400, seed=seed, grid=args.grid, psi=args.psi, size=32, sources=SOURCES)
     cooking = recipe(args.epochs)
-    manifest, chosen = compose(cooking, scan(root), seed).manifest, settings(cooking, "small")
-    train, rest = manifest[manifest["split"] == "train"], manifest[manifest["split"] != "train"]
+    made = plan(cooking, root, deal_seed=seed)
+    train = made.manifest[made.manifest["split"] == "train"]
     mine, sizes = first_images(nested_order(train, seed), len(train) // 2), [len(train) // 2**k for k in range(args.sizes, 0, -1)]
-    cells = [Cell(f"size-{n}-seed-{s}", dict(size=n, seed=s), first_images(nested_order(mine, s), n))
-             for s in range(args.runs) for n in sizes]
-    ahead = Cell(f"size-{len(train)}-seed-{args.runs}", dict(size=len(train), seed=args.runs), train)
+    cells = {f"size-{n}-seed-{s}": (dict(size=n, seed=s), first_images(nested_order(mine, s), n)) for s in range(args.runs) for n in sizes}
+    ahead = {f"size-{len(train)}-seed-{args.runs}": (dict(size=len(train), seed=args.runs), train)}
     folder = Path(args.out) / f"world-{seed}-grid-{args.grid:g}-psi-{args.psi:g}-epochs-{args.epochs}"
-    folder.mkdir(parents=True, exist_ok=True)
-    table = run_cells(cells, rest, root, folder, chosen, "one-cycle", False)
+    table = run_cells(made, "curve", cells, folder, "one-cycle", False)
     guess = predict_at(fit_power_law(table), len(train), level=args.level)
-    new = at(run_cells([ahead], rest, root, folder, chosen, "one-cycle", False)).iloc[0]
+    new = at(run_cells(made, "curve", ahead, folder, "one-cycle", False)).iloc[0]
     runs = at(table)
     if args.verbose: print(runs.pivot(index="seed", columns="size", values="accuracy").round(3).to_string())
     return dict(seed=seed, n=int(new["n"]), at_n=runs[runs["size"] == sizes[-1]]["accuracy"].mean(), forecast=guess.accuracy,

@@ -8,6 +8,7 @@ __all__ = ['compare', 'operating', 'looks']
 # %% ../nbs/50_believe.ipynb #5f8fb934
 import argparse
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -32,7 +33,6 @@ def compare(args: argparse.Namespace) -> None:
                          "`fakeface compare a1 a2 --against b1 b2`")
     sides = [_runs(side) for side in ((args.runs, args.against) if args.against else (args.runs[:1], args.runs[1:]))]
     tables = [[_predictions(str(run)) for run in side] for side in sides]
-    for side, rows in zip(sides, tables): [_enter_looks(run, table, "compare") for run, table in zip(side, rows)]
     found = compare_tables(*tables)
     for name, side in zip(("first", "second"), sides): print(f"{name}: {', '.join(map(str, side))}")
     print("Positive class: fake. Difference: the second's accuracy minus the first's.")
@@ -49,28 +49,31 @@ def operating(args: argparse.Namespace) -> None:
     table = _predictions(args.run)
     tests = [str(t) for t in table["split"].unique() if t != "valid"]
     if args.on and args.on not in tests: raise InputError(f"{run}: no test set `{args.on}`; it has {', '.join(tests) or 'none'}")
-    point = _point(args, run, table)
+    point, chosen = _point(args, run, table)
     print(f"{_drawn(run)}Positive class: fake. {point}")
     rows = {test: table[table["split"] == test] for test in ([args.on] if args.on else tests)}
-    looks, readings = _enter_looks(run, table, "operating", args.on), [read_point(point, some) for some in rows.values()]
+    looks = _enter_looks(run, table, f"operating point for {point.wanted}", args.on) if chosen else []
+    readings = [read_point(point, some) for some in rows.values()]
     for test, reading in zip(rows, readings): print(f"\nOn {test}:\n" + "\n".join(f"- {w}" for w in reading_words(reading)))
     if looks: print("\n" + "\n".join(looks))
     if out: _draw(readings, out)
 
 
-def _point(args: argparse.Namespace, run: Path, table: pd.DataFrame) -> object:
-    "The frozen point of a run, or one fitted now; of a table of scores, which has no folder, one fitted now."
+def _point(args: argparse.Namespace, run: Path, table: pd.DataFrame) -> tuple[Any, bool]:
+    """The frozen point of a run, or one fitted now; of a table of scores, which has no folder, one fitted now. And whether it is a
+    choice that the test sets have not been asked about: reading the frozen point again is none."""
     from fakeface.evaluate.ledger import SealedError
     from fakeface.evaluate.operating import POINT, fit_operating_point, load_point, save_point
     asked = {k: v for k in ("aim", "fpr", "cost", "prevalence") if (v := getattr(args, k)) is not None}
-    if (run/POINT).is_file() and not asked: return load_point(run)
+    if (run/POINT).is_file() and not asked: return load_point(run), False
     valid = table[table["split"] == "valid"]
     if not len(valid):
         raise SealedError(f"{run} has no validation rows (split `valid`), and an operating point is not fitted on a test set: it would "
                           "know the answers; add scores of images that are neither trained on nor tested on, `valid` in the column split")
     point = fit_operating_point(valid, **asked)
+    frozen = (run/POINT).is_file() and load_point(run) == point
     if run.is_dir(): save_point(point, run, args.again)
-    return point
+    return point, not frozen
 
 # %% ../nbs/50_believe.ipynb #3cb1bb5f
 def _draw(readings: list[dict], out: Path) -> None:
@@ -92,5 +95,6 @@ def looks(args: argparse.Namespace) -> None:
     from fakeface.evaluate.ledger import looks_table
     if not Path(args.folder).is_dir(): raise InputError(f"{args.folder} is no folder; give the folder that holds the runs")
     table = looks_table(args.folder)
-    _say(table, "How often each test set was looked at, and by how many models:")
-    print("\nA test set is known by its images, whatever its name. The more was chosen by its scores, the less the best of them means.")
+    _say(table, "Test-set use: by how many models and questions, and how often the same was only read again:")
+    print("\nA test set is known by its images, whatever its name. A use is another model, or another choice or question. "
+          "The more was chosen by its scores, the less the best of them means.")

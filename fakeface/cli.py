@@ -186,7 +186,8 @@ def _add_believing(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--again", action="store_true", help="replace a frozen point; the earlier one stays in the file")
     p.add_argument("--on", metavar="TEST", help="a test set's name; default: all of them")
     p.add_argument("--out", metavar="FILE", help="the picture, .png, .pdf or .svg")
-    p = _add(commands, looks, "how often each test set was looked at, and by how many models", "fakeface looks runs")
+    p = _add(commands, looks, "test-set use: by how many models and questions, and how often the same was only read again",
+             "fakeface looks runs")
     p.add_argument("folder", metavar="FOLDER", nargs="?", default="runs", help="the folder that holds the runs")
 
 
@@ -275,12 +276,13 @@ def _add_looking(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, fairness, "is it wrong more often about some people: rates by group, the published splits, verdicts",
              "fakeface fairness runs/first --test fairface --out fairness.html")
     p.add_argument("run", metavar="RUN", help="a run folder, or any detector's table: path, label, p_fake and age, gender, race")
-    p.add_argument("--test", help="a test set's name; default: all of them")
+    p.add_argument("--test", help="a test set's name; default: a section for each that has attributes")
     p.add_argument("--source", help="only images of this source")
-    p.add_argument("--by", nargs="+", metavar="ATTRIBUTE", help="columns, gender+race for intersections; default: age_band, gender, race")
+    p.add_argument("--by", nargs="+", metavar="ATTRIBUTE", help="columns, gender+race for intersections; default: age_band, gender, race, "
+                   "glasses")
     p.add_argument("--min-n", type=int, help="images of a class that a group needs to be scored; default 20")
-    p.add_argument("--margin", type=float, help="the smallest difference of interest; default 0.02, two points")
-    p.add_argument("--out", metavar="FILE", help="write a page there, with the picture")
+    p.add_argument("--margin", type=float, help="equivalence margin, the smallest difference of interest; default 0.02, two points")
+    p.add_argument("--out", metavar="FILE", help="write a page there (.html), with the pictures; the figures beside it as .json")
     p = _add(commands, explain, "where did a run look in these images: Grad-CAM, guided backprop, occlusion, SHAP and others, side by side",
              "fakeface explain a.jpg b.jpg --run runs/first --out maps.png --test 100 --root faces")
     p.add_argument("images", metavar="IMAGE", nargs="+", help="image files")

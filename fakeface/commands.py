@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -60,10 +61,11 @@ def _predictions(path: str, **read: bool) -> pd.DataFrame:
 
 
 def _enter_looks(run: str | Path, rows: pd.DataFrame, what: str, test: str | None = None) -> list[str]:
-    "Writes down beside a run that its test sets are about to be looked at; says how often each was before. Nothing where it is no run."
+    "Writes down beside a run that its test sets are about to be used; says how often each was before. Nothing where it is no run."
     from fakeface.evaluate.ledger import looks_words
     from fakeface.train.runs import Run, is_finished
-    return [looks_words(entry) for entry in Run(run).log_test_use(rows, what, test).values()] if is_finished(run) else []
+    told = [looks_words(entry) for entry in Run(run).log_test_use(rows, what, test).values()] if is_finished(run) else []
+    return [words for words in told if words] # a re-reading says nothing
 
 # %% ../nbs/50_commands.ipynb #c4d49c2d
 def world(args: argparse.Namespace) -> None:
@@ -87,19 +89,23 @@ def clean(args: argparse.Namespace) -> None:
     removed, kept = ([x for part in done for x in part[i]] for i in (0, 1))
     print("\n".join([f"removed {path}" for path in removed] + [f"left {path}: {why}" for path, why in kept]) or "nothing was left behind")
 
-
+# %% ../nbs/50_commands.ipynb #23bf40ce
 def sources(args: argparse.Namespace) -> None:
     "fakeface sources"
     from fakeface.data.sources import sources_table
     root = _root(args) if args.root or os.environ.get("FAKEFACE_DATA") else None
     table = sources_table(root)
     of = [f"{f:,} of {'?' if pd.isna(p) else f'{p:,}'}" for f, p in zip(table["found"], table["published"])]
-    columns = {"kind": table["kind"], "present": ["yes" if x else "-" for x in table["present"]], "images": of}
+    there = ["yes" if found else "not usable" if note else "-" for found, note in zip(table["present"], table["note"])]
+    columns = {"kind": table["kind"], "present": there, "images": of}
     _say(pd.DataFrame(columns, index=table.index), "" if root else "no data root given (--root or FAKEFACE_DATA): the cards alone")
+    noted = table.loc[table["note"] != "", "note"]
+    if len(noted): print("\nNotes:")
+    for name, note in noted.items(): print(fill(f"- {name}: {note}", 118, subsequent_indent="  ", break_on_hyphens=False))
     print("\nLicences:")
     for name, licence in table["licence"].items():
         print(fill(f"- {name}: {licence.strip()}", 118, subsequent_indent="  ", break_on_hyphens=False))
-    missing = table[~table["present"]]
+    missing = table[~table["present"] & (table["note"] == "")]
     if len(missing): print("\nHow to get what is missing:")
     for name, row in missing.iterrows(): print(f"- {name}: {row['get'].strip()} ({row['homepage']})")
 
@@ -108,6 +114,7 @@ def manifest(args: argparse.Namespace) -> None:
     "fakeface manifest RECIPE"
     from fakeface.data.manifest import scan, write_table
     from fakeface.data.recipes import compose, read_recipe
+    from fakeface.data.sources import rejects_words
     recipe, root, out = read_recipe(args.recipe), _root(args), Path(args.out)
     if out.suffix not in (".csv", ".parquet"): raise InputError(f"--out {out}: end the name in .csv or .parquet")
     found = scan(root, list(dict.fromkeys(p.source for parts in (recipe.train, *recipe.tests.values()) for p in parts)))
@@ -115,8 +122,9 @@ def manifest(args: argparse.Namespace) -> None:
     write_table(composed.manifest, out)
     rejects = write_table(found.rejects, out.with_name(f"{out.stem}.rejects.csv"))
     _say(composed.manifest.groupby(["split", "source", "label"]).size().rename("images").to_frame())
-    _tell_shortfalls(composed.sources)
+    _tell_shortfalls(composed.sources, found.rejects)
     print(f"\n{len(composed.manifest):,} images in {out}; {len(found.rejects):,} rejected files in {rejects}")
+    if len(found.rejects): print(fill(rejects_words(found.rejects), 118))
 
 
 def audit(args: argparse.Namespace) -> None:
@@ -137,12 +145,13 @@ def audit(args: argparse.Namespace) -> None:
         page = write_audit(told, args.out)
         print(f"\n{page}\n{page.with_suffix('.json')}")
 
-
-def _tell_shortfalls(table: pd.DataFrame) -> None:
+# %% ../nbs/50_commands.ipynb #852c6dd9
+def _tell_shortfalls(table: pd.DataFrame, rejects: pd.DataFrame) -> None:
     "What the data root could not give."
-    short = table[table["used"] < table["asked"]]
-    if len(short): _say(short.assign(note=["absent, left out" if not f else "fewer than asked: its parts shrink in proportion"
-                                           for f in short["found"]]), "Fewer images than the recipe asks:")
+    short, there = table[table["used"] < table["asked"]], set(rejects["source"])
+    if len(short): _say(short.assign(note=["fewer than asked: its parts shrink in proportion" if f else "not usable, left out" if s in there
+                                           else "absent, left out" for s, f in short["found"].items()]),
+                        "Fewer images than the recipe asks:")
 
 # %% ../nbs/50_commands.ipynb #5cf2108f
 def run(args: argparse.Namespace) -> None:
@@ -160,10 +169,11 @@ def run(args: argparse.Namespace) -> None:
     print("Before the training: scan, copies across splits, what shortcuts alone reach.", flush=True)
     made = run_recipe(recipe, root, args.out, profile=args.profile, seed=args.seed, scale=args.scale, overwrite=args.overwrite,
                       progress=watched, cbs=[] if watched else [EpochLines()], aim=_aim(args), **_settings(args))
-    _tell_shortfalls(made.sources)
+    _tell_shortfalls(made.sources, pd.read_csv(made.folder/"rejects.csv"))
     print(f"\nOn {made.data}. Positive class: fake.")
     filled = read_card(made.folder)["weights_filled"]
     if filled: print(f"Pretrained weights: {filled} tensors of the network's body were filled.")
+    if made.learnt: print(made.learnt)
     _say(made.scores.T)
     _say(made.by_source)
     floors = floors_table(made.metrics.get("floors", {}))
@@ -202,7 +212,6 @@ def score(args: argparse.Namespace) -> None:
     "fakeface score PREDICTIONS"
     from fakeface.evaluate.scores import score_lines, score_predictions, scores_table, sources_scores
     predictions = _ask_detector(args) if args.detector else _predictions(args.predictions, logit=args.logit, flip=args.flip)
-    _enter_looks(args.predictions, predictions, "score")
     metrics = score_predictions(predictions)
     if metrics["tests"]: _say(scores_table(metrics).T)
     if metrics["tests"]: _say(sources_scores(metrics))
@@ -247,7 +256,7 @@ def robustness(args: argparse.Namespace) -> None:
     note = _drawn(Path(root))
     print(f"{note}{found}")
     if not out: return
-    title = f"What is left on the way? {Path(args.run).name if not args.detector else args.detector}"
+    title = f"Robustness: what changes on the way? {Path(args.run).name if not args.detector else args.detector}"
     out.write_text(plain_page(title, (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_()), encoding="utf-8")
     write_table(found.table, out.with_suffix(".csv"))
     print(f"\n{out}; one row a delivery: {out.with_suffix('.csv')}; one row an image: "
@@ -341,19 +350,23 @@ def ladder(args: argparse.Namespace) -> None:
 # %% ../nbs/50_commands.ipynb #8a415dfb
 def fairness(args: argparse.Namespace) -> None:
     "fakeface fairness RUN"
-    from fakeface.evaluate.fairness import fairness_report
+    from fakeface.evaluate.fairness import fairness_reports
+    from fakeface.evaluate.operating import frozen_threshold
     from fakeface.interpret.page import plain_page
-    terms = {k: v for k, v in dict(min_n=args.min_n, margin=args.margin).items() if v is not None}
-    by = {"by": [tuple(b.split("+")) if "+" in b else b for b in args.by]} if args.by else {}
-    rows = _predictions(args.run)
-    _enter_looks(args.run, rows, "fairness", args.test)
-    found = fairness_report(rows, args.test, args.source, **by, **terms)
+    out = Path(args.out) if args.out else None
+    if out and out.suffix != ".html": raise InputError(f"--out {out}: end the name in .html; the figures go beside it as .json")
+    options = {k: v for k, v in dict(min_n=args.min_n, margin=args.margin).items() if v is not None}
+    if args.by: options["by"] = [tuple(b.split("+")) if "+" in b else b for b in args.by]
+    rows, (threshold, cut) = _predictions(args.run), frozen_threshold(args.run)
+    reports = fairness_reports(rows, args.test, args.source, threshold=threshold, cut=cut, **options)
     note = _drawn(Path(args.run))
-    print(f"{note}{found}")
-    if not args.out: return
-    page = plain_page(f"Wrong about whom? {Path(args.run).name}", (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_())
-    Path(args.out).write_text(page, encoding="utf-8")
-    print(f"\n{args.out}")
+    print(note + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
+    if not out: return
+    body = "".join(f"<h2>{escape(r.title)}</h2>{r._repr_html_()}" for r in reports)
+    page = plain_page(f"Error rates by group: {Path(args.run).name}", (f"<p><b>{note}</b></p>" if note else "") + body)
+    out.write_text(page, encoding="utf-8")
+    out.with_suffix(".json").write_text(json.dumps([r.values for r in reports], indent=1), encoding="utf-8")
+    print(f"\n{out}\n{out.with_suffix('.json')}")
 
 
 def _drawn(run: Path) -> str:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WORST', 'GALLERY', 'load_run', 'what_is_in', 'majority', 'answer', 'remarks', 'share', 'published_rows', 'our_rows',
-           'source_words', 'data_words', 'banner', 'report_values', 'write_report']
+           'group_sections', 'source_words', 'data_words', 'banner', 'report_values', 'write_report']
 
 # %% ../nbs/34_report.ipynb #52a58119
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from matplotlib.figure import Figure
 from .data.floors import floor_words, highest
 from .data.sources import LABELS, Card, data_manifests, read_cards
 from .data.writing import write_whole
-from .evaluate.ledger import Ledger
-from .evaluate.operating import OperatingPoint, point_notes
+from .evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
+from .evaluate.ledger import Ledger, uses
+from .evaluate.operating import OperatingPoint, frozen_threshold, point_notes
 from .evaluate.reading import plot_flag_worth, plot_reliability, reading_words
 from .evaluate.rates import wilson
-from .evaluate.scores import percent
-from .interpret.losses import (BY, ERRORS, attribute_words, error_profile, plot_error_profile, profile_words,
-                                       signed, top_losses, with_errors)
-from .interpret.page import chart, plot_history, plot_p_fake, render, thumbnail
+from .evaluate.scores import base_rate_words, percent
+from .interpret.losses import ERRORS, attribute_words, top_losses, with_errors
+from .interpret.page import chart, plot_history, plot_p_fake, render, table_html, thumbnail
 from .train.runs import Run
 
 # %% ../nbs/34_report.ipynb #428ce951
@@ -203,25 +203,15 @@ def _numbers(index: pd.Series, most: int = 100) -> str:
     return " ".join(map(str, index.head(most))) + (f" and {len(index) - most:,} more" if len(index) > most else "")
 
 # %% ../nbs/34_report.ipynb #1f54e193
-def _profiles(run: Run) -> list[dict[str, Any]]:
-    "The error profiles with their charts, words and tables."
-    p = run.predictions[run.predictions["label"] == "real"]
-    known = [a for a in BY if a in p]
-    p = p[p["split"].isin(run.metrics["tests"]) & p[known].notna().any(axis=1)]
-    out = []
-    for test, source in sorted(set(zip(p["split"], p["source"]))):
-        profile = error_profile(run.predictions, test, source)
-        title = test if test == source else f"{source}, in the test set {test}"
-        out.append(dict(title=title, words=profile_words(profile), chart=chart(plot_error_profile(profile)),
-                        rows=[_profile_row(r) for r in profile.itertuples()]))
-    return out
-
-
-def _profile_row(r: Any) -> tuple[str, ...]:
-    "A line of the profile's table."
-    points = "–" if pd.isna(r.difference) else f"{signed(r.difference)} [{signed(r.diff_lo)}, {signed(r.diff_hi)}]"
-    return (r.attribute.replace("_", " "), str(r.value), f"{r.n:,}", f"{r.wrong:,}", percent(r.rate, [r.lo, r.hi]),
-            percent(r.others_rate), points, r.verdict)
+def group_sections(run: Run, # a loaded run
+                  ) -> list[dict[str, Any]]: # one a test set and source: title, words, notes, chart, table
+    "Error rates by group of each test set with their charts, words and tables: as `fakeface fairness` gives them."
+    threshold, cut = frozen_threshold(run.folder)
+    p = run.predictions[run.predictions["split"].isin(run.metrics["tests"])]
+    if not carries_attribute(p).any(): return []
+    reports = fairness_reports(p, threshold=threshold, cut=cut, crossed=())
+    return [dict(title=r.title, words=r.answer, notes=r.notes, chart=chart(plot_fairness(r.groups)),
+                 table=table_html(fairness_text(r.groups))) for r in reports]
 
 # %% ../nbs/34_report.ipynb #41db4fec
 def source_words(s: dict[str, int], # asked, found, used
@@ -332,10 +322,12 @@ def _drawing(plot: Callable, reading: dict[str, Any]) -> str:
 
 
 def _looks(run: Run) -> list[tuple[str, ...]]:
-    "How often each test set was looked at: before this run, and until this page was written."
-    now = [e["images"] for e in Ledger(run.folder.parent).entries()]
-    rows = [(name, e, max(now.count(e["images"]), e["before"] + 1)) for name, e in run.metrics.get("looks", {}).items()]
-    return [(name, f"{e['n']:,}", f"{e['before']:,}", f"{e['models_before']:,}", f"{n:,}") for name, e, n in rows]
+    "How often each test set was used: before this run, and until this page was written."
+    entries, out = Ledger(run.folder.parent).entries(), []
+    for name, e in run.metrics.get("looks", {}).items():
+        now = len(uses([x for x in entries if x["images"] == e["images"]]))
+        out.append((name, f"{e['n']:,}", f"{e['before']:,}", f"{e['models_before']:,}", f"{max(now, e['before'] + 1):,}"))
+    return out
 
 # %% ../nbs/34_report.ipynb #5e12866e
 def report_values(run: Run, # a loaded run
@@ -350,9 +342,10 @@ def report_values(run: Run, # a loaded run
     why = "no data root was given" if root is None else "none of them could be opened under the data root"
     meta = [i.get("recipe"), f"profile {i.get('profile')}", f"seed {i.get('seed')}", str(i.get("started") or "")[:10]]
     return dict(title=i.get("title") or i.get("recipe") or run.folder.name, over="fakeface · report of a run",
-                answers=[answer(n, s, run.predictions[run.predictions["split"] == n]) for n, s in scores.items()],
+                answers=[*filter(None, [base_rate_words(run.metrics)]),
+                         *(answer(n, s, run.predictions[run.predictions["split"] == n]) for n, s in scores.items())],
                 meta=" · ".join(filter(None, meta)), banner=banner(run), tests=tests, scored=tests + valid,
-                published=published, citations=citations, ours=our_rows(run.metrics), profiles=_profiles(run),
+                published=published, citations=citations, ours=our_rows(run.metrics), profiles=group_sections(run),
                 no_pictures=f"The images are not shown: {why}. The errors are listed by name." if hidden else "",
                 notes=[t for t in (i.get("notes"), i.get("citation")) if t], how=_how(run), footer=_FOOTER,
                 operating=_operating(run), looks=_looks(run),

@@ -1,6 +1,7 @@
 "What a data root may throw at a run, and what a run may never do."
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors import SafetensorError
 
+from fakeface import cli
 from fakeface.data.images import image_facts
 from fakeface.data.manifest import COLUMNS, Scan
 from fakeface.data.recipes import Part, Recipe, compose
+from fakeface.data.sources import InputError
 from fakeface.data.world import build_world
+from fakeface.data.writing import Claim, whole_folder
+from fakeface.train import experiments
+from fakeface.train.runs import Run
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -160,3 +167,99 @@ def test_two_processes_that_draw_the_same_world_do_not_disturb_each_other(tmp_pa
     files = [{p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} for root in (tmp_path / "world", alone)]
     assert files[0] == files[1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "world"]
+
+
+# --- work is not thrown away ------------------------------------------------------------------------------------------
+
+SMALL = dict(epochs=1, size=32, scale=0.25, progress=False)
+
+
+def test_images_that_break_after_the_scan_become_rejects_and_the_run_goes_on(world, tmp_path, monkeypatch):
+    root, plain, lost = shutil.copytree(world, tmp_path / "faces"), experiments._train_and_predict, {}
+    def breaking(composed, root, *args):
+        for split in ("train", "valid", "ffhq"):
+            lost[split] = composed.manifest.query("split == @split").path.iloc[2]
+        (root / lost["train"]).write_bytes(b"")
+        (root / lost["valid"]).unlink()
+        (root / lost["ffhq"]).write_bytes((root / lost["ffhq"]).read_bytes()[:400])
+        return plain(composed, root, *args)
+    monkeypatch.setattr(experiments, "_train_and_predict", breaking)
+    run = experiments.run_recipe("man-2-test", root, tmp_path / "run", **SMALL)
+    assert set(lost.values()) <= set(run.rejects.path) and run.rejects.set_index("path").reason[list(lost.values())].notna().all()
+    assert run.metrics["lost"] == 3 and run.metrics["rejected"] == len(run.rejects)
+    assert not set(lost.values()) & (set(run.predictions.path) | set(run.manifest.path))
+    assert run.metrics["tests"]["ffhq"]["n"] == (run.manifest.split == "ffhq").sum()
+    assert not list(run.folder.glob(".*"))
+
+
+def test_a_run_that_fails_while_predicting_keeps_its_network_and_the_same_command_goes_on(world, tmp_path, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(experiments, "predict", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as error:
+            experiments.run_recipe("man-2-test", world, tmp_path / "run", **SMALL)
+    assert "the same command goes on" in " ".join(error.value.__notes__)
+    (kept,) = tmp_path.glob(".run.partial-*")
+    weights = (kept / "model.safetensors").read_bytes()
+    assert {"history.csv", "model.json", "manifest.parquet"} <= {p.name for p in kept.iterdir()}
+    with monkeypatch.context() as again:
+        again.setattr(experiments, "train", lambda *args: pytest.fail("it was trained again"))
+        run = experiments.run_recipe("man-2-test", world, tmp_path / "run", **SMALL)
+    assert run.file("weights").read_bytes() == weights and len(run.predictions) and len(run.history) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["looks.jsonl", "run"]
+    assert not run.file("weights").with_name("trained.json").exists()
+
+
+def test_a_disk_that_cannot_take_the_network_costs_the_network_alone(world, tmp_path, monkeypatch):
+    def full(*args):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    monkeypatch.setattr(experiments, "save_file", full)
+    with pytest.raises(OSError, match="model.safetensors could not be written .No space left on device.; the rest of the run is there"):
+        experiments.run_recipe("man-2-test", world, tmp_path / "run", **SMALL)
+    run = Run(tmp_path / "run")
+    assert len(run.predictions) and run.file("report").exists() and not run.file("weights").exists()
+
+
+def test_a_folder_that_somebody_writes_is_refused_at_once_and_given_free_afterwards(world, tmp_path):
+    with Claim(tmp_path / "run"), pytest.raises(InputError, match="another process is writing there"):
+        experiments.run_recipe("man-2-test", tmp_path / "no root", tmp_path / "run", **SMALL, profile="small")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_not_foreseen_is_one_line_and_a_file(monkeypatch, tmp_path, capsys):
+    def sources(args):
+        raise RuntimeError("nobody thought\nof this")
+    monkeypatch.setattr(cli, "sources", sources)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cli.main(["sources"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    (log,) = tmp_path.glob("fakeface-error-*.log")
+    assert "RuntimeError: nobody thought of this" in line and str(log) in line and "Traceback" in log.read_text()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_a_command_as_ctrl_c_does(number, monkeypatch, tmp_path, capsys):
+    def sources(args):
+        with Claim(tmp_path / "r") as claim, whole_folder(claim):
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+    monkeypatch.setattr(cli, "sources", sources)
+    assert cli.main(["sources"]) == 128 + number
+    assert "stopped; nothing half-written is left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes are POSIX's")
+def test_a_reader_that_goes_away_is_no_error():
+    process = subprocess.Popen([sys.executable, "-m", "fakeface.cli", "sources"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == ("", 141)
+
+
+def test_clean_removes_what_killed_commands_left_and_says_what_it_leaves(tmp_path, capsys):
+    for name in (".a.partial-x0123456789", ".b.partial-77"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert cli.main(["clean", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "removed" in told and "cannot be told" in told
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == [".b.partial-77"]

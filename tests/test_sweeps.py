@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakeface.cli import main
 from fakeface.data.sources import InputError
 from fakeface.data.world import build_world
+from fakeface.train import sweeps
 from fakeface.train.sweeps import curve, first_images, mix, nested_order
 
 ASKED = dict(sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)
@@ -31,9 +33,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_world(tmp_path_factory.mktemp("root") / "world", images=300, workers=1)
 
 
-def finished(out: Path) -> dict[str, tuple[int, bytes]]:
-    "The finished cells: name -> time of the last change, content."
-    return {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted((out / "cells").glob("*.csv"))}
+def finished(out: Path) -> dict[str, dict[str, tuple[int, bytes]]]:
+    "The finished cells: name -> file -> time of the last change, content."
+    return {m.parent.name: {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in m.parent.iterdir()}
+            for m in sorted(out.glob("[!.]*/metrics.json"))}
 
 
 # --- killed and resumed -----------------------------------------------------------------------------------------------
@@ -43,7 +46,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_its_finished_cells_alone(worl
     out = tmp_path / "killed"
     process = subprocess.Popen([sys.executable, "-c", SWEEP, str(world), str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     limit = time.time() + 300
-    while len(list(out.glob("cells/*.csv"))) < 2 and process.poll() is None and time.time() < limit:
+    while len(list(out.glob("[!.]*/metrics.json"))) < 2 and process.poll() is None and time.time() < limit:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
@@ -56,16 +59,39 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_its_finished_cells_alone(worl
     assert {name: after[name] for name in before} == before  # neither bytes nor times
     whole = tmp_path / "whole"
     subprocess.run([sys.executable, "-c", SWEEP, str(world), str(whole)], check=True, capture_output=True)
-    killed, unbroken = (pd.concat([pd.read_csv(p) for p in sorted((d / "cells").glob("*.csv"))]) for d in (out, whole))
+    assert not list(out.glob(".*"))  # what was being written is gone
+    killed, unbroken = (pd.concat([pd.read_csv(p) for p in sorted(d.glob("*/epochs.csv"))]) for d in (out, whole))
     pd.testing.assert_frame_equal(killed.drop(columns="seconds"), unbroken.drop(columns="seconds"))
 
 
 def test_a_cell_that_was_being_written_is_not_taken_for_one(world, tmp_path):
     asked = {**ASKED, "sizes": (40,), "seeds": (0,)}
-    (tmp_path / "cells").mkdir()
-    (tmp_path / "cells" / ".size-40-seed-0.csv.123").write_text("size,seed\n40,")
+    (tmp_path / ".size-40-seed-0.partial-123").mkdir()
+    (tmp_path / ".size-40-seed-0.partial-123" / "epochs.csv").write_text("epoch,test\n1,")
     table = curve("man-2-test", world, tmp_path, **asked)
     assert set(table["epoch"]) == {1, 2}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.json", "looks.jsonl", "size-40-seed-0", "sweep.csv"]
+
+
+# --- a cell that raises -----------------------------------------------------------------------------------------------
+
+def test_a_cell_that_raises_stops_no_other_and_each_of_the_others_is_a_run(world, tmp_path, monkeypatch):
+    plain = sweeps._run_cell
+    def moody(made, composed, seed, schedule, folder):
+        if folder.name == "size-80-seed-0":
+            raise ValueError("out of luck")
+        return plain(made, composed, seed, schedule, folder)
+    monkeypatch.setattr(sweeps, "_run_cell", moody)
+    table = curve("man-2-test", world, tmp_path / "sweep", **{**ASKED, "epochs": 1, "seeds": (0,), "sizes": (40, 60, 80, 100)})
+    assert set(table["size"]) == {40, 60, 100}
+    assert sweeps.sweep_failures(tmp_path / "sweep", "curve") == ["FAILED size-80-seed-0: ValueError: out of luck"]
+    cells = [tmp_path / "sweep" / f"size-{n}-seed-0" for n in (40, 60, 100)]
+    assert main(["compare", *map(str, cells[:2])]) == 0 and main(["score", str(cells[2])]) == 0
+    for cell in cells:
+        assert main(["report", str(cell)]) == 0 and (cell / "report.html").exists()
+    monkeypatch.setattr(sweeps, "_run_cell", plain)
+    again = curve("man-2-test", world, tmp_path / "sweep", **{**ASKED, "epochs": 1, "seeds": (0,), "sizes": (40, 60, 80, 100)})
+    assert set(again["size"]) == {40, 60, 80, 100} and not (tmp_path / "sweep" / "failed").exists()
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -81,12 +107,12 @@ def test_arguments_that_contradict_the_folder_are_refused_with_the_mend(world, t
         with pytest.raises(InputError, match=says) as error:
             curve(recipe, root, tmp_path / "sweep", **{**asked, **change})
         assert "--out" in str(error.value)
-    with pytest.raises(InputError, match="kind"):
+    with pytest.raises(InputError, match="no mix"):
         mix("man-2-test", world, tmp_path / "sweep", epochs=2, seeds=(0,), schedule="flat", progress=False)
     assert finished(tmp_path / "sweep") == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(InputError, match="no sweep"):
+    with pytest.raises(InputError, match="no curve"):
         curve("man-2-test", world, tmp_path / "mine", **asked)
 
 

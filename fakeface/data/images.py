@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'MAX_BYTES', 'CHANGED', 'FORMATS', 'LARGE', 'RejectedImage', 'LostImage', 'MissingImage', 'ListedFile',
-           'kind_of_file', 'read_file', 'jpeg_quality', 'open_header', 'orientation', 'plain_jpeg', 'one_at_a_time',
-           'to_rgb', 'open_rgb', 'image_facts']
+           'read_file', 'jpeg_quality', 'open_header', 'orientation', 'plain_jpeg', 'one_at_a_time', 'to_rgb',
+           'open_rgb', 'image_facts']
 
 # %% ../../nbs/02_data.images.ipynb #bc02636c
 import hashlib
@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, features
+
+from .sources import kind_of_file
 
 # %% ../../nbs/02_data.images.ipynb #bbe897c2
 MAX_PIXELS = 100_000_000 # beyond this a file is oversized: a 30,000 x 30,000 PNG would take 2.7 GB
@@ -58,18 +60,6 @@ class ListedFile(str):
 
     def __getnewargs__(self): return str(self), self.sha256
 
-# %% ../../nbs/02_data.images.ipynb #2142dcba
-def kind_of_file(mode: int) -> str: # `os.stat_result.st_mode`
-    "What lies there, in words."
-    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a named pipe", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device",
-             stat.S_ISBLK: "a device", stat.S_ISLNK: "a symbolic link"}
-    return next((what for is_one, what in kinds.items() if is_one(mode)), "a file")
-
-
-def _why(error: Exception) -> str:
-    "The decoder's own words, without the paths that the system adds to its errors."
-    return str(getattr(error, "strerror", None) or error)[:80]
-
 # %% ../../nbs/02_data.images.ipynb #352deaac
 def read_file(path: str | Path, # an image file; a `ListedFile` has to be the one that was listed
              ) -> bytes: # all of it
@@ -90,6 +80,11 @@ def _bytes_of(path: str | Path) -> bytes:
     except RejectedImage: raise
     except FileNotFoundError as e: raise MissingImage(f"cannot be read ({_why(e)})") from e
     except (OSError, ValueError, MemoryError) as e: raise LostImage(f"cannot be read ({_why(e)})") from e
+
+
+def _why(error: Exception) -> str:
+    "The decoder's own words, without the paths that the system adds to its errors."
+    return str(getattr(error, "strerror", None) or error)[:80]
 
 # %% ../../nbs/02_data.images.ipynb #cc72fcb7
 _LUMINANCE_SUM = 3688 # of the standard luminance table (ITU-T T.81, annex K.1)

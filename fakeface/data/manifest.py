@@ -21,10 +21,10 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from .images import CHANGED, image_facts, kind_of_file
+from .images import CHANGED, image_facts
+from .sources import (KINDS, LABELS, Card, DataNote, InputError, kind_of_file, read_attributes, read_cards,
+                                   read_subjects, rejects_words, survey)
 from .tables import read_table, tidy_table
-from .sources import (KINDS, LABELS, Card, DataNote, InputError, find_folder, find_images,
-                                   read_attributes, read_cards, read_subjects)
 from .writing import remove_dead, write_whole # noqa: F401
 
 # %% ../../nbs/04_data.manifest.ipynb #1beb9e15
@@ -35,7 +35,7 @@ COLUMNS = ["path", "source", "part", "kind", "label", "split", "subject", *FACTS
 class ManifestError(InputError):
     "A manifest, or the data root it describes, cannot be used as it is."
 
-# %% ../../nbs/04_data.manifest.ipynb #f78e92cb
+# %% ../../nbs/04_data.manifest.ipynb #dbec7ff9
 _all_ = ["remove_dead"] # public here too
 
 # %% ../../nbs/04_data.manifest.ipynb #0485f8b7
@@ -119,6 +119,7 @@ def _filled(facts: pd.DataFrame, todo: pd.Index, read: list[dict[str, object]], 
 
 def _save_facts(new: pd.DataFrame, known: pd.DataFrame, cache: Path) -> None:
     "Adds to the cache; a cache that cannot be written costs time, not the work."
+    if not len(new): return
     both = pd.concat([f for f in (known[~known.path.isin(new.path)], new) if len(f)])
     try: write_table(_typed(both), cache)
     except OSError as e: warnings.warn(f"file facts are not cached ({e.strerror}); set FAKEFACE_CACHE", DataNote, stacklevel=2)
@@ -136,16 +137,13 @@ class Scan(NamedTuple):
     rejects: pd.DataFrame # path, source, reason
 
 
-def _outside(root: Path, path: str) -> bool:
-    "Whether a link leads out of the data root."
-    file = root/path
-    return file.is_symlink() and not file.resolve().is_relative_to(root.resolve())
-
-
 def _layout_of_choice(images: pd.DataFrame, card: Card) -> pd.DataFrame:
     "Only the layout with most images; of equals, the one the card names first."
     counts = images["layout"].value_counts()
     best = max(card.layouts, key=lambda layout: counts.get(layout, 0)) if len(images) else None
+    if len(counts) > 1:
+        warnings.warn(f"{card.name}: {len(images) - counts[best]:,} images in the layouts {', '.join(sorted(set(counts.index) - {best}))} "
+                      f"are not used; {best} has more ({counts[best]:,})", DataNote, stacklevel=4)
     return images[images["layout"] == best]
 
 # %% ../../nbs/04_data.manifest.ipynb #079ba28f
@@ -153,35 +151,44 @@ def scan(root: str | Path, # the data root
          sources: list[str] | None = None, # names of cards; default all
          layout: str = "best", # "best": each source's layout with most images; "all"
          workers: int | None = None, # threads that read files; default one a core
-        ) -> Scan: # the images without splits, and the rejected files
+        ) -> Scan: # the images without splits, and the rejected files and folders
     "Everything that the cards know how to find under `root`. Raises `ManifestError` for an unknown source."
     root, cards = Path(root), read_cards(root)
     unknown = [s for s in sources or [] if s not in cards]
     if unknown: raise ManifestError(f"unknown source `{unknown[0]}`; known: {', '.join(cards)}")
-    present = [s for s in sources or cards if find_folder(cards[s], root)]
-    tables = [_scan_source(cards[s], root, layout) for s in progress(present, len(present), "listing datasets")]
-    if not tables: return Scan(pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=["path", "source", "reason"]))
-    images = pd.concat(tables, ignore_index=True)
-    outside = images["path"].map(lambda p: _outside(root, p)).astype(bool)
-    links = images[outside].assign(reason="symbolic link out of the data root (not followed)")
-    images = images[~outside].reset_index(drop=True)
+    asked = list(dict.fromkeys(sources or cards))
+    listed = [_scan_source(cards[s], root, layout) for s in progress(asked, len(asked), "listing datasets")]
+    none = pd.DataFrame(columns=[*COLUMNS, "layout"], dtype=object)
+    images = pd.concat([t for t, _ in listed if len(t)] or [none], ignore_index=True)
+    _tell_shared(images)
     facts = read_facts(root, images["path"].tolist(), workers)
     bad = facts["reason"].notna()
-    rejects = pd.concat([images[bad].assign(reason=facts["reason"][bad]), links])[["path", "source", "reason"]]
-    images = images.join(facts[FACTS])[~bad]
+    rejects = pd.concat([images[bad].assign(reason=facts["reason"][bad]), *(r for _, r in listed)])[["path", "source", "reason"]]
+    images = images.drop(columns=FACTS, errors="ignore").join(facts[FACTS])[~bad]
     rest = [c for c in images if c not in COLUMNS and c != "layout"]
     return Scan(images.assign(split=None)[[*COLUMNS, "layout", *rest]].reset_index(drop=True),
-                rejects.sort_values("path").reset_index(drop=True))
+                rejects.sort_values("path", kind="stable").reset_index(drop=True))
 
-
-def _scan_source(card: Card, root: Path, layout: str) -> pd.DataFrame:
-    "One source's images with label, subject and attributes; no file is opened yet."
-    images = find_images(card, root)
+# %% ../../nbs/04_data.manifest.ipynb #e6966edd
+def _scan_source(card: Card, root: Path, layout: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "One source's images with label, subject and attributes, and its rejects; no file is opened yet."
+    images, rejects, place = survey(card, root)
+    if place.folder is not None and place.note: warnings.warn(f"{card.name}: {place.note}", DataNote, stacklevel=3)
+    if not len(images):
+        if len(rejects): warnings.warn(f"{card.name} is there and cannot be used: {rejects_words(rejects)}", DataNote, stacklevel=3)
+        return images, rejects
     if layout == "best": images = _layout_of_choice(images, card)
     images = images.assign(label=images["kind"].map(KINDS)).reset_index(drop=True)
-    if not len(images): return images
     images["subject"] = read_subjects(card, root, images["path"])
-    return images.join(read_attributes(card, root, images["path"]))
+    return images.join(read_attributes(card, root, images["path"])), rejects
+
+
+def _tell_shared(images: pd.DataFrame) -> None:
+    "Says which sources name the same files."
+    twice = images[images.duplicated("path", keep=False)]
+    if len(twice):
+        warnings.warn(f"{twice['path'].nunique():,} files belong to several sources ({', '.join(sorted(set(twice['source'])))}), such as "
+                      f"{twice['path'].iloc[0]}; give each source a folder of its own", DataNote, stacklevel=3)
 
 # %% ../../nbs/04_data.manifest.ipynb #d82b8da5
 def changed_files(table: pd.DataFrame, # with path and sha256, such as a manifest

@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw
 
 from .faces import _lit, contact_sheet, draw_face
 from .images import RejectedImage, open_rgb
-from .manifest import FACTS, _outside, read_facts
+from .manifest import FACTS, read_facts
 from .pen import _HAIR, _both, _Brush, _circle, _curve, _Face, _hue, _measure, _mirror, _mix, _ramp
 from .population import CAMERAS, GRID, Camera, draw_people
-from .sources import IMAGE_SUFFIXES, InputError
+from .sources import IMAGE_SUFFIXES, InputError, find_files, printable
 from .writing import Claim, whole_folder
 
 # %% ../../nbs/14_data.others.ipynb #a2cacf7e
@@ -191,11 +191,12 @@ def folder_images(folder: str | Path, # any folder of pictures
     over, links out of the folder are not followed. Raises `InputError` where there is no folder, or nothing readable in it."""
     root = Path(folder)
     if not root.is_dir(): raise InputError(f"{folder} is no folder; give a folder of pictures, one sub-folder a kind")
-    paths, bad = _files(root)
+    paths, bad = find_files(root, others=True)
+    bad += [(p, "a folder without a picture") for p in _bare(root, paths)]
     facts = read_facts(root, paths).drop(columns="path") if paths else pd.DataFrame(columns=[*FACTS, "reason"], dtype=object)
     table = pd.DataFrame({"path": paths}, dtype=object).join(facts)
     rejects = pd.concat([table[["path", "reason"]].dropna(subset="reason"), pd.DataFrame(bad, columns=["path", "reason"], dtype=object)])
-    name = root.resolve().name
+    name = printable(root.resolve().name)
     images, rejects = [t.assign(kind=[p.split("/")[0] if "/" in p else name for p in t["path"]])
                        for t in (table[table["reason"].isna()], rejects)]
     if not len(images):
@@ -205,21 +206,11 @@ def folder_images(folder: str | Path, # any folder of pictures
                   rejects[["path", "kind", "reason"]].sort_values("path").reset_index(drop=True))
 
 # %% ../../nbs/14_data.others.ipynb #628403d9
-def _files(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    "Paths with an image's suffix, sorted; and what is passed over, with reasons."
-    found, bad = [], []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        at = Path(folder).relative_to(root)
-        for name in folders:
-            if (Path(folder)/name).is_symlink(): bad.append(((at/name).as_posix(), "symbolic link to a folder (not followed)"))
-        for name in sorted(f for f in files if not f.startswith(".")):
-            path, suffix = (at/name).as_posix(), os.path.splitext(name)[1].lower()
-            if suffix not in IMAGE_SUFFIXES: bad.append((path, f"not read ({suffix or 'no suffix'}); save it as JPEG or PNG"))
-            elif _outside(root, path): bad.append((path, "symbolic link out of the folder (not followed)"))
-            elif not (root/path).is_file(): bad.append((path, "symbolic link to nothing"))
-            else: found.append(path)
-    return sorted(found), bad
+def _bare(root: Path, paths: list[str]) -> list[str]:
+    "The sub-folders of which no picture was found."
+    filled = {p.split("/")[0] for p in paths}
+    folders = [e.name for e in os.scandir(root) if e.is_dir(follow_symlinks=False) and not e.name.startswith(".")]
+    return sorted(printable(name) for name in folders if name not in filled)
 
 # %% ../../nbs/14_data.others.ipynb #fa85f6da
 def draw_others(out: str | Path, # a folder that does not exist yet, or is empty

@@ -18,7 +18,7 @@ import yaml
 
 from .leaks import check_treatment
 from .manifest import COLUMNS, Scan, check_manifest
-from .sources import KINDS, LABELS, InputError, data_manifests, read_cards
+from .sources import KINDS, LABELS, InputError, data_manifests, read_cards, rejects_words
 
 # %% ../../nbs/06_data.recipes.ipynb #46871984
 class RecipeError(InputError):
@@ -196,7 +196,7 @@ def compose(recipe: Recipe, # what to cook
     claimed, taken, dealt, table = {}, set(), {}, {}
     for (source, _, _), ws in pools.items():
         pool = _eligible(scan.images, ws[0].part, recipe.name)
-        if not len(pool) and source not in known and source not in set(scan.images["source"]):
+        if not len(pool) and source not in {*known, *scan.images["source"], *_rejected(scan)["source"]}:
             raise RecipeError(f"{recipe.name}: unknown source `{source}`; known: {', '.join(known)}")
         got = _deal(pool, ws, claimed, taken, seed, scale) if len(pool) else {}
         dealt.update(got)
@@ -204,10 +204,24 @@ def compose(recipe: Recipe, # what to cook
         asked = round(scale * sum(w.count for w in ws))
         for key, n in (("asked", asked), ("found", len(pool)), ("used", len(got))): row[key] += n
     manifest = _dealt_manifest(scan.images, dealt)
-    _both_classes(manifest, recipe, table)
+    _both_classes(manifest, recipe, table, _rejected(scan))
     return Composition(manifest, pd.DataFrame.from_dict(table, orient="index").rename_axis("source"))
 
 # %% ../../nbs/06_data.recipes.ipynb #bb301eed
+def _rejected(scan: Scan) -> pd.DataFrame:
+    "What the scan found and cannot use; a scan made by hand may not say."
+    return scan.rejects if scan.rejects is not None and "source" in scan.rejects else pd.DataFrame(columns=["path", "source", "reason"])
+
+
+def _lacking(table: dict[str, dict[str, int]], rejects: pd.DataFrame) -> str:
+    "The sources without an image: those that are absent, and those that are there and cannot be used."
+    empty = [s for s, row in table.items() if not row["found"]]
+    there = {s: rejects[rejects["source"] == s] for s in empty if (rejects["source"] == s).any()}
+    absent = [s for s in empty if s not in there]
+    told = [f"absent under the data root: {', '.join(absent)}. `fakeface sources` says how to get them"] if absent or not there else []
+    return "; ".join(told + [f"{s} is there and cannot be used: {rejects_words(some, 1)}" for s, some in there.items()])
+
+
 def _dealt_manifest(images: pd.DataFrame, dealt: dict[str, Wish]) -> pd.DataFrame:
     "The dealt rows with split and label, in a fixed order."
     m = images[images["path"].isin(dealt)].copy()
@@ -217,16 +231,17 @@ def _dealt_manifest(images: pd.DataFrame, dealt: dict[str, Wish]) -> pd.DataFram
     return check_manifest(m[[*COLUMNS, *rest]].sort_values(["split", "path"]).reset_index(drop=True))
 
 
-def _both_classes(manifest: pd.DataFrame, recipe: Recipe, table: dict[str, dict[str, int]]) -> None:
+def _both_classes(manifest: pd.DataFrame, recipe: Recipe, table: dict[str, dict[str, int]], rejects: pd.DataFrame) -> None:
     "Refuses a composition that nothing can be learnt from."
     for side in ("train", "valid"):
         for label in LABELS:
             if not ((manifest["split"] == side) & (manifest["label"] == label)).any():
-                empty = [s for s, row in table.items() if not row["found"]]
-                raise RecipeError(f"{recipe.name}: no {label} image for `{side}`; absent under the data root: "
-                                  f"{', '.join(empty) or 'none, the scale is too small'}. `fakeface sources` says how to get them")
+                some = any(not row["found"] for row in table.values())
+                raise RecipeError(f"{recipe.name}: no {label} image for `{side}`; "
+                                  f"{_lacking(table, rejects) if some else 'no source is absent, the scale is too small'}")
     if not (set(recipe.tests) & set(manifest["split"])):
-        raise RecipeError(f"{recipe.name}: none of its test sets ({', '.join(recipe.tests)}) has an image under the data root")
+        raise RecipeError(f"{recipe.name}: none of its test sets ({', '.join(recipe.tests)}) has an image under the data root; "
+                          f"{_lacking(table, rejects)}")
 
 # %% ../../nbs/06_data.recipes.ipynb #8ad7f49e
 SETTINGS = dict(model="transfer", arch="resnet34", size=224, resize="squish", color="rgb", crop=1.0, epochs=1, batch_size=64,

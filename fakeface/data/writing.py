@@ -92,7 +92,7 @@ def _put(folder: Path, out: Path, name: str) -> None:
         out.rename(old)
         whole.rename(out)
         folder = old
-    shutil.rmtree(folder)
+    _discard(folder)
 
 
 def _exchange(a: Path, b: Path) -> bool:
@@ -118,7 +118,7 @@ def _replace_inside(whole: Path, old: Path, land: Path, out: Path) -> None:
     for p in sorted(_visible(out), key=_rank, reverse=True): p.rename(old/p.name)
     whole.rename(land)
     _land(land, out)
-    shutil.rmtree(old)
+    _discard(old)
 
 
 def _rank(p: Path) -> int:
@@ -141,6 +141,13 @@ def holds_something(out: Path) -> bool:
     "Whether a folder that is there has anything in it that is not this room's own."
     return out.is_dir() and bool(_visible(out))
 
+# %% ../../nbs/01_data.writing.ipynb #f0080872
+def _discard(folder: Path, ignore_errors: bool = False) -> None:
+    "Removes a folder; what says that it is finished goes first, so that no half of it is taken for whole."
+    with suppress(OSError):
+        for name in reversed(LAST): (folder/name).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=ignore_errors)
+
 # %% ../../nbs/01_data.writing.ipynb #cda39032
 def _hidden(home: Path, name: str | None = None) -> list[tuple[str, Path]]: # kind, path; legacy names too
     "What stands hidden in a folder, of one name or of all."
@@ -158,7 +165,7 @@ def _settle(home: Path, name: str, out: Path, keep: str = "") -> None:
     for old in found["old"]:
         if name and not out.exists(): old.rename(out)
     for rest in (*found["old"], *found["partial"]):
-        if not (keep and (rest/keep).is_file()): shutil.rmtree(rest, ignore_errors=True)
+        if not (keep and (rest/keep).is_file()): _discard(rest, ignore_errors=True)
 
 # %% ../../nbs/01_data.writing.ipynb #921efcae
 def recover(out: str | Path, # a folder that should be there
@@ -302,13 +309,13 @@ def whole_folder(claim: Claim, # of the place
                 ) -> Iterator[Path]: # the folder to write into
     "A folder that comes to the claimed place when it is finished, or not at all."
     for rest in claim.kept():
-        if rest != go_on: shutil.rmtree(rest, ignore_errors=True)
+        if rest != go_on: _discard(rest, ignore_errors=True)
     partial = go_on or claim.home/f".{claim.name}.partial-{_token()}"
     partial.mkdir(exist_ok=True)
     try: yield partial
     except BaseException as e:
         if claim.keep and (partial/claim.keep).is_file(): e.add_note("What was trained is kept: the same command goes on from there.")
-        else: shutil.rmtree(partial, ignore_errors=True)
+        else: _discard(partial, ignore_errors=True)
         raise
     if claim.keep: (partial/claim.keep).unlink(missing_ok=True)
     try: _put(partial, claim.out, claim.name)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AIMS', 'EDGE', 'POINT', 'validation_rows', 'nll', 'fit_temperature', 'tempered', 'OperatingPoint', 'point_notes',
-           'check_aim', 'fit_operating_point', 'save_point', 'load_point']
+           'check_aim', 'fit_operating_point', 'save_point', 'load_point', 'frozen_threshold']
 
 # %% ../../nbs/28_evaluate.operating.ipynb #816a444a
 import json
@@ -20,7 +20,7 @@ from scipy.stats import beta
 from ..data.sources import InputError
 from ..data.writing import write_whole
 from .ledger import SealedError, images_fingerprint
-from .scores import check_predictions
+from .scores import THRESHOLD, check_predictions
 from .subjects import subject_codes
 
 # %% ../../nbs/28_evaluate.operating.ipynb #5e285faa
@@ -189,3 +189,11 @@ def load_point(run: str | Path, # a run folder
     try: return OperatingPoint(**{k: v for k, v in json.loads(path.read_text()).items() if k != "earlier"})
     except (ValueError, TypeError, AttributeError) as e:
         raise InputError(f"{path} is damaged ({e}); remove it and fit the point again") from e
+
+# %% ../../nbs/28_evaluate.operating.ipynb #764702d2
+def frozen_threshold(run: str | Path, # a run folder, or anything else
+                    ) -> tuple[float, str]: # an image is called fake from this p_fake on; whence, in words
+    "The threshold of a run's frozen operating point; 0.5 where it has none. Raises `InputError` where the file is damaged."
+    if not (Path(run)/POINT).is_file(): return THRESHOLD, "no operating point is frozen there, so it is 0.5"
+    point = load_point(run)
+    return point.threshold, f"the run's frozen operating point: {point.wanted}"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BY', 'SHORT', 'SPLITS', 'MEASURES', 'group_of', 'attributes_of', 'has_attribute', 'in_order', 'Split', 'confusion_of',
            'rates_of', 'disparate_impact', 'average_odds_difference', 'metric_frame', 'draw_counts', 'Terms', 'useless',
-           'judge', 'enough', 'compare_with_others']
+           'judge', 'effective_subjects', 'enough', 'compare_with_others']
 
 # %% ../../nbs/35_evaluate.parity.ipynb #ecd32c96
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from ..data.manifest import COLUMNS
 from ..data.sources import AGE_BANDS, LABELS, InputError, age_band
-from .scores import called, check_predictions, percent, score_test
+from .scores import THRESHOLD, called, check_predictions, percent, score_test
 from .subjects import subject_codes
 
 # %% ../../nbs/35_evaluate.parity.ipynb #58a031f2
-BY = ("age_band", "gender", "race") # attributes looked at by default
+BY = ("age_band", "gender", "race", "glasses") # attributes looked at by default
 SHORT = {"f": "female", "m": "male", "woman": "female", "man": "male"} # other words for a gender
 
 
@@ -215,29 +217,31 @@ def _interval(draws: np.ndarray, estimate: float, level: float) -> tuple[float, 
 class Terms:
     "What decides about verdicts. Every report states them."
     min_n: int = 20 # images of a class that a group, and all others together, need before a rate is scored
-    margin: float = 0.02 # the smallest difference of interest: 0.02 is two points of per cent
+    min_subjects: int = 5 # effective number of subjects behind them (Kish): ten photographs of one person are one person
+    margin: float = 0.02 # equivalence margin, the smallest difference of interest: 0.02 is two points of per cent
     floor: float = 0.6 # balanced accuracy below which a detector gets no verdict
+    threshold: float = THRESHOLD # an image is called fake from this p_fake on
     confidence: float = 0.95 # that no verdict of the whole table is a false alarm
     draws: int = 10_000 # of the bootstrap; more where an interval's level asks for it
     seed: int = 0 # of the bootstrap
 
     def __post_init__(self) -> None:
         "Refuses terms that mean nothing."
-        for name, low, high in (("min_n", 2, 1e9), ("margin", 0, 1), ("floor", 0.5, 1), ("confidence", 0.5, 0.9999), ("draws", 200, 1e6)):
+        for name, low, high in (("min_n", 2, 1e9), ("min_subjects", 1, 1e9), ("margin", 0, 1), ("threshold", 0, 2), ("floor", 0.5, 1),
+                                ("confidence", 0.5, 0.9999), ("draws", 200, 1e6)):
             value = getattr(self, name)
             if not low <= value <= high: raise InputError(f"fairness: {name} is {value}; give {low:g} to {high:g}")
 
 # %% ../../nbs/35_evaluate.parity.ipynb #210ab59e
 def useless(predictions: pd.DataFrame, # of a whole test set, images without attributes included
             floor: float = 0.6, # balanced accuracy below which a detector is of no use
+            threshold: float = THRESHOLD, # an image is called fake from this p_fake on
            ) -> str | None: # the reason, in words; None where the detector is of use
-    "Why a detector gets no verdict about fairness."
+    "Why a detector gets no verdict about fairness. With one class alone nobody knows whether it is of use, and it is None too."
     predictions = check_predictions(predictions).reset_index(drop=True)
-    calls, s = called(predictions), score_test(predictions)
+    if predictions["label"].nunique() < 2: return None
+    calls, s = called(predictions, threshold), score_test(predictions, threshold)
     n, balanced = f"{len(predictions):,}", percent(s["balanced_accuracy"], s["balanced_accuracy_ci95"])
-    if s["auc"] is None:
-        only = predictions["label"].iloc[0]
-        return f"all {n} images are {only}, so nothing tells whether the detector is of any use: add the other class"
     if calls.nunique() == 1: return f"it calls all {n} images {calls.iloc[0]}; whoever always says the same treats every group alike"
     lo, hi = s["auc_ci95"]
     auc = f"its AUC is {s['auc']:.3f} [{lo:.3f}, {hi:.3f}]"
@@ -248,63 +252,91 @@ def useless(predictions: pd.DataFrame, # of a whole test set, images without att
     return None
 
 # %% ../../nbs/35_evaluate.parity.ipynb #8a1b995e
-def judge(lo: float, # the interval of a difference, at the level that allows for all comparisons
+def judge(lo: float, # the interval of a difference, at the level 1 - alpha that allows for all comparisons
           hi: float,
-          margin: float = 0.02, # the smallest difference of interest
-         ) -> str: # higher, lower, slightly higher, slightly lower, alike, no evidence
-    "What an interval says: beyond chance or not, and beyond the margin or not."
-    small = -margin < lo and hi < margin
-    if lo > 0: return "slightly higher" if small else "higher"
-    if hi < 0: return "slightly lower" if small else "lower"
-    return "alike" if small else "no evidence"
+          margin: float = 0.02, # the equivalence margin
+          narrow: tuple[float, float] | None = None, # the interval of the equivalence test, at 1 - 2 alpha; default the other one
+         ) -> str: # higher, lower, slightly higher, slightly lower, equivalent, undecided
+    "Two tests of one difference: is it beyond chance, and is it within the margin (TOST)?"
+    within = -margin < (narrow or (lo, hi))[0] and (narrow or (lo, hi))[1] < margin
+    if lo > 0: return "slightly higher" if within else "higher"
+    if hi < 0: return "slightly lower" if within else "lower"
+    return "equivalent" if within else "undecided"
 
 # %% ../../nbs/35_evaluate.parity.ipynb #37fc599d
 MEASURES = {"fpr": 0, "fnr": 1} # rate -> the class it is about, as a place in `LABELS`
 
 
+def effective_subjects(rows: pd.DataFrame, # with `label` and, if known, `subject`
+                       inside: pd.Series, # bool: who belongs to the group
+                      ) -> np.ndarray: # shape (2, 2): others or group, real or fake
+    "Kish's effective number of subjects: that of equally frequent ones that would weigh as much as these do."
+    pair, who = 2 * inside.to_numpy(bool) + (rows["label"] == "fake").to_numpy(), subject_codes(rows)
+    found, per = np.unique(4 * who + pair, return_counts=True)
+    total, squares = (np.bincount(found % 4, per.astype(float)**k, minlength=4) for k in (1, 2))
+    return (total**2 / np.maximum(squares, 1)).reshape(2, 2)
+
+
 def enough(counts: np.ndarray, # as `confusion_of` gives them
            measure: str, # fpr or fnr
-           min_n: int, # images of the class
-          ) -> bool:
-    "Whether the group and the others both have enough images of the class that the measure is about."
-    return bool(counts[:, MEASURES[measure]].sum(-1).min() >= min_n)
+           terms: Terms, # min_n, min_subjects
+           people: np.ndarray, # as `effective_subjects` gives them
+          ) -> np.ndarray: # bool: others, group
+    "Whether the others and the group have enough images, of enough subjects, of the class that the measure is about."
+    c = MEASURES[measure]
+    return (counts[:, c].sum(-1) >= terms.min_n) & (people[:, c] >= terms.min_subjects - 1e-9)
 
-
+# %% ../../nbs/35_evaluate.parity.ipynb #ae3558bf
 def compare_with_others(rows: pd.DataFrame, # with `label`, `called` and, if known, `subject`
                         inside: pd.Series, # bool: who belongs to the group; False: the others
                         terms: Terms, # min_n, margin, draws, seed
                         level: float, # of the differences' intervals; all others are at 95 %
+                        draws: np.ndarray | None = None, # of `draw_counts`, where they are known already
                   ) -> dict[str, Any]: # counts, rates, differences, measures, each with _lo and _hi, and what they say
-    "A group against all others. What cannot be computed is NaN, and its verdict says `too few`, or `none` without the class."
-    counts, draws = confusion_of(rows, inside), draw_counts(rows, inside, terms.draws, terms.seed)
+    """A group against all others. `_equivalence` is the interval of the equivalence test. What cannot be computed is NaN, and its
+    verdict says `too few`, or `none` without the class."""
+    counts = confusion_of(rows, inside)
+    if draws is None: draws = draw_counts(rows, inside, terms.draws, terms.seed)
+    people = effective_subjects(rows, inside)
     names = ("n_real", "n_fake"), ("others_real", "others_fake")
     out = dict(n=int(counts[1].sum()), **{k: int(n) for side, ks in zip((1, 0), names) for k, n in zip(ks, counts[side].sum(-1))})
     rates, drawn = rates_of(counts), rates_of(draws)
     for m, c in MEASURES.items():
-        both, alone = enough(counts, m, terms.min_n), counts[1, c].sum() >= terms.min_n
+        both, alone = enough(counts, m, terms, people).all(), enough(counts, m, terms, people)[1]
         out |= _named(m, drawn[m][:, 1], rates[m][1] if alone else np.nan, 0.95)
         out[f"others_{m}"] = float(rates[m][0]) if both else np.nan
-        out |= _named(f"{m}_difference", np.diff(drawn[m])[:, 0], np.diff(rates[m])[0] if both else np.nan, level)
-        found = judge(out[f"{m}_difference_lo"], out[f"{m}_difference_hi"], terms.margin) if both else "too few"
+        difference, drawn_difference = np.diff(rates[m])[0] if both else np.nan, np.diff(drawn[m])[:, 0]
+        out |= _named(f"{m}_difference", _widened(drawn_difference, people[:, c], level), difference, level)
+        narrow = _interval(_widened(drawn_difference, people[:, c], 2 * level - 1), difference, 2 * level - 1)
+        out |= {f"{m}_equivalence_lo": narrow[0], f"{m}_equivalence_hi": narrow[1]}
+        found = judge(out[f"{m}_difference_lo"], out[f"{m}_difference_hi"], terms.margin, narrow) if both else "too few"
         out[f"{m}_verdict"] = found if counts[:, c].any() else "none"
-    return out | _whole_group(counts, draws, rates, drawn, terms)
+    return out | _whole_group(counts, draws, (rates, drawn), people, terms)
 
 # %% ../../nbs/35_evaluate.parity.ipynb #f80aa799
+def _widened(draws: np.ndarray, subjects: np.ndarray, level: float) -> np.ndarray:
+    """Draws of a difference, wider by what a bootstrap of few subjects lacks: its variance is (n - 1) / (n + 1) of the unbiased one, and
+    Student's quantile is further out than the normal one."""
+    n, centre = max(2.0, subjects.min()), draws.mean()
+    quantile = student.ppf(0.5 + level / 2, max(2.0, subjects.sum() - 2)) / norm.ppf(0.5 + level / 2)
+    return np.clip(centre + (draws - centre) * quantile * np.sqrt((n + 1) / (n - 1)), -1, 1)
+
+
 def _named(name: str, draws: np.ndarray, estimate: float, level: float) -> dict[str, float]:
     "An estimate with its interval under its name."
     lo, hi = _interval(draws, estimate, level)
     return {name: float(estimate), f"{name}_lo": lo, f"{name}_hi": hi}
 
 
-def _whole_group(counts: np.ndarray, draws: np.ndarray, rates: dict, drawn: dict, terms: Terms) -> dict[str, Any]:
+def _whole_group(counts: np.ndarray, draws: np.ndarray, found: tuple[dict, dict], people: np.ndarray, terms: Terms) -> dict[str, Any]:
     "Accuracy and share called real of the group; disparate impact and average odds, where the classes allow them."
     share, nan = _real_share(counts), np.nan
     present = counts.sum((0, 2)) > 0 # classes that occur at all
-    both = [enough(counts, m, terms.min_n) for m in MEASURES]
-    fits = counts[1].sum() >= terms.min_n and (counts[1].sum(-1)[present] > 0).all()
+    both = [enough(counts, m, terms, people).all() for m in MEASURES]
+    fits = counts[1].sum() >= terms.min_n and people[1].sum() >= terms.min_subjects and (counts[1].sum(-1)[present] > 0).all()
     usable = (np.array(both) >= present).all()
     values = {}
-    for r in (rates, drawn):
+    for r in found:
         fpr, fnr = r["fpr"][..., 1], r["fnr"][..., 1]
         values.setdefault("accuracy", []).append(_weighted(share[1], 1 - fpr, 1 - fnr))
         values.setdefault("called_real", []).append(_weighted(share[1], 1 - fpr, fnr))

@@ -21,9 +21,9 @@ from ..data.delivery import DELIVERIES, HARMLESS, SWEEPS, Delivery, read_sweeps
 from ..data.manifest import read_facts
 from ..data.sources import LABELS, InputError
 from .detector import sample_images
-from .robustness import (Scorer, Twins, ask, points, robustness_table, robustness_text, stability, stability_words,
-                                          twin_delivery, twins, wide)
-from .scores import percent
+from .robustness import (Scorer, Twins, ask, change_words, robustness_table, robustness_text, stability,
+                                          stability_words, turned_words, twin_delivery, twins, wide)
+from .scores import area, percent
 from ..interpret.losses import _figure
 from ..interpret.page import _INK, chart, table_html, thumbnail, words_html
 
@@ -106,13 +106,10 @@ def _answer(report: RobustnessReport) -> list[str]:
     told = [f"As the files are: {_both(clean)}."]
     for name in ("web", "hard"):
         r = t.loc[name]
-        lost = "no change beyond chance" if r["change_lo"] <= 0 <= r["change_hi"] else "balanced accuracy "
-        if lost.endswith(" "): lost += f"{points([r['change'], r['change_lo'], r['change_hi']])} points"
-        told.append(f"{name.capitalize()} ({r['what']}): {_both(r)}; {lost}.")
+        told.append(f"{name.capitalize()} ({r['what']}): {_both(r)}; {turned_words(dict(r, delivery=name))}.")
+    told += change_words(report.table)
     firsts = [f for f in (_first_loss(s, rows) for s, rows in report.table.dropna(subset="sweep").groupby("sweep", sort=False)) if f]
-    held = [s for s in report.table["sweep"].dropna().unique() if not any(f.startswith(s) for f in firsts)]
     if firsts: told.append(f"Accuracy is lost beyond chance from: {'; '.join(firsts)}.")
-    if held: told.append(f"No loss beyond chance over: {', '.join(held)}.")
     if report.twins: told.append(report.twins.words)
     return [*told, stability_words(report.images, None if clean["auc"] != clean["auc"] else clean["auc"])]
 
@@ -120,7 +117,7 @@ def _answer(report: RobustnessReport) -> list[str]:
 def _both(r: pd.Series) -> str:
     "The two classes of one row in words."
     said = [f"{percent(r[f'{k}_accuracy'])} of {r[f'n_{k}']:,} {k}s called {k}" for k in LABELS if r[f"n_{k}"]]
-    return " and ".join(said) + (f", AUC {r['auc']:.3f}" if r["auc"] == r["auc"] else "")
+    return " and ".join(said) + (f", AUC {area(r['auc'])}" if r["auc"] == r["auc"] else "")
 
 
 def _first_loss(sweep: str, rows: pd.DataFrame) -> str | None:
@@ -128,7 +125,7 @@ def _first_loss(sweep: str, rows: pd.DataFrame) -> str | None:
     clean = SWEEPS[sweep].clean
     side = np.sign(rows["value"] - (np.inf if clean is None else clean))
     mildest = [some.sort_values("value", key=lambda v: (v - (1000 if clean is None else clean)).abs()) for _, some in rows.groupby(side)]
-    lost = [next((f"{v:g}" for v, hi in zip(some["value"], some["change_hi"]) if hi < 0), None) for some in mildest]
+    lost = [next((f"{v:g}" for v, found in zip(some["value"], some["beyond"]) if found == "worse"), None) for some in mildest]
     return f"{sweep} {' and '.join(v for v in lost if v)}" if any(lost) else None
 
 # %% ../../nbs/27_evaluate.robustness_page.ipynb #efbd117a
@@ -177,8 +174,8 @@ def _notes(report: RobustnessReport, ways: list[Delivery]) -> list[str]:
     alone = "subject" in rows and not rows[rows["subject"].notna()].duplicated(["label", "subject"]).any()
     if not alone: told.append("Who is in the images is not known, or some are of one subject: the intervals may be too narrow.")
     told += [f"`{d}`: {note}." for d, note in zip(report.table["delivery"], report.table["note"]) if note]
-    told.append("Intervals are 95 % each, of this sample of images; changes are paired, image by image. Among "
-                f"{len(ways) - 1} deliveries one or two may stand out by luck.")
+    told.append("Intervals are 95 % each, of this sample of images; changes are paired, image by image. *Beyond chance* allows for all "
+                f"{len(ways) - 1} deliveries of this test together (Bonferroni).")
     told.append("Blur is in pixels and noise in grey levels of the file: they mean less where a network shrinks a large picture first.")
     if report.twins is None: told.append("One class only: no AUC, and no twin evaluation.")
     return told
@@ -200,7 +197,7 @@ def _least(report: RobustnessReport, k: int) -> str:
     cells = []
     for r in report.images.head(k).to_dict("records"):
         src = thumbnail(report.root, r["path"], 96)
-        shown = f'<img src="{src}" width="96" alt="">' if src else ""
+        shown = f'<img src="{src}" width="96" alt="{html.escape(Path(r["path"]).name)}">' if src else ""
         flips = f", call flips {r['flips']} ×" if r["flips"] else ""
         said = (html.escape(Path(r["path"]).name[:28]), f'{r["label"]}, p_fake {r["p_fake"]:.2f}',
                 f'{r["lowest"]:.2f} to {r["highest"]:.2f}{flips}', r["by"])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['THRESHOLD', 'UPSIDE_DOWN', 'PredictionsError', 'check_predictions', 'read_predictions', 'called', 'is_wrong',
            'auc_interval', 'precision_interval', 'direction_notes', 'score_test', 'score_predictions', 'percent',
-           'scores_table', 'sources_scores', 'score_lines', 'plot_confusion']
+           'area', 'scores_table', 'sources_scores', 'score_lines', 'base_rate_words', 'plot_confusion']
 
 # %% ../../nbs/30_evaluate.scores.ipynb #71dd25eb
 from pathlib import Path
@@ -55,14 +55,18 @@ def read_predictions(path: str | Path, # CSV or parquet: path, label, p_fake, an
     return check_predictions(read_table(path, PredictionsError), Path(path).name, logit, flip)
 
 # %% ../../nbs/30_evaluate.scores.ipynb #c9e33744
-def called(predictions: pd.DataFrame) -> pd.Series: # real or fake
-    "What each image was called at the threshold 0.5."
-    return pd.Series(np.where(predictions["p_fake"] >= THRESHOLD, "fake", "real"), index=predictions.index)
+def called(predictions: pd.DataFrame,
+           threshold: float = THRESHOLD, # an image is called fake from this p_fake on
+          ) -> pd.Series: # real or fake
+    "What each image was called at a threshold."
+    return pd.Series(np.where(predictions["p_fake"] >= threshold, "fake", "real"), index=predictions.index)
 
 
-def is_wrong(predictions: pd.DataFrame) -> pd.Series: # bool
-    "Whether each image was called what it is not."
-    return called(predictions) != predictions["label"]
+def is_wrong(predictions: pd.DataFrame,
+             threshold: float = THRESHOLD, # an image is called fake from this p_fake on
+            ) -> pd.Series: # bool
+    "Whether each image was misclassified at a threshold."
+    return called(predictions, threshold) != predictions["label"]
 
 # %% ../../nbs/30_evaluate.scores.ipynb #e52c9a2b
 def auc_interval(is_fake: np.ndarray, # bool, shape (n,)
@@ -103,9 +107,10 @@ def direction_notes(auc: float | None, # of fake against real, by p_fake; None w
 
 # %% ../../nbs/30_evaluate.scores.ipynb #08c2062c
 def score_test(predictions: pd.DataFrame, # of one test set; `subject`, where known, says whose image each is
+               threshold: float = THRESHOLD, # an image is called fake from this p_fake on
               ) -> dict[str, Any]: # n, rates with 95 % intervals, baseline, confusion, by_source
     "Every score of one test set; a score that the data cannot give is None. Images of one subject are not independent trials."
-    right, label, subject = ~is_wrong(predictions).to_numpy(), predictions["label"], subject_codes(predictions)
+    right, label, subject = ~is_wrong(predictions, threshold).to_numpy(), predictions["label"], subject_codes(predictions)
     is_fake, p = (label == "fake").to_numpy(), predictions["p_fake"].to_numpy()
     n, n_fake = len(predictions), int(is_fake.sum())
     out = dict(n=n, n_real=n - n_fake, n_fake=n_fake, **_rate("accuracy", right, subject))
@@ -117,7 +122,7 @@ def score_test(predictions: pd.DataFrame, # of one test set; `subject`, where kn
     precision, *ci = precision_interval(is_fake, p) if both else (None, None)
     out |= dict(average_precision=precision, average_precision_ci95=ci if both else None)
     out |= {"majority_baseline": max(n_fake, n - n_fake) / n, **each["real"], **each["fake"]}
-    calls = called(predictions)
+    calls = called(predictions, threshold)
     out["confusion"] = {t: {c: int(((label == t) & (calls == c)).sum()) for c in LABELS} for t in LABELS}
     return out | {"by_source": _by_source(predictions, right, subject), "notes": direction_notes(auc, auc_ci if both else None)}
 
@@ -166,12 +171,22 @@ def percent(value: float | None, # a rate
     d = 2 if 0 < edge < 0.005 else 1
     return f"{100 * value:.{d}f} %" + (f" [{100 * ci[0]:.{d}f}, {100 * ci[1]:.{d}f}]" if ci else "")
 
+# %% ../../nbs/30_evaluate.scores.ipynb #84119baa
+def area(value: float | None, # an AUC or an average precision
+         ci: list[float] | None = None, # its interval
+        ) -> str: # such as "0.973 [0.961, 0.982]"
+    "An area under a curve as people read it: never in per cent, a dash where there is none."
+    if value is None or value != value: return "–"
+    d = 4 if 0.9995 <= value < 1 else 3
+    return f"{value:.{d}f}" + (f" [{ci[0]:.{d}f}, {ci[1]:.{d}f}]" if ci else "")
+
 
 def scores_table(metrics: dict[str, Any], # as `score_predictions` returns it
                 ) -> pd.DataFrame: # one row a test set, as text with intervals
     "The scores as a table to read. Positive class: fake."
     cells = ("accuracy", "balanced_accuracy", "auc", "average_precision", "real_accuracy", "fake_accuracy")
-    rows = {name: {"n": f"{s['n']:,}", **{c.replace("_", " "): percent(s[c], s[f"{c}_ci95"]) for c in cells},
+    words = {"auc": area, "average_precision": area}
+    rows = {name: {"n": f"{s['n']:,}", **{c.replace("_", " "): words.get(c, percent)(s[c], s[f"{c}_ci95"]) for c in cells},
                    "always majority": percent(s["majority_baseline"])} for name, s in metrics["tests"].items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("test set (positive: fake)")
 
@@ -191,6 +206,24 @@ def score_lines(metrics: dict[str, Any]) -> list[str]: # sentences, none where t
     v = metrics.get("valid")
     if v: told.append(f"valid: {v['n']:,} validation images, accuracy {percent(v['accuracy'], v['accuracy_ci95'])}: validation, not a test")
     return told
+
+# %% ../../nbs/30_evaluate.scores.ipynb #2c3cc6e3
+def base_rate_words(metrics: dict[str, Any], # as `score_predictions` returns it, or a run's metrics.json
+                   ) -> str: # one sentence; empty where something was learnt, or where no set has both classes
+    "Whether a detector knows more than the base rate: the same sentence in the run, the notebook and the report."
+    sets = ({"validation": metrics["valid"]} if metrics.get("valid") else {}) | metrics.get("tests", {})
+    both = {name: s for name, s in sets.items() if s["n_real"] and s["n_fake"]}
+    if not both: return ""
+    told = "; ".join(f"{name}, n = {s['n']:,}: balanced accuracy {percent(s['balanced_accuracy'], s['balanced_accuracy_ci95'])}, "
+                     f"AUC {area(s['auc'], s['auc_ci95'])}" for name, s in both.items())
+    calls = {c for s in sets.values() for row in s["confusion"].values() for c, k in row.items() if k}
+    same = f"It calls every image {next(iter(calls))}. " if len(calls) == 1 else ""
+    def by_chance(s: dict[str, Any], key: str) -> bool: return s[f"{key}_ci95"][0] <= 0.5 <= s[f"{key}_ci95"][1]
+    if all(by_chance(s, "auc") and by_chance(s, "balanced_accuracy") for s in both.values()):
+        return f"No more than the base rate was learnt: a coin may score the same. {same}({told})"
+    if not same or any(s["auc_ci95"][1] < 0.5 for s in both.values()): return ""
+    return (f"As a classifier it knows no more than the base rate. {same}Only the order of its scores is better than chance; fit a "
+            f"threshold. ({told})")
 
 # %% ../../nbs/30_evaluate.scores.ipynb #b64a0e93
 def plot_confusion(predictions: pd.DataFrame, # of one test set

@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 
 from ..data.images import RejectedImage, open_rgb
 from ..data.sources import LABELS
-from ..evaluate.scores import percent
+from ..evaluate.scores import area, percent
 
 # %% ../../nbs/33_interpret.page.ipynb #a8577d73
 def data_uri(data: bytes, # of a file
@@ -210,7 +210,7 @@ summary { cursor:pointer; color:var(--soft); font-size:.9rem; }
 # %% ../../nbs/33_interpret.page.ipynb #fb2561a5
 TEMPLATES = {"parts": """
 {% macro rate(s, name, title, tick=None) %}{% if s[name] is not none %}<tr><td>{{ title }}</td>
-<td class="n">{{ percent(s[name], s[name ~ "_ci95"]) }}</td>
+<td class="n">{{ (area if name in ("auc", "average_precision") else percent)(s[name], s[name ~ "_ci95"]) }}</td>
 <td class="n">{{ bar(s[name], s[name ~ "_ci95"], tick) }}</td></tr>{% endif %}{% endmacro %}
 {% macro figures(rows) %}<table><tbody>{% for f in rows %}<tr>
 <td>{{ f.measure }}<span class="under">{{ f.where }}</span></td>
@@ -295,10 +295,10 @@ TEMPLATES["operating"] = """
 </div></div>{% endif %}{% endfor %}</section>{% endif %}
 """
 TEMPLATES["looks"] = """
-{% if looks %}<section><h2>Sealed tests</h2><p>A test set answers once. Each look at one is written down beside the runs
-before it is taken; threshold and temperature know validation only. A score that was chosen after many looks is more
-favourable than a fresh test set would be.</p>{{ part.table(looks, ["test set", "images", "looks before this run",
-"by models", "looks until now"], [1, 2, 3, 4]) }}</section>{% endif %}
+{% if looks %}<section><h2>Test-set use</h2><p>A test set answers once. Each use of one, by another model or for another choice, is
+written down beside the runs before it is made; threshold and temperature know validation only. A score that was chosen among many
+is more favourable than a fresh test set would be.</p>{{ part.table(looks, ["test set", "images", "uses before this run",
+"by models", "uses until now"], [1, 2, 3, 4]) }}</section>{% endif %}
 """
 
 # %% ../../nbs/33_interpret.page.ipynb #1e7beca0
@@ -315,13 +315,13 @@ a number, its place in the test set sorted by path, which is the same for every 
 {% endfor %}</p>{% endif %}{% endfor %}</section>
 """
 TEMPLATES["profiles"] = """
-{% if profiles %}<section><h2>Who is in the errors</h2><p>Faces in a gallery of errors tempt to conclusions. Here each
-value of an attribute is compared with all other images of known value, real faces only.</p>
+{% if profiles %}<section><h2>Error rates by group</h2><p>Faces in a gallery of errors tempt to conclusions. Here each
+group is compared with all other images of known attribute, whole subjects at a time, one test set and source at a time.</p>
 {% for p in profiles %}<h3>{{ p.title }}</h3><div class="cards"><div class="card">
-<img class="chart" src="{{ p.chart }}" alt="Share called fake for each value, with intervals"></div>
+<img class="chart" src="{{ p.chart }}" alt="Error rates by group, with intervals"></div>
 <div>{{ part.lines(p.words) }}</div></div>
-<details><summary>The table</summary>{{ part.table(p.rows, ["attribute", "value", "n", "called fake", "rate", "others",
-"difference", "verdict"], [2, 3, 4, 5, 6]) }}</details>{% endfor %}</section>{% endif %}
+<details><summary>The table, and how it was judged</summary>{{ p.table | safe }}
+{{ part.lines(p.notes) }}</details>{% endfor %}</section>{% endif %}
 """
 TEMPLATES["training"] = """
 <section><h2>Training</h2><p>{{ training }}</p>{% if curves %}<div class="cards">{% for c in curves %}<div class="card">
@@ -377,5 +377,5 @@ def render(values: dict[str, Any], # what the templates name
     env = jinja2.Environment(loader=jinja2.DictLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
                              finalize=safe, trim_blocks=True)
     env.filters["linked"] = lambda v: Markup(urlize(together(without_folders(str(v))), rel="noopener"))
-    env.globals |= dict(percent=percent, bar=bar, style=Markup(STYLE))
+    env.globals |= dict(percent=percent, area=area, bar=bar, style=Markup(STYLE))
     return env.get_template("page").render(sections=sections, **values)

@@ -9,6 +9,7 @@ __all__ = ['FILES', 'run_file', 'is_finished', 'store', 'read_part', 'RunFiles',
 import json
 import os
 from functools import cached_property, partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..data.records import read_record
 from ..data.sources import InputError
 from ..data.writing import recover, write_whole
 from ..evaluate.ledger import Ledger
-from ..evaluate.scores import scores_table, sources_scores
+from ..evaluate.scores import base_rate_words, scores_table, sources_scores
 from ..interpret.losses import plot_top_losses
 
 # %% ../../nbs/39_train.runs.ipynb #ab58ce60
@@ -124,8 +125,12 @@ class Run(RunFiles):
         "The images of highest loss."
         return plot_top_losses(self.predictions, self.root, k=k, **kwargs)
 
-    def __repr__(self) -> str: return f"{self.info['recipe']} ({self.data})\n{self.scores.T}"
-    def _repr_html_(self) -> str: return f"<b>{self.info['title']}</b><br>{self.data}{self.scores.T.to_html()}"
+    learnt = property(lambda self: base_rate_words(self.metrics), doc="Empty where more than the base rate was learnt.")
+
+    def __repr__(self) -> str: return f"{self.info['recipe']} ({self.data})\n{self.learnt and self.learnt + chr(10)}{self.scores.T}"
+    def _repr_html_(self) -> str:
+        said = f"<p><b>{escape(self.learnt)}</b></p>" if self.learnt else ""
+        return f"<b>{escape(self.info['title'])}</b><br>{self.data}{said}{self.scores.T.to_html()}"
 
 # %% ../../nbs/39_train.runs.ipynb #779c81ab
 def data_words(info: dict[str, Any], # a run's `info`
