@@ -337,3 +337,10 @@ def test_images_that_one_side_lacks_are_counted_and_none_in_common_is_said():
     assert found.loc[("test", "all"), "n_a"] == 30 and any("10 of 40 images are not in every table" in n for n in notes)
     found, notes = noted(compare, there, there.assign(path=there["path"].str.upper()))
     assert found["how"].eq("unpaired").all() and any("no image of the first is in the second" in n for n in notes)
+
+
+def test_a_damaged_manifest_of_a_run_is_refused_by_name(tmp_path):
+    for text in (b"", b"PAR1 and no more", b"no table"):
+        (tmp_path/"manifest.parquet").write_bytes(text)
+        for read in (read_subject, images_to_score):
+            with pytest.raises(InputError, match="manifest.parquet"): read(tmp_path, tmp_path)

@@ -52,8 +52,8 @@ def read_subject(what: str | Path | pd.DataFrame, # a manifest (table or file), 
         return _subject(what.name, "manifest", read_table(what), root)
     if (what/"manifest.parquet").is_file():
         predictions = what/"predictions.parquet"
-        return _subject(what.name, "run", pd.read_parquet(what/"manifest.parquet"), root,
-                        pd.read_parquet(predictions) if predictions.is_file() else None)
+        return _subject(what.name, "run", read_table(what/"manifest.parquet"), root,
+                        read_table(predictions) if predictions.is_file() else None)
     if not what.exists(): raise InputError(f"{what} does not exist: give a manifest (`fakeface manifest` writes one), a data root or a run")
     if not what.is_dir(): raise InputError(f"{what} is no manifest, no data root and no run: give one of them")
     found = scan(what, layout="all")
