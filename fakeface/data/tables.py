@@ -112,6 +112,11 @@ def _words(column: pd.Series) -> pd.Series:
     return column if bare.equals(column) else bare
 
 
+def _empty(column: pd.Series) -> np.ndarray: # bool
+    "Where nothing is written."
+    return (column.isna() | (column == "").fillna(True)).to_numpy(bool)
+
+
 def _changed(old: pd.Series, new: pd.Series) -> np.ndarray: # bool, one a row
     "Where a value became another one."
     if new is old: return np.zeros(len(old), bool)
@@ -155,11 +160,6 @@ def _texts(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
         trimmed |= _changed(old[c], column) & np.array([isinstance(v, str) for v in old[c]], bool)
     p.say("blanks around words are taken off", int(trimmed.sum()))
     return table.assign(**{c: column for c, column in new.items() if column is not old[c]})
-
-
-def _empty(column: pd.Series) -> np.ndarray: # bool
-    "Where nothing is written."
-    return (column.isna() | (column == "").fillna(True)).to_numpy(bool)
 
 # %% ../../nbs/03_data.tables.ipynb #00bb9704
 def plain_path(path: str) -> str:

@@ -8,16 +8,18 @@ __all__ = ['AIMS', 'EDGE', 'POINT', 'validation_rows', 'nll', 'fit_temperature',
 
 # %% ../../nbs/28_evaluate.operating.ipynb #816a444a
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from scipy.stats import beta
 
-from ..data.sources import InputError
+from ..data.schema import OPEN, Count, InputError, Interval, Rate, Share, read_json
 from ..data.writing import write_whole
 from .ledger import SealedError, images_fingerprint
 from .scores import THRESHOLD, check_predictions
@@ -92,17 +94,18 @@ def tempered(p_fake: np.ndarray, # shape (n,)
 @dataclass(frozen=True)
 class OperatingPoint:
     "A threshold and a temperature, what they were fitted for, and on what."
-    aim: str # tpr, eer or cost
-    fpr: float # the aim `tpr`: the share of real images that may be flagged
-    cost: float # the aim `cost`: what a false alarm costs, a missed fake being 1
-    prevalence: float # the aim `cost`: the share of fakes where it will be used
-    threshold: float # an image is flagged from this p_fake on
-    temperature: float # divides the logits; changes probabilities, not who is flagged
-    n_real: int # validation images
-    n_fake: int
-    valid_fpr: float # share of the real validation images that are flagged
-    valid_tpr: float # share of the fake ones
-    fpr_range: list[float] # where the true FPR lies in 95 of 100 such validation sets
+    __pydantic_config__ = OPEN
+    aim: Literal["tpr", "eer", "cost"]
+    fpr: Share # the aim `tpr`: the share of real images that may be flagged
+    cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] # the aim `cost`: what a false alarm costs, a missed fake being 1
+    prevalence: Share # the aim `cost`: the share of fakes where it will be used
+    threshold: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] # an image is flagged from this p_fake on
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] # divides the logits; changes probabilities, not who is flagged
+    n_real: Count # validation images
+    n_fake: Count
+    valid_fpr: Rate # share of the real validation images that are flagged
+    valid_tpr: Rate # share of the fake ones
+    fpr_range: Interval # where the true FPR lies in 95 of 100 such validation sets
     images: str # fingerprint of the validation images
     fitted_on: str = "valid" # nothing else is accepted
 
@@ -175,8 +178,9 @@ def save_point(point: OperatingPoint,
         if not again:
             raise SealedError(f"{path} is frozen (for: {have.wanted}): a threshold chosen anew after a look at the tests knows them; "
                               "read the one that is there, or ask for another by name (--again); the earlier one stays in the file")
-        stored = json.loads(path.read_text())
-        earlier = [*stored.pop("earlier", []), stored]
+        stored = read_json(path)
+        before = stored.pop("earlier", None)
+        earlier = [*(before if isinstance(before, list) else []), stored]
     return write_whole(path, lambda partial: partial.write_text(json.dumps(asdict(point) | {"earlier": earlier}, indent=1)))
 
 
@@ -186,9 +190,8 @@ def load_point(run: str | Path, # a run folder
     path = Path(run)/POINT
     if not path.is_file():
         raise InputError(f"{run} has no operating point (no {POINT}); `fakeface operating {run}` fits one on its validation images")
-    try: return OperatingPoint(**{k: v for k, v in json.loads(path.read_text()).items() if k != "earlier"})
-    except (ValueError, TypeError, AttributeError) as e:
-        raise InputError(f"{path} is damaged ({e}); remove it and fit the point again") from e
+    found = read_json(path, OperatingPoint, "remove it and fit the point again")
+    return OperatingPoint(**{f.name: found[f.name] for f in fields(OperatingPoint) if f.name in found})
 
 # %% ../../nbs/28_evaluate.operating.ipynb #764702d2
 def frozen_threshold(run: str | Path, # a run folder, or anything else

@@ -7,7 +7,6 @@ __all__ = ['ASKED', 'network_card', 'read_card', 'run_settings', 'load_model', '
            'RunScorer', 'load_scorer', 'LearnerScorer']
 
 # %% ../../nbs/41_train.saved.ipynb #c9074b6a
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +27,8 @@ from torch import nn
 from ..data.blocks import OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, read_vocabulary
 from ..data.images import to_rgb
 from ..data.recipes import SETTINGS
+from ..data.records import read_record
+from ..data.schema import read_json
 from ..data.sources import LABELS, InputError
 from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner, probabilities
 from .models import WeightsError, read_weights
@@ -56,13 +57,11 @@ def read_card(folder: str | Path, # of a finished run
     folder = Path(folder)
     for name in ("model.json", "model.safetensors"):
         if not (folder/name).is_file(): raise InputError(f"{folder} holds no trained network (no {name}); is it a finished run?")
-    try: card = json.loads((folder/"model.json").read_text(encoding="utf-8"))
-    except ValueError as e: raise InputError(f"{folder.name}: model.json is damaged ({type(e).__name__}); run it again") from e
-    if not isinstance(card, dict): raise InputError(f"{folder.name}: model.json is damaged (no names and values); run it again")
+    card = read_json(folder/"model.json", mend="run it again")
     if card.get("rebuildable") is False:
         raise InputError(f"{folder.name}: its network was built outside this package and cannot be rebuilt from model.json; load "
                          "model.safetensors into the Learner that made it")
-    return card
+    return read_record(folder/"model.json", "run it again")
 
 # %% ../../nbs/41_train.saved.ipynb #be8f6fd4
 def run_settings(folder: str | Path, # of a finished run
@@ -71,7 +70,7 @@ def run_settings(folder: str | Path, # of a finished run
     card, run = read_card(folder), Path(folder)/"run.json"
     try: real, _ = read_vocabulary(card.get("vocab", LABELS))
     except InputError as e: raise InputError(f"{Path(folder).name}: model.json: {e}") from e
-    asked = json.loads(run.read_text())["settings"] if run.is_file() else {}
+    asked = read_record(run)["settings"] if run.is_file() else {}
     chosen = {**SETTINGS, **asked, **{k: card[k] for k in ASKED if k in card}}
     stats = (card["mean"], card["std"]) if card.get("mean") else None
     if "mean" not in card and chosen["model"] in LEARNERS and (chosen["pretrained"] or chosen["weights"]):
