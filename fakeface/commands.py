@@ -394,7 +394,8 @@ def _tell_belief(args: argparse.Namespace) -> None:
     from fakeface.interpret.honesty import believe, belief_table
     from fakeface.report import load_run
     from fakeface.train.saved import load_run_model
-    root, tests = _root(args), load_run(args.run).predictions.query("split != 'valid'")
+    root, tests = _root(args), load_run(args.run).predictions
+    tests = tests[tests["split"] != "valid"]
     rows = pd.concat([part.sample(min(len(part), args.test), random_state=0) for _, part in tests.groupby("label")])
     looks = _enter_looks(args.run, rows, f"explain --test {args.test}")
     found = believe(load_run_model(args.run, root), rows, root, args.method)

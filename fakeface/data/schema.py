@@ -26,7 +26,9 @@ from pydantic.fields import FieldInfo
 
 # %% ../../nbs/01_data.schema.ipynb #2cd94867
 class InputError(ValueError):
-    "Something that the user gave cannot be used; the message names what, where, and the mend."
+    "Something that the user gave cannot be used; the message names what, where, and the mend, in one line."
+    def __init__(self, message: object): # characters that would break the line, or a terminal, are spelt out
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message)))
 
 # %% ../../nbs/01_data.schema.ipynb #6294bd9e
 MAX_YAML, MAX_JSON = 1 << 20, 64 << 20 # bytes: what people write, and what this package writes
@@ -328,8 +330,17 @@ def read_json(path: str | Path, # a JSON file
     return parse_json(read_text(path, MAX_JSON, error, where), where, of, mend, error)
 
 # %% ../../nbs/01_data.schema.ipynb #2b023a66
-def _column_fault(name: str, values: pd.Series, kind: str | tuple[str, ...]) -> str | None:
+def _whole_parquet(path: Path) -> pd.DataFrame:
+    "A Parquet file, every value of it looked at: text that is none would otherwise be noticed only when it is used."
+    from pyarrow import parquet # takes a while to import
+    parquet.read_table(path).validate(full=True)
+    return pd.read_parquet(path)
+
+
+def _column_fault(table: pd.DataFrame, name: str, kind: str | tuple[str, ...]) -> str | None:
     "What is wrong with a column, None where nothing is."
+    if list(table.columns).count(name) != 1: return f"no column `{name}`"
+    values = table[name]
     there = values.dropna()
     if isinstance(kind, tuple): return None if values.isin(kind).all() else f"`{name}` holds something else than {' and '.join(kind)}"
     if kind in ("text", "key"):
@@ -351,10 +362,10 @@ def read_own_table(path: str | Path, # a CSV or Parquet file that this package w
     where = where or "/".join(path.parts[-2:])
     if not path.is_file(): raise error(f"{where} is missing; {mend}")
     texts = [c for c, kind in columns.items() if kind in ("text", "key") or isinstance(kind, tuple)]
-    try: table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    try:
+        table = _whole_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+        faults = [f for name, kind in columns.items() if (f := _column_fault(table, name, kind))]
     except Exception as e: # pyarrow and pandas raise a dozen kinds over bytes that are no table
         raise error(f"{where} is damaged ({type(e).__name__}); {mend}") from e
-    for name, kind in columns.items():
-        if list(table.columns).count(name) != 1: raise error(f"{where} is damaged (no column `{name}`); {mend}")
-        if said := _column_fault(name, table[name], kind): raise error(f"{where} is damaged ({said}); {mend}")
+    if faults: raise error(f"{where} is damaged ({faults[0]}); {mend}")
     return table

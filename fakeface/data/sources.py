@@ -50,7 +50,7 @@ KINDS = {"photograph": "real", "generated": "fake", "photoshopped": "fake"}
 
 def _rule(part: dict[str, Any]) -> dict[str, Any]:
     "A part of a layout: which files, and what they are."
-    if set(part) == {"glob", "kind"} and part["kind"] in KINDS and part["glob"] and isinstance(part["glob"], str): return part
+    if set(part) == {"glob", "kind"} and part["kind"] in list(KINDS) and isinstance(part["glob"], str) and part["glob"]: return part
     raise ValueError(f"a part needs a `glob` and a `kind` out of {', '.join(KINDS)}")
 
 

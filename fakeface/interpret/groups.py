@@ -22,6 +22,7 @@ from PIL import Image
 from torch import nn
 
 from ..data.images import open_rgb
+from ..data.query import select
 from ..data.sources import InputError
 from .features import _name, feature_maps
 from .losses import ERRORS, _figure, with_errors
@@ -36,7 +37,7 @@ CONFIDENT = 20 # images in a group of the most confident
 
 def group(predictions: pd.DataFrame, # one row an image
           words: str | None = None, # one of GROUPS
-          query: str | None = None, # pandas query on the table's columns, such as "p_fake > 0.9999"
+          query: str | None = None, # a condition on the table's columns, see `data.query`, such as "p_fake > 0.9999"
           test: str | None = None, # a test set's name; None takes all of them
           k: int | None = None, # only the k surest; default all, 20 for the most confident
          ) -> pd.DataFrame: # numbered as in interpret.losses; `.attrs["name"]` is what pictures call it
@@ -46,10 +47,7 @@ def group(predictions: pd.DataFrame, # one row an image
         close = get_close_matches(words, GROUPS, 1)
         raise InputError(f"no group `{words}`{f' (`{close[0]}`?)' if close else ''}; known: {', '.join(GROUPS)}, or give query=")
     rows = with_errors(predictions, test)
-    if words: rows = rows.query(GROUPS[words])
-    if query:
-        try: rows = rows.query(query)
-        except Exception as e: raise InputError(f"query {query!r}: {str(e)[:100]}; the columns are {', '.join(map(str, rows))}") from e
+    for condition in filter(None, (GROUPS.get(words), query)): rows = select(rows, condition)
     if words and words.startswith("most confident"): k = k or CONFIDENT
     rows = rows.iloc[(rows["p_fake"] - 0.5).abs().argsort(kind="stable")[::-1]].head(k or len(rows)).reset_index(drop=True)
     rows.attrs["name"] = " where ".join(filter(None, [words, query]))

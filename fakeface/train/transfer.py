@@ -12,17 +12,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from pydantic import Field
 
-from ..data.leaks import check_treatment, find_leaks, settle_copies
+from ..data.leaks import find_leaks, settle_copies
 from ..data.manifest import scan, write_table
-from ..data.recipes import Composition, Part, Recipe, _eligible, _part, compose, read_spec, spec_names
+from ..data.recipes import (Composition, Part, PartList, Recipe, TestName, Treatment, _eligible, check_profiles, compose, read_spec,
+                                   spec_names)
+from ..data.schema import CLOSED, Name, Seed, Share, Text, check_fields
 from ..data.sources import LABELS, DataNote, InputError
 from ..evaluate.compare import compare
 from ..evaluate.scores import percent, score_test
@@ -35,20 +38,22 @@ from .trials import Trial, read_trials, run_series
 @dataclass(frozen=True)
 class Transfer:
     "Datasets to train on and to test on, one by one."
-    name: str # of the default folder
-    title: str # in one line
-    sets: dict[str, dict[str, list[Part]]] # dataset -> real and, where it has its own, fake parts
-    profiles: dict[str, dict[str, Any]] # `published` and `small`, as in a recipe
+    __pydantic_config__ = CLOSED
+    name: Name # of the default folder
+    title: Text # in one line
+    sets: Annotated[dict[TestName, dict[Literal[LABELS], PartList]], # dataset -> real and, where it has its own, fake parts
+                    Field(min_length=2, description="two or more, each `name: {real: parts, fake: parts}`")]
+    profiles: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] # `published` and `small`, as in a recipe
     fakes: list[Part] = field(default_factory=list) # the pool of those without fakes of their own
-    all: str = "all" # what the row trained on all sets is called
-    test: float = 0.3 # share of every part that is held out for testing
-    valid: float = 0.2 # share of the rest that is kept for validation
+    all: TestName = "all" # what the row trained on all sets is called
+    test: Share = 0.3 # share of every part that is held out for testing
+    valid: Share = 0.2 # share of the rest that is kept for validation
     equal: bool = True # as many images in every training, all sets together included
-    seed: int = 0 # deals the images and starts the trainings
-    duplicates: str | dict[str, str] = "refuse" # pictures in learning and in a test: refuse, drop, keep, or one of them for each source
-    study: str | None = None # the published study it re-runs
-    citation: str | None = None # of that study
-    notes: str | None = None # what is known to differ
+    seed: Seed = 0 # deals the images and starts the trainings
+    duplicates: Treatment = "refuse" # pictures in learning and in a test: refuse, drop, keep, or one of them for each source
+    study: Text | None = None # the published study it re-runs
+    citation: Text | None = None # of that study
+    notes: Text | None = None # what is known to differ
 
 
 POOL = "fakes" # the test set of the pool's held-out images
@@ -62,30 +67,21 @@ def transfer_names() -> list[str]:
 def read_transfer(spec: str | Path, # a name out of `transfer_names()`, or a YAML file
                  ) -> Transfer:
     "Reads and checks a transfer file. Raises `InputError` naming the file, the field and the mend."
-    path, fields = read_spec(spec, "transfers", list(Transfer.__dataclass_fields__), ("name", "title", "sets", "profiles"))
-    where, pool = path.name, _parts(fields.get("fakes", []), "fake", f"{path.name}: fakes")
-    if not isinstance(fields["sets"], dict) or len(fields["sets"]) < 2:
-        raise InputError(f"{where}: sets: give two or more, each `name: {{real: parts, fake: parts}}`")
-    sets = {}
-    for name, parts in fields["sets"].items():
-        if not isinstance(parts, dict) or "real" not in parts or set(parts) - set(LABELS):
-            raise InputError(f"{where}: sets.{name}: give `real: parts`, and `fake: parts` where it has its own")
-        sets[str(name)] = {k: _parts(parts[k], k, f"{where}: sets.{name}.{k}") for k in LABELS if parts.get(k)}
-        if "fake" not in sets[str(name)] and not pool:
+    path, said = read_spec(spec, "transfers")
+    made, where = check_fields(said, Transfer, path.name), path.name
+    for name, parts in made.sets.items():
+        if "real" not in parts: raise InputError(f"{where}: sets.{name}: give `real: parts`, and `fake: parts` where it has its own")
+        if "fake" not in parts and not made.fakes:
             raise InputError(f"{where}: sets.{name} has no `fake` parts; give some, or a common pool as `fakes` of the file")
-    for taken in {"train", "valid", POOL, fields.get("all", "all")} & set(sets):
-        raise InputError(f"{where}: a set cannot be named `{taken}`; rename it")
-    for share in ("test", "valid"):
-        value = fields.get(share, 0.2)
-        if type(value) is not float or not 0 < value < 1: raise InputError(f"{where}: {share} is {value!r}; give a share between 0 and 1")
-    check_treatment(fields.get("duplicates", "refuse"), where)
-    return Transfer(**{**fields, "sets": sets, "fakes": pool})
+    for taken in {POOL, made.all} & set(made.sets): raise InputError(f"{where}: a set cannot be named `{taken}`; rename it")
+    check_profiles(made.profiles, where)
+    sets = {name: {k: _labelled(parts[k], k) for k in LABELS if k in parts} for name, parts in made.sets.items()}
+    return replace(made, sets=sets, fakes=_labelled(made.fakes, "fake"))
 
 
-def _parts(parts: Any, label: str, where: str) -> list[Part]:
-    "Parts as recipes write them, with their label."
-    if not isinstance(parts, list): raise InputError(f"{where}: {parts!r} is no list of parts {{source: NAME, count: N}}")
-    return [replace(p := _part(d, where), label=p.label or label) for d in parts]
+def _labelled(parts: list[Part], label: str) -> list[Part]:
+    "Parts with their label."
+    return [replace(p, label=p.label or label) for p in parts]
 
 # %% ../../nbs/48_train.transfer.ipynb #c3489f28
 def divide(spec: Transfer, # of `read_transfer`
