@@ -216,10 +216,11 @@ def group_sections(run: Run, # a loaded run
 
 # %% ../nbs/34_report.ipynb #41db4fec
 def source_words(s: dict[str, int], # asked, found, used
+                 rejected: bool = False, # something of it was found that cannot be used
                 ) -> str:
     "What became of a source, in a few words."
     if not s["asked"]: return "not asked for"
-    if not s["found"]: return "absent, left out"
+    if not s["found"]: return "there, but not usable; left out" if rejected else "absent, left out"
     if s["used"] >= s["asked"]: return "complete"
     if s["found"] < s["asked"]: return f"shrunk to {percent(s['used'] / s['asked'])} of what was asked for"
     return f"{s['asked'] - s['used']:,} fewer, so that no subject stands on two sides"
@@ -229,10 +230,12 @@ def data_words(run: Run) -> list[str]: # sentences
     "How complete the data were."
     sources = run.metrics.get("sources", {})
     asked, used = (sum(s[k] for s in sources.values()) for k in ("asked", "used"))
-    absent = [n for n, s in sources.items() if s["asked"] and not s["found"]]
+    lacking, there = [n for n, s in sources.items() if s["asked"] and not s["found"]], set(run.rejects["source"])
+    absent, unusable = ([n for n in lacking if (n in there) == found] for found in (False, True))
     shrunk = [n for n, s in sources.items() if 0 < s["found"] < s["asked"]]
     told = [f"{used:,} of the {asked:,} images asked for were used."]
     if absent: told.append(f"Absent under the data root and left out: {', '.join(absent)}.")
+    if unusable: told.append(f"Found, but not usable, and left out (the rejected files say why): {', '.join(unusable)}.")
     if shrunk: told.append(f"Smaller than asked for, so that each of their parts shrank: {', '.join(shrunk)}.")
     scale = run.info.get("scale") or 1
     if scale != 1: told.append(f"Every count of the recipe was multiplied by {scale:g} on purpose.")
@@ -249,7 +252,7 @@ def _data(run: Run, cards: dict[str, Card]) -> dict[str, Any]:
     drawn = "The images are drawn. These are the datasets whose names and layouts they bear."
     return dict(data_words=data_words(run), licence_note=drawn if run.info.get("world") else "",
                 cards=[_licence(name, cards.get(name)) for name, s in sources.items() if s["used"]],
-                sources=[(name, f"{s['asked']:,}", f"{s['found']:,}", f"{s['used']:,}", source_words(s))
+                sources=[(name, f"{s['asked']:,}", f"{s['found']:,}", f"{s['used']:,}", source_words(s, name in set(run.rejects["source"])))
                          for name, s in sources.items()],
                 rejected=rejected + (" The first 50 of them:" if n > 50 else ""),
                 rejects=[tuple(map(str, r)) for r in run.rejects[["path", "source", "reason"]].head(50).to_numpy()])
