@@ -111,6 +111,7 @@ def _weighed(case: Case) -> Case:
 
 def serve(pipe: Connection, seed: int, folder: Path, store: runs.Store) -> None:
     "A worker: takes tasks until there is none."
+    parent = os.getppid()
     folder.mkdir(parents=True, exist_ok=True)
     log = os.open(folder/"log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2): os.dup2(log, stream) # libraries in C write there
@@ -121,7 +122,9 @@ def serve(pipe: Connection, seed: int, folder: Path, store: runs.Store) -> None:
     while (task := pipe.recv()) is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for case in try_task(*task, seed, folder/"task", store): pipe.send(case)
+            for case in try_task(*task, seed, folder/"task", store):
+                if os.getppid() != parent: os._exit(1) # nobody listens any more
+                pipe.send(case)
         pipe.send(None)
 
 
