@@ -321,3 +321,9 @@ def test_randomised_networks_keep_the_order_of_classes(photos, manifest):
     x = torch.rand(3, 3, 32, 32)
     one, other = (cascade(some, x, ["integrated_gradients"], steps=1, draws=1, target="fake") for some in (learn, swapped))
     np.testing.assert_allclose(one["similarity"], other["similarity"], atol=1e-4)
+
+
+@pytest.mark.parametrize("arch, words", [("inception_v3", "--size 299"), ("resnet10t(drop=1)", "mend its arguments")])
+def test_other_builders_failures_are_a_line(arch, words):
+    with pytest.raises(WeightsError, match=words) as error: transfer_net(arch, 32, pretrained=False)
+    assert "\n" not in str(error.value)

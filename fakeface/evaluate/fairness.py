@@ -91,6 +91,7 @@ def _scope(predictions: pd.DataFrame, test: str | None, source: str | None, t: T
         judged, on = predictions, "all predictions, as this test set has one class"
     unknown = judged["label"].iloc[0] if judged["label"].nunique() == 1 else None
     facts = dict(test=where, source=source, judged_on=on, refused=useless(judged, t.floor, t.threshold), only=unknown)
+    facts["mute"] = bool(facts["refused"]) and "wrong way round" in facts["refused"] # then no difference means what it says
     if source is not None:
         known = ", ".join(sorted(map(str, rows["source"].unique())))
         rows = rows[rows["source"] == source].reset_index(drop=True)
@@ -105,8 +106,10 @@ SMALL = ("slightly higher", "slightly lower")
 
 def _short(row: dict[str, Any], margin: float, refused: str | None) -> str:
     "The verdict of one comparison: different, equivalent or undecided, of FPR and FNR apart where they are not the same."
-    if refused: return "refused"
     found = {m: row[f"{m}_verdict"] for m in MEASURES}
+    if refused:
+        beyond = [f"{m.upper()} different ({signed(row[f'{m}_difference'])} points)" for m, v in found.items() if v in ALARMS]
+        return ", ".join(beyond) or "refused"
     judged = {m: v for m, v in found.items() if v not in ("none", "too few")}
     if not judged: return "too few"
     within = f"equivalent within {100 * margin:g} points"
@@ -124,7 +127,7 @@ def _drawn(rows: pd.DataFrame, look: _Look, terms: Terms, have: dict[Any, tuple[
     return have[key][1] if have[key][0] == first else have[key][1][:, ::-1]
 
 
-_WITHHELD = {"equivalent": "undecided", "slightly higher": "higher", "slightly lower": "lower"} # of a detector of unknown use
+_WITHHELD = {"equivalent": "undecided", "slightly higher": "higher", "slightly lower": "lower"} # of a detector of no or unknown use
 
 
 def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Iterable[Split], terms: Terms,
@@ -141,9 +144,11 @@ def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Itera
     made, numbers, drawn = {True: [], False: []}, {}, {}
     for look in looks:
         row = compare_with_others(rows.loc[look.inside.index], look.inside, terms, level, _drawn(rows, look, terms, drawn))
-        if facts["only"]: row |= {f"{m}_verdict": _WITHHELD.get(row[f"{m}_verdict"], row[f"{m}_verdict"]) for m in MEASURES}
+        if facts["only"] or facts["refused"]:
+            row |= {k: _WITHHELD.get(row[k], row[k]) for k in (f"{m}_verdict" for m in MEASURES)}
         number = numbers.setdefault(look.same(), len(numbers)) # the same for the same comparison
-        made[look.split is None].append(look.named() | row | dict(partition=number, verdict=_short(row, terms.margin, facts["refused"])))
+        said = "refused" if facts["mute"] else _short(row, terms.margin, facts["refused"])
+        made[look.split is None].append(look.named() | row | dict(partition=number, verdict=said))
     groups, divided = pd.DataFrame(made[True]), pd.DataFrame(made[False])
     groups.attrs = divided.attrs = attrs
     return groups, divided
@@ -268,7 +273,7 @@ def _draw_rates(ax: Axes, table: pd.DataFrame, measure: str) -> dict[str, str]:
             if r[measure] != r[measure]:
                 ax.text(0.004, y, "too few", fontsize=7, color=GREY, va="center")
                 continue
-            kind = "refused" if refused else found
+            kind = "refused" if refused and found not in ALARMS else found
             used[_DOTS[kind]] = _LEGEND[kind]
             ax.plot([r[f"{measure}_lo"], r[f"{measure}_hi"]], [y, y], color=_DOTS[kind], lw=2, solid_capstyle="round")
             ax.plot(r[measure], y, "s" if kind == "equivalent" else "o", color=_DOTS[kind], ms=5.5)
@@ -332,7 +337,7 @@ def _stood_out(tables: Iterable[pd.DataFrame], verdicts: Iterable[str]) -> pd.Da
                  direction=r[f"{m}_verdict"], rate=r[m], others=r[f"others_{m}"], difference=r[f"{m}_difference"],
                  lo=r[f"{m}_difference_lo"], hi=r[f"{m}_difference_hi"], n=r[f"n_{LABELS[c]}"])
             for t in tables for r in t.to_dict("records") for m, c in MEASURES.items()
-            if r[f"{m}_verdict"] in verdicts and not t.attrs["refused"]]
+            if r[f"{m}_verdict"] in verdicts and not t.attrs["mute"]]
     found = pd.DataFrame(rows, columns=_FOUND).sort_values("difference", ascending=False, kind="stable")
     found = found.drop_duplicates(["partition", "measure"])
     return found.sort_values("difference", key=lambda d: -d.abs(), kind="stable").drop(columns="partition").reset_index(drop=True)
@@ -352,7 +357,8 @@ def _many(n: int, kind: str = "") -> str: return f"{n} {kind}comparison{'s' * (n
 def _answer(report: FairnessReport) -> list[str]:
     "What is found, in sentences."
     a, tables = report.groups.attrs, [report.splits, report.groups]
-    if a["refused"]: return [f"No verdict about fairness: {a['refused']}."]
+    if a["refused"]: return [f"No verdict about fairness: {a['refused']}.", *(f"Different all the same: {_sentence(r)}"
+                                                                              for r in report.alarms.itertuples())]
     points = f"{100 * a['terms']['margin']:g} points"
     if not a["compared"]: return [f"No verdict about fairness: no group has {a['terms']['min_n']} images of a class, of "
                                   f"{a['terms']['min_subjects']} subjects, to compare."]
@@ -494,8 +500,10 @@ CLAIMS = {"higher": "different", "lower": "different", "slightly higher": "diffe
 def _values(report: FairnessReport) -> dict[str, Any]:
     "The report as plain values, for JSON: what was claimed about each comparison, with its figures; None where there is no figure."
     def rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-        claims = {f"{m}_claim": "no verdict" if table.attrs.get("refused") else table[f"{m}_verdict"].map(lambda v: CLAIMS.get(v, v))
-                  for m in MEASURES} if len(table) else {}
+        def claim(verdict: str) -> str:
+            if table.attrs.get("refused") and (verdict not in ALARMS or table.attrs["mute"]): return "no verdict"
+            return CLAIMS.get(verdict, verdict)
+        claims = {f"{m}_claim": table[f"{m}_verdict"].map(claim) for m in MEASURES} if len(table) else {}
         return json.loads(table.assign(**claims).drop(columns="partition", errors="ignore").to_json(orient="records"))
     a = report.groups.attrs
     kept = {k: a[k] for k in ("test", "source", "judged_on", "refused", "compared", "level", "terms", "cut")}

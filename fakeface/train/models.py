@@ -298,7 +298,8 @@ def transfer_net(arch: str, # any torchvision or timm name, arguments in bracket
     except Exception as e: # builders and forward passes of a thousand networks
         words = (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
         mend = "choose another arch"
-        if size != feed["size"]: mend = f"give --size {feed['size']} (size={feed['size']}), for which it was made, or another arch"
+        if isinstance(e, TypeError): mend = "mend its arguments"
+        elif size != feed["size"]: mend = f"give --size {feed['size']} (size={feed['size']}), for which it was made, or another arch"
         raise WeightsError(f"arch {arch} cannot be built for images of {size} pixels ({words}); {mend}") from e
     return model.train(), split, filled
 
@@ -327,9 +328,10 @@ def _fetched(arch: str, fetch: Callable[[], Any], errors: Any) -> Any:
 # %% ../../nbs/22_train.models.ipynb #316a70c2
 def _torchvision_net(arch: str, build: Callable, options: dict[str, Any], size: int, pretrained: bool, state: dict | None,
                      where: str) -> tuple[nn.Sequential, Callable, str | None]:
-    "What vision_learner builds (it drops `cut`, which some need); a transformer, which is no sequence of its parts, is kept whole."
+    "What vision_learner builds (it drops `cut`, which some need); a network that is no sequence of its parts is kept whole."
     hub, name = pretrained and state is None, build.__name__
-    if name.startswith(("vit_", "swin_", "maxvit")):
+    if name.startswith(("vit_", "swin_", "maxvit", "googlenet", "inception")):
+        if "cept" in name or "goog" in name: options = dict(aux_logits=False, init_weights=False, transform_input=True) | options
         whole, split = build(weights=None, **options), default_split
         model = _headed(whole)
         if hub: state = _fetched(arch, lambda: torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=True), OSError)
