@@ -245,7 +245,7 @@ def build(store: runs.Store, all_series: bool) -> None:
 
 
 def _build_quietly(store: runs.Store, all_series: bool) -> None:
-    log = os.open(f"{store.home}.log", os.O_WRONLY | os.O_CREAT)
+    log = os.open(f"{store.home}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2): os.dup2(log, stream)
     os.environ["FAKEFACE_CACHE"] = f"{store.home}.cache"
     warnings.simplefilter("ignore")

@@ -273,7 +273,7 @@ def _draw_rates(ax: Axes, table: pd.DataFrame, measure: str) -> dict[str, str]:
             if r[measure] != r[measure]:
                 ax.text(0.004, y, "too few", fontsize=7, color=GREY, va="center")
                 continue
-            kind = "refused" if refused and found not in ALARMS else found
+            kind = "refused" if refused and found not in ALARMS else "not judged" if found == "too few" else found # of the others
             used[_DOTS[kind]] = _LEGEND[kind]
             ax.plot([r[f"{measure}_lo"], r[f"{measure}_hi"]], [y, y], color=_DOTS[kind], lw=2, solid_capstyle="round")
             ax.plot(r[measure], y, "s" if kind == "equivalent" else "o", color=_DOTS[kind], ms=5.5)
