@@ -272,6 +272,9 @@ KINDS = {k.name: k for k in (
 )}
 
 
+SHARES = {k: 6 if kind.trainings == 0 else 5 if kind.trainings == 1 else 2.5 for k, kind in KINDS.items()}  # of the random kills
+
+
 # --- what is there ----------------------------------------------------------------------------------------------------
 
 def hidden(path: Path) -> bool: return any(part.startswith(".") for part in path.parts)
@@ -298,8 +301,9 @@ def runs(home: Path) -> list[Path]:
 
 
 def is_whole(run: Path, names: frozenset[str]) -> bool:
-    "Whether a folder has all the files of a run."
-    return names <= {p.name for p in run.iterdir()}
+    "Whether a folder has all the files of a run; the cells of a curve have their epochs instead of a report."
+    here = {p.name for p in run.iterdir()}
+    return names - ({"report.html"} if "epochs.csv" in here else set()) <= here
 
 
 def unreadable(file: Path) -> str:
@@ -327,12 +331,13 @@ def answers(run: Path) -> list[float] | None:
 
 def untrue_facts(area: Area) -> list[str]:
     "Cached facts that are not so, of files as they are now."
-    wrong = []
+    wrong, roots = [], [area.shared / "world", *area.home.glob("new/images/*")]  # those of a ladder
     for file in (area.folder / "cache").rglob("*.parquet"):
         if hidden(file.relative_to(area.folder)): continue
         for f in pd.read_parquet(file, use_threads=False).itertuples():
-            image = area.shared / "world" / f.path
-            if image.stat().st_mtime_ns == f.mtime and (digest(image) != f.sha256 or f.bytes != image.stat().st_size): wrong.append(f.path)
+            for image in (root / f.path for root in roots):
+                if not image.is_file() or image.stat().st_mtime_ns != f.mtime: continue
+                if digest(image) != f.sha256 or f.bytes != image.stat().st_size: wrong.append(f.path)
     return wrong
 
 
@@ -498,6 +503,7 @@ class Count:
         for rule, faults in found.items():
             if faults:
                 self.faults[rule] += 1
+                if rule not in self.examples: print(f"  fault, {self.kind}, {rule}, {where}: {'; '.join(faults[:3])}", flush=True)
                 self.examples.setdefault(rule, f"{where}: {'; '.join(faults[:3])}")
 
     def line(self) -> str:
@@ -535,7 +541,7 @@ def random_kills(kind: Kind, area: Area, wanted: int, expected: Expected, rng: r
     while count.killed < wanted and count.tries < 3 * wanted + 10:
         begin(kind, area)
         before = look_before(area, expected)
-        code = None
+        code, where = None, ""
         while code is None:
             share = 1 - 0.8 * (len(before.finished) - 1) / (kind.trainings or 1) if kind.trainings > 1 else 1.0
             moment, alone = rng.uniform(0, expected.seconds * max(0.1, share)), rng.random() < 0.5
@@ -545,9 +551,9 @@ def random_kills(kind: Kind, area: Area, wanted: int, expected: Expected, rng: r
             where = f"killed after {moment:.2f} of {expected.seconds:.2f} s"
             found, before = after_kill(area, before, expected, replaced)
             count.add(found, where)
-            if rng.random() < 0.5 or count.killed >= wanted: code = finish(kind.work, area)
+            if rng.random() < 0.4 or count.killed >= wanted: code = finish(kind.work, area)
         count.ends += 1
-        count.add(after_end(area, code, before, expected, replaced), "at the end")
+        count.add(after_end(area, code, before, expected, replaced), f"at the end of the chain that {where}" if where else "unkilled")
         if count.tries % 5 == 0: print(f"  {kind.name}: {count.killed} of {wanted} kills, {time.time() - began:.0f} s", flush=True)
     count.seconds = time.time() - began
     return count
@@ -747,7 +753,8 @@ def work_through(tasks: list[tuple[str, str]], args: argparse.Namespace, shared:
         if expected.modules:  # imported here, they cost the next ones nothing
             import_all(expected.modules)
             expected = known[kind] = expect(kind, area)
-        if part == "random": count = random_kills(kind, area, args.kills, expected, random.Random(f"{args.seed} {name}"))
+        wanted, rng = round(args.kills * SHARES.get(name, 0)), random.Random(f"{args.seed} {name}")
+        if part == "random": count = random_kills(kind, area, wanted, expected, rng)
         elif part == "full": count = full_disk(kind, area, expected)
         else: count = windows(kind, area, expected, not name.endswith("renames"))
         count.part, count.cpu = part, cpu_seconds() - cpu
@@ -783,7 +790,7 @@ def main() -> int:
     args = p.parse_args()
     tasks = [t for name, t in all_tasks().items() if any(word in ("", name, *name.split(":")) for word in args.only)]
     if not tasks: p.error(f"--only: nothing of that name; there are {', '.join(all_tasks())}")
-    args.kills = -(-args.kills // max(1, sum(part == "random" for part, _ in tasks)))
+    args.kills /= max(1, sum(SHARES[kind] for part, kind in tasks if part == "random"))
     warnings.simplefilter("ignore")
     began = time.time()
     fakeface.data.floors.measure_floors = no_floors  # before anybody imports it

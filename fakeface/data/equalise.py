@@ -26,6 +26,7 @@ from .delivery import reencode
 from .images import open_rgb
 from .landmarks import POINTS
 from .manifest import FACTS, progress, read_facts, write_table
+from .schema import read_json
 from .sources import InputError
 from .writing import Claim, die_with_parent, holds_something, whole_folder
 
@@ -188,7 +189,7 @@ def _equal_file(job: tuple[str, str, np.ndarray | None], rung: str, steps: Steps
 def _is_equalised(out: Path, asked: dict[str, Any]) -> bool:
     "Whether the copies are there already. Raises `InputError` where something else is in their place."
     note = out/"equalised.json"
-    if note.is_file() and json.loads(note.read_text()) == asked: return True
+    if note.is_file() and read_json(note, dict, "give a new folder, or remove it") == asked: return True
     if out.exists() and (not out.is_dir() or holds_something(out)):
         raise InputError(f"{out} holds something else; give a new folder, or remove it")
     return False

@@ -22,6 +22,7 @@ from .images import RejectedImage, open_rgb
 from .manifest import FACTS, read_facts
 from .pen import _HAIR, _both, _Brush, _circle, _curve, _Face, _hue, _measure, _mirror, _mix, _ramp
 from .population import CAMERAS, GRID, Camera, draw_people
+from .schema import read_json
 from .sources import IMAGE_SUFFIXES, InputError, find_files, printable
 from .writing import Claim, whole_folder
 
@@ -226,7 +227,7 @@ def draw_others(out: str | Path, # a folder that does not exist yet, or is empty
     _check_others(kinds, n, size)
     of = hashlib.sha256(b"".join(Path(f).read_bytes() for f in faces)).hexdigest()[:16] if len(faces) else None
     asked, mark = dict(version=1, n=n, seed=seed, size=size, kinds=kinds, faces=of), root/".others.json"
-    drawn = json.loads(mark.read_text()) if mark.is_file() else None
+    drawn = read_json(mark, dict, "give another folder") if mark.is_file() else None
     if drawn != asked:
         if root.exists() and (not root.is_dir() or any(root.iterdir())) and not (overwrite and drawn):
             raise InputError(f"{root} is not empty{' (other pictures)' if drawn else ''}: give a new folder or remove it")

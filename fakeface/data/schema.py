@@ -302,7 +302,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def parse_json(text: str, # JSON
+def parse_json(text: str | bytes, # JSON
                where: str, # how messages name it
                of: Any = dict, # what it has to be, as `check_fields` takes it
                mend: str = "make it anew", # what to do where it is damaged

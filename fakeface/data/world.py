@@ -22,8 +22,10 @@ from .faces import LATENTS, draw_face
 from .manifest import cache_folder, progress
 from .plants import add_cast, add_patch, alter, paste_regions, plant_all, read_boxes, read_plants, replaced_boxes
 from .population import CAMERAS, GRID, SOURCES, Generator, cast_source, open_stage
+from .records import World
+from .schema import read_json
 from .sources import KINDS, InputError
-from .writing import Claim, die_with_parent, holds_something, whole_folder
+from .writing import Claim, die_with_parent, holds_something, recover, whole_folder
 
 # %% ../../nbs/12_data.world.ipynb #c00e1196
 _all_ = ["GRID", "SOURCES"] # public here too
@@ -120,6 +122,7 @@ _VERSION = 3 # of the pictures and layouts; a world of an older package is anoth
 
 def _is_there(root: Path, asked: dict[str, Any]) -> bool:
     "Whether a world was drawn already. Raises `InputError` where something else is in its place."
+    recover(root)
     if (there := read_world(root)) == asked: return True
     if root.exists() and (not root.is_dir() or holds_something(root)):
         raise InputError(f"{root} is not empty{' (another world)' if there else ''}: give a new folder or remove it")
@@ -136,7 +139,7 @@ def _check_world(images: int, grid: float, psi: float, size: int) -> None:
 def read_world(root: str | Path) -> dict[str, Any] | None:
     "The arguments a built-in world was made with; None where `root` is no built-in world."
     mark = Path(root)/"world.json"
-    return json.loads(mark.read_text()) if mark.is_file() else None
+    return read_json(mark, World, "draw the world anew, or remove that file where it is none") if mark.is_file() else None
 
 # %% ../../nbs/12_data.world.ipynb #5e10e103
 def cached_world(**kwargs: Any, # of build_world: seed, images, grid, psi, size, plant, sources, equal

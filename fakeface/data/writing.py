@@ -170,8 +170,9 @@ def _settle(home: Path, name: str, out: Path, keep: str = "") -> None:
 # %% ../../nbs/01_data.writing.ipynb #921efcae
 def recover(out: str | Path, # a folder that should be there
            ) -> None:
-    "Puts a folder back that a killed process was replacing, if that is why it is not there."
+    "Puts a folder back that a killed process was replacing, if that is why it is not there; takes away a claim that nobody holds."
     out = Path(os.path.realpath(out))
+    if (claim := out.parent/f".{out.name}.claim").is_file(): _remove_free(claim)
     if out.exists() or not out.parent.is_dir(): return
     with suppress(InputError, OSError):
         if any(kind in ("whole", "old") for kind, _ in _hidden(out.parent, out.name)): Claim(out, keep=KEPT).release()

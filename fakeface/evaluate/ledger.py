@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..data.records import LedgerLine, parse_record
 from ..data.sources import InputError
 
 try: import fcntl
@@ -42,12 +43,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
     "The entries of a ledger; torn lines are skipped."
     try: lines = file.read_bytes().split(b"\n")
     except FileNotFoundError: return []
-    found = []
-    for line in lines:
-        try: entry = json.loads(line)
-        except ValueError: continue
-        if isinstance(entry, dict) and {"when", "test", "images", "model"} <= entry.keys(): found.append(entry)
-    return found
+    return [entry for line in lines if (entry := parse_record(line, LedgerLine))]
 
 
 def _model(entry: dict[str, Any]) -> tuple[str, str]:

@@ -30,6 +30,8 @@ from torch import nn
 from ..data.images import RejectedImage
 from ..data.manifest import progress
 from ..data.others import folder_images
+from ..data.records import UnknownInfo
+from ..data.schema import read_json
 from ..data.sources import LABELS, InputError
 from ..evaluate.delong import auc_with_interval
 from ..evaluate.rates import wilson
@@ -255,9 +257,13 @@ def load_unknown(folder: str | Path, # where it was saved
     folder = Path(folder)
     for name in ("unknown.json", "unknown.safetensors"):
         if not (folder/name).is_file(): raise InputError(f"{folder} has no {name}; `fakeface unknown {folder} FOLDER` makes it")
-    try: info, held = json.loads((folder/"unknown.json").read_text()), load_file(folder/"unknown.safetensors")
-    except (ValueError, SafetensorError) as e: raise InputError(f"{folder.name}: unknown.* cannot be read ({type(e).__name__})") from e
-    if learn is None and info.pop("weights") != _weights_hash(folder):
+    info = read_json(folder/"unknown.json", UnknownInfo, "remove it and fit it anew")
+    try:
+        held = load_file(folder/"unknown.safetensors")
+        if set(held) != {"means", "precision", "bank"}: raise ValueError("other tensors")
+    except (ValueError, OSError, SafetensorError) as e:
+        raise InputError(f"{folder.name}: unknown.* cannot be read ({type(e).__name__})") from e
+    if learn is None and info.pop("weights", None) != _weights_hash(folder):
         raise InputError(f"{folder.name}: unknown.json was fitted to other weights than model.safetensors; fit it anew")
     if learn is None: learn, info["fed"] = _network(folder)
     return Unknown(learn, Distances(**held, k=info["k"]), info)

@@ -36,7 +36,7 @@ from ..data.recipes import Composition, Recipe, read_recipe
 from ..data.sources import InputError
 from ..data.manifest import check_manifest
 from ..data.world import cached_world, read_world
-from ..data.writing import KEPT, Claim, holds_something, whole_folder, write_whole
+from ..data.writing import KEPT, Claim, holds_something, recover, whole_folder, write_whole
 from ..evaluate.operating import fit_operating_point, save_point
 from ..evaluate.reading import read_point
 from ..evaluate.scores import score_predictions
@@ -58,6 +58,7 @@ def new_run_folder(out: str | Path | None, # where; default runs/<recipe>/<time>
                   ) -> Path:
     "The folder a run will have. Raises `InputError` where something is in the way."
     out = Path(out) if out else Path("runs")/recipe/datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    recover(out)
     if out.exists() and not out.is_dir(): raise InputError(f"{out} is a file; give a folder with --out")
     if holds_something(out):
         if not overwrite: raise InputError(f"{out} is not empty; give another --out, or --overwrite to replace that run")
@@ -92,6 +93,10 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
         asked = _asked(made, schedule)
         with whole_folder(claim, _left(claim, asked)) as folder:
             unsaved = _run_into(Job(folder, out, recipe.name, asked, schedule, each_epoch, progress, clock), made, list(cbs), aim or {})
+    for e in unsaved:
+        if isinstance(e, OSError): continue
+        e.add_note(f"All but the page is in {out}.")
+        raise e
     if unsaved:
         files = " and ".join(Path(e.filename or "").name for e in unsaved)
         raise OSError(unsaved[0].errno, f"{files} could not be written ({unsaved[0].strerror}); the rest of the run is there", str(out))
@@ -125,7 +130,7 @@ def _left(claim: Claim, asked: dict[str, Any]) -> Path | None:
     return next((f for f in claim.kept() if same(f)), None)
 
 # %% ../../nbs/40_train.experiments.ipynb #bc330efe
-def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any]) -> list[OSError]:
+def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any]) -> list[Exception]:
     "Everything from the images on. Errors in writing the network and the page, which do not end the run, are given back."
     store(job.folder, "recipe", asdict(made.recipe))
     for name, part in (("manifest", made.manifest), ("rejects", made.rejects)): store(job.folder, name, part)
@@ -140,7 +145,7 @@ def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any])
     _write_results(job, made, predictions, composed, more)
     try:
         if not job.each_epoch: write_report(job.folder, made.root) # of a cell of many, when it is asked for: `fakeface report CELL`
-    except OSError as e: told["unsaved"].append(e)
+    except Exception as e: told["unsaved"].append(e) # the page can be made again from what is there
     return told["unsaved"]
 
 

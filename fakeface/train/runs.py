@@ -79,6 +79,8 @@ class RunFiles:
         if not self.folder.is_dir(): raise InputError(f"{folder} is no run folder; `fakeface run RECIPE --out {folder}` makes one")
         if not is_finished(self.folder):
             raise InputError(f"{folder} is no finished run (no metrics.json); `fakeface run RECIPE --out {folder}` makes one")
+        for name in ("metrics", "info"): # small, and still known when the folder is gone
+            if self.file(name).is_file(): getattr(self, name)
 
     @cached_property
     def info(self) -> dict[str, Any]: return read_part(self.folder, "info") # what was run, how, on what

@@ -27,8 +27,6 @@ from torch import nn
 from ..data.blocks import OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess, read_vocabulary
 from ..data.images import to_rgb
 from ..data.recipes import SETTINGS, check_settings
-from ..data.records import read_record
-from ..data.schema import read_json
 from ..data.sources import LABELS, InputError
 from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner, probabilities
 from .models import WeightsError, read_weights
@@ -57,11 +55,11 @@ def read_card(folder: str | Path, # of a finished run
     folder = Path(folder)
     for name in ("model.json", "model.safetensors"):
         if not (folder/name).is_file(): raise InputError(f"{folder} holds no trained network (no {name}); is it a finished run?")
-    card = read_json(folder/"model.json", mend="run it again")
+    card = read_part(folder, "card")
     if card.get("rebuildable") is False:
         raise InputError(f"{folder.name}: its network was built outside this package and cannot be rebuilt from model.json; load "
                          "model.safetensors into the Learner that made it")
-    return read_record(folder/"model.json", "run it again")
+    return card
 
 # %% ../../nbs/41_train.saved.ipynb #be8f6fd4
 def run_settings(folder: str | Path, # of a finished run
@@ -70,9 +68,9 @@ def run_settings(folder: str | Path, # of a finished run
     card, run = read_card(folder), Path(folder)/"run.json"
     try: real, _ = read_vocabulary(card.get("vocab", LABELS))
     except InputError as e: raise InputError(f"{Path(folder).name}: model.json: {e}") from e
-    asked = read_record(run)["settings"] if run.is_file() else {}
+    asked = read_part(folder, "info")["settings"] if run.is_file() else {}
     chosen = {**SETTINGS, **asked, **{k: card[k] for k in ASKED if k in card}}
-    check_settings({k: chosen[k] for k in SETTINGS}, f"{Path(folder).name}: model.json and run.json: settings", InputError)
+    check_settings({k: chosen[k] for k in SETTINGS}, f"{Path(folder).name}: model.json is damaged", InputError)
     stats = (card["mean"], card["std"]) if card.get("mean") else None
     if "mean" not in card and chosen["model"] in LEARNERS and (chosen["pretrained"] or chosen["weights"]):
         stats = imagenet_stats # a run made before they were recorded
