@@ -82,7 +82,7 @@ def run_trials(trials: Sequence[Trial], # in the order in which they are run
     began, done = time.time(), 0.0
     for i, trial in enumerate(todo, 1):
         said = _run_one(trial, out)
-        record()
+        if any(is_finished(out/t.name) for t in trials): record() # a first one that fails ends no series
         done, spent = done + trial.work, time.time() - began
         left = spent / done * sum(t.work for t in todo[i:])
         rest = f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
