@@ -16,12 +16,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .data.floors import floor_words, highest
+from .data.schema import InputError, check_fields
 from .data.sources import LABELS, Card, data_manifests, read_cards
 from .data.writing import write_whole
 from .evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from .evaluate.ledger import Ledger, uses
 from .evaluate.operating import OperatingPoint, frozen_threshold, point_notes
-from .evaluate.reading import plot_flag_worth, plot_reliability, reading_words
+from .evaluate.reading import plot_flag_worth, plot_reliability, read_point, reading_words
 from .evaluate.rates import wilson
 from .evaluate.scores import base_rate_words, percent
 from .interpret.losses import ERRORS, attribute_words, top_losses, with_errors
@@ -306,13 +307,16 @@ def _operating(run: Run) -> dict[str, Any] | None:
     "The frozen point, and its reading on every test set with two figures where there are both labels."
     found = run.metrics.get("operating")
     if not found: return None
-    if not found["point"]: return dict(notes=[f"There is no operating point: {found['why']}."], tests=[])
-    tests = []
-    for name, reading in found["tests"].items():
+    if not found.get("point"): return dict(notes=[f"There is no operating point: {found.get('why')}."], tests=[])
+    point, tests = check_fields(found["point"], OperatingPoint, f"{run.folder.name}/metrics.json: operating.point"), []
+    for name in run.metrics["tests"]:
+        rows = run.predictions[run.predictions["split"] == name]
+        if not len(rows): raise InputError(f"{run.folder.name}: metrics.json scores the test set {name}, of which predictions.parquet has "
+                                           "no rows; run it again")
+        reading = read_point(point, rows)
         both = reading["n_real"] and reading["n_fake"]
         pictures = [_drawing(plot, reading) if both else None for plot in (plot_reliability, plot_flag_worth)]
         tests.append(dict(name=name, words=reading_words(reading), **dict(zip(("reliability", "flags"), pictures))))
-    point = OperatingPoint(**found["point"])
     lead = f"An image is flagged from p_fake {point.threshold:.3g} on; the scores above cut at 0.5."
     return dict(notes=[lead, *point_notes(point)], tests=tests)
 

@@ -29,7 +29,7 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as tv
 
-from .images import ListedFile, RejectedImage, one_at_a_time, open_header, orientation, plain_jpeg, read_file, to_rgb
+from .images import LARGE, ListedFile, RejectedImage, one_at_a_time, open_header, orientation, plain_jpeg, read_file, to_rgb
 from .manifest import ManifestError
 from .recipes import COLORS
 from .sources import LABELS, InputError
@@ -52,8 +52,12 @@ def open_image(path: str | Path, # an image file
 
 
 def _from_pillow(image: Image.Image) -> torch.Tensor:
-    "Pillow's pixels as a tensor."
-    return torch.from_numpy(np.array(to_rgb(image))).permute(2, 0, 1)
+    "Pillow's pixels as a tensor, copied strip by strip: all at once a large picture would for a moment be held four times."
+    rgb = to_rgb(image)
+    pixels, rows = np.empty((rgb.height, rgb.width, 3), np.uint8), max(1, LARGE // 4 // rgb.width)
+    for top in range(0, rgb.height, rows):
+        pixels[top:top + rows] = np.asarray(rgb.crop((0, top, rgb.width, min(top + rows, rgb.height))))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _turned(pixels: torch.Tensor, turn: int) -> torch.Tensor:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TestName', 'Treatment', 'PartList', 'COLORS', 'OPTIMISERS', 'SETTINGS', 'RecipeError', 'Part', 'Recipe', 'Settings',
            'check_settings', 'spec_names', 'read_spec', 'spec_beside', 'recipe_names', 'read_recipe', 'check_profiles',
-           'subject_order', 'Wish', 'Composition', 'compose', 'settings']
+           'subject_order', 'Wish', 'Composition', 'compose', 'check_classes', 'settings']
 
 # %% ../../nbs/06_data.recipes.ipynb #0ebb1df9
 import hashlib
@@ -260,7 +260,7 @@ def compose(recipe: Recipe, # what to cook
         asked = round(scale * sum(w.count for w in ws))
         for key, n in (("asked", asked), ("found", len(pool)), ("used", len(got))): row[key] += n
     manifest = _dealt_manifest(scan.images, dealt)
-    _both_classes(manifest, recipe, table, _rejected(scan))
+    check_classes(manifest, recipe, table, _rejected(scan))
     return Composition(manifest, pd.DataFrame.from_dict(table, orient="index").rename_axis("source"))
 
 # %% ../../nbs/06_data.recipes.ipynb #bb301eed
@@ -287,8 +287,13 @@ def _dealt_manifest(images: pd.DataFrame, dealt: dict[str, Wish]) -> pd.DataFram
     return check_manifest(m[[*COLUMNS, *rest]].sort_values(["split", "path"]).reset_index(drop=True))
 
 
-def _both_classes(manifest: pd.DataFrame, recipe: Recipe, table: dict[str, dict[str, int]], rejects: pd.DataFrame) -> None:
-    "Refuses a composition that nothing can be learnt from."
+def check_classes(manifest: pd.DataFrame, # the images with their splits
+                  recipe: Recipe, # what they were composed for
+                  table: dict[str, dict[str, int]], # source -> `found`, its images under the data root
+                  rejects: pd.DataFrame | None = None, # path, source, reason of files that cannot be used
+                 ) -> None:
+    "Raises `RecipeError` where training or validation lacks a class, or no test set has an image."
+    rejects = pd.DataFrame(columns=["path", "source", "reason"]) if rejects is None else rejects
     for side in ("train", "valid"):
         for label in LABELS:
             if not ((manifest["split"] == side) & (manifest["label"] == label)).any():

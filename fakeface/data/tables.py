@@ -64,6 +64,12 @@ def is_test_name(word: str) -> bool:
     return split_of(word) == word and word not in ("train", "valid") and not (re.fullmatch(_CODES, word) or re.fullmatch(_UNSURE, word))
 
 # %% ../../nbs/03_data.tables.ipynb #59acf449
+def _short(words: str, most: int = 600) -> str:
+    "A message without the middle of what is endless: of a word of more than 120 characters, and of all beyond `most`."
+    words = re.sub(r"\S{121,}", lambda w: f"{w[0][:60]}…{w[0][-20:]}", words)
+    return words if len(words) <= most else f"{words[:most - 60]} … {words[-50:]}"
+
+
 @dataclass
 class Passage:
     "A table on its way through the door."
@@ -74,10 +80,11 @@ class Passage:
 
     def say(self, what: str, n: int) -> None:
         "Notes what was done to `n` rows; nothing where there are none."
-        if n: self.notes.append(f"{self.where}: {what} ({n:,} {'row' if n == 1 else 'rows'})")
+        if n: self.notes.append(f"{self.where}: {_short(what)} ({n:,} {'row' if n == 1 else 'rows'})")
 
     def refuse(self, what: str, bad: pd.Series | np.ndarray | None = None) -> None:
         "Raises the error, naming the first bad row and how many there are; nothing where `bad` holds none."
+        what = _short(what)
         if bad is None: raise self.error(f"{self.where}: {what}")
         bad = np.asarray(bad, bool)
         if not bad.any(): return
@@ -113,6 +120,11 @@ def _words(column: pd.Series) -> pd.Series:
     return column if bare.equals(column) else bare
 
 
+def _empty(column: pd.Series) -> np.ndarray: # bool
+    "Where nothing is written."
+    return (column.isna() | (column == "").fillna(True)).to_numpy(bool)
+
+
 def _changed(old: pd.Series, new: pd.Series) -> np.ndarray: # bool, one a row
     "Where a value became another one."
     if new is old: return np.zeros(len(old), bool)
@@ -146,19 +158,16 @@ def _with_rows(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
 def _texts(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
     "Text columns as text, without blanks around it."
     old = {c: table[c] for c in TEXT if c in table}
-    try: new = {c: _words(column) for c, column in old.items()}
-    except TypeError: p.refuse("a text column holds lists; give one word a cell")
+    for c in table.columns.intersection(NAMES):
+        nested = table[c].dtype == object and table[c].map(lambda v: isinstance(v, (list, dict, set, tuple, np.ndarray)))
+        if np.any(nested): p.refuse(f"{c} holds lists; give one word or number a cell", nested)
+    new = {c: _words(column) for c, column in old.items()}
     trimmed = np.zeros(len(table), bool)
     for c, column in new.items():
         if c == "path" or column is old[c]: continue
         trimmed |= _changed(old[c], column) & np.array([isinstance(v, str) for v in old[c]], bool)
     p.say("blanks around words are taken off", int(trimmed.sum()))
     return table.assign(**{c: column for c, column in new.items() if column is not old[c]})
-
-
-def _empty(column: pd.Series) -> np.ndarray: # bool
-    "Where nothing is written."
-    return (column.isna() | (column == "").fillna(True)).to_numpy(bool)
 
 # %% ../../nbs/03_data.tables.ipynb #00bb9704
 def plain_path(path: str) -> str:

@@ -237,10 +237,11 @@ def _between(table: pd.DataFrame, column: str, words: Any) -> list[str]:
 
 # %% ../../nbs/37_evaluate.fairness.ipynb #270e44a1
 _DOTS = {"higher": RED, "lower": BLUE, "slightly higher": "#d98880", "slightly lower": "#85aed6", "equivalent": "#3f7d58",
-         "undecided": "#444444", "not judged": "#444443", "refused": GREY}
+         "undecided": "#444444", "not judged": "#444443", "too few": "#b5b5b5", "refused": GREY}
 _LEGEND = {"higher": "different: higher than the others", "lower": "different: lower than the others",
            "slightly higher": "higher, within the margin", "slightly lower": "lower, within the margin",
-           "equivalent": "equivalent (square)", "undecided": "undecided", "not judged": "rate and 95 % interval", "refused": "no verdict"}
+           "equivalent": "equivalent (square)", "undecided": "undecided", "not judged": "rate and 95 % interval",
+           "too few": "too few to judge", "refused": "no verdict"}
 
 
 def plot_fairness(table: pd.DataFrame, # of `fairness_table`
@@ -273,7 +274,7 @@ def _draw_rates(ax: Axes, table: pd.DataFrame, measure: str) -> dict[str, str]:
             if r[measure] != r[measure]:
                 ax.text(0.004, y, "too few", fontsize=7, color=GREY, va="center")
                 continue
-            kind = "refused" if refused and found not in ALARMS else "not judged" if found == "too few" else found
+            kind = "refused" if refused and found not in ALARMS else found
             used[_DOTS[kind]] = _LEGEND[kind]
             ax.plot([r[f"{measure}_lo"], r[f"{measure}_hi"]], [y, y], color=_DOTS[kind], lw=2, solid_capstyle="round")
             ax.plot(r[measure], y, "s" if kind == "equivalent" else "o", color=_DOTS[kind], ms=5.5)

@@ -10,15 +10,16 @@ __all__ = ['AIMS', 'EDGE', 'POINT', 'validation_rows', 'nll', 'fit_temperature',
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 from scipy.stats import beta
 
-from ..data.schema import OPEN, read_json
+from ..data.schema import OPEN, Count, Interval, Rate, Share, read_json
 from ..data.sources import InputError
 from ..data.writing import write_whole
 from .ledger import SealedError, images_fingerprint
@@ -91,21 +92,24 @@ def tempered(p_fake: np.ndarray, # shape (n,)
     return expit(logit(np.clip(p_fake, EDGE, 1 - EDGE)) / temperature)
 
 # %% ../../nbs/28_evaluate.operating.ipynb #6c065a39
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
+
+
 @dataclass(frozen=True)
 class OperatingPoint:
     "A threshold and a temperature, what they were fitted for, and on what."
     __pydantic_config__ = OPEN
-    aim: str # tpr, eer or cost
-    fpr: float # the aim `tpr`: the share of real images that may be flagged
-    cost: float # the aim `cost`: what a false alarm costs, a missed fake being 1
-    prevalence: float # the aim `cost`: the share of fakes where it will be used
-    threshold: float # an image is flagged from this p_fake on
-    temperature: float # divides the logits; changes probabilities, not who is flagged
-    n_real: int # validation images
-    n_fake: int
-    valid_fpr: float # share of the real validation images that are flagged
-    valid_tpr: float # share of the fake ones
-    fpr_range: list[float] # where the true FPR lies in 95 of 100 such validation sets
+    aim: Literal["tpr", "eer", "cost"]
+    fpr: Share # the aim `tpr`: the share of real images that may be flagged
+    cost: _Positive # the aim `cost`: what a false alarm costs, a missed fake being 1
+    prevalence: Share # the aim `cost`: the share of fakes where it will be used
+    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] # an image is flagged from this p_fake on
+    temperature: _Positive # divides the logits; changes probabilities, not who is flagged
+    n_real: Count # validation images
+    n_fake: Count
+    valid_fpr: Rate # share of the real validation images that are flagged
+    valid_tpr: Rate # share of the fake ones
+    fpr_range: Interval # where the true FPR lies in 95 of 100 such validation sets
     images: str # fingerprint of the validation images
     fitted_on: str = "valid" # nothing else is accepted
 

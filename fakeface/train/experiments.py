@@ -310,8 +310,9 @@ def grid_dial(grids: Sequence[float] = (0, 4, 8, 12, 16, 24), # strengths of the
     rows, sources = [], sources_of(read_recipe(recipe))
     for grid in grids:
         root = cached_world(images=images, grid=grid, seed=seed, sources=sources)
-        with TemporaryDirectory() as d: made = run_recipe(recipe, root, Path(d)/"run", seed=seed, progress=False, **kwargs)
-        for scores in made.metrics["tests"].values():
+        with TemporaryDirectory() as d:
+            tests = run_recipe(recipe, root, Path(d)/"run", seed=seed, progress=False, **kwargs).metrics["tests"]
+        for scores in tests.values():
             for source, r in scores["by_source"].items():
                 rows.append(dict(grid=grid, source=source, label=r["label"], n=r["n"], accuracy=r["accuracy"],
                                  lo=r["accuracy_ci95"][0], hi=r["accuracy_ci95"][1]))

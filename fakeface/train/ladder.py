@@ -17,7 +17,7 @@ import pandas as pd
 from ..data.equalise import RUNGS, alignable, equalise, steps_for
 from ..data.landmarks import POINTS, face_points, world_points
 from ..data.manifest import write_table
-from ..data.recipes import Composition, Recipe, _both_classes, read_recipe
+from ..data.recipes import Composition, Recipe, check_classes, read_recipe
 from ..data.shortcuts import SHORTCUTS, baseline, geometry, read_features
 from ..data.sources import InputError
 from ..data.world import read_world
@@ -35,7 +35,7 @@ def _with_faces(made: Plan, out: Path, points: str | pd.DataFrame | None,
     m = made.manifest
     found = _points(m, made.root, out/"points.parquet", points)
     there = alignable(m, found)
-    _both_classes(there, made.recipe, {s: dict(found=int((there["source"] == s).sum())) for s in made.composed.sources.index})
+    check_classes(there, made.recipe, {s: dict(found=int((there["source"] == s).sum())) for s in made.composed.sources.index})
     return fewer(made.composed, there), found, m.loc[m.index.difference(there.index)]
 
 

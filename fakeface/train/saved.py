@@ -24,7 +24,7 @@ from fastai.vision.core import PILImage, imagenet_stats
 from PIL import Image
 from torch import nn
 
-from ..data.blocks import OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, read_vocabulary
+from ..data.blocks import OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess, read_vocabulary
 from ..data.images import to_rgb
 from ..data.recipes import SETTINGS, check_settings
 from ..data.sources import LABELS, InputError
@@ -85,7 +85,10 @@ def load_model(folder: str | Path, # of a finished run
     black = (torch.zeros(3, chosen["size"], chosen["size"]), torch.tensor(0))
     stand_in = DataLoaders(*[DataLoader([black] * 2, bs=2) for _ in range(2)], device=torch.device("cpu"))
     stand_in.c = len(LABELS)
-    model = make_learner(stand_in, {**chosen, "pretrained": False, "weights": None}).model
+    try:
+        preprocess(torch.zeros(3, 8, 8, dtype=torch.uint8), 8, chosen["resize"], chosen["color"], chosen["crop"], chosen["interpolation"])
+        model = make_learner(stand_in, {**chosen, "pretrained": False, "weights": None}).model
+    except InputError as e: raise InputError(f"{folder.name}: model.json: {e}") from e
     own, stored = model.state_dict(), read_weights(folder/"model.safetensors")
     shapes = [{k: tuple(v.shape) for k, v in state.items()} for state in (own, stored)]
     misfit = next((k for k in {**own, **stored} if shapes[0].get(k) != shapes[1].get(k)), None)
