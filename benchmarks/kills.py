@@ -137,7 +137,7 @@ def wait(pid: int, seconds: float) -> int | None:
 def finish(work: Callable[[Area], int], area: Area, arm: Callable[[Area], None] | None = None) -> int:
     "The work to its end; a hang counts as -9."
     pid = start(work, area, arm)
-    code = wait(pid, 300)
+    code = wait(pid, 1800)  # of a busy machine
     if code is None:
         os.killpg(pid, signal.SIGKILL)
         code = wait(pid, 10)
