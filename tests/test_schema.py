@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from fakeface.data.query import select
 from fakeface.data.recipes import Recipe, read_recipe
-from fakeface.data.records import COLUMNS_OF, RECORDS, read_record
-from fakeface.data.schema import InputError, read_json, read_yaml
+from fakeface.data.records import COLUMNS_OF, RECORDS, Metrics, read_record
+from fakeface.data.schema import InputError, parse_json, read_json, read_yaml
 from fakeface.data.sources import Card, read_card, read_cards
+from fakeface.evaluate.scores import score_test
 
 SHORT = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 ODD = ["..", "a/b", "", "train", "1e-3", "real", "2020-01-01", "a\nb", "\x00", "@x", "__import__('os')"]
@@ -51,6 +52,24 @@ def changed(data: st.DataObject, value: dict) -> dict:
     else:
         at[key] = data.draw(VALUES)
     return value
+
+
+# --- what the program itself writes -----------------------------------------------------------------------------------
+
+SCORES = st.lists(st.tuples(st.sampled_from(["real", "fake"]), st.sampled_from([0, 1e-9, 1 / 3, 0.5, 0.7, 1]) | st.floats(0, 1)),
+                  min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=SCORES, told_apart=st.integers(0, 300))
+def test_whatever_the_predictions_their_scores_are_a_record_that_is_read_back(rows, told_apart):
+    if told_apart:  # sums of floats that should be 1, and end a rounding beside it
+        rows = [(label, p / 3 + 0.6 * (label == "fake")) for label, p in rows]
+        rows += [("fake", 0.6 + 0.3 * i / told_apart) for i in range(told_apart)]
+    predictions = pd.DataFrame(rows, columns=["label", "p_fake"]).assign(source="a", split="a")
+    predictions["path"] = [f"{i}.jpg" for i in range(len(predictions))]
+    written = json.dumps(dict(tests=dict(a=score_test(predictions))))
+    assert parse_json(written, "metrics.json", Metrics)["tests"]["a"]["n"] == len(predictions)
 
 
 # --- what people write ------------------------------------------------------------------------------------------------

@@ -201,7 +201,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000, description="a whole number
 Number = Annotated[int, Field(ge=0, description="a whole number from 0 on")]
 Seed = Annotated[int, Field(ge=0, lt=2**32, description="a whole number from 0 to 4,294,967,295")]
 Share = Annotated[float, Field(gt=0, lt=1, description="a share between 0 and 1")]
-Rate = Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
+Rate = Annotated[float, Field(ge=0, le=1 + 1e-9, description="a number from 0 to 1")] # sums of floats may end a rounding above
 Interval = Annotated[list[float], Field(min_length=2, max_length=2, description="two numbers")]
 
 # %% ../../nbs/01_data.schema.ipynb #bdef09f2

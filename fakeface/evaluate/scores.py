@@ -89,7 +89,7 @@ def precision_interval(is_fake: np.ndarray, p_fake: np.ndarray, # as in auc_inte
                       ) -> tuple[float, float, float]: # average precision, lowest, highest
     """Average precision with the logit interval of Boyd, Eng and Page (ECML PKDD 2013). Close to 0 and 1 that one breaks
     down; then the interval of a rate on the fakes is taken, which errs on the wide side."""
-    ap, m = float(average_precision_score(is_fake, p_fake)), int(is_fake.sum())
+    ap, m = min(float(average_precision_score(is_fake, p_fake)), 1.0), int(is_fake.sum()) # its sum can be a rounding above 1
     if m * min(ap, 1 - ap) < 5: return ap, *wilson(round(ap * m), m, level)
     return ap, *_logit_interval(ap, 1 / np.sqrt(m * ap * (1 - ap)), level)
 
