@@ -19,13 +19,16 @@ from fastai.vision.learner import create_timm_model, default_split
 from PIL import Image
 from torch import nn
 
+from fakeface.cli import main
 from fakeface.data.blocks import face_dataloaders, feed_of
+from fakeface.data.delivery import DELIVERIES
 from fakeface.data.manifest import ManifestError
 from fakeface.data.sources import InputError
+from fakeface.evaluate.robustness import ask
 from fakeface.interpret.attribution import attribute, cam_layers, p_fake_of
 from fakeface.interpret.honesty import cascade
 from fakeface.interpret.unknown import features
-from fakeface.train.experiments import save_model
+from fakeface.train.experiments import save_model, save_run
 from fakeface.train.learners import DivergedError, classes_of, make_learner, predict, transfer_learner
 from fakeface.train.models import WeightsError, load_body, read_weights, small_net, transfer_net
 from fakeface.train.saved import LearnerScorer, load_model, load_scorer, network_card, run_settings
@@ -313,6 +316,34 @@ def test_anybodys_learner_is_asked_about_pictures(photos, manifest):
     rows = rows_of(learn)
     got = LearnerScorer(learn)([Image.open(p) for p in rows["path"]])
     np.testing.assert_allclose(got, predict(learn, rows)["p_fake"], atol=1e-6)
+
+
+def test_the_run_folder_and_the_robustness_of_an_alphabetical_learner_say_what_its_validation_says(photos, manifest, tmp_path, capsys):
+    learn = plain_learners(photos, manifest)["from_df"]
+    with learn.no_bar(), learn.no_logging(): learn.fit(3, 0.01)
+    with learn.no_bar(), learn.no_logging(): loss, acc = learn.validate()
+    rows = rows_of(learn).assign(split="mine", source="mine")
+    run = save_run(learn, rows, tmp_path/"run", photos)
+    assert run.metrics["tests"]["mine"]["accuracy"] == pytest.approx(acc)
+    answers = run.predictions
+    assert answers["loss"].mean() == pytest.approx(loss, abs=1e-4)
+    asked = ask(LearnerScorer(learn), rows, photos, [DELIVERIES["web"]])
+    clean = asked[asked["delivery"] == "clean"].set_index("path")["p_fake"]
+    np.testing.assert_allclose(clean[answers["path"]], answers["p_fake"], atol=1e-6)
+    assert main(["robustness", str(run.folder), "--root", str(photos)]) == 2  # only the program that made this network can rebuild it
+    assert "into the Learner that made it" in capsys.readouterr().err
+
+
+def test_the_robustness_of_a_run_goes_by_its_networks_vocabulary(photos, manifest, tmp_path):
+    chosen = {"model": "small(width=4)", "arch": "resnet18", "size": 32, "resize": "squish", "color": "rgb", "crop": 1.0, "pretrained": False}
+    learn = make_learner(loaders(manifest, photos, vocab=["fake", "real"]), chosen)
+    with learn.no_bar(), learn.no_logging(): learn.fit(2, 0.01)
+    run = save_run(learn, manifest.replace({"split": {"valid": "mine"}}), tmp_path/"run", photos)
+    save_model(learn, run.folder, chosen)
+    out = tmp_path/"robust.html"
+    assert main(["robustness", str(run.folder), "--root", str(photos), "--sweeps", "jpeg:90", "--out", str(out)]) == 0
+    clean = pd.read_csv(tmp_path/"robust.images.csv").set_index("path")["clean"]
+    np.testing.assert_allclose(clean, run.predictions.set_index("path")["p_fake"][clean.index], atol=1e-5)
 
 
 def test_randomised_networks_keep_the_order_of_classes(photos, manifest):
