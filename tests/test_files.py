@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 import fakeface.data.manifest as manifest
-from fakeface.data.manifest import changed_files, read_facts, scan, write_table
+from fakeface.data.audit import read_subject
+from fakeface.data.manifest import read_facts, scan, write_table
 from fakeface.data.others import folder_images
 from fakeface.data.recipes import Part, Recipe, RecipeError, compose
-from fakeface.data.sources import DataNote, find_files, read_cards, sources_table
+from fakeface.data.sources import DataNote, InputError, find_files, read_cards, sources_table
 
 
 @pytest.fixture(autouse=True)
@@ -220,19 +221,24 @@ def test_an_error_that_passes_is_not_remembered(tmp_path, monkeypatch):
     assert len(scan(tmp_path).images) == 4
 
 
-def test_a_file_that_changed_since_it_was_listed_is_noticed(tmp_path):
+def test_an_audit_leaves_out_what_is_not_what_its_table_lists(tmp_path):
     paths = [picture(tmp_path / "utkface" / "UTKFace" / f"{i}_0_0_20170109000000001.jpg", i) for i in range(4)]
-    found = scan(tmp_path).images
-    assert not len(changed_files(found, tmp_path))
-    kept = os.stat(paths[0])
-    same = picture(paths[0], 99).read_bytes()[:kept.st_size].ljust(kept.st_size, b"\0")  # as long, and as old by its date
-    paths[0].write_bytes(same)
-    os.utime(paths[0], ns=(kept.st_atime_ns, kept.st_mtime_ns))
-    paths[1].write_bytes(b"")
-    paths[2].unlink()
-    changed = changed_files(found, tmp_path)
-    assert changed.path.tolist() == found.path.tolist()[:3]
-    assert ["changed since" in changed.reason[0], "empty" in changed.reason[1], "No such file" in changed.reason[2]] == [True] * 3
+    listed, kept = scan(tmp_path).images.assign(split="train"), os.stat(paths[1])
+    same = picture(paths[1], 99).read_bytes()[:kept.st_size].ljust(kept.st_size, b"\0")  # as long, and as old by its date
+    paths[1].write_bytes(same)
+    os.utime(paths[1], ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    paths[2].write_bytes(b"")
+    with pytest.warns(DataNote, match=f"{paths[1].name} and others: 1 images changed since"):
+        subject = read_subject(listed, tmp_path)
+    assert (set(subject.manifest.path), subject.rejected) == ({listed.path[0], listed.path[3]}, 2)
+    for i, path in enumerate(paths): picture(path, 50 + i)
+    with pytest.warns(DataNote), pytest.raises(InputError, match="none of its 4 images is as listed"):
+        read_subject(listed, tmp_path)
+
+
+def test_an_audit_of_a_root_without_a_usable_image_says_why(tmp_path):
+    picture(tmp_path / "utkface" / "UTKFace" / "1_0_0_20170109000000001.jpg", 1).write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 1 images found can be used: .*empty"): read_subject(tmp_path)
 
 
 def test_thousands_of_rejects_are_told_in_a_line(tmp_path):

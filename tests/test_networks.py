@@ -335,7 +335,7 @@ def test_the_run_folder_and_the_robustness_of_an_alphabetical_learner_say_what_i
 
 
 def test_the_robustness_of_a_run_goes_by_its_networks_vocabulary(photos, manifest, tmp_path):
-    chosen = {"model": "small(width=4)", "arch": "resnet18", "size": 32, "resize": "squish", "color": "rgb", "crop": 1.0, "pretrained": False}
+    chosen = dict(model="small(width=4)", arch="resnet18", size=32, resize="squish", color="rgb", crop=1.0, pretrained=False)
     learn = make_learner(loaders(manifest, photos, vocab=["fake", "real"]), chosen)
     with learn.no_bar(), learn.no_logging(): learn.fit(2, 0.01)
     run = save_run(learn, manifest.replace({"split": {"valid": "mine"}}), tmp_path/"run", photos)

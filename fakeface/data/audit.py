@@ -21,13 +21,14 @@ import pandas as pd
 from .coverage import confounded, coverage_table, learned_from, without_counterpart
 from .floors import floors_by_test
 from .hashes import exact_duplicates, near_duplicates
+from .images import CHANGED
 from .labels import confident_errors, contradictions, declared_twins, suspects
 from .leaks import EVERYTHING, is_test, straddles, with_sides
 from .manifest import progress, read_facts, scan
 from .landmarks import POINTS, face_points
 from .shortcuts import (FREQUENCIES, LEAST, SHORTCUTS, Baseline, baseline, read_features, rigid_geometry,
                                      sample_rows)
-from .sources import Card, DataNote, InputError, read_cards
+from .sources import Card, DataNote, InputError, read_cards, rejects_words
 from .tables import read_table, tidy_table
 
 # %% ../../nbs/17_data.audit.ipynb #4e5af5ce
@@ -41,7 +42,7 @@ class Subject:
     rejected: int = 0 # files that could not be read
     predictions: pd.DataFrame | None = None # of a run
 
-
+# %% ../../nbs/17_data.audit.ipynb #42a4fe63
 def read_subject(what: str | Path | pd.DataFrame, # a manifest (table or file), a data root, or a run folder
                  root: str | Path | None = None, # the data root of a manifest or a run
                 ) -> Subject:
@@ -57,10 +58,12 @@ def read_subject(what: str | Path | pd.DataFrame, # a manifest (table or file), 
     if not what.exists(): raise InputError(f"{what} does not exist: give a manifest (`fakeface manifest` writes one), a data root or a run")
     if not what.is_dir(): raise InputError(f"{what} is no manifest, no data root and no run: give one of them")
     found = scan(what, layout="all")
+    if not len(found.images) and len(found.rejects):
+        raise InputError(f"{what}: none of the {len(found.rejects):,} images found can be used: {rejects_words(found.rejects)}")
     if not len(found.images):
         raise InputError(f"{what}: no source that a card knows, and no manifest.parquet; `fakeface sources --root {what}` says "
                          "what is looked for")
-    return Subject(what.resolve().name, "root", _complete(found.images, what), what, len(found.rejects))
+    return Subject(what.resolve().name, "root", _complete(found.images), what, len(found.rejects))
 
 # %% ../../nbs/17_data.audit.ipynb #b378c7a7
 def _subject(name: str, kind: str, table: pd.DataFrame, root: str | Path | None, predictions: pd.DataFrame | None = None) -> Subject:
@@ -76,18 +79,25 @@ def _subject(name: str, kind: str, table: pd.DataFrame, root: str | Path | None,
     if again.any(): warnings.warn(f"{name}: {table['path'][again].iloc[0]} and others: {again.sum():,} rows stand twice, the first is kept",
                                   DataNote, stacklevel=3)
     table = table[~again].reset_index(drop=True)
-    full = _complete(table, Path(root))
+    full = _complete(_as_listed(table, name, Path(root)))
+    if not len(full): raise InputError(f"{name}: none of its {len(table):,} images is as listed; list them anew (`fakeface manifest`)")
     return Subject(name, kind, full, Path(root), len(table) - len(full), predictions)
 
+# %% ../../nbs/17_data.audit.ipynb #6aa6d2d8
+def _as_listed(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
+    "The table with the facts of its files as they are now; files that are rejected, or others than those listed, left out."
+    facts = read_facts(root, list(dict.fromkeys(table["path"]))).set_index("path").reindex(table["path"]).reset_index(drop=True)
+    listed = [h.lower() if isinstance(h, str) and len(h) == 64 else None for h in table.get("sha256", [None] * len(table))]
+    other = np.array([bool(was) and was != now for was, now in zip(listed, facts["sha256"])], bool) & facts["reason"].isna()
+    if other.any(): warnings.warn(f"{name}: {table['path'][other].iloc[0]} and others: {other.sum():,} images {CHANGED}; they are left out",
+                                  DataNote, stacklevel=4)
+    table = table.drop(columns=[c for c in facts if c in table]).join(facts)
+    return table[table["reason"].isna() & ~other].drop(columns="reason").reset_index(drop=True)
 
-def _complete(table: pd.DataFrame, root: Path) -> pd.DataFrame:
-    "The table with every column that the audit reads; rejected files left out."
-    table = table.reset_index(drop=True)
-    if not {"sha256", "width", "height"} <= set(table) or table[["sha256", "width"]].isna().any(axis=None):
-        facts = read_facts(root, list(dict.fromkeys(table["path"]))).set_index("path").reindex(table["path"]).reset_index(drop=True)
-        table = table.drop(columns=[c for c in facts if c in table]).join(facts)
-        table = table[table["reason"].isna()].drop(columns="reason").reset_index(drop=True)
-    filled = {"split": EVERYTHING, "source": table["label"], "subject": table["path"]}
+
+def _complete(table: pd.DataFrame) -> pd.DataFrame:
+    "The table with every column that the audit reads."
+    table, filled = table.reset_index(drop=True), {"split": EVERYTHING, "source": table["label"], "subject": table["path"]}
     for name, value in filled.items():
         table[name] = table[name].where(table[name].notna(), value) if name in table else value
     return table.astype({c: str for c in ("split", "source", "subject")})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FACTS', 'COLUMNS', 'ManifestError', 'cache_folder', 'write_table', 'progress', 'read_facts', 'Scan', 'scan',
-           'changed_files', 'check_manifest', 'load_manifest', 'remove_dead']
+           'check_manifest', 'load_manifest', 'remove_dead']
 
 # %% ../../nbs/04_data.manifest.ipynb #3e20c7ac
 import hashlib
@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from .images import CHANGED, image_facts
+from .images import image_facts
 from .sources import (KINDS, LABELS, Card, DataNote, InputError, kind_of_file, read_attributes, read_cards,
                                    read_subjects, rejects_words, survey)
 from .tables import read_table, tidy_table
@@ -189,18 +189,6 @@ def _tell_shared(images: pd.DataFrame) -> None:
     if len(twice):
         warnings.warn(f"{twice['path'].nunique():,} files belong to several sources ({', '.join(sorted(set(twice['source'])))}), such as "
                       f"{twice['path'].iloc[0]}; give each source a folder of its own", DataNote, stacklevel=3)
-
-# %% ../../nbs/04_data.manifest.ipynb #d82b8da5
-def changed_files(table: pd.DataFrame, # with path and sha256, such as a manifest
-                  root: str | Path, # the data root
-                  workers: int | None = None, # threads; default one a core
-                 ) -> pd.DataFrame: # path, source (where known) and reason; no row where all is as it was
-    "The files that are no longer what the table says: gone, damaged, or another picture under the same name."
-    known = table[table["sha256"].notna()].drop_duplicates("path").reset_index(drop=True)
-    facts = read_facts(root, known["path"].tolist(), workers)
-    reason = facts["reason"].mask(facts["reason"].isna() & (facts["sha256"] != known["sha256"]), CHANGED)
-    columns = [c for c in ("path", "source") if c in known]
-    return known[columns].assign(reason=reason)[reason.notna()].reset_index(drop=True)
 
 # %% ../../nbs/04_data.manifest.ipynb #ec6b05e2
 def check_manifest(manifest: pd.DataFrame, # one row an image
