@@ -177,7 +177,9 @@ def old_run(area: Area) -> None:
 
 def old_facts(area: Area) -> None:
     "A cache of which a third is out of date and a third absent."
-    for file in (area.folder / "cache").glob("facts-*.parquet"):
+    found = list((area.folder / "cache").glob("facts*.parquet"))
+    assert found, "the template has no cached facts"
+    for file in found:
         facts = pd.read_parquet(file, use_threads=False)
         third = len(facts) // 3
         facts.loc[facts.index[:third], "mtime"] -= 1

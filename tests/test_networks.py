@@ -133,7 +133,7 @@ def test_classes_without_the_words_are_refused_with_the_mend(photos, manifest, v
 
 
 def test_a_saved_network_keeps_its_order_of_classes(photos, manifest, tmp_path):
-    chosen = {"model": "small(width=4)", "arch": "", "size": 32, "resize": "squish", "color": "rgb", "crop": 1.0, "pretrained": False}
+    chosen = dict(model="small(width=4)", arch="resnet18", size=32, resize="squish", color="rgb", crop=1.0, pretrained=False)
     learn = make_learner(loaders(manifest, photos, vocab=["fake", "real"]), chosen)
     save_model(learn, tmp_path, chosen)
     want = predict(learn, manifest)["p_fake"]
