@@ -106,7 +106,7 @@ def start(work: Callable[[Area], int], area: Area, arm: Callable[[Area], None] |
     pid = os.fork()
     if pid: return pid
     code = 98
-    try:
+    try:  # whatever happens, a child goes no further than this function: what its parent cleans up is not its own
         os.setsid()
         out = os.open(area.folder / "log.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         for stream in (1, 2): os.dup2(out, stream)
@@ -117,11 +117,12 @@ def start(work: Callable[[Area], int], area: Area, arm: Callable[[Area], None] |
         code = work(area) or 0
     except SystemExit as e: code = e.code if isinstance(e.code, int) else 1
     except BaseException:  # the log is to name it, whatever it is
-        traceback.print_exc()
         code = 99
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        with suppress(BaseException): traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(BaseException): stream.flush()
+        os._exit(code)
 
 
 def wait(pid: int, seconds: float) -> int | None:
@@ -670,8 +671,9 @@ def windows(kind: Kind, area: Area, expected: Expected, exchange: bool = True) -
 
 # --- a full disk ------------------------------------------------------------------------------------------------------
 
-def small_files(limit: int, area: Area) -> None:
-    "No file may grow beyond the limit; the system answers so to compiled code as well."
+def small_files(limit: int, log: int, area: Area) -> None:
+    "No file may grow beyond the limit; the system answers so to compiled code as well. What is printed goes to a pipe."
+    for stream in (1, 2): os.dup2(log, stream)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
 
@@ -681,11 +683,15 @@ def full_disk(kind: Kind, area: Area, expected: Expected) -> Count:
     replaced = "new" if kind.ready in (old_run, old_small_run) else None
     total, _ = watch(kind, area, full=True)
     ways = {f"no room from call {at} of {total} on": Trap(at, full=True).arm for at in range(1, total + 1)}
-    ways |= {f"files up to {n:,} bytes": partial(small_files, n) for n in (0, 100, 1_000, 4_000, 10_000, 20_000, 40_000, 80_000)}
+    out, log_end = os.pipe()
+    fcntl.fcntl(log_end, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.set_blocking(out, False)
+    ways |= {f"files up to {n:,} bytes": partial(small_files, n, log_end) for n in (0, 100, 1_000, 4_000, 10_000, 20_000, 40_000, 80_000)}
     for where, arm in ways.items():
         begin(kind, area)
         before = look_before(area, expected)
         code, log = finish(kind.work, area, arm), area.log()
+        with suppress(BlockingIOError): log += os.read(out, 1 << 20).decode(errors="replace")
         count.tries += 1
         count.killed += bool(code)
         count.add({"one line": one_line(code, log, expected)}, where)
@@ -695,6 +701,7 @@ def full_disk(kind: Kind, area: Area, expected: Expected) -> Count:
         states.add(state)
         count.ends += 1
         count.add(after_end(area, finish(kind.work, area), before, expected, replaced), where)
+    for end in (out, log_end): os.close(end)
     count.seconds = time.time() - began
     return count
 

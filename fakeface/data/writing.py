@@ -317,6 +317,7 @@ def whole_folder(claim: Claim, # of the place
     except BaseException as e:
         if claim.keep and (partial/claim.keep).is_file(): e.add_note("What was trained is kept: the same command goes on from there.")
         else: _discard(partial, ignore_errors=True)
+        if isinstance(e, OSError) and e.errno and not e.filename: e.filename = str(claim.out) # the system names none where a write fails
         raise
     if claim.keep: (partial/claim.keep).unlink(missing_ok=True)
     try: _put(partial, claim.out, claim.name)
