@@ -2,7 +2,7 @@
 
 For every seed a built-in world whose generator leaves no trace but one planted patch, elsewhere in every face. A small network
 learns to tell these faces from photographs; asked about the same faces drawn without the patch it has to call them real, so the patch
-is what it goes by. Then `interpret.honesty.believe` on fakes it was not trained on: randomisation, deletion and insertion, and
+is what it goes by. Then `interpret.faithfulness.believe` on fakes it was not trained on: randomisation, deletion and insertion, and
 whether the highest point of a map lies in the patch. The last lines say, seed by seed, what was claimed beforehand:
 
 - the network calls at least 95 % of the fakes fake;
@@ -24,15 +24,16 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from torch import nn
 
-from fakeface.data.blocks import face_dataloaders
+from fakeface.train.blocks import face_dataloaders
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.data.sources import LABELS
-from fakeface.data.world import cached_world
-from fakeface.evaluate.rates import wilson
-from fakeface.evaluate.scores import auc_interval, percent
-from fakeface.interpret.honesty import Belief, belief_table, believe
-from fakeface.train.experiments import train
+from fakeface.core.basics import LABELS
+from fakeface.synthetic.world import cached_world
+from fakeface.core.stats import wilson
+from fakeface.evaluate.scores import auc_interval
+from fakeface.core.basics import percent
+from fakeface.interpret.faithfulness import Belief, belief_table, believe
+from fakeface.train.fitting import train
 from fakeface.train.learners import predict, seeded, transfer_learner
 
 WORLD = dict(images=3000, grid=0, psi=1, sources=["ffhq", "1m_fake_faces"])

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from fakeface.data.audit import audit
+from fakeface.audit.audit import audit
 
 
 def draw(start: int, folder: Path, n: int) -> None:

@@ -22,13 +22,13 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from fakeface.data.recipes import Part, Recipe, read_recipe
-from fakeface.data.world import cached_world
+from fakeface.synthetic.world import cached_world
 from fakeface.evaluate.fairness import fairness_report
-from fakeface.evaluate.rates import wilson
-from fakeface.evaluate.scores import percent
-from fakeface.train.experiments import run_recipe
+from fakeface.core.stats import wilson
+from fakeface.core.basics import percent
+from fakeface.experiments.run import run_recipe
 from fakeface.train.learners import predict
-from fakeface.train.saved import load_run_model
+from fakeface.train.runs import load_run_model
 
 OLD = {"60-69", "more than 70", "70 years and more"} # the planted bias is from 60 on
 TWINS = "fairface_psp_twins"

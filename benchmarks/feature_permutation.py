@@ -17,14 +17,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fakeface.data.blocks import face_dataloaders
+from fakeface.train.blocks import face_dataloaders
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.data.world import cached_world
-from fakeface.evaluate.rates import wilson
-from fakeface.evaluate.scores import percent, score_test
+from fakeface.synthetic.world import cached_world
+from fakeface.core.stats import wilson
+from fakeface.core.basics import percent
+from fakeface.evaluate.scores import score_test
 from fakeface.interpret.features import feature_maps
-from fakeface.interpret.groups import permutation_test
+from fakeface.interpret.features import permutation_test
 from fakeface.train.learners import predict, seeded, two_conv_learner
 
 TESTED = {("first", "every channel"): ("0.1", False), ("first", "mean activation"): ("0.1", True),

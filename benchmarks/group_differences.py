@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 
 from fakeface.evaluate.fairness import fairness_reports, fairness_table
-from fakeface.evaluate.rates import difference_interval, wilson
-from fakeface.evaluate.scores import percent, score_predictions
-from fakeface.report import group_sections
+from fakeface.core.stats import difference_interval, wilson
+from fakeface.core.basics import percent
+from fakeface.evaluate.scores import score_predictions
+from fakeface.report.run import group_sections
 
 BY = ("gender", "glasses")
 

@@ -17,10 +17,10 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from fakeface.evaluate.compare import paired, unpaired
-from fakeface.evaluate.delong import auc_difference, auc_difference_unpaired, auc_with_interval
-from fakeface.evaluate.operating import _threshold
-from fakeface.evaluate.reading import equal_error, flag_worth, tpr_at_fpr
-from fakeface.evaluate.subjects import paired_difference, rate_interval
+from fakeface.core.stats import auc_difference, auc_difference_unpaired, auc_with_interval
+from fakeface.evaluate.thresholds import _threshold
+from fakeface.evaluate.thresholds import equal_error, flag_worth, tpr_at_fpr
+from fakeface.core.stats import paired_difference, rate_interval
 
 Interval = tuple[float, float, float | None]  # lowest, highest, and p where there is a test
 Case = tuple[str, float, Callable[[np.random.Generator], Interval], bool]  # what, the truth, one draw, whether it is small

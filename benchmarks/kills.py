@@ -54,11 +54,11 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import fakeface
-import fakeface.data.floors
-import fakeface.report
+import fakeface.audit.shortcuts
+import fakeface.report.run
 from fakeface.cli import main as fakeface_main
-from fakeface.data.manifest import write_table
-from fakeface.data.writing import Claim, whole_folder, write_whole
+from fakeface.core.files import write_table
+from fakeface.core.files import Claim, whole_folder, write_whole
 from fakeface.evaluate.ledger import FILE as LEDGER
 from fakeface.evaluate.ledger import Ledger
 
@@ -425,7 +425,7 @@ def probe(area: Area, folder: Path, whole: bool, read: bool) -> list[str]:
         (copy.folder / "tmp").mkdir(parents=True)
         shutil.copytree(area.home / folder, copy.home / "x")
         def work(a: Area, words: list[str] = words) -> int:
-            vars(fakeface.report).update(HEAVY)
+            vars(fakeface.report.run).update(HEAVY)
             return fakeface_main([*words, str(a.home / "x")])
         code, log = finish(work, copy), copy.log()
         said = [line for line in log.splitlines() if line.startswith("fakeface: ")]
@@ -596,7 +596,7 @@ class Trap:
         self.area, self.pid = area, os.getpid()
         os.cpu_count = lambda: 1  # one process writes, so that every call is seen
         for module, name in CHANGES: setattr(module, name, self.watched(name, getattr(module, name)))
-        try: writing = importlib.import_module("fakeface.data.writing")
+        try: writing = importlib.import_module("fakeface.core.files")
         except ModuleNotFoundError: return
         exchange = self.watched("exchange", writing._exchange)
         writing._exchange = exchange if self.exchange else lambda a, b: False
@@ -724,7 +724,7 @@ def small_picture(self: Figure, fname: Any, **kwargs: Any) -> None:
 
 
 def no_floors(*args: Any, **kwargs: Any) -> dict:
-    "In the place of `data.floors.measure_floors`."
+    "In the place of `audit.shortcuts.measure_floors`."
     return {}
 
 
@@ -740,7 +740,7 @@ def prepare(shared: Path) -> None:
     global PICTURE
     Image.new("RGB", (4, 4)).save(buffer := io.BytesIO(), "PNG")
     PICTURE, Figure.savefig = buffer.getvalue(), small_picture
-    vars(fakeface.report).update(LIGHT)
+    vars(fakeface.report.run).update(LIGHT)
     for spec in (RECIPE, GRID, TRANSFER): (shared / f"{spec['name']}.yaml").write_text(yaml.safe_dump(spec))
     first, template = Area(shared / "first", shared), shared / "template"
     first.fresh()
@@ -802,7 +802,7 @@ def main() -> int:
     args.kills /= max(1, sum(SHARES[kind] for part, kind in tasks if part == "random"))
     warnings.simplefilter("ignore")
     began = time.time()
-    fakeface.data.floors.measure_floors = no_floors  # before anybody imports it
+    fakeface.audit.shortcuts.measure_floors = no_floors  # before anybody imports it
     with tempfile.TemporaryDirectory() as d:
         shared = Path(os.path.realpath(d))
         prepare(shared)

@@ -28,13 +28,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fakeface.data.plants import OWN, read_plants
-from fakeface.data.population import FINGERPRINTS
-from fakeface.data.world import draw_row, plan_world
-from fakeface.evaluate.rates import wilson
-from fakeface.evaluate.rungs import NONE, WELL, name_cause
-from fakeface.evaluate.scores import percent
-from fakeface.train.ladder import ladder
+from fakeface.synthetic.defects import OWN, read_plants
+from fakeface.synthetic.population import FINGERPRINTS
+from fakeface.synthetic.world import draw_row, plan_world
+from fakeface.core.stats import wilson
+from fakeface.experiments.ladder import NONE, WELL, name_cause
+from fakeface.core.basics import percent
+from fakeface.experiments.ladder import ladder
 
 DOSES = {"jpeg-quality": 6, "size": 1, "alignment": 1, "colour": 2}
 EPOCHS = {"jpeg-quality": 14} # what an encoding leaves is learnt late; the others get --epochs

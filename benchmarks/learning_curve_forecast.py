@@ -20,12 +20,12 @@ import pandas as pd
 import torch
 
 from fakeface.data.recipes import Part, Recipe
-from fakeface.data.world import cached_world
-from fakeface.evaluate.curves import at, fit_power_law, points, predict_at
-from fakeface.evaluate.rates import wilson
-from fakeface.evaluate.scores import percent
-from fakeface.train.plans import plan
-from fakeface.train.sweeps import first_images, nested_order, run_cells
+from fakeface.synthetic.world import cached_world
+from fakeface.experiments.learning_curve import at, fit_power_law, points, predict_at
+from fakeface.core.stats import wilson
+from fakeface.core.basics import percent
+from fakeface.experiments.plan import plan
+from fakeface.experiments.learning_curve import first_images, nested_order, run_cells
 
 SOURCES = ("ffhq", "1m_fake_faces")
 

@@ -14,7 +14,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from fakeface.data.hashes import near_pairs
+from fakeface.data.duplicates import near_pairs
 
 
 def hashes(rows: int, lean: float, planted: int, seed: int) -> tuple[np.ndarray, set[tuple[int, int]]]:

@@ -3,7 +3,7 @@
 
 For every seed, small equalised worlds (the same people, framing, light and camera everywhere, so that nothing but the generators'
 trace tells fake from real) in the composition of `recipe()`: a small `man-1` with held-out sources. In each world one problem is planted
-at one dose, and `fakeface.data.audit` is asked about the composed manifest. Counted are
+at one dose, and `fakeface.audit.audit` is asked about the composed manifest. Counted are
 
 - planted: the seeds in which the trap that must find it does not say `fine`, for every dose. The weakest dose found is the lowest from
   which on at least 9 of 10 are found;
@@ -33,13 +33,14 @@ from fairness_known_answers import OLD, TWINS
 from fairness_known_answers import recipe as twins_recipe
 
 import fakeface
-from fakeface.data.audit import TRAPS, audit
-from fakeface.data.manifest import scan, write_table
-from fakeface.data.plants import PLANTS
+from fakeface.audit.audit import TRAPS, audit
+from fakeface.data.manifest import scan
+from fakeface.core.files import write_table
+from fakeface.synthetic.defects import PLANTS
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.data.world import build_world, cached_world, plan_world
+from fakeface.synthetic.world import build_world, cached_world, plan_world
 from fakeface.evaluate.fairness import fairness_report
-from fakeface.evaluate.rates import wilson
+from fakeface.core.stats import wilson
 
 HERE = Path(__file__).parent
 FACES = 150 # looked for in a world whose geometry is asked for
@@ -112,9 +113,9 @@ def answers(case: Case, images: int) -> dict[str, object]:
 
 def fairness_answers(seed: int, images: int = 12_000) -> list[dict[str, object]]:
     "One training on a world's twins; the fairness report of the same test, clean and at every dose."
-    from fakeface.train.experiments import run_recipe
+    from fakeface.experiments.run import run_recipe
     from fakeface.train.learners import predict
-    from fakeface.train.saved import load_run_model
+    from fakeface.train.runs import load_run_model
     with TemporaryDirectory() as d:
         os.environ["FAKEFACE_CACHE"] = f"{d}/cache"
         plain, full = (cached_world(images=images, seed=seed, grid=24.0, sources=TWINS, plant=p) for p in ((), "group-bias"))

@@ -17,14 +17,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from fakeface.data.world import build_world
-from fakeface.evaluate.detector import images_to_score
-from fakeface.evaluate.rates import wilson
+from fakeface.synthetic.world import build_world
+from fakeface.evaluate.detectors import images_to_score
+from fakeface.core.stats import wilson
 from fakeface.evaluate.robustness import Twins
-from fakeface.evaluate.robustness_page import robustness_report
-from fakeface.evaluate.scores import percent
-from fakeface.train.experiments import run_recipe
-from fakeface.train.saved import load_scorer
+from fakeface.report.robustness import robustness_report
+from fakeface.core.basics import percent
+from fakeface.experiments.run import run_recipe
+from fakeface.train.runs import load_scorer
 
 
 def one(seed: int, images: int, epochs: int, n: int, **world: object) -> Twins:

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakeface.cli import main
-from fakeface.data.audit import TRAPS, VERDICTS, audit, shortcut_trap, subjects_trap
-from fakeface.data.hashes import near_pairs
-from fakeface.data.leaks import LeakError, find_leaks
-from fakeface.data.manifest import scan, write_table
+from fakeface.audit.audit import TRAPS, VERDICTS, audit, shortcut_trap, subjects_trap
+from fakeface.data.duplicates import near_pairs
+from fakeface.data.duplicates import LeakError, find_leaks
+from fakeface.data.manifest import scan
+from fakeface.core.files import write_table
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.data.shortcuts import Baseline
-from fakeface.data.world import build_world
+from fakeface.audit.shortcuts import Baseline
+from fakeface.synthetic.world import build_world
 
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces")
 PLANTED = ("jpeg-quality", "exact-duplicates", "near-duplicates", "shared-subject:0.4")
@@ -73,7 +74,7 @@ def test_the_command_finds_what_is_planted_and_writes_page_and_figures(planted, 
 
 
 def test_a_run_over_a_cross_split_duplicate_is_refused_with_the_mend(planted, tmp_path):
-    from fakeface.train.experiments import run_recipe
+    from fakeface.experiments.run import run_recipe
     root, manifest = planted
     copies = find_leaks(manifest, root)
     assert len(copies)
@@ -90,10 +91,10 @@ def test_a_run_over_a_cross_split_duplicate_is_refused_with_the_mend(planted, tm
 
 
 def test_every_series_of_trainings_refuses_one_too(planted, tmp_path):
-    from fakeface.train.grid import Grid, run_grid
-    from fakeface.train.seeds import run_seeds
-    from fakeface.train.sweeps import curve, mix
-    from fakeface.train.transfer import Transfer, divide, run_transfer
+    from fakeface.experiments.grid import Grid, run_grid
+    from fakeface.experiments.seeds import run_seeds
+    from fakeface.experiments.learning_curve import curve, mix
+    from fakeface.experiments.transfer import Transfer, divide, run_transfer
     root, sets = planted[0], {name: {"real": [Part(name, 9000, label="real")]} for name in ("utkface", "celeba")}
     transfer = Transfer("t", "t", sets, recipe().profiles, [Part("1m_fake_faces", 9000, label="fake")])
     asked = [lambda out: run_seeds(recipe(), root, out), lambda out: curve(recipe(), root, out), lambda out: mix(recipe(), root, out),
@@ -108,7 +109,7 @@ def test_every_series_of_trainings_refuses_one_too(planted, tmp_path):
 
 def test_a_sweep_enters_its_looks(clean, tmp_path):
     from fakeface.evaluate.ledger import Ledger
-    from fakeface.train.sweeps import curve
+    from fakeface.experiments.learning_curve import curve
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         curve(recipe(), clean[0], tmp_path/"sweep", sizes=[60, 120], seeds=[0], epochs=1, progress=False)

@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 import fakeface.data.manifest as manifest
-from fakeface.data.audit import read_subject
-from fakeface.data.manifest import read_facts, scan, write_table
-from fakeface.data.others import folder_images
+from fakeface.audit.audit import read_subject
+from fakeface.data.manifest import read_facts, scan
+from fakeface.core.files import write_table
+from fakeface.data.manifest import folder_images
 from fakeface.data.recipes import Part, Recipe, RecipeError, compose
-from fakeface.data.sources import DataNote, InputError, find_files, read_cards, sources_table
+from fakeface.core.basics import DataNote, InputError
+from fakeface.data.sources import find_files, read_cards, sources_table
 
 
 @pytest.fixture(autouse=True)

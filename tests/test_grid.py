@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fakeface.data.sources import InputError
-from fakeface.data.world import build_world
-from fakeface.train.grid import combinations, grid_answer, grid_table, read_grid, run_grid
-from fakeface.train.transfer import divide, present_sets, read_transfer, row_manifest, run_transfer, transfer_table
+from fakeface.core.basics import InputError
+from fakeface.synthetic.world import build_world
+from fakeface.experiments.grid import combinations, grid_answer, grid_table, read_grid, run_grid
+from fakeface.experiments.transfer import (divide, present_sets, read_transfer, row_manifest, run_transfer,
+                                           transfer_table)
 
 GRID = """
 name: tiny
@@ -30,7 +31,7 @@ trials:
 """
 RUN = """
 import sys, torch
-from fakeface.train.grid import run_grid
+from fakeface.experiments.grid import run_grid
 torch.set_num_threads(1)
 run_grid(*sys.argv[1:4], progress=False)
 """

@@ -11,10 +11,10 @@ from PIL import Image
 from fakeface.cli import main
 from fakeface.evaluate.fairness import fairness_report, fairness_reports, fairness_table
 from fakeface.evaluate.ledger import Ledger, looks_table
-from fakeface.evaluate.operating import fit_operating_point, save_point
-from fakeface.evaluate.robustness_page import robustness_report
+from fakeface.evaluate.thresholds import fit_operating_point, save_point
+from fakeface.report.robustness import robustness_report
 from fakeface.evaluate.scores import base_rate_words, score_predictions, scores_table
-from fakeface.report import group_sections, load_run, report_values, write_report
+from fakeface.report.run import group_sections, load_run, report_values, write_report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from group_differences import BY, by_fairness, by_images, by_report, data_set, equivalence  # noqa: E402
@@ -149,7 +149,7 @@ def test_a_run_whose_tests_have_one_class_is_reported(tmp_path):
 # --- nothing learnt ---------------------------------------------------------------------------------------------------
 
 def test_a_network_that_learnt_nothing_is_said_to_have_learnt_nothing_everywhere(tmp_path):
-    from fakeface.train.experiments import Experiment
+    from fakeface.experiments.run import Experiment
     lazy = pd.concat([answers("valid", 0.3, 0.3), answers("celeba", 0.3, 0.3, seed=1), answers("ffhq", 0.3, None, seed=2)])
     run = run_folder(tmp_path/"run", lazy)
     words = base_rate_words(score_predictions(lazy))
@@ -160,7 +160,7 @@ def test_a_network_that_learnt_nothing_is_said_to_have_learnt_nothing_everywhere
 
 
 def test_a_network_that_learnt_is_not_scolded(tmp_path):
-    from fakeface.train.experiments import Experiment
+    from fakeface.experiments.run import Experiment
     study = Experiment(run_folder(tmp_path/"run", whole()))
     assert study.learnt == "" and "base rate" not in repr(study) and "base rate" not in study._repr_html_()
     alone = pd.concat([answers("valid", 0.2, 0.8), answers("celeba", 0.3, 0.3)]) # learnt, and does not carry over

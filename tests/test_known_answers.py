@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fakeface.data.audit import TRAPS, audit
+from fakeface.audit.audit import TRAPS, audit
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.data.world import build_world
+from fakeface.synthetic.world import build_world
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 RECIPE = Recipe("known", "photographs of two sources and a generator; two other sources as the test",

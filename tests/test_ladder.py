@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fakeface.data.equalise import RUNGS, TIGHT, align, equalise, face_frame, steps_for
-from fakeface.data.landmarks import world_points
+from fakeface.experiments.equalise import RUNGS, TIGHT, align, equalise, face_frame, steps_for
+from fakeface.synthetic.world import world_points
 from fakeface.data.manifest import scan
-from fakeface.data.shortcuts import baseline, read_features
-from fakeface.data.world import build_world
-from fakeface.evaluate.rungs import FAKES, INSIDE, NARROWEST, NONE, REALS, STILL, WELL, ladder_rows, name_cause
-from fakeface.train.ladder import ladder
+from fakeface.audit.shortcuts import baseline, read_features
+from fakeface.synthetic.world import build_world
+from fakeface.experiments.ladder import FAKES, INSIDE, NARROWEST, NONE, REALS, STILL, WELL, ladder_rows, name_cause
+from fakeface.experiments.ladder import ladder
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 PLANTED = {"jpeg-quality": ("encoding", "spectrum"), "size": ("resolution", "spectrum"), "alignment": ("alignment", "thumbnail"),
@@ -140,7 +140,7 @@ def test_inside_is_balanced() -> None:
 
 CLIMB = """
 import sys, torch
-from fakeface.train.ladder import ladder
+from fakeface.experiments.ladder import ladder
 torch.set_num_threads(1)
 ladder("man-2-test", sys.argv[1], sys.argv[2], seeds=1, rungs=("nothing", "colour"), shortcuts=(), epochs=1, progress=False)
 """

@@ -20,18 +20,18 @@ from PIL import Image
 from torch import nn
 
 from fakeface.cli import main
-from fakeface.data.blocks import face_dataloaders, feed_of
-from fakeface.data.delivery import DELIVERIES
+from fakeface.train.blocks import face_dataloaders, feed_of
+from fakeface.evaluate.perturbations import DELIVERIES
 from fakeface.data.manifest import ManifestError
-from fakeface.data.sources import InputError
+from fakeface.core.basics import InputError
 from fakeface.evaluate.robustness import ask
 from fakeface.interpret.attribution import attribute, cam_layers, p_fake_of
-from fakeface.interpret.honesty import cascade
-from fakeface.interpret.unknown import features
-from fakeface.train.experiments import save_model, save_run
+from fakeface.interpret.faithfulness import cascade
+from fakeface.interpret.ood import features
+from fakeface.experiments.run import save_model, save_run
 from fakeface.train.learners import DivergedError, classes_of, make_learner, predict, transfer_learner
 from fakeface.train.models import WeightsError, load_body, read_weights, small_net, transfer_net
-from fakeface.train.saved import LearnerScorer, load_model, load_scorer, network_card, run_settings
+from fakeface.train.runs import LearnerScorer, load_model, load_scorer, network_card, run_settings
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

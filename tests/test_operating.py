@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakeface.evaluate.ledger import Ledger, SealedError
-from fakeface.evaluate.operating import fit_operating_point, load_point, save_point
-from fakeface.evaluate.reading import read_point, reading_words
-from fakeface.evaluate.subjects import sign_flip
+from fakeface.evaluate.thresholds import fit_operating_point, load_point, save_point
+from fakeface.evaluate.thresholds import read_point, reading_words
+from fakeface.core.stats import sign_flip
 
 IMAGES = pd.DataFrame({"path": [f"{i}.jpg" for i in range(5)]})
 posix = pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")

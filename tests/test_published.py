@@ -3,12 +3,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fakeface.data.sources import data_manifests
+from fakeface.core.basics import data_manifests
 from fakeface.evaluate.compare import compare, comparison_words, from_counts, paired, unpaired
-from fakeface.evaluate.parity import SPLITS, average_odds_difference, disparate_impact
-from fakeface.evaluate.rates import wilson
+from fakeface.evaluate.group_metrics import SPLITS, average_odds_difference, disparate_impact
+from fakeface.core.stats import wilson
 from fakeface.evaluate.scores import check_predictions, score_test
-from fakeface.evaluate.subjects import rate_interval
+from fakeface.core.stats import rate_interval
 
 STUDIES = pd.read_csv(data_manifests() / "reference" / "studies.csv")
 FAIRNESS = pd.read_csv(data_manifests() / "reference" / "kyllo_fairness.csv").set_index("group")

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fakeface.data.delivery import HARMLESS, reencode
+from fakeface.evaluate.perturbations import HARMLESS, reencode
 from fakeface.data.images import jpeg_quality
-from fakeface.data.sources import InputError
-from fakeface.evaluate.detector import detect, load_detector, read_answers
+from fakeface.core.basics import InputError
+from fakeface.evaluate.detectors import detect, load_detector, read_answers
 from fakeface.evaluate.robustness import ask, balanced_change, stability, twin_delivery, twins
-from fakeface.evaluate.robustness_page import robustness_report
+from fakeface.report.robustness import robustness_report
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 N = 40 # of each class
@@ -155,7 +155,7 @@ def test_the_command_line_scores_and_shakes_a_foreign_function_from_its_folder(t
     (tmp_path / "mine.py").write_text(code)
 
     def fakeface(*args: str) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", "fakeface.cli", *args], cwd=tmp_path, capture_output=True, text=True, check=False)
+        return subprocess.run([sys.executable, "-m", "fakeface.cli.main", *args], cwd=tmp_path, capture_output=True, text=True, check=False)
     done = fakeface("score", "images", "--detector", "mine:ask")
     assert done.returncode == 0 and done.stderr == "" and "80 images by `mine:ask`" in done.stdout
     assert (pd.read_csv(tmp_path / "predictions.csv")["p_fake"] == 1).all()

@@ -20,9 +20,9 @@ from fakeface import cli
 from fakeface.data.images import image_facts
 from fakeface.data.manifest import COLUMNS, Scan
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.data.sources import InputError
-from fakeface.data.world import build_world
-from fakeface.data.writing import Claim, whole_folder
+from fakeface.core.basics import InputError
+from fakeface.synthetic.world import build_world
+from fakeface.core.files import Claim, whole_folder
 from fakeface.train import experiments
 from fakeface.train.runs import Run
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 def fakeface(*args: object) -> subprocess.CompletedProcess:
     "The command line in a process of its own."
-    return subprocess.run([sys.executable, "-m", "fakeface.cli", *map(str, args)], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "fakeface.cli.main", *map(str, args)], capture_output=True, text=True)
 
 
 # --- dealing ----------------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_metrics_hold_what_scripts_rely_on(world, tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
 def test_a_run_that_is_killed_leaves_nothing_that_looks_like_a_result(world, tmp_path):
-    command = [sys.executable, "-m", "fakeface.cli", "run", "man-1", "--root", world, "--out", tmp_path / "run", "--epochs", "500"]
+    command = [sys.executable, "-m", "fakeface.cli.main", "run", "man-1", "--root", world, "--out", tmp_path / "run", "--epochs", "500"]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     limit = time.time() + 120
     while not list(tmp_path.glob(".run.partial-*/manifest.parquet")) and process.poll() is None and time.time() < limit:
@@ -159,7 +159,7 @@ def test_bad_input_is_one_line_without_traceback(world, tmp_path):
 # --- two at once ------------------------------------------------------------------------------------------------------
 
 def test_two_processes_that_draw_the_same_world_do_not_disturb_each_other(tmp_path):
-    code = f"from fakeface.data.world import build_world; build_world({str(tmp_path / 'world')!r}, images=400, workers=1)"
+    code = f"from fakeface.synthetic.world import build_world; build_world({str(tmp_path / 'world')!r}, images=400, workers=1)"
     drawing = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in drawing:
         assert process.communicate()[1] == "" and process.returncode == 0
@@ -251,7 +251,8 @@ def test_a_signal_ends_a_command_as_ctrl_c_does(number, monkeypatch, tmp_path, c
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes are POSIX's")
 def test_a_reader_that_goes_away_is_no_error():
-    process = subprocess.Popen([sys.executable, "-m", "fakeface.cli", "sources"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "fakeface.cli.main", "sources"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert (process.stderr.read(), process.wait()) == ("", 141)
 

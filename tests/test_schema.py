@@ -14,10 +14,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fakeface.data.query import select
+from fakeface.core.query import select
 from fakeface.data.recipes import Recipe, read_recipe
-from fakeface.data.records import COLUMNS_OF, RECORDS, Metrics, read_record
-from fakeface.data.schema import InputError, parse_json, read_json, read_yaml
+from fakeface.core.records import COLUMNS_OF, Metrics, RECORDS, read_record
+from fakeface.core.basics import InputError
+from fakeface.core.schema import parse_json, read_json, read_yaml
 from fakeface.data.sources import Card, read_card, read_cards
 from fakeface.evaluate.scores import score_test
 
@@ -92,18 +93,18 @@ def read_own(path: Path) -> dict:
 
 
 def read_grid(path):
-    from fakeface.train.grid import read_grid
+    from fakeface.experiments.grid import read_grid
     return read_grid(path)
 
 
 def read_transfer(path):
-    from fakeface.train.transfer import read_transfer
+    from fakeface.experiments.transfer import read_transfer
     return read_transfer(path)
 
 
 def card() -> dict:
     "A card of the package."
-    from fakeface.data.sources import data_manifests
+    from fakeface.core.basics import data_manifests
     return read_yaml(data_manifests() / "sources" / "celeba.yaml", "card")
 
 

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakeface.cli import main
-from fakeface.data.sources import InputError
-from fakeface.data.world import build_world
+from fakeface.core.basics import InputError
+from fakeface.synthetic.world import build_world
 from fakeface.train import sweeps
-from fakeface.train.sweeps import curve, first_images, mix, nested_order
+from fakeface.experiments.learning_curve import curve, first_images, mix, nested_order
 
 ASKED = dict(sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)
 SWEEP = """
 import sys, torch
-from fakeface.train.sweeps import curve
+from fakeface.experiments.learning_curve import curve
 torch.set_num_threads(1)
 curve("man-2-test", sys.argv[1], sys.argv[2], sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)
 """

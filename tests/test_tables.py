@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fakeface.cli import main
-from fakeface.data.audit import audit, byte_copies, read_subject, shortcut_traps
-from fakeface.data.labels import contradictions
+from fakeface.audit.audit import audit, byte_copies, read_subject, shortcut_traps
+from fakeface.audit.checks import contradictions
 from fakeface.data.manifest import load_manifest
-from fakeface.data.shortcuts import SHORTCUTS
-from fakeface.data.sources import DataNote, InputError
+from fakeface.audit.shortcuts import SHORTCUTS
+from fakeface.core.basics import DataNote, InputError
 from fakeface.data.tables import tidy_table
 from fakeface.evaluate.compare import compare
-from fakeface.evaluate.detector import images_to_score
+from fakeface.evaluate.detectors import images_to_score
 from fakeface.evaluate.fairness import fairness_report
-from fakeface.evaluate.operating import fit_operating_point
+from fakeface.evaluate.thresholds import fit_operating_point
 from fakeface.evaluate.scores import check_predictions, read_predictions, score_lines, score_predictions
 
 pytestmark = pytest.mark.usefixtures("own_cache")

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakeface.data.others import CHANGED, DRAWN, OTHERS, draw_others, folder_images, other_picture
+from fakeface.synthetic.objects import CHANGED, DRAWN, OTHERS, draw_others, other_picture
+from fakeface.data.manifest import folder_images
 from fakeface.data.recipes import Part, Recipe
-from fakeface.data.sources import InputError
-from fakeface.data.world import build_world
-from fakeface.interpret.unknown import SCORES, Distances, ask, fit_unknown, known_threshold, load_unknown, unknown_rates
-from fakeface.train.experiments import Experiment, run_recipe
+from fakeface.core.basics import InputError
+from fakeface.synthetic.world import build_world
+from fakeface.interpret.ood import Distances, SCORES, ask, fit_unknown, known_threshold, load_unknown, unknown_rates
+from fakeface.experiments.run import Experiment, run_recipe
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

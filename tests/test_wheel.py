@@ -69,6 +69,6 @@ def test_the_command_runs_from_the_wheel_and_not_from_the_checkout(wheel, tmp_pa
         return done.stdout
 
     assert Path(run("-c", "import fakeface; print(fakeface.__file__)").strip()).is_relative_to(site)
-    table = run("-m", "fakeface.cli", "sources", "--root", str(root))
+    table = run("-m", "fakeface.cli.main", "sources", "--root", str(root))
     cards = [p.stem for p in (site / "fakeface" / "data_manifests" / "sources").glob("*.yaml")]
     assert cards and [c for c in cards if c not in table] == []

@@ -335,7 +335,7 @@ def facts_door(path: Path) -> dict[str, Any]:
 
 def pixels_door(path: Path, facts: dict[str, Any] | None) -> None:
     "Both decoders take what the scan took, with its size, and see the same; and refuse what it refused."
-    from fakeface.data.blocks import open_image
+    from fakeface.train.blocks import open_image
     from fakeface.data.images import RejectedImage, open_rgb
     large = facts is not None and facts["width"] * facts["height"] > LARGE # one at a time, and its size alone
     def ask(door: Callable[[Path], Any]) -> Any:
@@ -356,9 +356,9 @@ def pixels_door(path: Path, facts: dict[str, Any] | None) -> None:
 
 def look_door(path: Path, facts: dict[str, Any] | None) -> None:
     "The look and the scoring of what was taken; both refuse the rest in a line."
-    from fakeface.data.hashes import read_looks
-    from fakeface.data.sources import InputError
-    from fakeface.evaluate.detector import open_row
+    from fakeface.data.duplicates import read_looks
+    from fakeface.core.basics import InputError
+    from fakeface.evaluate.detectors import open_row
 
     doors = {"read_looks": lambda: read_looks([path.name], path.parent, 1), "open_row": lambda: open_row(path.parent, path.name)}
     for name, door in doors.items():
@@ -393,7 +393,7 @@ def try_folder(root: Path, # holds `hostile/` with the files
         if good != taken: raise Silent(f"scan and image_facts disagree about {sorted(good ^ taken)[:3]}")
         rows["images"] = found.images
     def foldered() -> None:
-        from fakeface.data.others import folder_images
+        from fakeface.data.manifest import folder_images
         found = folder_images(root/"hostile")
         if {Path(p).name for p in found.images["path"]} != taken: raise Silent("folder_images and image_facts disagree")
     verdicts = [knock("scan", scanned), knock("folder_images", foldered)]
@@ -403,7 +403,7 @@ def try_folder(root: Path, # holds `hostile/` with the files
 
 def train_on(images: pd.DataFrame, root: Path) -> None:
     "One epoch over everything, a prediction for everything, and a map of one."
-    from fakeface.data.blocks import face_dataloaders
+    from fakeface.train.blocks import face_dataloaders
     from fakeface.data.recipes import SETTINGS
     from fakeface.train.fitting import train
     from fakeface.train.learners import make_learner, predict, seeded

@@ -42,10 +42,10 @@ class Store:
 
     def build(self, all_series: bool = True) -> None: # two runs instead of one, a grid and a transfer matrix
         "Draws and trains."
-        from fakeface.data.world import build_world
-        from fakeface.train.grid import run_grid
-        from fakeface.train.seeds import run_seeds
-        from fakeface.train.transfer import run_transfer
+        from fakeface.synthetic.world import build_world
+        from fakeface.experiments.grid import run_grid
+        from fakeface.experiments.seeds import run_seeds
+        from fakeface.experiments.transfer import run_transfer
         self.home.mkdir(parents=True, exist_ok=True)
         build_world(self.root, images=200, size=16, sources=["utkface", "celeba", "ffhq", "1m_fake_faces"])
         for name, text in (("recipe", RECIPE), ("grid", GRID), ("transfer", TRANSFER)): (self.home/f"{name}.yaml").write_text(text)
@@ -120,9 +120,9 @@ class Store:
     @cached_property
     def series(self) -> list[tuple[Path, Callable[[Path], list]]]:
         "Note of a series, and the doors that open its folder."
-        from fakeface.train.grid import grid_table, run_grid
-        from fakeface.train.seeds import run_seeds
-        from fakeface.train.transfer import run_transfer, transfer_table
+        from fakeface.experiments.grid import grid_table, run_grid
+        from fakeface.experiments.seeds import run_seeds
+        from fakeface.experiments.transfer import run_transfer, transfer_table
 
         doors = {
             "seeds": lambda out: [

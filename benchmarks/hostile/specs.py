@@ -243,7 +243,7 @@ SHIPPED = {"card": "sources", "recipe": "recipes", "grid": "grids", "transfer": 
 
 def shipped(kind: str) -> list[tuple[str, Any]]:
     "The package's own files of a kind: name and content."
-    from fakeface.data.sources import data_manifests
+    from fakeface.core.basics import data_manifests
     return [(p.name, yaml.safe_load(p.read_text(encoding="utf-8"))) for p in sorted((data_manifests()/SHIPPED[kind]).glob("*.yaml"))]
 
 
@@ -279,7 +279,7 @@ def recipe_door(path: Path, store: Store) -> None:
 
 def knock_inside(call: Callable[..., object], *args: Any, **kwargs: Any) -> None:
     "A call that may refuse in a line."
-    from fakeface.data.sources import InputError
+    from fakeface.core.basics import InputError
     try: call(*args, **kwargs)
     except InputError: pass
 
@@ -287,7 +287,7 @@ def knock_inside(call: Callable[..., object], *args: Any, **kwargs: Any) -> None
 def grid_door(path: Path, store: Store) -> None:
     "A grid that is taken has settings for every trial."
     from fakeface.data.recipes import settings
-    from fakeface.train.grid import combinations, read_grid
+    from fakeface.experiments.grid import combinations, read_grid
     grid = read_grid(path)
     for values in list(combinations(grid).values())[:20]:
         options = {k: v for k, v in {**grid.settings, **values}.items() if "." not in k}
@@ -296,7 +296,7 @@ def grid_door(path: Path, store: Store) -> None:
 
 def transfer_door(path: Path, store: Store) -> None:
     "A transfer file that is taken can be divided."
-    from fakeface.train.transfer import read_transfer
+    from fakeface.experiments.transfer import read_transfer
     spec = read_transfer(path)
     if len(spec.sets) < 2: raise Silent(f"{len(spec.sets)} sets")
 
@@ -343,9 +343,9 @@ SLOW = ("report", "report --root", "audit") # seconds each
 
 def run_doors(run: Path, store: Store) -> list[tuple[str, Callable[[], object]]]:
     "The functions and commands that open a run folder."
-    from fakeface.report import load_run
+    from fakeface.report.run import load_run
     from fakeface.train.runs import Run
-    from fakeface.train.saved import load_model
+    from fakeface.train.runs import load_model
     picture = next((store.root/"ffhq").rglob("*.*g"))
     return [
         ("load_model", lambda: load_model(run)),

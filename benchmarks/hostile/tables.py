@@ -359,7 +359,7 @@ def try_table(name: str, data: bytes, t: Table, folder: Path, # for its files
              ) -> list[Verdict]:
     "All doors for one table; of the slower ones, one."
     from fakeface.data.manifest import load_manifest
-    from fakeface.evaluate.detector import images_to_score
+    from fakeface.evaluate.detectors import images_to_score
     from fakeface.evaluate.scores import read_predictions
     path = folder/name
     path.write_bytes(data)

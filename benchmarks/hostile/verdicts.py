@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fakeface.cli import main
 from fakeface.data.images import RejectedImage
-from fakeface.data.sources import InputError
+from fakeface.core.basics import InputError
 
 FINE, REFUSED = "fine", "refused"
 OFFENCES = ("TRACEBACK", "HANG", "MEMORY", "SILENT", "WORDS") # SILENT: taken and wrong; WORDS: refused, but not in a line that names it
