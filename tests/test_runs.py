@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors import SafetensorError
 
-from fakeface import cli
+from fakeface.cli import main as cli
 from fakeface.data.images import image_facts
 from fakeface.data.manifest import COLUMNS, Scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.core.basics import InputError
 from fakeface.synthetic.world import build_world
 from fakeface.core.files import Claim, whole_folder
-from fakeface.train import experiments
+from fakeface.experiments import run as experiments
 from fakeface.train.runs import Run
 
 pytestmark = pytest.mark.usefixtures("own_cache")

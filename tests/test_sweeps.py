@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fakeface.cli import main
 from fakeface.core.basics import InputError
 from fakeface.synthetic.world import build_world
-from fakeface.train import sweeps
+from fakeface.experiments import learning_curve as sweeps
 from fakeface.experiments.learning_curve import curve, first_images, mix, nested_order
 
 ASKED = dict(sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)

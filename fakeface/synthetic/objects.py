@@ -20,7 +20,7 @@ from ..core.files import Claim, whole_folder
 from ..core.schema import read_json
 from ..data.images import RejectedImage, open_rgb
 from ..data.manifest import folder_images
-from .faces import (HAIR, Brush, Face, both, circle, contact_sheet, curve, draw_face, hue, lit,
+from .faces import (HAIR, Brush, Face, both, circle, contact_sheet, curve, draw_face, hue_rgb, lit_face,
                                       measure, mirror, mix, ramp)
 from .population import CAMERAS, GRID, Camera, draw_people
 
@@ -45,7 +45,7 @@ def _noise(rng: np.random.Generator, size: int) -> np.ndarray:
 # %% ../../nbs/24_synthetic.objects.ipynb #61887410
 def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
     "Clouds (octaves of noise), stripes or checks, between two colours."
-    low, high = (hue(rng.random(), rng.uniform(0, 0.6), rng.uniform(0.2, 1)) for _ in range(2))
+    low, high = (hue_rgb(rng.random(), rng.uniform(0, 0.6), rng.uniform(0.2, 1)) for _ in range(2))
     octaves = [_scaled(rng.standard_normal((2 ** k, 2 ** k, 1)).repeat(3, 2), size) * 0.6 ** k for k in range(1, 6)]
     angle, pitch = rng.uniform(0, np.pi), rng.uniform(3, 14) * 2 * np.pi
     y, x = np.mgrid[:size, :size] / size
@@ -57,7 +57,7 @@ def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
 # %% ../../nbs/24_synthetic.objects.ipynb #353e6571
 def _shapes(rng: np.random.Generator, size: int) -> np.ndarray:
     "Three to nine discs, boxes and triangles, drawn three times too large and averaged."
-    def ink() -> tuple[int, ...]: return tuple(hue(rng.random(), rng.uniform(0, 0.8), rng.uniform(0.2, 1)).astype(int).tolist())
+    def ink() -> tuple[int, ...]: return tuple(hue_rgb(rng.random(), rng.uniform(0, 0.8), rng.uniform(0.2, 1)).astype(int).tolist())
     art = Image.new("RGB", (3 * size,) * 2, ink())
     pen = ImageDraw.Draw(art)
     for _ in range(rng.integers(3, 10)):
@@ -125,7 +125,7 @@ def draw_cat(latent: np.ndarray, # (len(LATENTS),), clipped to [0, 1], read as `
     fur = mix(ramp(HAIR, .1 + .85 * face.z.hair_shade), np.array([176., 174, 176]), .8 * (face.z.undertone < .4))
     pen = Brush(face, size, 3)
     for part in (_cat_body, _cat_head, _cat_features): part(pen, face, fur)
-    return _pixels(lit(pen, face))
+    return _pixels(lit_face(pen, face))
 
 # %% ../../nbs/24_synthetic.objects.ipynb #f53c0eff
 def _upright(face: Image.Image, rng: np.random.Generator) -> Image.Image:
