@@ -12,6 +12,7 @@ from math import cos, pi, radians, sin
 from types import SimpleNamespace
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 # %% ../../nbs/20_synthetic.faces.ipynb #b5eebc1a
@@ -21,7 +22,7 @@ LATENTS: tuple[str, ...] = (
     "background_hue", "background_shade", "background_blur", "light_side", "light")
 
 # %% ../../nbs/20_synthetic.faces.ipynb #230bbee5
-def mix(a, b, t):
+def mix(a: float | np.ndarray, b: float | np.ndarray, t: float) -> float | np.ndarray:
     "`a` at t = 0, `b` at t = 1; numbers or colour arrays."
     return a + (b - a) * t
 
@@ -49,17 +50,17 @@ def _weights(n: int, per: int, closed: bool) -> np.ndarray:
     near = np.eye(n)[near % n if closed else near.clip(0, n - 1)]
     return np.concatenate([(basis @ near).reshape(-1, n), np.eye(n)[n:] if closed else np.eye(n)[-1:]])
 
-def curve(points, per: int = 5, closed: bool = True) -> np.ndarray:
+def curve(points: npt.ArrayLike, per: int = 5, closed: bool = True) -> np.ndarray:
     "Smooth curves (..., m, 2) through `points` (..., n, 2)."
     points = np.asarray(points, dtype=float)
     return _weights(points.shape[-2], per, closed) @ points
 
-def mirror(right) -> np.ndarray:
+def mirror(right: npt.ArrayLike) -> np.ndarray:
     "A closed outline from its right half, top to bottom, the first and last point on the axis."
     right = np.asarray(right, dtype=float)
     return np.concatenate([right, right[-2:0:-1] * (-1, 1)])
 
-def both(right) -> np.ndarray:
+def both(right: npt.ArrayLike) -> np.ndarray:
     "The left and the right one (2, ..., 2) of something given on the right."
     right = np.asarray(right, dtype=float)
     return right * np.array([(-1.0, 1.0), (1.0, 1.0)]).reshape(2, *(1,) * (right.ndim - 1), 2)
@@ -108,7 +109,7 @@ def _palette(z: SimpleNamespace, years: float) -> SimpleNamespace:
 # %% ../../nbs/20_synthetic.faces.ipynb #9deb60e2
 class Face(SimpleNamespace):
     "One person: latents `z`, ages, half `width`; `eye` (u, v, half width and height), `nose`, `mouth` (half width, v)."
-    def turned(self, points, lift: float = 0.0) -> np.ndarray:
+    def turned(self, points: npt.ArrayLike, lift: float = 0.0) -> np.ndarray:
         "Points (..., 2) on the front of the head, `lift` above its surface, as seen after turning by yaw."
         points, (c, s) = np.array(points, dtype=float), self.turn
         u = points[..., 0]
@@ -173,15 +174,16 @@ class _Pen:
 # %% ../../nbs/20_synthetic.faces.ipynb #f8b4c2ac
 class Brush(_Pen):
     "A pen that works on the turning face."
-    def shape(self, points, colour, alpha=1.0, lift=0.0, per=4):
+    def shape(self, points: npt.ArrayLike, colour: np.ndarray, alpha: float = 1.0, lift: float = 0.0, per: int = 4) -> None:
         "A smooth form through `points` (..., n, 2)."
         self.fill(self.face.turned(curve(points, per), lift), colour, alpha)
 
-    def line(self, points, width, colour, alpha=1.0, lift=0.0, tips=(0, 0), per=4):
+    def line(self, points: npt.ArrayLike, width: float, colour: np.ndarray, alpha: float = 1.0, lift: float = 0.0,
+             tips: tuple[float, float] = (0, 0), per: int = 4) -> None:
         "A brush stroke along `points` (..., n, 2)."
         self.fill(_ribbon(self.face.turned(curve(points, per, False), lift), width, tips), colour, alpha)
 
-    def tint(self, at, radius, colour, lift=0.0, part=0):
+    def tint(self, at: npt.ArrayLike, radius: tuple[float, float], colour: npt.ArrayLike, lift: float = 0.0, part: int = 0) -> None:
         "Soft blobs of added colour at `at` (..., 2), on one part: 0 face (which turns), 1 hair, 2 body."
         for u, v in np.reshape(at if part else self.face.turned(at, lift), (-1, 2)):
             self.tints.append((part, u, v, *radius, *colour))
