@@ -171,6 +171,14 @@ def byte_copies(manifest: pd.DataFrame) -> pd.DataFrame: # as of `exact_duplicat
     pairs = exact_duplicates(manifest.iloc[order])
     return pairs.assign(i=order[pairs["i"].to_numpy(int)], j=order[pairs["j"].to_numpy(int)])
 
+# %% ../../nbs/32_audit.audit.ipynb #a7ec195f
+def _across_words(across: pd.DataFrame, by_test: dict[str, dict[str, float]]) -> str:
+    "Copies across splits, how much of each test set lies in training, and the mend."
+    first = across.iloc[0]
+    by = "; ".join(f"{v['in_train']:,} of the {v['n']:,} images of {s} lie in train" for s, v in by_test.items() if v["in_train"])
+    return (f"{len(across):,} across splits, such as {first.path_i} ({first.split_i}) and {first.path_j} ({first.split_j})"
+            f"{': ' + by if by else ''}. Remove one side, or let the recipe say `duplicates: drop`")
+
 # %% ../../nbs/32_audit.audit.ipynb #3fc61ba4
 def duplicates_trap(manifest: pd.DataFrame, # one row an image
                     pairs: pd.DataFrame, # with the columns of `with_sides`
@@ -189,11 +197,8 @@ def duplicates_trap(manifest: pd.DataFrame, # one row an image
     if more["two_sizes"]: told += f", {more['two_sizes']:,} of them at two sizes"
     if listed := int((pairs["path_i"] == pairs["path_j"]).sum()): told += f", {listed:,} of them one file that is listed twice"
     if len(across):
-        first = across.iloc[0]
-        by = "; ".join(f"{v['in_train']:,} of the {v['n']:,} images of {s} lie in train" for s, v in by_test.items() if v["in_train"])
-        told += (f"; {len(across):,} across splits, such as {first.path_i} ({first.split_i}) and {first.path_j} ({first.split_j})"
-                 f"{': ' + by if by else ''}. Remove one side, or let the recipe say `duplicates: drop`")
-        return trap("worthless" if worst >= TERMS["leak"] else "beware", told + ".", len(pairs), **more)
+        verdict = "worthless" if worst >= TERMS["leak"] else "beware"
+        return trap(verdict, f"{told}; {_across_words(across, by_test)}.", len(pairs), **more)
     if len(strangers) and (root or share >= TERMS["within"]):
         first = strangers.iloc[0]
         return trap("beware", f"{told}; {len(strangers):,} of them under different subjects, so that dealing by subject may put them "
@@ -238,6 +243,23 @@ def subjects_trap(manifest: pd.DataFrame, # one row an image
                               "No name stands under two subjects.", 0, names=[])
     return trap("beware", "; ".join(told) + ". Give them one subject, so that they are dealt together.", found, names=sorted(names)[:50])
 
+# %% ../../nbs/32_audit.audit.ipynb #9f363419
+def _contradiction_words(both: pd.DataFrame) -> str:
+    "Pictures under both labels."
+    if not len(both): return "No picture stands under both labels"
+    first = both.iloc[0]
+    return (f"{len(both):,} {'pair of copies stands' if len(both) == 1 else 'pairs of copies stand'} under both labels, such as "
+            f"{first.path_i} ({first.label_i}) and {first.path_j} ({first.label_j})")
+
+
+def _suspected(s: dict[str, Any], manifest: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    "The rows whose label is more likely wrong than right, surest first; and how many labels seem wrong, in words."
+    chance = pd.Series(s["chance"], index=manifest.index)
+    table = manifest.assign(chance=chance)[chance > 0.5].sort_values("chance", ascending=False)
+    return table, (f"{100 * s['rate']:.1f} % [{100 * s['ci95'][0]:.1f}, {100 * s['ci95'][1]:.1f}] of the labels seem wrong: "
+                   f"contradictions of all baselines together do not die out where they are surest; {len(table):,} images to look at"
+                   + (f", first {table['path'].iloc[0]}" if len(table) else ""))
+
 # %% ../../nbs/32_audit.audit.ipynb #b02eb3e9
 def labels_trap(both: pd.DataFrame, # of `contradictions`
                 s: dict[str, Any], # of `suspects`
@@ -245,12 +267,8 @@ def labels_trap(both: pd.DataFrame, # of `contradictions`
                 twins: int = 0, # pairs that a card declares to be a photograph and its regeneration
                ) -> tuple[dict[str, Any], pd.DataFrame]: # the trap; the suspected rows with their chance to be wrong
     "The verdict on labels; the figure is the share that seems wrong."
-    table, told, verdict = manifest.iloc[:0].assign(chance=[]), [], "fine"
-    if len(both):
-        first, verdict = both.iloc[0], "beware"
-        told.append(f"{len(both):,} {'pair of copies stands' if len(both) == 1 else 'pairs of copies stand'} under both labels, such as "
-                    f"{first.path_i} ({first.label_i}) and {first.path_j} ({first.label_j})")
-    else: told.append("No picture stands under both labels")
+    table, told = manifest.iloc[:0].assign(chance=[]), [_contradiction_words(both)]
+    verdict = "beware" if len(both) else "fine"
     if twins: told.append(f"{twins:,} pairs of a photograph and its regeneration, which their card declares, are no contradiction")
     if "why_not" in s:
         told.append(f"beyond that no label could be doubted: {s['why_not']}")
@@ -258,11 +276,8 @@ def labels_trap(both: pd.DataFrame, # of `contradictions`
     elif s["gain"] < TERMS["likelihood"]:
         told.append(f"contradictions of all baselines together (AUC {s['knows']:.2f}) die out where they are surest, as with right labels")
     else:
-        verdict, chance = "beware", pd.Series(s["chance"], index=manifest.index)
-        table = manifest.assign(chance=chance)[chance > 0.5].sort_values("chance", ascending=False)
-        told.append(f"{100 * s['rate']:.1f} % [{100 * s['ci95'][0]:.1f}, {100 * s['ci95'][1]:.1f}] of the labels seem wrong: "
-                    f"contradictions of all baselines together do not die out where they are surest; {len(table):,} images to look at"
-                    + (f", first {table['path'].iloc[0]}" if len(table) else ""))
+        verdict, (table, doubts) = "beware", _suspected(s, manifest)
+        told.append(doubts)
     known = "rate" in s
     return trap(verdict, "; ".join(told) + ".", s["rate"] if known else None, s["ci95"] if known else None, both_labels=len(both),
                 declared_twins=twins,
@@ -315,12 +330,34 @@ class Audit:
         "One verdict line a trap."
         return [f"{name:17} {t['verdict']:13} {t['why']}" for name, t in self.traps.items()]
 
-    def to_json(self) -> str:
-        "audit.json."
-        about = dict(what=self.name, kind=self.kind, images=len(self.manifest), rejected=self.rejected, positive="fake", terms=self.terms)
-        return json.dumps(about | {"traps": self.traps}, indent=1, ensure_ascii=False)
-
+    def to_json(self) -> str: return _as_json(self) # audit.json
     def __repr__(self) -> str: return "\n".join([f"audit of {self.name}: {len(self.manifest):,} images", *self.lines()])
+
+# %% ../../nbs/32_audit.audit.ipynb #d9f78150
+def _as_json(a: Audit) -> str:
+    "The verdicts, what was audited and on which terms, for audit.json."
+    about = dict(what=a.name, kind=a.kind, images=len(a.manifest), rejected=a.rejected, positive="fake", terms=a.terms)
+    return json.dumps(about | {"traps": a.traps}, indent=1, ensure_ascii=False)
+
+# %% ../../nbs/32_audit.audit.ipynb #420441b8
+def _sampled(s: Subject, most: int, faces: int, finder: str, seed: int, workers: int | None,
+            ) -> tuple[pd.DataFrame, dict[str, np.ndarray], np.ndarray, str]:
+    "The sampled rows, shortcut -> their features, the look of every image of the manifest, and which finder was used."
+    some = sample_rows(s.manifest, most, seed)
+    read = read_features(s.manifest["path"], s.root, some, workers)
+    of, features = s.manifest[some].reset_index(drop=True), {k: v[some] for k, v in read.values.items()}
+    features["geometry"], finder = _geometry(of, s.root, faces, finder, seed, workers)
+    return of, features, read.looks, finder
+
+
+def _copies_traps(manifest: pd.DataFrame, looks: np.ndarray) -> tuple[dict[str, dict[str, Any]], pd.DataFrame]:
+    "The traps about copies and subjects; and the pairs of copies."
+    pairs = with_sides(manifest, pd.concat([byte_copies(manifest), near_duplicates(manifest, looks, mirrored=True)], ignore_index=True))
+    exact = pairs["kind"] == "exact"
+    undealt = bool((manifest["split"] == EVERYTHING).all())
+    return {"exact-duplicates": duplicates_trap(manifest, pairs[exact], "byte for byte", undealt),
+            "near-duplicates": duplicates_trap(manifest, pairs[~exact], "picture, resized or saved again", undealt),
+            "shared-subjects": subjects_trap(manifest, undealt)}, pairs
 
 # %% ../../nbs/32_audit.audit.ipynb #22de2be5
 def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data root, or a run folder
@@ -336,25 +373,16 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
     AUC's 95 % interval above 0.6 is beware, above 0.95 worthless; copies across splits are beware, from 2 % of a test set on worthless."""
     if unknown := set(asked := list(only)) - set(TRAPS): raise InputError(f"unknown trap `{min(unknown)}`; known: {', '.join(TRAPS)}")
     s = read_subject(what, root)
-    m = s.manifest
-    some = sample_rows(m, most, seed)
-    read = read_features(m["path"], s.root, some, workers)
-    of, features = m[some].reset_index(drop=True), {k: v[some] for k, v in read.values.items()}
-    features["geometry"], finder = _geometry(of, s.root, faces if "geometry" in asked else 0, finder, seed, workers)
+    of, features, looks, finder = _sampled(s, most, faces if "geometry" in asked else 0, finder, seed, workers)
     traps, measured = shortcut_traps({k: v if k in asked else np.full_like(v, np.nan) for k, v in features.items()}, of, seed)
-    pairs = with_sides(m, pd.concat([byte_copies(m), near_duplicates(m, read.looks, mirrored=True)], ignore_index=True))
-    exact = pairs["kind"] == "exact"
-    undealt = bool((m["split"] == EVERYTHING).all())
-    traps["exact-duplicates"] = duplicates_trap(m, pairs[exact], "byte for byte", undealt)
-    traps["near-duplicates"] = duplicates_trap(m, pairs[~exact], "picture, resized or saved again", undealt)
-    traps["shared-subjects"] = subjects_trap(m, undealt)
+    copies, pairs = _copies_traps(s.manifest, looks)
     doubts = suspects({k: v for k, v in features.items() if k != "geometry"}, of) if "labels" in asked else dict(why_not="not asked for")
     cards = read_cards(s.root)
-    traps["labels"], doubted = labels_trap(contradictions(pairs, cards), doubts, of, int(declared_twins(pairs, cards).sum()))
-    traps["coverage"] = coverage_trap(m, without_counterpart(measured, of), cards)
+    labels, doubted = labels_trap(contradictions(pairs, cards), doubts, of, int(declared_twins(pairs, cards).sum()))
+    traps |= copies | {"labels": labels, "coverage": coverage_trap(s.manifest, without_counterpart(measured, of), cards)}
     if not faces: traps["geometry"] = trap("not measured", "No face was looked for (faces is 0).")
     traps |= {name: trap("not measured", "Not asked for.") for name in TRAPS if name not in asked}
-    return Audit(s.name, s.kind, s.root, traps, m, pairs, doubted, confident_errors(s.predictions), coverage_table(m),
+    return Audit(s.name, s.kind, s.root, traps, s.manifest, pairs, doubted, confident_errors(s.predictions), coverage_table(s.manifest),
                  mean_spectra(features["spectrum"], of), _points(features["geometry"], of), s.rejected, finder)
 
 # %% ../../nbs/32_audit.audit.ipynb #0c0292c2

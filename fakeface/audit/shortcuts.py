@@ -309,13 +309,7 @@ def floor_words(floors: dict[str, dict[str, Any]], # of one test set
                ) -> str: # a sentence, empty where nothing was measured
     "What shortcuts alone reach, and whether the run is clearly above it."
     best = highest(floors)
-    if best is None:
-        calls = {k: f["called_fake"] for k, f in floors.items() if f["called_fake"]}
-        if not calls: return ""
-        label = next(iter(next(iter(calls.values()))))
-        rates = ", ".join(f"{WORDS[k]} {percent(v[label])}" for k, v in calls.items())
-        n = max(f["n"] for f in floors.values())
-        return f"Shortcuts alone, learnt on the same training images, call fake: {rates} of {n:,} {label} images out of these."
+    if best is None: return _calls_words(floors)
     name, f = best
     span = f"{f['auc']:.3f} [{f['ci95'][0]:.3f}, {f['ci95'][1]:.3f}]"
     told = f"Without a look at the face, from {WORDS[name]} alone: AUC {span} on {f['n']:,} of them"
@@ -326,6 +320,16 @@ def floor_words(floors: dict[str, dict[str, Any]], # of one test set
     if auc_ci95[0] > f["ci95"][1]: return f"{told} This detector is clearly above that."
     if auc_ci95[1] < f["ci95"][0]: return f"{told} This detector is below that."
     return f"{told} Whether this detector is above that cannot be said: the intervals overlap."
+
+# %% ../../nbs/30_audit.shortcuts.ipynb #77338b1f
+def _calls_words(floors: dict[str, dict[str, Any]]) -> str: # empty where nothing was measured
+    "What share the shortcuts call fake, where one label leaves no AUC."
+    calls = {k: f["called_fake"] for k, f in floors.items() if f["called_fake"]}
+    if not calls: return ""
+    label = next(iter(next(iter(calls.values()))))
+    rates = ", ".join(f"{WORDS[k]} {percent(v[label])}" for k, v in calls.items())
+    n = max(f["n"] for f in floors.values())
+    return f"Shortcuts alone, learnt on the same training images, call fake: {rates} of {n:,} {label} images out of these."
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #7a99c366
 def floors_table(floors: dict[str, dict[str, dict[str, Any]]], # of `measure_floors`

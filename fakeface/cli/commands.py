@@ -157,7 +157,6 @@ def _tell_shortfalls(table: pd.DataFrame, rejects: pd.DataFrame) -> None:
 # %% ../../nbs/95_cli.commands.ipynb #5cf2108f
 def run(args: argparse.Namespace) -> None:
     "fakeface run RECIPE"
-    from fakeface.audit.shortcuts import floors_table
     from fakeface.data.recipes import read_recipe
     recipe, root = read_recipe(args.recipe), _root(args)
     if args.duplicates: recipe = replace(recipe, duplicates=args.duplicates)
@@ -165,11 +164,17 @@ def run(args: argparse.Namespace) -> None:
     if args.seeds is not None: return _run_seeds(args, recipe, root)
     from fakeface.experiments.run import run_recipe
     from fakeface.train.fitting import EpochLines
-    from fakeface.train.runs import read_card
     watched = sys.stdout.isatty()
     print("Before the training: scan, copies across splits, what shortcuts alone reach.", flush=True)
     made = run_recipe(recipe, root, args.out, profile=args.profile, seed=args.seed, scale=args.scale, overwrite=args.overwrite,
                       progress=watched, cbs=[] if watched else [EpochLines()], aim=_aim(args), **_settings(args))
+    _tell_run(made)
+
+# %% ../../nbs/95_cli.commands.ipynb #0b19a064
+def _tell_run(made: Any) -> None:
+    "What came of a run: its scores, what a shortcut reaches, what was left out, and where the page is."
+    from fakeface.audit.shortcuts import floors_table
+    from fakeface.train.runs import read_card
     _tell_shortfalls(made.sources, pd.read_csv(made.folder/"rejects.csv"))
     print(f"\nOn {made.data}. Positive class: fake.")
     filled = read_card(made.folder)["weights_filled"]

@@ -46,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
                        "fakeface world faces; fakeface run man-2-test --root faces")
     p.add_argument("--version", action="version", version=f"fakeface {__version__}")
     commands = p.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (_add_data, _add_run, _add_reading, _add_believing, _add_robustness, _add_sweeps, _add_ladder, _add_looking): add(commands)
+    for add in (_add_data, _add_run, _add_reading, _add_believing, _add_robustness, _add_sweeps, _add_ladder, _add_fairness,
+                _add_looking): add(commands)
     return p
 
 
@@ -269,9 +270,9 @@ def _add_ladder(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--seed", type=int, help="deals the images; default: the recipe's")
     _add_sweep(p, "--out", help="the folder, goes on where it was; default runs/ladder-RECIPE")
 
-# %% ../../nbs/96_cli.main.ipynb #ac569bbb
-def _add_looking(commands: argparse._SubParsersAction) -> None:
-    "fairness, explain, unknown"
+# %% ../../nbs/96_cli.main.ipynb #2bc607cb
+def _add_fairness(commands: argparse._SubParsersAction) -> None:
+    "fairness"
     p = _add(commands, fairness, "is it wrong more often about some people: rates by group, the published splits, verdicts",
              "fakeface fairness runs/first --test fairface --out fairness.html")
     p.add_argument("run", metavar="RUN", help="a run folder, or any detector's table: path, label, p_fake and age, gender, race")
@@ -282,6 +283,10 @@ def _add_looking(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--min-n", type=int, help="images of a class that a group needs to be scored; default 20")
     p.add_argument("--margin", type=float, help="equivalence margin, the smallest difference of interest; default 0.02, two points")
     p.add_argument("--out", metavar="FILE", help="write a page there (.html), with the pictures; the figures beside it as .json")
+
+# %% ../../nbs/96_cli.main.ipynb #ac569bbb
+def _add_looking(commands: argparse._SubParsersAction) -> None:
+    "explain, unknown"
     p = _add(commands, explain, "where did a run look in these images: Grad-CAM, guided backprop, occlusion, SHAP and others, side by side",
              "fakeface explain a.jpg b.jpg --run runs/first --out maps.png --test 100 --root faces")
     p.add_argument("images", metavar="IMAGE", nargs="+", help="image files")

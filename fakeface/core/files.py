@@ -280,13 +280,7 @@ class Claim:
         self.out, self.keep = Path(os.path.realpath(out)), keep
         self.home, self.name = (self.out, "") if inside or _is_fixed(self.out) else (self.out.parent, self.out.name)
         self._file = self.home/f".{self.name}.claim"
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            self._held = lock(self._file, wait)
-            if self._held is not None: _settle(self.home, self.name, self.out, keep)
-        except OSError as e: raise InputError(f"{out} cannot be written ({e.strerror or e}); give another folder") from e
-        if self._held is None:
-            raise InputError(f"{out}: another process is writing there; wait until it is done, or give another folder")
+        self._held = _take(self, out, wait)
         clean(self.home)
 
     def release(self) -> None:
@@ -301,6 +295,18 @@ class Claim:
         "What killed processes left that is worth going on from."
         found = [f for kind, f in _hidden(self.home, self.name) if kind == "partial" and (f/self.keep).is_file()] if self.keep else []
         return sorted(found, key=lambda f: (f/self.keep).stat().st_mtime, reverse=True)
+
+# %% ../../nbs/02_core.files.ipynb #43bcdcde
+def _take(claim: Claim, out: str | Path, wait: bool) -> int: # the lock file's handle
+    "Locks a claim's place and settles what was left there. Raises `InputError` where another process has it, or nobody may write."
+    try:
+        claim.home.mkdir(parents=True, exist_ok=True)
+        held = lock(claim._file, wait)
+        if held is not None: _settle(claim.home, claim.name, claim.out, claim.keep)
+    except OSError as e: raise InputError(f"{out} cannot be written ({e.strerror or e}); give another folder") from e
+    if held is None:
+        raise InputError(f"{out}: another process is writing there; wait until it is done, or give another folder")
+    return held
 
 # %% ../../nbs/02_core.files.ipynb #718719fe
 def _is_fixed(out: Path) -> bool:

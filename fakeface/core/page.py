@@ -64,6 +64,10 @@ html { color-scheme:light dark; -webkit-text-size-adjust:100%; }
 body { margin:0; background:var(--paper); color:var(--ink);
   font:16px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,"Liberation Sans",sans-serif; }
 main { max-width:960px; margin:0 auto; padding:56px 24px 80px; }
+"""
+
+# %% ../../nbs/06_core.page.ipynb #4a8fc185
+STYLE += """\
 h1,h2,h3 { font-family:var(--serif); font-weight:600; line-height:1.2; text-wrap:balance; }
 h1 { font-size:2.35rem; margin:.2em 0 .5em; letter-spacing:-.01em; }
 h2 { font-size:1.5rem; margin:2.6em 0 .6em; padding-top:.8em; border-top:1px solid var(--line); }

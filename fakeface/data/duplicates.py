@@ -142,6 +142,17 @@ def _spread_pairs(a: np.ndarray, b: np.ndarray, first: np.ndarray, counts: np.nd
     wide = np.repeat(nb, times)
     return order[np.repeat(first[a], times) + inside // wide], order[np.repeat(first[b], times) + inside % wide]
 
+# %% ../../nbs/14_data.duplicates.ipynb #adc5d681
+def _near_blocks(hashes: np.ndarray, first: np.ndarray, counts: np.ndarray, order: np.ndarray, distance: int,
+                ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    "Pairs of rows whose hashes, each here once, differ in 1 to `distance` bits, in blocks."
+    keys = _choices(hashes, distance) if distance and len(hashes) > 1 else ()
+    for t, key in enumerate(keys):
+        for a, b in _same_key(hashes, key, distance):
+            new = ~(((hashes[a] ^ hashes[b])[:, None] & keys[None, :t]) == 0).any(1) # found by no earlier key
+            for s in range(0, new.sum(), 500_000): # in blocks, which bounds the memory
+                yield _spread_pairs(a[new][s:s + 500_000], b[new][s:s + 500_000], first, counts, order)
+
 # %% ../../nbs/14_data.duplicates.ipynb #dd2383b5
 def near_pairs(hashes: np.ndarray, # uint64, (n,)
                distance: int = 6, # bits that may differ
@@ -162,12 +173,7 @@ def near_pairs(hashes: np.ndarray, # uint64, (n,)
         n += len(pairs)
         if n > most: raise InputError(f"more than {most:,} near pairs among {len(hashes):,} images; search with a smaller distance")
     add(*_equal_pairs(order, counts))
-    keys = _choices(values, distance) if distance and len(values) > 1 else ()
-    for t, key in enumerate(keys):
-        for a, b in _same_key(values, key, distance):
-            new = ~(((values[a] ^ values[b])[:, None] & keys[None, :t]) == 0).any(1) # found by no earlier key
-            for s in range(0, new.sum(), 500_000): # in blocks, which bounds the memory
-                add(*_spread_pairs(a[new][s:s + 500_000], b[new][s:s + 500_000], first, counts, order))
+    for i, j in _near_blocks(values, first, counts, order, distance): add(i, j)
     pairs = np.concatenate(kept) if kept else np.empty((0, 2), np.int64)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
@@ -206,6 +212,14 @@ def alike(fine: np.ndarray, # of `fine_structure`
     score[empty] = [float(np.abs(looks[a].mean() - looks[b].mean()) < 2) for a, b in zip(i[empty], j[empty])]
     return score
 
+# %% ../../nbs/14_data.duplicates.ipynb #05d2d095
+def _between_pixels(pictures: np.ndarray, start: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray: # as `xs`
+    "What pictures, one after the other in `pictures` from `start` on, show at points between their pixels."
+    j, i = xs.astype(np.int32), ys.astype(np.int32)
+    k, fx, fy = start + i * SIDE + j, xs - j, ys - i
+    top = pictures[k] * (1 - fx) + pictures[k + 1] * fx
+    return top + fy * (pictures[k + SIDE] * (1 - fx) + pictures[k + SIDE + 1] * fx - top)
+
 # %% ../../nbs/14_data.duplicates.ipynb #8202955c
 DOUBTFUL, FLATTERY = 0.75, 0.01 # correlation from which a pair is worth bringing into register; what is taken off for it
 
@@ -227,10 +241,7 @@ def into_register(looks: np.ndarray, # uint8, (n, 32, 32)
     for step in range(5):
         shift_x, stretch_x, shift_y, stretch_y = move.T[..., None, None]
         xs, ys = (x + shift_x + stretch_x * u).clip(0, SIDE - 1.001), (y + shift_y + stretch_y * v).clip(0, SIDE - 1.001)
-        j, i = xs.astype(np.int32), ys.astype(np.int32)
-        k, fx, fy = base + i * SIDE + j, xs - j, ys - i
-        top = b[k] * (1 - fx) + b[k + 1] * fx
-        moved = top + fy * (b[k + SIDE] * (1 - fx) + b[k + SIDE + 1] * fx - top)
+        moved = _between_pixels(b, base, xs, ys)
         if step == 4: return np.rint(moved).astype(np.uint8)
         error = a - moved
         error = (error - error.mean((1, 2), keepdims=True)).reshape(n, -1, 1)

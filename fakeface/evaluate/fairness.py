@@ -316,18 +316,24 @@ class FairnessReport:
     @property
     def answer(self) -> list[str]: return _answer(self)
     @property
-    def title(self) -> str: # such as "fairface, source utkface"
-        "The test set, and the source where only one was looked at."
-        a = self.groups.attrs
-        return a["test"] + (f", source {a['source']}" if a["source"] and a["source"] != a["test"] else "")
+    def title(self) -> str: return _title(self) # such as "fairface, source utkface"
     @property
     def values(self) -> dict[str, Any]: return _values(self)
 
-    def __repr__(self) -> str:
-        tables = [fairness_text(t).to_string() for t in (self.splits, self.groups) if len(t)]
-        return "\n".join([*self.answer, "", *(f"{t}\n" for t in tables), *(f"- {n}" for n in self.notes)])
-
+    def __repr__(self) -> str: return _text(self)
     def _repr_html_(self) -> str: return _page(self)
+
+# %% ../../nbs/45_evaluate.fairness.ipynb #a6f44c27
+def _title(report: FairnessReport) -> str:
+    "The test set, and the source where only one was looked at."
+    a = report.groups.attrs
+    return a["test"] + (f", source {a['source']}" if a["source"] and a["source"] != a["test"] else "")
+
+
+def _text(report: FairnessReport) -> str:
+    "The answer, the tables and the notes, as plain text."
+    tables = [fairness_text(t).to_string() for t in (report.splits, report.groups) if len(t)]
+    return "\n".join([*report.answer, "", *(f"{t}\n" for t in tables), *(f"- {n}" for n in report.notes)])
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #ef8ce1c0
 _FOUND = ["partition", "attribute", "group", "measure", "direction", "rate", "others", "difference", "lo", "hi", "n"]

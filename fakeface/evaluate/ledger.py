@@ -56,6 +56,24 @@ def uses(entries: list[dict[str, Any]], # of one test set, in order
     "The uses of a test set, without re-readings: the same model asked the same again."
     return list({(*_model(e), e.get("what", "scored")): e for e in reversed(entries)}.values())[::-1]
 
+# %% ../../nbs/42_evaluate.ledger.ipynb #3375dacb
+def _use(earlier: list[dict[str, Any]], rows: pd.DataFrame, test: str, me: tuple[str, str], what: str) -> dict[str, Any]:
+    "A model's use of a test set, as an entry to come after the earlier ones; `me` is as of `_model`."
+    images = images_fingerprint(rows)
+    same = uses([e for e in earlier if e["images"] == images])
+    models, again = {_model(e) for e in same}, any((*_model(e), e.get("what", "scored")) == (*me, what) for e in same)
+    return dict(when=datetime.now(timezone.utc).isoformat(timespec="seconds"), test=test, images=images, n=len(rows),
+                model=me[0], trained=me[1], what=what, before=len(same), models_before=len(models),
+                others_before=len(models - {me}), again=again)
+
+
+def _append(handle: int, file: Path, entry: dict[str, Any]) -> None:
+    "Writes an entry on a line of its own and forces it to the disk. Raises `OSError` where it does not fit."
+    line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+    if file.read_bytes()[-1:] not in (b"", b"\n"): line = b"\n" + line # the last entry was torn
+    if os.write(handle, line) != len(line): raise OSError(f"{file}: the use could not be written down (disk full?)")
+    os.fsync(handle)
+
 # %% ../../nbs/42_evaluate.ledger.ipynb #b4ebaa2f
 class Ledger:
     "The uses of test sets by the runs of one folder."
@@ -74,16 +92,8 @@ class Ledger:
         handle = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             if fcntl: fcntl.flock(handle, fcntl.LOCK_EX) # until it is closed
-            images, earlier = images_fingerprint(rows), self.entries()
-            same, me = uses([e for e in earlier if e["images"] == images]), (str(model), str(trained))
-            models, again = {_model(e) for e in same}, any((*_model(e), e.get("what", "scored")) == (*me, what) for e in same)
-            entry = dict(when=datetime.now(timezone.utc).isoformat(timespec="seconds"), test=str(test), images=images, n=len(rows),
-                         model=me[0], trained=me[1], what=what, before=len(same), models_before=len(models),
-                         others_before=len(models - {me}), again=again)
-            line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
-            if self.file.read_bytes()[-1:] not in (b"", b"\n"): line = b"\n" + line # the last entry was torn
-            if os.write(handle, line) != len(line): raise OSError(f"{self.file}: the use could not be written down (disk full?)")
-            os.fsync(handle)
+            entry = _use(self.entries(), rows, str(test), (str(model), str(trained)), what)
+            _append(handle, self.file, entry)
         finally: os.close(handle)
         return entry
 

@@ -27,6 +27,14 @@ from .detectors import check_scores, open_row
 from .perturbations import CLEAN, HARMLESS, Delivery, same_file
 from .scores import THRESHOLD
 
+# %% ../../nbs/48_evaluate.robustness.ipynb #44efd979
+def _ways(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    "`CLEAN`, then the other deliveries. Raises `InputError` for two of one name."
+    ways = [CLEAN, *(d for d in deliveries if d.name != CLEAN.name)]
+    twice = next((d.name for i, d in enumerate(ways) if d.name in [e.name for e in ways[:i]]), None)
+    if twice: raise InputError(f"two deliveries are called `{twice}`; give each a name of its own")
+    return ways
+
 # %% ../../nbs/48_evaluate.robustness.ipynb #3bee82c6
 Scorer = Callable[[list[Image.Image]], Any] # pictures -> p_fake, shape (n,)
 
@@ -37,9 +45,7 @@ def ask(scorer: Scorer,
         deliveries: Iterable[Delivery], # `CLEAN` is always asked, first
        ) -> pd.DataFrame: # the answers: delivery, p_fake, and the columns of `rows`, with width, height, format, quality of the file
     "The scorer's answer to each image by each delivery. Raises `InputError` for two of one name, or an image that cannot be opened."
-    ways = [CLEAN, *(d for d in deliveries if d.name != CLEAN.name)]
-    twice = next((d.name for i, d in enumerate(ways) if d.name in [e.name for e in ways[:i]]), None)
-    if twice: raise InputError(f"two deliveries are called `{twice}`; give each a name of its own")
+    ways = _ways(deliveries)
     if not len(rows): raise InputError("no images to ask about")
     rows, facts, p, waiting = rows.reset_index(drop=True), [], [], []
     batch, name = getattr(scorer, "batch", 64), getattr(scorer, "name", "the scorer")

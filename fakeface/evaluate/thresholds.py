@@ -95,10 +95,10 @@ def tempered(p_fake: np.ndarray, # shape (n,)
     "The probabilities at a temperature."
     return expit(logit(np.clip(p_fake, EDGE, 1 - EDGE)) / temperature)
 
-# %% ../../nbs/43_evaluate.thresholds.ipynb #6c065a39
+# %% ../../nbs/43_evaluate.thresholds.ipynb #c4759e99
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number above 0")]
 
-
+# %% ../../nbs/43_evaluate.thresholds.ipynb #6c065a39
 @dataclass(frozen=True)
 class OperatingPoint:
     "A threshold and a temperature, what they were fitted for, and on what."
@@ -120,12 +120,17 @@ class OperatingPoint:
     @property
     def wanted(self) -> str: # such as "most fakes caught at 1 % false alarms"
         "The aim in words."
-        if self.aim == "tpr": return f"most fakes caught at {100 * self.fpr:g} % false alarms"
-        if self.aim == "eer": return "both kinds of error equally frequent"
-        return f"least cost, a false alarm costing {self.cost:g} missed fakes, {100 * self.prevalence:g} % fake"
+        return _aim_words(self)
 
     def __str__(self) -> str:
         return f"threshold {self.threshold:.4g}, temperature {self.temperature:.3g}\n" + "\n".join(point_notes(self))
+
+# %% ../../nbs/43_evaluate.thresholds.ipynb #29ce6419
+def _aim_words(p: OperatingPoint) -> str:
+    "What a threshold was fitted for."
+    if p.aim == "tpr": return f"most fakes caught at {100 * p.fpr:g} % false alarms"
+    if p.aim == "eer": return "both kinds of error equally frequent"
+    return f"least cost, a false alarm costing {p.cost:g} missed fakes, {100 * p.prevalence:g} % fake"
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #ce94b67e
 def point_notes(p: OperatingPoint) -> list[str]: # sentences
@@ -307,18 +312,25 @@ def flag_worth(caught: tuple[float, float], # fakes above the threshold, of how 
     hi = np.quantile(precision(rate(k, m, 1), rate(j, n, 0)), (1 + level) / 2) if j else 1.0
     return dict(prevalence=prevalence, worth=float(precision(k / m, j / n)), ci95=[float(lo), float(hi)])
 
-# %% ../../nbs/43_evaluate.thresholds.ipynb #515a7cb3
-def read_point(point: OperatingPoint, # frozen
-               predictions: pd.DataFrame, # of one test set
-              ) -> dict[str, Any]: # plain values: rates at the threshold, the curve, calibration, flags; None what a class lacks for
-    "A point on a test set. Raises `InputError` for several test sets at once, or the images it was fitted on."
+# %% ../../nbs/43_evaluate.thresholds.ipynb #4fac7459
+def _test_rows(point: OperatingPoint, predictions: pd.DataFrame) -> pd.DataFrame:
+    "The rows a point may be read on. Raises `InputError` for several test sets at once, or the images it was fitted on."
     rows = check_predictions(predictions, "predictions").reset_index(drop=True)
     names = list(rows["split"].unique())
     if len(names) > 1: raise InputError(f"a point is read on one test set, here are {', '.join(map(str, names))}; choose one by its split")
     if images_fingerprint(rows) == point.images:
         raise InputError(f"`{names[0]}` are the images the point was fitted on; read it on a test set")
+    return rows
+
+# %% ../../nbs/43_evaluate.thresholds.ipynb #515a7cb3
+def read_point(point: OperatingPoint, # frozen
+               predictions: pd.DataFrame, # of one test set
+              ) -> dict[str, Any]: # plain values: rates at the threshold, the curve, calibration, flags; None what a class lacks for
+    "A point on a test set. Raises `InputError` for several test sets at once, or the images it was fitted on."
+    rows = _test_rows(point, predictions)
     p, is_fake, who = rows["p_fake"].to_numpy(float), (rows["label"] == "fake").to_numpy(), subject_codes(rows)
-    flagged, out = p >= point.threshold, dict(test=str(names[0]), aim=point.aim, aim_words=point.wanted, threshold=point.threshold)
+    flagged, test = p >= point.threshold, str(rows["split"].iloc[0])
+    out = dict(test=test, aim=point.aim, aim_words=point.wanted, threshold=point.threshold)
     counts, sizes = {}, {}
     for name, mask in (("fpr", ~is_fake), ("tpr", is_fake)):
         rate, *ci = rate_interval(flagged[mask], who[mask])

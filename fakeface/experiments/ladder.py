@@ -8,7 +8,7 @@ __all__ = ['FAKES', 'REALS', 'INSIDE', 'LOST', 'MENDED', 'STILL', 'ALIKE', 'NARR
            'ladder_table', 'rung_shortcuts', 'shortcuts_text']
 
 # %% ../../nbs/89_experiments.ladder.ipynb #62bc15a6
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from ..data.landmarks import POINTS, face_points
 from ..data.recipes import Composition, Recipe, check_classes, read_recipe
 from ..evaluate.compare import compare_rows
 from ..evaluate.scores import is_wrong, score_test
-from .equalise import RUNGS, alignable, equalise, steps_for
+from .equalise import RUNGS, Steps, alignable, equalise, steps_for
 from .plan import Plan, fewer, fingerprint, plan
 from .run import run_recipe
 from .series import Trial, check_folder, open_folder, read_trials, run_trials
@@ -226,23 +226,51 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     _check_ladder(rungs, seeds)
     seed = recipe.seed if seed is None else seed
     made = plan(recipe, root, profile, scale=scale, deal_seed=seed, **options)
+    shared = _share(made, out, points, quality, small, progress)
+    make = partial(run_recipe, recipe, profile=made.profile, deal_seed=seed, scale=scale, progress=False, **options)
+    trials = _rung_trials(shared, make, seeds, rungs)
+    return _run_rungs(shared, trials, rungs, shortcuts, progress)
+
+# %% ../../nbs/89_experiments.ladder.ipynb #6b1b90a1
+class _Shared(NamedTuple):
+    "What the rungs of one ladder have in common."
+    out: Path # the folder
+    made: Plan
+    composed: Composition # the images with a face
+    found: pd.DataFrame # points of all images
+    rest: pd.DataFrame # who was left out
+    steps: Steps # to equalise by
+    copy: Callable # writes the copies of one rung and gives their manifest
+
+
+def _share(made: Plan, out: Path, points: str | pd.DataFrame | None, quality: int | None, small: int | None, progress: bool) -> _Shared:
+    "Images, points and steps of all rungs; says who is left out."
     composed, found, rest = _with_faces(made, out, points)
     if progress and len(rest): print(f"left out at every rung, no face found in them: {_counted(rest)}", flush=True)
     steps = steps_for(composed.manifest, made.settings["size"], made.settings["resize"], quality, small)
     here = found.loc[composed.manifest.index, list(POINTS)]
     copy = partial(equalise, composed.manifest, made.root, points=here, steps=steps)
-    make = partial(run_recipe, recipe, profile=made.profile, deal_seed=seed, scale=scale, progress=False, **options)
-    trials = [Trial(f"{rung}-seed{k}", dict(rung=rung, seed=k), partial(_run_rung, copy, make, composed.sources, out, rung, k))
-              for k in range(seeds) for rung in RUNGS if rung in rungs]
-    asked = _asked(made, composed.manifest, asdict(steps), found.attrs["finder"])
-    check_folder(out, "ladder", asked)
-    with Claim(out, inside=True):
-        open_folder(out, "ladder", asked, trials)
-        write_table(found[list(POINTS)].assign(path=pd.concat([composed.manifest, rest])["path"], **found.attrs), out/"points.parquet")
-        write_table(rest[["path", "source", "label"]], out/"left_out.csv")
-        run_trials(trials, out, partial(_record, out), progress)
-        if shortcuts: _measure_shortcuts(composed.manifest, out, [r for r in RUNGS if r in rungs], shortcuts, copy)
-        return _record(out)
+    return _Shared(out, made, composed, found, rest, steps, copy)
+
+# %% ../../nbs/89_experiments.ladder.ipynb #91853e5a
+def _rung_trials(s: _Shared, make: Callable, seeds: int, rungs: Sequence[str]) -> list[Trial]:
+    "A trial a rung and seed, all rungs of a seed before the next."
+    return [Trial(f"{rung}-seed{k}", dict(rung=rung, seed=k), partial(_run_rung, s.copy, make, s.composed.sources, s.out, rung, k))
+            for k in range(seeds) for rung in RUNGS if rung in rungs]
+
+
+def _run_rungs(s: _Shared, trials: list[Trial], rungs: Sequence[str], shortcuts: Sequence[str], progress: bool) -> pd.DataFrame:
+    "Runs the trials that are not finished, measures the shortcuts, and gives the table."
+    asked = _asked(s.made, s.composed.manifest, asdict(s.steps), s.found.attrs["finder"])
+    check_folder(s.out, "ladder", asked)
+    with Claim(s.out, inside=True):
+        open_folder(s.out, "ladder", asked, trials)
+        paths = pd.concat([s.composed.manifest, s.rest])["path"]
+        write_table(s.found[list(POINTS)].assign(path=paths, **s.found.attrs), s.out/"points.parquet")
+        write_table(s.rest[["path", "source", "label"]], s.out/"left_out.csv")
+        run_trials(trials, s.out, partial(_record, s.out), progress)
+        if shortcuts: _measure_shortcuts(s.composed.manifest, s.out, [r for r in RUNGS if r in rungs], shortcuts, s.copy)
+        return _record(s.out)
 
 # %% ../../nbs/89_experiments.ladder.ipynb #a0d412d5
 def _asked(made: Plan, manifest: pd.DataFrame, steps: dict[str, Any], finder: str) -> dict[str, Any]:

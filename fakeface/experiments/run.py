@@ -64,6 +64,15 @@ def new_run_folder(out: str | Path | None, # where; default runs/<recipe>/<time>
         if not run_file(out, "info").exists(): raise InputError(f"{out} holds something that is no run; it is not overwritten")
     return out
 
+# %% ../../nbs/81_experiments.run.ipynb #01c24998
+def _checked(recipe: str | Path | Recipe, root: str | Path, out: str | Path | None, profile: str | None, overwrite: bool,
+             aim: Mapping[str, Any] | None, options: dict[str, Any]) -> tuple[Recipe, Path]:
+    "The recipe and the absolute folder of its run. Raises `InputError` for what can be known to fail without an image."
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
+    out = Path(os.path.abspath(new_run_folder(out, recipe.name, overwrite)))
+    choose(recipe, root, profile, aim, **options)
+    return recipe, out
+
 # %% ../../nbs/81_experiments.run.ipynb #725cdd12
 def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
                root: str | Path, # the data root
@@ -82,23 +91,13 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
               **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
               ) -> Run:
     "Runs an experiment from data root to report. Raises `InputError` where recipe, root or options cannot work."
-    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
-    out = Path(os.path.abspath(new_run_folder(out, recipe.name, overwrite)))
-    choose(recipe, root, profile, aim, **options) # before anything is written
+    recipe, out = _checked(recipe, root, out, profile, overwrite, aim, options) # before anything is written
     with Claim(out, keep=KEPT) as claim:
         new_run_folder(out, recipe.name, overwrite) # as it is now that nobody else can write there
         clock = {"scan": time.time()}
         made = plan(recipe, root, profile, seed, scale, deal_seed, composed, aim, **options)
-        asked = _asked(made, schedule)
-        with whole_folder(claim, _left(claim, asked)) as folder:
-            unsaved = _run_into(Job(folder, out, recipe.name, asked, schedule, each_epoch, progress, clock), made, list(cbs), aim or {})
-    for e in unsaved:
-        if isinstance(e, OSError): continue
-        e.add_note(f"All but the page is in {out}.")
-        raise e
-    if unsaved:
-        files = " and ".join(Path(e.filename or "").name for e in unsaved)
-        raise OSError(unsaved[0].errno, f"{files} could not be written ({unsaved[0].strerror}); the rest of the run is there", str(out))
+        unsaved = _run_claimed(claim, out, made, clock, schedule, each_epoch, progress, list(cbs), aim or {})
+    _raise_unsaved(unsaved, out)
     return Run(out, root)
 
 # %% ../../nbs/81_experiments.run.ipynb #08055507
@@ -127,6 +126,26 @@ def _left(claim: Claim, asked: dict[str, Any]) -> Path | None:
         try: return json.loads((folder/KEPT).read_text()) == asked
         except (OSError, ValueError): return False
     return next((f for f in claim.kept() if same(f)), None)
+
+# %% ../../nbs/81_experiments.run.ipynb #b4dd9a1b
+def _run_claimed(claim: Claim, out: Path, made: Plan, clock: dict[str, float], schedule: str, each_epoch: bool, progress: bool,
+                 cbs: list[Callback], aim: Mapping[str, Any]) -> list[Exception]: # as of `_run_into`
+    "Makes a planned run in the place that is claimed, or goes on with an unfinished one of the same training."
+    asked = _asked(made, schedule)
+    with whole_folder(claim, _left(claim, asked)) as folder:
+        job = Job(folder, out, made.recipe.name, asked, schedule, each_epoch, progress, clock)
+        return _run_into(job, made, cbs, aim)
+
+
+def _raise_unsaved(unsaved: list[Exception], out: Path) -> None:
+    "Raises what a finished run lacks: a fault as it is, else the names of the files that could not be written."
+    for e in unsaved:
+        if isinstance(e, OSError): continue
+        e.add_note(f"All but the page is in {out}.")
+        raise e
+    if unsaved:
+        files = " and ".join(Path(e.filename or "").name for e in unsaved)
+        raise OSError(unsaved[0].errno, f"{files} could not be written ({unsaved[0].strerror}); the rest of the run is there", str(out))
 
 # %% ../../nbs/81_experiments.run.ipynb #bc330efe
 def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any]) -> list[Exception]:
@@ -249,6 +268,23 @@ def save_model(learn: Learner, # trained
     write_whole(run_file(folder, "weights"), save)
     store(folder, "card", network_card(learn, settings))
 
+# %% ../../nbs/81_experiments.run.ipynb #583bfd29
+def _save_into(folder: Path, out: Path, learn: Learner, rows: pd.DataFrame, root: str | Path | None, title: str,
+               history: pd.DataFrame, clock: dict[str, float], aim: Mapping[str, Any]) -> None:
+    "Writes all that a Learner's run consists of, after entering the use of its test sets into the ledger beside its place."
+    looks = log_test_use(out, rows, "save_run", _started(clock))
+    predictions = predict(learn, rows[rows["split"] != "train"].reset_index(drop=True), out.name, root)
+    save_model(learn, folder, None)
+    used = {s: dict(asked=n, found=n, used=n) for s, n in rows["source"].value_counts().items()}
+    more = dict(sources=used, looks=looks, rejected=0, operating=_operate(folder, predictions, aim))
+    store(folder, "recipe", dict(name=out.name, title=title))
+    for name, part in (("manifest", rows), ("predictions", predictions), ("history", history),
+                       ("rejects", pd.DataFrame(columns=["path", "source", "reason"]))): store(folder, name, part)
+    store(folder, "info", _versions(clock) | dict(recipe=out.name, title=title, settings={}, scale=1.0,
+          world=read_world(root) if root else None, data=Path(root).resolve().name if root else None))
+    store(folder, "metrics", score_predictions(predictions) | more)
+    write_report(folder, root)
+
 # %% ../../nbs/81_experiments.run.ipynb #a8851dea
 def save_run(learn: Learner, # trained, of two classes, real and fake among their names
              rows: pd.DataFrame, # `path`, `label` and `split` (train, valid and tests); `source`, `subject`, ... where known
@@ -268,18 +304,7 @@ def save_run(learn: Learner, # trained, of two classes, real and fake among thei
     with Claim(out) as claim:
         new_run_folder(out, "", overwrite)
         with whole_folder(claim) as folder:
-            looks = log_test_use(out, m, "save_run", _started(clock))
-            predictions = predict(learn, m[m["split"] != "train"].reset_index(drop=True), out.name, root)
-            save_model(learn, folder, None)
-            used = {s: dict(asked=n, found=n, used=n) for s, n in m["source"].value_counts().items()}
-            more = dict(sources=used, looks=looks, rejected=0, operating=_operate(folder, predictions, aim or {}))
-            store(folder, "recipe", dict(name=out.name, title=title or out.name))
-            for name, part in (("manifest", m), ("predictions", predictions), ("history", history),
-                               ("rejects", pd.DataFrame(columns=["path", "source", "reason"]))): store(folder, name, part)
-            store(folder, "info", _versions(clock) | dict(recipe=out.name, title=title or out.name, settings={}, scale=1.0,
-                  world=read_world(root) if root else None, data=Path(root).resolve().name if root else None))
-            store(folder, "metrics", score_predictions(predictions) | more)
-            write_report(folder, root)
+            _save_into(folder, out, learn, m, root, title or out.name, history, clock, aim or {})
     return Run(out, root)
 
 # %% ../../nbs/81_experiments.run.ipynb #eae2517d

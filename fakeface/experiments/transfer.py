@@ -172,21 +172,40 @@ def run_transfer(spec: str | Path | Transfer, # a name, a YAML file, or a transf
     divided, sources = divide(spec, root, seed, scale)
     present = present_sets(spec, divided)
     if progress and len(present) < len(spec.sets): print(f"left out, no images: {', '.join(n for n in spec.sets if n not in present)}")
-    rows = {**{n: [n] for n in present}, spec.all: present}
-    manifests = {n: row_manifest(spec, divided, names, present, equal, images, seed) for n, names in rows.items()}
-    kwargs = dict(root=root, profile=profile, seed=seed, **options)
-    trials = [_row_trial(spec, name, m, rows[name], sources, kwargs) for name, m in manifests.items()]
+    rows, manifests = _row_manifests(spec, divided, present, equal, images, seed)
+    trials = _row_trials(spec, rows, manifests, sources, dict(root=root, profile=profile, seed=seed, **options))
     out = Path(out) if out else Path("runs")/f"transfer-{spec.name}"
-    weights = Path(chosen["weights"] or "").name
-    asked = dict(transfer=spec.name, profile=profile, seed=seed, equal=equal, training_images=images,
-                 settings=chosen | {"weights": weights}, images={n: fingerprint(m) for n, m in manifests.items()})
+    asked = _asked(spec, manifests, chosen, profile=profile, seed=seed, equal=equal, training_images=images)
     for line in dict.fromkeys(w for m in manifests.values() for w in size_warnings(m)):
         warnings.warn(f"{spec.name}: {line}", DataNote, stacklevel=2)
-    def record() -> pd.DataFrame:
-        table = transfer_table(out)
-        write_table(table, out/"transfer.csv")
-        return table
-    return run_series(out, "transfer", asked, trials, record, progress)
+    return run_series(out, "transfer", asked, trials, partial(_record, out), progress)
+
+# %% ../../nbs/87_experiments.transfer.ipynb #e9d29c44
+def _row_manifests(spec: Transfer, divided: pd.DataFrame, present: list[str], equal: bool, images: int | None, seed: int,
+                  ) -> tuple[dict[str, list[str]], dict[str, pd.DataFrame]]:
+    "The sets that each row trains on, and its images."
+    rows = {**{n: [n] for n in present}, spec.all: present}
+    return rows, {n: row_manifest(spec, divided, names, present, equal, images, seed) for n, names in rows.items()}
+
+
+def _row_trials(spec: Transfer, rows: dict[str, list[str]], manifests: dict[str, pd.DataFrame], sources: pd.DataFrame,
+                kwargs: dict[str, Any]) -> list[Trial]:
+    "Every row as a trial."
+    return [_row_trial(spec, name, m, rows[name], sources, kwargs) for name, m in manifests.items()]
+
+
+def _asked(spec: Transfer, manifests: dict[str, pd.DataFrame], chosen: dict[str, Any], **more: Any) -> dict[str, Any]:
+    "What the trainings depend on."
+    weights = Path(chosen["weights"] or "").name
+    images = {n: fingerprint(m) for n, m in manifests.items()}
+    return dict(transfer=spec.name, **more, settings=chosen | {"weights": weights}, images=images)
+
+
+def _record(out: Path) -> pd.DataFrame:
+    "The table as it is now, also written."
+    table = transfer_table(out)
+    write_table(table, out/"transfer.csv")
+    return table
 
 # %% ../../nbs/87_experiments.transfer.ipynb #3fb88ac6
 def _row_trial(spec: Transfer, name: str, manifest: pd.DataFrame, names: list[str], sources: pd.DataFrame,

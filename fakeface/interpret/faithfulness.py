@@ -8,8 +8,9 @@ __all__ = ['NOTHING', 'CELLS', 'FACE_BOXES', 'DETECTS', 'LUCK', 'alike', 'weight
            'final_word', 'Belief', 'believe', 'belief_table', 'plot_belief', 'plot_cascade']
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #3c9a3446
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +79,21 @@ def _start_anew(m: nn.Module, norms: list[nn.Module]) -> None:
     else: nn.init.ones_(m.weight)
     if getattr(m, "bias", None) is not None: nn.init.zeros_(m.bias)
 
+# %% ../../nbs/63_interpret.faithfulness.ipynb #8e3ad66a
+def _at_depth(learn: Learner | nn.Module, depth: int, draw: int, images: torch.Tensor) -> Learner | nn.Module:
+    "The network as trained at depth 0, else a copy of it that is random from the last layer down to there."
+    if not depth: return learn
+    model = model_of(learn)
+    other = randomised(model, depth, images.to(device_of(model)), 1000 * draw + depth)
+    other.vocab = [word for _, word in sorted(zip(classes_of(learn), LABELS))] # a copy has no DataLoaders to tell
+    return other
+
+
+def _likenesses(own: torch.Tensor, maps: torch.Tensor, others: bool) -> Iterator[tuple[int, float, float]]:
+    "Each image's number, and how like its own map its map in `maps` is, or those of other images, with signs and without."
+    for k in range(1, min(6, len(own))) if others else [0]: # up to five other images
+        yield from zip(range(len(own)), alike(own, maps.roll(k, 0)), alike(own.abs(), maps.roll(k, 0).abs()))
+
 # %% ../../nbs/63_interpret.faithfulness.ipynb #6fd34442
 def cascade(learn: Learner | nn.Module, # trained
             images: torch.Tensor, # as the network takes them, shape (n, 3, size, size), n at least 2
@@ -90,21 +106,18 @@ def cascade(learn: Learner | nn.Module, # trained
            ) -> pd.DataFrame: # one row a method, depth and image: share (of layers), layer, similarity, magnitude (without signs)
     "Cascading randomisation: how like its own map a method's map stays as layers lose their weights; depth 0 is other images."
     if len(images) < 2: raise InputError("the randomisation test compares with another image: give two at least")
-    model, names, layers = model_of(learn), asked_index(methods, learn, images), weight_layers(model_of(learn))
+    names, layers = asked_index(methods, learn, images), weight_layers(model_of(learn))
     if kwargs.get("background") is None: kwargs["background"] = photographs(learn, target)
     depths = sorted({max(1, round(k * len(layers) / steps)) for k in range(1, steps + 1)})
-    device = device_of(model)
     turns, rows, own = [(0, 0)] + [(d, i) for d in depths for i in range(draws)], [], {}
     with progress(turns, len(turns), "randomising layer by layer") as shown:
         for depth, draw in shown:
-            other = randomised(model, depth, images.to(device), 1000 * draw + depth) if depth else learn
-            if depth: other.vocab = [word for _, word in sorted(zip(classes_of(learn), LABELS))] # a copy has no DataLoaders to tell
+            other = _at_depth(learn, depth, draw, images)
+            place = (depth, depth / len(layers), layers[-depth] if depth else "")
             for m in names:
                 maps = smoothed(attribute(other, images, m, target, layer, **kwargs))
                 if not depth: own[m] = maps
-                for k in [0] if depth else range(1, min(6, len(images))): # up to five other images
-                    both = zip(alike(own[m], maps.roll(k, 0)), alike(own[m].abs(), maps.roll(k, 0).abs()))
-                    rows += [(m, depth, depth / len(layers), layers[-depth] if depth else "", i, a, b) for i, (a, b) in enumerate(both)]
+                rows += [(m, *place, *like) for like in _likenesses(own[m], maps, others=not depth)]
     table = pd.DataFrame(rows, columns="method depth share layer image similarity magnitude".split())
     return table.groupby("method depth share layer image".split(), sort=False, as_index=False).mean()
 
@@ -251,6 +264,17 @@ class Belief(NamedTuple):
 
     def _repr_html_(self) -> str: return f"<p>{self.said}</p>{belief_table(self).to_html()}"
 
+# %% ../../nbs/63_interpret.faithfulness.ipynb #638d313b
+def _removal_and_place(learn: Learner | nn.Module, x: torch.Tensor, explain: Callable, by_chance: np.ndarray,
+                       regions: torch.Tensor | None, random: list[nn.Module], random_n: int) -> tuple[dict[str, float], dict[str, str]]:
+    "What one method's maps reach by removal and, where places are known, by location: numbers, and what they say."
+    maps = explain(learn, x)
+    row, tests = _removal(learn, x, maps, by_chance)
+    if regions is not None:
+        lucky = [pointing(explain(net, x[:random_n]), regions[:random_n])["hit"] for net in random]
+        row |= _location(pointing(maps, regions), float(np.mean(lucky)), tests)
+    return row, tests
+
 # %% ../../nbs/63_interpret.faithfulness.ipynb #e32ba355
 def believe(learn: Learner | nn.Module, # trained
             rows: pd.DataFrame | torch.Tensor, # with `path` and `label`, photographs too, for the AUC; or images of fakes
@@ -272,11 +296,8 @@ def believe(learn: Learner | nn.Module, # trained
     by_chance, table = random_areas(learn, x), []
     random = _half_random(learn, x, draws) if regions is not None else []
     for m, v in randomisation_verdicts(done).iterrows():
-        maps = attribute(learn, x, m, layer=layer, **kwargs)
-        row, tests = _removal(learn, x, maps, by_chance)
-        if regions is not None:
-            lucky = [pointing(attribute(net, x[:random_n], m, layer=layer, **kwargs), regions[:random_n])["hit"] for net in random]
-            row |= _location(pointing(maps, regions), float(np.mean(lucky)), tests)
+        explain = partial(attribute, method=m, layer=layer, **kwargs)
+        row, tests = _removal_and_place(learn, x, explain, by_chance, regions, random, random_n)
         word = final_word(v["verdict"], tests, 1.0 if np.isnan(auc[1]) else auc[1])
         table.append(dict(method=m) | dict(v.rename({"verdict": "randomisation"})) | row | dict(n=len(x), believe=word))
     return Belief(pd.DataFrame(table).set_index("method"), done, len(x), auc)

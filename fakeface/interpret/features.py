@@ -391,6 +391,17 @@ def _statistics(x: torch.Tensor, labels: np.ndarray, wanted: str) -> dict[str, n
         if "energy" in out: out["energy"].append((_t(r, len(x))**2).mean(1))
     return {name: torch.cat(values).numpy() for name, values in out.items()}
 
+# %% ../../nbs/61_interpret.features.ipynb #dd1e2e5e
+def _pooled_maps(first: torch.Tensor, second: torch.Tensor, subjects: tuple[Iterable, Iterable] | None,
+                ) -> tuple[torch.Tensor, np.ndarray, pd.Series]:
+    "Both groups' maps in one, shape (n, cells), without their mean; which are of the first group; who is in each image."
+    in_first = np.repeat([True, False], [len(first), len(second)])
+    names = [*subjects[0], *subjects[1]] if subjects else range(len(in_first))
+    who = pd.Series(names, dtype=object)
+    who = who.where(who.notna(), [f"\0{i}" for i in range(len(who))]) # unknown: somebody of their own
+    maps = torch.cat([first, second]).float().flatten(1)
+    return maps - maps.mean(0), in_first, who
+
 # %% ../../nbs/61_interpret.features.ipynb #ca88c967
 def permutation_test(first: torch.Tensor, # maps of one group, shape (n, ...)
                      second: torch.Tensor, # of the other
@@ -403,12 +414,8 @@ def permutation_test(first: torch.Tensor, # maps of one group, shape (n, ...)
     if statistic not in STATISTICS: raise InputError(f"no statistic `{statistic}`; known: {', '.join(STATISTICS)}")
     if first.shape[1:] != second.shape[1:]:
         raise InputError(f"maps of {tuple(first.shape[1:])} and {tuple(second.shape[1:])}: take the same layer and size for both groups")
-    in_first = np.repeat([True, False], [len(first), len(second)])
-    names = [*subjects[0], *subjects[1]] if subjects else range(len(in_first))
-    who = pd.Series(names, dtype=object)
-    who = who.where(who.notna(), [f"\0{i}" for i in range(len(who))]) # unknown: somebody of their own
-    maps = torch.cat([first, second]).float().flatten(1)
-    x, member, number = _subject_means(maps - maps.mean(0), in_first, who)
+    maps, in_first, who = _pooled_maps(first, second, subjects)
+    x, member, number = _subject_means(maps, in_first, who)
     n1, n2 = int(member.sum()), int((~member).sum())
     if min(n1, n2) < 2: raise InputError(f"a permutation test needs two subjects in each group, here are {n1} and {n2}")
     twins = torch.tensor(pd.Series(number).duplicated(keep=False).to_numpy())

@@ -111,11 +111,19 @@ def depth_layers(learn: Learner | nn.Module, # trained or not
     last = conv_layers(learn, size).drop_duplicates("height", keep="last")
     return last["activation"].where(last["activation"] != "", last["layer"]).tolist()
 
-# %% ../../nbs/64_interpret.ood.ipynb #66ed5e87
+# %% ../../nbs/64_interpret.ood.ipynb #e7f40c9d
 SCORES = ("softmax", "mahalanobis", "knn")
 MAX_FEATURES = 4096 # a covariance of more would not fit
 
 
+def _check_features(f: np.ndarray, k: int) -> None:
+    "Refuses training features that distances cannot be fitted on."
+    if f.shape[1] > MAX_FEATURES:
+        raise InputError(f"{f.shape[1]:,} features, at most {MAX_FEATURES:,}; take later ones (--no-depths takes the last)")
+    if len(f) <= k: raise InputError(f"{len(f)} training images, k is {k}; give more images or a smaller k")
+    if not np.isfinite(f).all(): raise InputError("the features are not all finite numbers; did the training diverge?")
+
+# %% ../../nbs/64_interpret.ood.ipynb #66ed5e87
 @dataclass
 class Distances:
     "Fitted on training features: what is needed to tell how far away an image lies."
@@ -127,10 +135,7 @@ class Distances:
     @classmethod
     def fit(cls, f: np.ndarray, y: np.ndarray, k: int = 10) -> "Distances":
         "From features (n, d) and classes (n,). Raises `InputError` where there are too few images or too many features."
-        if f.shape[1] > MAX_FEATURES:
-            raise InputError(f"{f.shape[1]:,} features, at most {MAX_FEATURES:,}; take later ones (--no-depths takes the last)")
-        if len(f) <= k: raise InputError(f"{len(f)} training images, k is {k}; give more images or a smaller k")
-        if not np.isfinite(f).all(): raise InputError("the features are not all finite numbers; did the training diverge?")
+        _check_features(f, k)
         classes, at = np.unique(y, return_inverse=True)
         means = np.stack([f[at == c].mean(0, dtype=np.float64) for c in range(len(classes))])
         cov = LedoitWolf(assume_centered=True).fit(f - means[at]).covariance_
@@ -174,14 +179,7 @@ class Unknown:
               root: str | Path | None = None, # what paths are relative to
              ) -> pd.DataFrame: # the rows with p_fake, called, SCORES, unknown (bool), answer
         "What it calls each image, the three scores, and whether the chosen one lies above its threshold."
-        tensor = isinstance(images, torch.Tensor)
-        rows = images if tensor or isinstance(images, pd.DataFrame) else pd.DataFrame({"path": [str(p) for p in images]}, dtype=object)
-        f, p = features(self.learn, rows, root, self.info["layer"], self.info["fed"])
-        out = pd.DataFrame(index=range(len(f))) if tensor else rows.reset_index(drop=True)
-        out = out.assign(p_fake=p[:, 1].astype(np.float64))
-        scores = self.distances.score(f, p)
-        out = out.assign(called=called(out), **scores, unknown=scores[self.info["score"]] > self.thresholds[self.info["score"]])
-        return out.assign(answer=out["called"].where(~out["unknown"], "not something I know"))
+        return _scored(self, images, root)
 
     def save(self, folder: str | Path) -> Path:
         "Beside the run; see `save_unknown`."
@@ -191,6 +189,30 @@ class Unknown:
         i = self.info
         return (f"knows {i['n_train']:,} images of {', '.join(i['sources']) or 'unnamed sources'}; {i['score']} above "
                 f"{self.thresholds[i['score']]:.3g} is unknown: set to keep {percent(i['keep'])} of {i['n_valid']:,} validation images")
+
+# %% ../../nbs/64_interpret.ood.ipynb #7928b850
+def _scored(u: Unknown, images: pd.DataFrame | torch.Tensor | Sequence[str | Path], root: str | Path | None) -> pd.DataFrame:
+    "The images as rows, with p_fake, what they are called, their scores, and whether they are known."
+    tensor = isinstance(images, torch.Tensor)
+    rows = images if tensor or isinstance(images, pd.DataFrame) else pd.DataFrame({"path": [str(p) for p in images]}, dtype=object)
+    f, p = features(u.learn, rows, root, u.info["layer"], u.info["fed"])
+    out = pd.DataFrame(index=range(len(f))) if tensor else rows.reset_index(drop=True)
+    out = out.assign(p_fake=p[:, 1].astype(np.float64))
+    scores = u.distances.score(f, p)
+    out = out.assign(called=called(out), **scores, unknown=scores[u.info["score"]] > u.thresholds[u.info["score"]])
+    return out.assign(answer=out["called"].where(~out["unknown"], "not something I know"))
+
+# %% ../../nbs/64_interpret.ood.ipynb #9b636638
+def _train_and_valid(learn: Learner | str | Path, rows: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "The rows of training and those of validation, of a run its manifest's. Raises `InputError` where there are none of either."
+    if rows is None:
+        if isinstance(learn, Learner):
+            raise InputError("a Learner does not say which images it knows: give rows= with path, label and split")
+        rows = Run(learn).manifest
+    sides = {side: rows[rows["split"] == side] for side in ("train", "valid")}
+    for side, some in sides.items():
+        if not len(some): raise InputError(f"no row with split `{side}`; train fits the distances, valid sets the threshold")
+    return sides["train"], sides["valid"]
 
 # %% ../../nbs/64_interpret.ood.ipynb #0ff1d69c
 def fit_unknown(learn: Learner | str | Path, # trained; or a run folder
@@ -206,20 +228,15 @@ def fit_unknown(learn: Learner | str | Path, # trained; or a run folder
     "Distances from the training images, thresholds from the validation images. Raises `InputError` for what is missing."
     if score not in SCORES: raise InputError(f"score is {score!r}; use one of {', '.join(SCORES)}")
     net, fed = (learn, None) if isinstance(learn, Learner) else _network(learn)
-    if rows is None:
-        if fed is None: raise InputError("a Learner does not say which images it knows: give rows= with path, label and split")
-        rows = Run(learn).manifest
-    sides = {side: rows[rows["split"] == side] for side in ("train", "valid")}
-    for side, some in sides.items():
-        if not len(some): raise InputError(f"no row with split `{side}`; train fits the distances, valid sets the threshold")
-    train = sides["train"].sample(min(bank, len(sides["train"])), random_state=seed)
+    known, valid = _train_and_valid(learn, rows)
+    train = known.sample(min(bank, len(known)), random_state=seed)
     if layer == "depths": layer = depth_layers(net, fed and fed["size"])
     f, _ = features(net, train, root, layer, fed)
     distances = Distances.fit(f, train["label"].to_numpy(), k)
-    seen = distances.score(*features(net, sides["valid"], root, layer, fed))
+    seen = distances.score(*features(net, valid, root, layer, fed))
     info = dict(layer=layer if layer is None or isinstance(layer, str) else list(layer), score=score, keep=keep, k=k,
                 thresholds={s: known_threshold(seen[s].to_numpy(), keep) for s in SCORES}, n_train=len(train), n_valid=len(seen),
-                sources=sorted(set(sides["train"].get("source", []))), fed=fed)
+                sources=sorted(set(known.get("source", []))), fed=fed)
     return Unknown(net, distances, info)
 
 # %% ../../nbs/64_interpret.ood.ipynb #27aa87ca
@@ -372,9 +389,14 @@ def plot_unknown(asked: pd.DataFrame, # as `ask` returns it
     ax.text(1.01, -1, "unknown", transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     ax.set(yticks=range(len(kinds)), ylim=(len(kinds) - 0.4, -1.4), xlabel=f"{score}: further right, less known")
     ax.set_yticklabels([f"{kind}   ({group})" if group != "picture" else kind for (group, kind), _ in kinds], fontsize=8)
-    if score == "mahalanobis" and (asked[score] > 0).all(): ax.set_xscale("log")
-    lo, hi = min(asked[score].min(), edge), max(asked[score].max(), edge)
-    ax.set_xlim((lo * 0.9, hi * 1.1) if ax.get_xscale() == "log" else (lo - 0.03 * (hi - lo + 1e-9), hi + 0.05 * (hi - lo) + 1e-9))
+    _scale_scores(ax, asked[score], edge, score)
     marks = [ax.scatter([], [], s=20, c=colour, label=f"called {label}") for label, colour in COLOURS.items()]
     ax.legend(handles=marks, frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return ax
+
+# %% ../../nbs/64_interpret.ood.ipynb #6c35baad
+def _scale_scores(ax: Axes, scores: pd.Series, edge: float, name: str) -> None:
+    "An axis that shows all the scores and the threshold, logarithmic for distances."
+    if name == "mahalanobis" and (scores > 0).all(): ax.set_xscale("log")
+    lo, hi = min(scores.min(), edge), max(scores.max(), edge)
+    ax.set_xlim((lo * 0.9, hi * 1.1) if ax.get_xscale() == "log" else (lo - 0.03 * (hi - lo + 1e-9), hi + 0.05 * (hi - lo) + 1e-9))

@@ -122,7 +122,7 @@ def _tiles(told: Audit, rows: pd.DataFrame, word: str) -> list[dict[str, Any]]:
                  kind="fp" if r["label"] == "real" else "fn", caption=[r["path"], f"labelled {r['label']}", f"{word} {r[word]:.2f}"])
             for _, r in rows.head(SHOWN).iterrows()]
 
-# %% ../../nbs/71_report.audit.ipynb #e3b7014a
+# %% ../../nbs/71_report.audit.ipynb #5c92fad3
 _STYLE = """
 .verdict { display:inline-block; border-radius:99px; padding:1px 10px; font-size:.8rem; font-weight:600; white-space:nowrap;
   color:#fff; background:#6d6a62; } .fine { background:#2f7d6b; } .beware { background:#a8660c; } .worthless { background:#b3261e; }
@@ -135,6 +135,8 @@ img.chart.full { max-width:none; } @media (max-width:640px) { .wide .traps { min
   .traps tr { display:grid; grid-template-columns:1fr auto; border-bottom:1px solid var(--line); padding:8px 0; }
   .traps td { border:0; padding:2px 0; } .traps td:nth-child(3), .traps td:last-child { grid-column:1/-1; min-width:0; } }
 """
+
+# %% ../../nbs/71_report.audit.ipynb #e3b7014a
 _TEMPLATES = {"audit_traps": """
 <section><h2>The traps</h2><p>For the first six the figure is an AUC with its 95 % interval, the tick at 0.5 a coin; for copies and
 subjects a count; for labels the share that seems wrong; for coverage the share of real images without counterpart.</p>
@@ -171,7 +173,10 @@ contradict where they are surest, the likeliest first:</p>{{ part.tiles(suspects
 <section><h2>Who is where</h2>{{ part.table(coverage, coverage_heads, coverage_numeric) }}
 {% if confounded %}<h3>What goes with the label</h3><p>Cramér’s V, corrected for bias: 0 not at all, 1 the label follows from it. Only
 where the attribute is known for both labels.</p>{{ part.table(confounded, ["attribute", "n", "V"], [1, 2]) }}{% endif %}</section>
-""", "audit_how": """
+"""}
+
+# %% ../../nbs/71_report.audit.ipynb #71680608
+_TEMPLATES |= {"audit_how": """
 <section><h2>How the verdicts are reached</h2>
 <p><b>Shortcuts.</b> Boosted trees are trained on the shortcut alone and asked, in five folds by subject, about images whose subject they
 never saw. The AUC’s 95 % interval is DeLong’s, by subject. Wholly above {{ terms.beware }} is <i>beware</i>, wholly above

@@ -128,6 +128,15 @@ def _first_loss(sweep: str, rows: pd.DataFrame) -> str | None:
     lost = [next((f"{v:g}" for v, found in zip(some["value"], some["beyond"]) if found == "worse"), None) for some in mildest]
     return f"{sweep} {' and '.join(v for v in lost if v)}" if any(lost) else None
 
+# %% ../../nbs/72_report.robustness.ipynb #e5cceeb8
+def _sample(rows: pd.DataFrame, root: str | Path, n: int | None, test: str | None, seed: int) -> pd.DataFrame:
+    "The images to ask about. Raises `InputError` where there are none, or where one is not under the data root."
+    rows = sample_images(rows, n, test, seed).reset_index(drop=True)
+    if not len(rows): raise InputError("no images to ask about")
+    gone = next((p for p in rows["path"] if not (Path(root)/p).is_file()), None)
+    if gone: raise InputError(f"{gone} is not under the data root {root}; is it the right one? (--root)")
+    return rows
+
 # %% ../../nbs/72_report.robustness.ipynb #efbd117a
 def robustness_report(scorer: Scorer, # pictures -> p_fake
                       rows: pd.DataFrame, # path, label, split, source, and subject where known
@@ -141,10 +150,7 @@ def robustness_report(scorer: Scorer, # pictures -> p_fake
                      ) -> RobustnessReport:
     "Asks a scorer about the same images by every delivery, about twins, and ten harmless times; raises what `ask` raises."
     ways = [*DELIVERIES.values(), *read_sweeps(sweeps)]
-    rows = sample_images(rows, n, test, seed).reset_index(drop=True)
-    if not len(rows): raise InputError("no images to ask about")
-    gone = next((p for p in rows["path"] if not (Path(root)/p).is_file()), None)
-    if gone: raise InputError(f"{gone} is not under the data root {root}; is it the right one? (--root)")
+    rows = _sample(rows, root, n, test, seed)
     facts = read_facts(root, rows["path"].tolist())[["width", "height", "quality"]]
     twin = twin_delivery(rows[["label"]].join(facts), twin_side, twin_quality)
     both = rows["label"].nunique() == 2

@@ -210,12 +210,7 @@ class Camera:
               side: int | None = None) -> bytes:
         """JPEG bytes of `face` (RGB uint8); `grid` is the trace, peak to peak in grey levels, `+` in `fingerprint` adds traces.
         `side`: delivered at another size, in pixels."""
-        image = Image.fromarray(face).filter(ImageFilter.GaussianBlur(rng.uniform(*self.blur)))
-        pixels = np.asarray(image, np.float32)
-        pixels = pixels + rng.standard_normal(pixels.shape, np.float32) * np.float32(rng.uniform(*self.noise))
-        for name in fingerprint.split("+") if grid else ():
-            pixels = pixels + upsampling_grid(len(face), grid, FINGERPRINTS[name])
-        taken = Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8))
+        taken = _exposed(self, face, rng, fingerprint.split("+") if grid else [], grid)
         return self.develop(taken.resize((side, side), Image.Resampling.LANCZOS) if side else taken, rng)
 
     def develop(self, image: Image.Image, rng: np.random.Generator) -> bytes:
@@ -227,6 +222,16 @@ class Camera:
     def saving_worse(self, points: int) -> "Camera":
         "The same camera, its JPEG quality that many points lower."
         return replace(self, quality=(self.quality[0] - points, self.quality[1] - points))
+
+# %% ../../nbs/21_synthetic.population.ipynb #e4a6c691
+def _exposed(camera: Camera, face: np.ndarray, rng: np.random.Generator, traces: list[str], grid: float) -> Image.Image:
+    "A face as the camera sees it, before it is saved: blurred, with noise and the generators' traces."
+    image = Image.fromarray(face).filter(ImageFilter.GaussianBlur(rng.uniform(*camera.blur)))
+    pixels = np.asarray(image, np.float32)
+    pixels = pixels + rng.standard_normal(pixels.shape, np.float32) * np.float32(rng.uniform(*camera.noise))
+    for name in traces:
+        pixels = pixels + upsampling_grid(len(face), grid, FINGERPRINTS[name])
+    return Image.fromarray(np.rint(pixels).clip(0, 255).astype(np.uint8))
 
 # %% ../../nbs/21_synthetic.population.ipynb #1d55898d
 CAMERAS: dict[str, Camera] = {"ffhq": Camera(), "press": Camera(blur=(0.2, 0.7), noise=(3.0, 8.0)),

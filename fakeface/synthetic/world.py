@@ -32,10 +32,22 @@ from .population import CAMERAS, GRID, SOURCES, Generator, cast_source, open_sta
 # %% ../../nbs/23_synthetic.world.ipynb #c00e1196
 _all_ = ["GRID", "SOURCES"] # public here too
 
-# %% ../../nbs/23_synthetic.world.ipynb #45cc466a
+# %% ../../nbs/23_synthetic.world.ipynb #ebea534d
 _KNOWN = ["kind", "of", "camera", "fingerprint", "trace", "edited", "patch", "boxes", "planted", "saved_again"]
 
 
+def _one_table(parts: Iterable[pd.DataFrame], size: int) -> pd.DataFrame:
+    "The sources' tables as one: with every column, whose camera and saving each row has, and its boxes at `size` pixels a side."
+    table = pd.concat(parts, ignore_index=True).reindex(columns=[
+        "path", "source", "label", *LATENTS, "years", "gender", "race", "with_glasses", *_KNOWN, "_other"])
+    table = table.assign(patch=0.0, saved_again=table["saved_again"].eq(True), planted=table["planted"].astype(object))
+    original = table["of"].where(table["saved_again"]).map(pd.Series(table.index, table["path"]))
+    table["_shot"] = original.fillna(table.index.to_series()).astype(int) # whose camera it is: the same photograph, saved again
+    table["_file"] = table.index # whose saving it is, where it was saved again
+    table["boxes"] = [replaced_boxes(e, latent, size) for e, latent in zip(table["edited"], table[list(LATENTS)].to_numpy())]
+    return table
+
+# %% ../../nbs/23_synthetic.world.ipynb #45cc466a
 def plan_world(seed: int, # everything follows from it
                images: int, # in the seven sources of the first study
                psi: float, # the generator's truncation
@@ -53,14 +65,7 @@ def plan_world(seed: int, # everything follows from it
         paths, files = s.layout(f, rng)
         texts |= files
         stage.tables[s.name] = f.assign(path=paths, label=f["kind"].map(KINDS), trace=grid * (f["kind"] == "generated"))
-    table = pd.concat(stage.tables.values(), ignore_index=True).reindex(columns=[
-        "path", "source", "label", *LATENTS, "years", "gender", "race", "with_glasses", *_KNOWN, "_other"])
-    table = table.assign(patch=0.0, saved_again=table["saved_again"].eq(True), planted=table["planted"].astype(object))
-    original = table["of"].where(table["saved_again"]).map(pd.Series(table.index, table["path"]))
-    table["_shot"] = original.fillna(table.index.to_series()).astype(int) # whose camera it is: the same photograph, saved again
-    table["_file"] = table.index # whose saving it is, where it was saved again
-    table["boxes"] = [replaced_boxes(e, latent, size) for e, latent in zip(table["edited"], table[list(LATENTS)].to_numpy())]
-    return plant_all(table, plants or {}, seed, size), texts
+    return plant_all(_one_table(stage.tables.values(), size), plants or {}, seed, size), texts
 
 # %% ../../nbs/23_synthetic.world.ipynb #04801a8d
 def draw_row(row: dict[str, Any], # a row of the plan
@@ -90,6 +95,15 @@ def _draw_chunk(rows: list[dict[str, Any]], root: Path, seed: int, size: int) ->
         file.write_bytes(draw_row(row, seed, size))
     return len(rows)
 
+# %% ../../nbs/23_synthetic.world.ipynb #9d777366
+def _wanted_sources(sources: Iterable[str]) -> list[str]: # empty: all
+    "The names of the sources to draw, in the world's order. Raises `InputError` for an unknown one."
+    names = [s.name for s in SOURCES]
+    wanted = [sources] if isinstance(sources, str) else list(sources)
+    for name in wanted:
+        if name not in names: raise InputError(f"world: unknown source `{name}`; known: {', '.join(names)}")
+    return [name for name in names if name in wanted] if set(wanted) != set(names) else []
+
 # %% ../../nbs/23_synthetic.world.ipynb #d2205e72
 def build_world(root: str | Path, # a folder that does not exist yet, or is empty
                 seed: int = 0, # another seed, another world
@@ -103,14 +117,11 @@ def build_world(root: str | Path, # a folder that does not exist yet, or is empt
                 equal: bool = False, # one law of people, framing and light and one camera for all: only the trace tells fake from real
                ) -> Path: # the root
     "Draws a world. Raises `InputError` where `root` holds something else; the same world twice is left as it is."
-    root, names, psi = Path(root), [s.name for s in SOURCES], (1.0 if equal else 0.7) if psi is None else psi
+    root, psi = Path(root), (1.0 if equal else 0.7) if psi is None else psi
     asked = dict(version=_VERSION, seed=seed, images=images, grid=float(grid), psi=float(psi), size=size)
     if equal: asked["equal"] = True
     if plants := read_plants(plant): asked["plants"] = plants
-    wanted = [sources] if isinstance(sources, str) else list(sources)
-    for name in wanted:
-        if name not in names: raise InputError(f"world: unknown source `{name}`; known: {', '.join(names)}")
-    if wanted and set(wanted) != set(names): asked["sources"] = [name for name in names if name in wanted]
+    if wanted := _wanted_sources(sources): asked["sources"] = wanted
     if _is_there(root, asked): return root
     _check_world(images, grid, psi, size)
     with Claim(root, wait=True) as claim:

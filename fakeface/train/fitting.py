@@ -99,9 +99,6 @@ def _flat(learn: Learner, epochs: int, lr: float | None, frozen: bool) -> None:
     learn.fit(epochs, slice((lr or 2e-3) / 200, (lr or 2e-3) / 2))
 
 # %% ../../nbs/53_train.fitting.ipynb #37b0e712
-_HELD = 512 * 2**20 # bytes: test images up to this are opened once a training, not once an epoch
-
-
 class ReadEpochs(Callback):
     "After each epoch, the scores of every test set and of validation; they are written to a file as they come."
     order = 60 # after fastai's recorder
@@ -120,23 +117,32 @@ class ReadEpochs(Callback):
     def after_epoch(self) -> None:
         if hasattr(self.learn, "gather_preds"): return # predicting is no epoch
         predictions = on_sound_images(self._predict, self.items, *self.watched) if self.watched else self._predict(self.items)
-        epoch = len({r["epoch"] for r in self.read}) + 1
-        loss = float(self.learn.recorder.smooth_loss.value)
-        for test, rows in predictions.groupby("split"):
-            scores = sweep_row(rows, self.fakes_in_training)
-            self.read.append(dict(epoch=epoch, test=test, **scores, train_loss=loss, seconds=round(self.seconds, 3)))
+        self.read += _epoch_rows(self, predictions)
         if self.file: write_table(pd.DataFrame(self.read), self.file)
 
     def _predict(self, items: pd.DataFrame) -> pd.DataFrame:
         if len(items) < len(self.items): self.items, self.batches = items.reset_index(drop=True), None # some were lost
-        return _predict_now(self.learn, self.items, self.batches or self._open())
+        return _predict_now(self.learn, self.items, self.batches or _open_batches(self))
 
-    def _open(self) -> Iterable[tuple[torch.Tensor, torch.Tensor]]: # kept where they are small
-        loader = face_test_loader(self.learn.dls, self.items)
-        with seeded(0): first = loader.one_batch()[0]
-        if len(self.items) * first[0].nbytes <= _HELD:
-            with seeded(0): self.batches = list(loader)
-        return self.batches or loader
+# %% ../../nbs/53_train.fitting.ipynb #3236a63c
+def _epoch_rows(reader: ReadEpochs, predictions: pd.DataFrame) -> list[dict[str, Any]]: # one row a test set
+    "The scores of the epoch that has just ended."
+    epoch = len({r["epoch"] for r in reader.read}) + 1
+    loss = float(reader.learn.recorder.smooth_loss.value)
+    return [dict(epoch=epoch, test=test, **sweep_row(rows, reader.fakes_in_training), train_loss=loss, seconds=round(reader.seconds, 3))
+            for test, rows in predictions.groupby("split")]
+
+
+_HELD = 512 * 2**20 # bytes: test images up to this are opened once a training, not once an epoch
+
+
+def _open_batches(reader: ReadEpochs) -> Iterable[tuple[torch.Tensor, torch.Tensor]]: # kept where they are small
+    "The batches of the images that are read after every epoch."
+    loader = face_test_loader(reader.learn.dls, reader.items)
+    with seeded(0): first = loader.one_batch()[0]
+    if len(reader.items) * first[0].nbytes <= _HELD:
+        with seeded(0): reader.batches = list(loader)
+    return reader.batches or loader
 
 # %% ../../nbs/53_train.fitting.ipynb #aa3cdda7
 def _predict_now(learn: Learner, rows: pd.DataFrame, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> pd.DataFrame:
@@ -171,12 +177,16 @@ class LostImages:
             try: return plain(i)
             except (RejectedImage, OSError) as e:
                 lost.add(path := str(items.iloc[i]["path"]))
-                self.note(path, _reason(e))
-                if len(lost) > max(3, self.most * len(items)):
-                    raise InputError(f"{len(lost)} of {len(items)} images cannot be read any more ({path}: {_reason(e)}); "
-                                     "is the data root still there?") from e
+                _note_one(self, path, e, len(lost), len(items))
                 raise SkipItemException from e
         return MethodType(item, loader)
+
+# %% ../../nbs/53_train.fitting.ipynb #74112c5c
+def _note_one(images: LostImages, path: str, e: Exception, lost: int, of: int) -> None:
+    "Notes an image that could not be read. Raises `InputError` where too many of a side are lost by now."
+    images.note(path, _reason(e))
+    if lost > max(3, images.most * of):
+        raise InputError(f"{lost} of {of} images cannot be read any more ({path}: {_reason(e)}); is the data root still there?") from e
 
 # %% ../../nbs/53_train.fitting.ipynb #99272396
 def _reason(e: Exception) -> str:

@@ -86,18 +86,10 @@ def read_part(folder: str | Path, # of a run
     "A part of a run, checked (`core.records`). Raises `InputError` naming the folder, the file and the mend."
     return read_record(run_file(folder, name))
 
-# %% ../../nbs/54_train.runs.ipynb #3af64aa6
-class RunFiles:
-    "The files of a run folder, each read when it is asked for. Raises `InputError` where the folder is no finished run."
-    def __init__(self, folder: str | Path, # of a finished run
-                 root: str | Path | None = None): # the data root, for pictures
-        self.folder, self.root = Path(os.path.abspath(folder)), Path(os.path.abspath(root)) if root else None
-        recover(self.folder)
-        if not self.folder.is_dir(): raise InputError(f"{folder} is no run folder; `fakeface run RECIPE --out {folder}` makes one")
-        if not is_finished(self.folder):
-            raise InputError(f"{folder} is no finished run (no metrics.json); `fakeface run RECIPE --out {folder}` makes one")
-        for name in ("metrics", "info"): # small, and still known when the folder is gone
-            if self.file(name).is_file(): getattr(self, name)
+# %% ../../nbs/54_train.runs.ipynb #77f7a82c
+class _Parts:
+    "The parts of a run folder, each read when it is asked for."
+    folder: Path
 
     @cached_property
     def info(self) -> dict[str, Any]: return read_part(self.folder, "info") # what was run, how, on what
@@ -117,6 +109,20 @@ class RunFiles:
     def rejects(self) -> pd.DataFrame: return read_part(self.folder, "rejects") # path, source, reason
     @property
     def world(self) -> dict[str, Any] | None: return self.info.get("world") # of drawn faces; None for photographs
+
+# %% ../../nbs/54_train.runs.ipynb #3af64aa6
+class RunFiles(_Parts):
+    "The files of a run folder, each read when it is asked for. Raises `InputError` where the folder is no finished run."
+    def __init__(self, folder: str | Path, # of a finished run
+                 root: str | Path | None = None): # the data root, for pictures
+        self.folder, self.root = Path(os.path.abspath(folder)), Path(os.path.abspath(root)) if root else None
+        recover(self.folder)
+        if not self.folder.is_dir(): raise InputError(f"{folder} is no run folder; `fakeface run RECIPE --out {folder}` makes one")
+        if not is_finished(self.folder):
+            raise InputError(f"{folder} is no finished run (no metrics.json); `fakeface run RECIPE --out {folder}` makes one")
+        for name in ("metrics", "info"): # small, and still known when the folder is gone
+            if self.file(name).is_file(): getattr(self, name)
+
     def file(self, name: str) -> Path: return run_file(self.folder, name) # a key of FILES -> its path
     def shown(self, name: str) -> str: # the same, for people
         "A file's path, relative where it is below the working directory."
