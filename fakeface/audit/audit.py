@@ -26,7 +26,7 @@ from ..core.basics import DataNote, InputError, progress
 from ..data.duplicates import EVERYTHING, exact_duplicates, is_test, near_duplicates, straddles, with_sides
 from ..data.images import CHANGED
 from ..data.landmarks import POINTS, face_points
-from ..data.manifest import read_facts, scan
+from ..data.manifest import is_labelled, labelled_folder, read_facts, scan
 from ..data.sources import Card, read_cards, rejects_words
 from ..data.tables import read_table, tidy_table
 
@@ -56,7 +56,7 @@ def read_subject(what: str | Path | pd.DataFrame, # a manifest (table or file), 
                         read_table(predictions) if predictions.is_file() else None)
     if not what.exists(): raise InputError(f"{what} does not exist: give a manifest (`fakeface manifest` writes one), a data root or a run")
     if not what.is_dir(): raise InputError(f"{what} is no manifest, no data root and no run: give one of them")
-    found = scan(what, layout="all")
+    found = labelled_folder(what) if is_labelled(what) else scan(what, layout="all")
     if not len(found.images) and len(found.rejects):
         raise InputError(f"{what}: none of the {len(found.rejects):,} images found can be used: {rejects_words(found.rejects)}")
     if not len(found.images):

@@ -158,7 +158,8 @@ def _tell_shortfalls(table: pd.DataFrame, rejects: pd.DataFrame) -> None:
 def run(args: argparse.Namespace) -> None:
     "fakeface run RECIPE"
     from fakeface.data.recipes import read_recipe
-    recipe, root = read_recipe(args.recipe), _root(args)
+    own = Path(args.recipe).is_dir()
+    recipe, root, dealt = _own(args) if own else (read_recipe(args.recipe), _root(args), None)
     if args.duplicates: recipe = replace(recipe, duplicates=args.duplicates)
     print(f"{recipe.name}: {recipe.title}", flush=True)
     if args.seeds is not None: return _run_seeds(args, recipe, root)
@@ -167,8 +168,16 @@ def run(args: argparse.Namespace) -> None:
     watched = sys.stdout.isatty()
     print("Before the training: scan, copies across splits, what shortcuts alone reach.", flush=True)
     made = run_recipe(recipe, root, args.out, profile=args.profile, seed=args.seed, scale=args.scale, overwrite=args.overwrite,
-                      progress=watched, cbs=[] if watched else [EpochLines()], aim=_aim(args), **_settings(args))
+                      progress=watched, cbs=[] if watched else [EpochLines()], aim=_aim(args), own=dealt, **_settings(args))
     _tell_run(made)
+
+# %% ../../nbs/95_cli.commands.ipynb #5151bbcf
+def _own(args: argparse.Namespace) -> tuple[Any, Path, tuple]:
+    "A folder with real and fake in the place of a recipe: recipe, data root, images and rejects."
+    from fakeface.experiments.plan import own_folder
+    if args.seeds is not None: raise InputError("--seeds: several trainings need a recipe; a folder is trained on once")
+    recipe, *dealt = own_folder(args.recipe, args.seed or 0, args.scale)
+    return recipe, Path(args.recipe), tuple(dealt)
 
 # %% ../../nbs/95_cli.commands.ipynb #0b19a064
 def _tell_run(made: Any) -> None:

@@ -101,7 +101,7 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     "audit"
     p = _add(commands, audit, "before any training: shortcuts, copies, subjects, labels and coverage, each with a verdict",
              "fakeface audit man-1.csv --root faces --out audit")
-    p.add_argument("what", metavar="WHAT", help="a manifest (.csv, .parquet), a data root, or a run folder")
+    p.add_argument("what", metavar="WHAT", help="a manifest (.csv, .parquet), a data root, a folder with real/ and fake/, or a run folder")
     _add_root(p)
     p.add_argument("--out", metavar="DIR", help="a folder for audit.html and audit.json; default none, the verdicts are printed")
     p.add_argument("--most", type=int, default=8000, metavar="N", help="images in the sample for shortcuts; copies are sought among all")
@@ -114,7 +114,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     "run"
     p = _add(commands, run, "run an experiment: recipe in, run folder with scores and report out",
                  "fakeface run man-2-test --root faces --out runs/first")
-    p.add_argument("recipe", metavar="RECIPE", help="a name such as man-2-test, or a YAML file")
+    p.add_argument("recipe", metavar="RECIPE", help="a name such as man-2-test, a YAML file, or a folder of your own with real/ and fake/")
     _add_root(p)
     p.add_argument("--out", metavar="RUN", help="the run folder; default runs/RECIPE/TIME")
     p.add_argument("--overwrite", action="store_true", help="replace the run that is there")

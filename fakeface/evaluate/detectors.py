@@ -28,10 +28,10 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from scipy.special import expit
 
-from ..core.basics import LABELS, DataNote, InputError, progress
+from ..core.basics import DataNote, InputError, progress
 from ..data.images import RejectedImage
-from ..data.manifest import folder_images, load_manifest, scan
-from ..data.tables import TableError, check_once, label_of, read_table, split_of, tidy_table
+from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
+from ..data.tables import TableError, check_once, read_table, tidy_table
 from .perturbations import file_of, open_file
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8a21e719
@@ -233,10 +233,7 @@ def _say_left_out(name: Any, why: dict[str, int], of: int) -> None:
 # %% ../../nbs/47_evaluate.detectors.ipynb #ef181e20
 def _folder_rows(where: Path) -> pd.DataFrame:
     "The images of a folder, by folder names or by the cards."
-    inside = [d.name for d in where.iterdir() if d.is_dir()]
-    named = {label_of(d) for d in inside} >= set(LABELS) or any(
-        split_of(d) in ("train", "valid", "test") and any(label_of(e.name) for e in (where/d).iterdir() if e.is_dir()) for d in inside)
-    found = None if named else scan(where)
+    found = None if is_labelled(where) else scan(where)
     if found is None or not len(found.images):
         try: return _by_folder_names(where)
         except InputError as e:
@@ -249,18 +246,13 @@ def _folder_rows(where: Path) -> pd.DataFrame:
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #647bffab
 def _by_folder_names(where: Path) -> pd.DataFrame:
-    "Label, split and source of each image by the folders it lies in. Raises `InputError` where no folder says real or fake."
-    images, rejects = folder_images(where)
-    parts = images["path"].str.split("/").map(lambda p: p[:-1])
-    label = parts.map(lambda p: next((label_of(f) for f in reversed(p) if label_of(f)), None))
-    split = parts.map(lambda p: next((split_of(f) for f in p if split_of(f) in ("train", "valid", "test")), "test"))
-    other = parts.map(lambda p: "/".join(f for f in p if not label_of(f) and split_of(f) not in ("train", "valid", "test")))
-    if label.isna().all(): raise InputError("no folder is called real or fake")
-    rows = images.assign(label=label, split=split, source=other.where(other != "", label))
-    asked = rows["label"].notna() & (rows["split"] == "test")
+    "The test images of a labelled folder. Raises `InputError` where no folder says real or fake, or all are for training."
+    found = labelled_folder(where)
+    rows = found.images.assign(split=found.images["split"].where(found.images["split"].notna(), "test"))
+    asked = rows["split"] == "test"
     if not asked.any(): raise InputError("only train and valid, no test")
-    why = {"in no folder called real or fake": int(label.isna().sum()), "in train or valid": int((label.notna() & (split != "test")).sum())}
-    _say_left_out(where, dict(rejects["reason"].value_counts()) | why, len(images) + len(rejects))
+    why = dict(found.rejects["reason"].value_counts()) | {"in train or valid": int((~asked).sum())}
+    _say_left_out(where, why, len(rows) + len(found.rejects))
     return rows[asked].reset_index(drop=True)
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #50d517e8

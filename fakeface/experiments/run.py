@@ -85,6 +85,7 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
                cbs: Sequence[Callback] = (), # more of fastai's callbacks
                deal_seed: int | None = None, # deals the images; default `seed`, which then starts the training alone
                composed: Composition | None = None, # the images, where they are dealt already (by `experiments.transfer`)
+               own: tuple[Composition, pd.DataFrame] | None = None, # images and rejects of `experiments.plan.own_folder`
                aim: Mapping[str, Any] | None = None, # aim, fpr, cost, prevalence of the threshold; default most fakes at 1 % false alarms
                schedule: str = "one-cycle", # of the learning rate, one of `train.fitting.SCHEDULES`
               each_epoch: bool = False, # score validation and tests after every epoch, into epochs.csv
@@ -95,9 +96,8 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     with Claim(out, keep=KEPT) as claim:
         new_run_folder(out, recipe.name, overwrite) # as it is now that nobody else can write there
         clock = {"scan": time.time()}
-        made = plan(recipe, root, profile, seed, scale, deal_seed, composed, aim, **options)
-        unsaved = _run_claimed(claim, out, made, clock, schedule, each_epoch, progress, list(cbs), aim or {})
-    _raise_unsaved(unsaved, out)
+        made = plan(recipe, root, profile, seed, scale, deal_seed, composed, own, aim, **options)
+        _run_claimed(claim, out, made, clock, schedule, each_epoch, progress, list(cbs), aim or {})
     return Run(out, root)
 
 # %% ../../nbs/81_experiments.run.ipynb #08055507
@@ -129,12 +129,13 @@ def _left(claim: Claim, asked: dict[str, Any]) -> Path | None:
 
 # %% ../../nbs/81_experiments.run.ipynb #b4dd9a1b
 def _run_claimed(claim: Claim, out: Path, made: Plan, clock: dict[str, float], schedule: str, each_epoch: bool, progress: bool,
-                 cbs: list[Callback], aim: Mapping[str, Any]) -> list[Exception]: # as of `_run_into`
+                 cbs: list[Callback], aim: Mapping[str, Any]) -> None:
     "Makes a planned run in the place that is claimed, or goes on with an unfinished one of the same training."
     asked = _asked(made, schedule)
     with whole_folder(claim, _left(claim, asked)) as folder:
         job = Job(folder, out, made.recipe.name, asked, schedule, each_epoch, progress, clock)
-        return _run_into(job, made, cbs, aim)
+        unsaved = _run_into(job, made, cbs, aim)
+    _raise_unsaved(unsaved, out)
 
 
 def _raise_unsaved(unsaved: list[Exception], out: Path) -> None:

@@ -20,8 +20,8 @@ from ..core.files import Claim, whole_folder
 from ..core.schema import read_json
 from ..data.images import RejectedImage, open_rgb
 from ..data.manifest import folder_images
-from .faces import (HAIR, Brush, Face, both, circle, contact_sheet, curve, draw_face, hue_rgb, lit_face,
-                                      measure, mirror, mix, ramp)
+from .faces import (HAIR, Brush, Face, both, circle, contact_sheet, curve, draw_face, hue_rgb,
+                                      lit_face, measure, mirror, mix, ramp)
 from .population import CAMERAS, GRID, Camera, draw_people
 
 # %% ../../nbs/24_synthetic.objects.ipynb #a2cacf7e
