@@ -6,30 +6,31 @@
 __all__ = ['sources_table', 'load_manifest', 'scan', 'compose', 'read_recipe', 'recipe_names', 'build_world', 'cached_world',
            'data_root', 'audit', 'write_audit', 'face_datablock', 'face_dataloaders', 'make_learner', 'predict',
            'scratch_learner', 'small_learner', 'transfer_learner', 'two_conv_learner', 'Run', 'load_model',
-           'ffhq_as_test', 'ffhq_in_train', 'run_recipe', 'save_run', 'run_seeds', 'curve', 'mix', 'run_grid',
-           'run_transfer', 'ladder', 'plot_confusion', 'read_predictions', 'score_predictions', 'scores_table',
-           'compare', 'comparison_table', 'fit_operating_point', 'read_point', 'fairness_report', 'robustness_report',
-           'error_gallery', 'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files', 'fit_unknown',
-           'write_report', 'DataNote', 'InputError']
+           'own_folder', 'ffhq_as_test', 'ffhq_in_train', 'run_recipe', 'save_run', 'run_seeds', 'curve', 'mix',
+           'run_grid', 'run_transfer', 'ladder', 'plot_confusion', 'read_predictions', 'score_predictions',
+           'scores_table', 'compare', 'comparison_table', 'fit_operating_point', 'read_point', 'fairness_report',
+           'robustness_report', 'error_gallery', 'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files',
+           'fit_unknown', 'write_report', 'DataNote', 'InputError']
 
-# %% ../nbs/99_all.ipynb #7e33dbd5
+# %% ../nbs/99_all.ipynb #5450e223
 from .data.sources import sources_table
 from .data.manifest import load_manifest, scan
 from .data.recipes import compose, read_recipe, recipe_names
 
-# %% ../nbs/99_all.ipynb #4466196b
+# %% ../nbs/99_all.ipynb #4373659d
 from .synthetic.world import build_world, cached_world, data_root
 
-# %% ../nbs/99_all.ipynb #935b5e61
+# %% ../nbs/99_all.ipynb #cdd2bae8
 from .audit.audit import audit
 from .report.audit import write_audit
 
-# %% ../nbs/99_all.ipynb #f6e94676
+# %% ../nbs/99_all.ipynb #c83fbe81
 from .train.blocks import face_datablock, face_dataloaders
 from .train.learners import make_learner, predict, scratch_learner, small_learner, transfer_learner, two_conv_learner
 from .train.runs import Run, load_model
 
-# %% ../nbs/99_all.ipynb #72ac35e3
+# %% ../nbs/99_all.ipynb #259be7bc
+from .experiments.plan import own_folder
 from .experiments.run import ffhq_as_test, ffhq_in_train, run_recipe, save_run
 from .experiments.seeds import run_seeds
 from .experiments.learning_curve import curve, mix
@@ -37,32 +38,32 @@ from .experiments.grid import run_grid
 from .experiments.transfer import run_transfer
 from .experiments.ladder import ladder
 
-# %% ../nbs/99_all.ipynb #abdd9866
+# %% ../nbs/99_all.ipynb #2bf66348
 from .evaluate.scores import plot_confusion, read_predictions, score_predictions, scores_table
 from .evaluate.compare import compare, comparison_table
 from .evaluate.thresholds import fit_operating_point, read_point
 from .evaluate.fairness import fairness_report
 from .report.robustness import robustness_report
 
-# %% ../nbs/99_all.ipynb #ce917557
+# %% ../nbs/99_all.ipynb #938a6f29
 from .interpret.losses import error_gallery, plot_top_losses, top_losses
 from .interpret.features import plot_feature_maps
 from .interpret.attribution import explain_files
 from .interpret.ood import fit_unknown
 
-# %% ../nbs/99_all.ipynb #3992446f
+# %% ../nbs/99_all.ipynb #d185d4f3
 from .report.run import write_report
 from .core.basics import DataNote, InputError
 
-# %% ../nbs/99_all.ipynb #5e4c2f5b
+# %% ../nbs/99_all.ipynb #aa7b93eb
 _all_ = [
     "sources_table", "load_manifest", "scan", "compose", "read_recipe", "recipe_names",
     "build_world", "cached_world", "data_root",
     "audit", "write_audit",
     "face_datablock", "face_dataloaders", "make_learner", "predict", "scratch_learner", "small_learner", "transfer_learner",
     "two_conv_learner", "Run", "load_model",
-    "ffhq_as_test", "ffhq_in_train", "run_recipe", "save_run", "run_seeds", "curve", "mix", "run_grid", "run_transfer",
-    "ladder",
+    "own_folder", "ffhq_as_test", "ffhq_in_train", "run_recipe", "save_run", "run_seeds", "curve", "mix", "run_grid",
+    "run_transfer", "ladder",
     "plot_confusion", "read_predictions", "score_predictions", "scores_table", "compare", "comparison_table",
     "fit_operating_point", "read_point", "fairness_report", "robustness_report",
     "error_gallery", "plot_top_losses", "top_losses", "plot_feature_maps", "explain_files", "fit_unknown",

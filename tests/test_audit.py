@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakeface.cli import main
+from fakeface.cli.main import main
 from fakeface.audit.audit import TRAPS, VERDICTS, audit, shortcut_trap, subjects_trap
 from fakeface.data.duplicates import near_pairs
 from fakeface.data.duplicates import LeakError, find_leaks

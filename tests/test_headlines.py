@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fakeface.cli import main
+from fakeface.cli.main import main
 from fakeface.evaluate.fairness import fairness_report, fairness_reports, fairness_table
 from fakeface.evaluate.ledger import Ledger, looks_table
 from fakeface.evaluate.thresholds import fit_operating_point, save_point

@@ -19,7 +19,7 @@ from fastai.vision.learner import create_timm_model, default_split
 from PIL import Image
 from torch import nn
 
-from fakeface.cli import main
+from fakeface.cli.main import main
 from fakeface.train.blocks import face_dataloaders, feed_of
 from fakeface.evaluate.perturbations import DELIVERIES
 from fakeface.data.manifest import ManifestError

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakeface.cli import main
+from fakeface.cli.main import main
 from fakeface.core.basics import InputError
 from fakeface.synthetic.world import build_world
 from fakeface.experiments import learning_curve as sweeps

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fakeface.cli import main
+from fakeface.cli.main import main
 from fakeface.audit.audit import audit, byte_copies, read_subject, shortcut_traps
 from fakeface.audit.checks import contradictions
 from fakeface.data.manifest import load_manifest

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fakeface.cli import main
+from fakeface.cli.main import main
 from fakeface.data.images import RejectedImage
 from fakeface.core.basics import InputError
 
