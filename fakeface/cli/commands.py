@@ -11,6 +11,8 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from ..core.basics import InputError
+from ..core.files import save_figure, write_text
 
 # %% ../../nbs/95_cli.commands.ipynb #20174d13
 # the options that go to the training
@@ -60,6 +63,15 @@ def _predictions(path: str, **read: bool) -> pd.DataFrame:
     return read_predictions(run_file(path, "predictions") if Path(path).is_dir() else path, **read)
 
 
+@contextmanager
+def _about(path: str | Path) -> Iterator[None]: # a run folder or a table
+    "What is wrong with the rows of a table is said with its name, which those who are handed the rows do not know."
+    try: yield
+    except InputError as e:
+        if Path(path).name in str(e): raise
+        raise type(e)(f"{path}: {e}") from e
+
+# %% ../../nbs/95_cli.commands.ipynb #1f7a60dd
 def _enter_looks(run: str | Path, rows: pd.DataFrame, what: str, test: str | None = None) -> list[str]:
     "Writes down beside a run that its test sets are about to be used; says how often each was before. Nothing where it is no run."
     from fakeface.evaluate.ledger import looks_words
@@ -227,12 +239,12 @@ def score(args: argparse.Namespace) -> None:
     "fakeface score PREDICTIONS"
     from fakeface.evaluate.scores import score_lines, score_predictions, scores_table, sources_scores
     predictions = _ask_detector(args) if args.detector else _predictions(args.predictions, logit=args.logit, flip=args.flip)
-    metrics = score_predictions(predictions)
+    with _about(args.predictions): metrics = score_predictions(predictions)
     if metrics["tests"]: _say(scores_table(metrics).T)
     if metrics["tests"]: _say(sources_scores(metrics))
     else: print(f"{args.predictions} has no test set, only validation rows.")
     if told := score_lines(metrics): print("\n" + "\n".join(f"- {line}" for line in told))
-    if args.out: print(f"\n{Path(args.out).write_text(json.dumps(metrics, indent=1)) and args.out}")
+    if args.out: print(f"\n{write_text(args.out, json.dumps(metrics, indent=1))}")
 
 # %% ../../nbs/95_cli.commands.ipynb #5c94d8c5
 def _ask_detector(args: argparse.Namespace) -> pd.DataFrame:
@@ -272,7 +284,7 @@ def robustness(args: argparse.Namespace) -> None:
     print(f"{note}{found}")
     if not out: return
     title = f"Robustness: what changes on the way? {Path(args.run).name if not args.detector else args.detector}"
-    out.write_text(plain_page(title, (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_()), encoding="utf-8")
+    write_text(out, plain_page(title, (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_()))
     write_table(found.table, out.with_suffix(".csv"))
     print(f"\n{out}; one row a delivery: {out.with_suffix('.csv')}; one row an image: "
           f"{write_table(found.by_image, out.with_name(f'{out.stem}.images.csv'))}")
@@ -319,7 +331,7 @@ def _draw_sweep(table: pd.DataFrame, test: str, out: Path, mixed: bool) -> None:
     else:
         fit = fit_power_law(table, test) if table["size"].nunique() > 2 else None
         pictures = {"curve": plot_curve(table, test, fit=fit), "epochs": plot_epochs(table, test, enough_epochs(table, test).epoch)}
-    for name, ax in pictures.items(): ax.figure.savefig(out/f"{name}-{test}.png", dpi=150, bbox_inches="tight")
+    for name, ax in pictures.items(): save_figure(ax.figure, out/f"{name}-{test}.png", bbox_inches="tight")
 
 # %% ../../nbs/95_cli.commands.ipynb #b18d45e7
 def grid(args: argparse.Namespace) -> None:
@@ -329,7 +341,7 @@ def grid(args: argparse.Namespace) -> None:
     table = run_grid(args.grid, root, out, profile=args.profile, scale=args.scale, seeds=args.seeds, **_settings(args))
     _say(grid_scores(table))
     print("\n" + "\n".join(grid_answer(table)))
-    plot_grid(table).savefig(out/"grid.png", dpi=150, bbox_inches="tight")
+    save_figure(plot_grid(table), out/"grid.png", bbox_inches="tight")
     print(f"\nPositive class: fake. Every trial is a run folder below {out}; table: {out/'grid.csv'}, picture: {out/'grid.png'}")
 
 
@@ -341,7 +353,7 @@ def transfer(args: argparse.Namespace) -> None:
                          equal=False if args.unequal else None, **_settings(args))
     _say(transfer_text(table))
     print("\n" + "\n".join(transfer_answer(table)))
-    plot_transfer(table).figure.savefig(out/"transfer.png", dpi=150, bbox_inches="tight")
+    save_figure(plot_transfer(table).figure, out/"transfer.png", bbox_inches="tight")
     print(f"\nPositive class: fake. Every row is a run folder below {out}; table: {out/'transfer.csv'}, picture: {out/'transfer.png'}")
 
 # %% ../../nbs/95_cli.commands.ipynb #e73381f2
@@ -360,7 +372,7 @@ def ladder(args: argparse.Namespace) -> None:
     _say(ladder_text(table).T, "Mean over the trainings with its 95 % interval; lowest to highest training")
     if args.shortcuts: _say(shortcuts_text(out), "AUC of fake against real by each shortcut alone (training and validation images)")
     print(f"\nNamed: {cause.name}. {cause.said}")
-    plot_ladder(table).figure.savefig(out/"ladder.png", dpi=150, bbox_inches="tight")
+    save_figure(plot_ladder(table).figure, out/"ladder.png", bbox_inches="tight")
     print(f"\nPositive class: fake. Every training is a run folder below {out}; table: {out/'ladder.csv'}, picture: {out/'ladder.png'}")
 
 # %% ../../nbs/95_cli.commands.ipynb #8a415dfb
@@ -374,14 +386,14 @@ def fairness(args: argparse.Namespace) -> None:
     options = {k: v for k, v in dict(min_n=args.min_n, margin=args.margin).items() if v is not None}
     if args.by: options["by"] = [tuple(b.split("+")) if "+" in b else b for b in args.by]
     rows, (threshold, cut) = _predictions(args.run), frozen_threshold(args.run)
-    reports = fairness_reports(rows, args.test, args.source, threshold=threshold, cut=cut, **options)
+    with _about(args.run): reports = fairness_reports(rows, args.test, args.source, threshold=threshold, cut=cut, **options)
     note = _drawn(Path(args.run))
     print(note + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
     if not out: return
     body = "".join(f"<h2>{escape(r.title)}</h2>{r._repr_html_()}" for r in reports)
     page = plain_page(f"Error rates by group: {Path(args.run).name}", (f"<p><b>{note}</b></p>" if note else "") + body)
-    out.write_text(page, encoding="utf-8")
-    out.with_suffix(".json").write_text(json.dumps([r.values for r in reports], indent=1), encoding="utf-8")
+    write_text(out, page)
+    write_text(out.with_suffix(".json"), json.dumps([r.values for r in reports], indent=1))
     print(f"\n{out}\n{out.with_suffix('.json')}")
 
 # %% ../../nbs/95_cli.commands.ipynb #c8ad226a
@@ -399,7 +411,7 @@ def explain(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.suffix not in (".png", ".pdf", ".svg"): raise InputError(f"--out {out}: end the name in .png, .pdf or .svg")
     figure = explain_files(args.run, args.images, args.method, layers=args.layers, target=args.target)
-    figure.savefig(out, dpi=150, bbox_inches="tight")
+    save_figure(figure, out, bbox_inches="tight")
     print(f"{out}: what speaks for {args.target}, by the run {args.run}")
     if args.test is None: print("Whether such maps may be believed on this network is not tested; --test N with --root asks N test images.")
     else: _tell_belief(args)
@@ -479,11 +491,11 @@ def operating(args: argparse.Namespace) -> None:
     table = _predictions(args.run)
     tests = [str(t) for t in table["split"].unique() if t != "valid"]
     if args.on and args.on not in tests: raise InputError(f"{run}: no test set `{args.on}`; it has {', '.join(tests) or 'none'}")
-    point, chosen = _point(args, run, table)
+    with _about(run): point, chosen = _point(args, run, table)
     print(f"{_drawn(run)}Positive class: fake. {point}")
     rows = {test: table[table["split"] == test] for test in ([args.on] if args.on else tests)}
     looks = _enter_looks(run, table, f"operating point for {point.wanted}", args.on) if chosen else []
-    readings = [read_point(point, some) for some in rows.values()]
+    with _about(run): readings = [read_point(point, some) for some in rows.values()]
     for test, reading in zip(rows, readings): print(f"\nOn {test}:\n" + "\n".join(f"- {w}" for w in reading_words(reading)))
     if looks: print("\n" + "\n".join(looks))
     if out: _draw(readings, out)
@@ -516,7 +528,7 @@ def _draw(readings: list[dict], out: Path) -> None:
     for reading, (left, right) in zip(both, fig.subplots(len(both), 2, squeeze=False)):
         plot_reliability(reading, left).set_title(reading["test"], loc="left", fontsize=10)
         plot_flag_worth(reading, right)
-    fig.savefig(out, dpi=150)
+    save_figure(fig, out)
     print(f"\n{out}")
 
 # %% ../../nbs/95_cli.commands.ipynb #0b3de3e3

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAST', 'KEPT', 'lock', 'unlock', 'die_with_parent', 'holds_something', 'recover', 'remove_dead', 'Cleaned', 'clean',
-           'write_whole', 'write_table', 'Claim', 'whole_folder']
+           'write_whole', 'write_table', 'write_text', 'save_figure', 'Claim', 'whole_folder']
 
 # %% ../../nbs/02_core.files.ipynb #45b430ca
 import ctypes
@@ -268,6 +268,22 @@ def write_table(table: pd.DataFrame, path: str | Path) -> Path:
     "Writes parquet or CSV by the suffix, whole or not at all (a kill in the middle leaves the old file)."
     to = table.to_parquet if Path(path).suffix == ".parquet" else table.to_csv
     return write_whole(path, lambda partial: to(partial, index=False))
+
+# %% ../../nbs/02_core.files.ipynb #69ab4fa1
+def write_text(path: str | Path, # of the file
+               text: str,
+              ) -> Path: # the file
+    "Text as UTF-8, whole or not at all."
+    return write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def save_figure(figure: Any, # of matplotlib
+                path: str | Path, # its suffix is the format
+                **options: Any, # of `Figure.savefig`
+               ) -> Path: # the file
+    "A picture, whole or not at all."
+    kind = Path(path).suffix.removeprefix(".")
+    return write_whole(path, lambda partial: figure.savefig(partial, format=kind, **{"dpi": 150, **options}))
 
 # %% ../../nbs/02_core.files.ipynb #b82dd4fa
 class Claim:

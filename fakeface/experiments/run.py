@@ -40,7 +40,7 @@ from ..report.run import write_report
 from ..synthetic.world import cached_world, read_world
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.learners import LEARNERS, classes_of, make_learner, predict, seeded
-from ..train.runs import Run, load_run_model, log_test_use, network_card, run_file, store
+from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, run_file, store
 
 import shutil # noqa: F401
 from ..train.fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train # noqa: F401
@@ -187,7 +187,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
         cbs = [*cbs, ReadEpochs(m, run_file(job.folder, "epochs"), (root, lost))]
     trained = (job.folder/KEPT).is_file()
     learn = on_sound_images(lambda rows: _build(rows, root, chosen, cbs, job.folder if trained else None), m, root, lost)
-    history, unsaved = (pd.read_csv(run_file(job.folder, "history")), []) if trained else _train(learn, chosen, job, lost)
+    history, unsaved = (read_part(job.folder, "history"), []) if trained else _train(learn, chosen, job, lost)
     clock["predict"] = time.time()
     if not job.each_epoch: looks = _log_use(job, m, "run")
     predictions = on_sound_images(lambda rows: predict(learn, rows, job.name, root), m[m["split"] != "train"], root, lost)

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from scipy.stats import chi2, t
 
 from ..core.basics import InputError, percent
-from ..core.files import write_table
+from ..core.files import save_figure, write_table
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.recipes import Recipe, read_recipe
 from ..evaluate.scores import is_wrong
@@ -147,7 +147,7 @@ def _record(out: Path) -> pd.DataFrame | None:
     table = summarise(runs)
     write_table(table.reset_index(), out/"summary.csv")
     ax = plot_seeds(table, runs)
-    ax.figure.savefig(out/"seeds.png", dpi=150)
+    save_figure(ax.figure, out/"seeds.png")
     plt.close(ax.figure)
     return table
 

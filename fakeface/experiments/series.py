@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..core.basics import DataNote, InputError, percent
 from ..core.files import Claim, remove_dead, write_whole
-from ..core.records import Series
+from ..core.records import SERIES
 from ..core.schema import read_json
 from ..train.runs import Run, is_finished
 
@@ -52,7 +52,7 @@ def check_folder(out: Path, # a new folder, or one that was begun
         raise InputError(f"{out} holds something that is no {kind}; give a new folder with --out")
     have = _read_note(out, kind)["asked"] if note.exists() else asked
     if differ := _differences(have, asked):
-        said = "; ".join(f"{name} {old!r}, now {new!r}" for name, old, new in differ[:3])
+        said = "; ".join(f"{name[:60]} {old!r:.60}, now {new!r:.60}" for name, old, new in differ[:3])
         raise InputError(f"{out}: its trials were made with {said}; give another folder with --out, or ask as before")
 
 # %% ../../nbs/82_experiments.series.ipynb #7162251a
@@ -60,8 +60,7 @@ def _read_note(out: Path, kind: str) -> dict[str, Any]:
     "What a folder of trials holds."
     note = out/f"{kind}.json"
     if not note.is_file(): raise InputError(f"{out} is no {kind} (no {note.name}); `fakeface {kind} FILE --out {out}` makes one")
-    return read_json(note, Series, "give another folder with --out")
-
+    return read_json(note, SERIES[kind], "give another folder with --out")
 
 
 def _differences(have: Any, asked: Any, name: str = "") -> list[tuple[str, Any, Any]]:
@@ -77,6 +76,8 @@ def run_trials(trials: Sequence[Trial], # in the order in which they are run
               ) -> None:
     "Makes the run folders that are not there yet."
     todo = [t for t in trials if not is_finished(out/t.name)]
+    for t in trials:
+        if t not in todo: _remove_note(out/"failed"/f"{t.name}.txt") # of a run that had no room for its network or its page
     if progress and len(todo) < len(trials): print(f"{len(trials) - len(todo)} of {len(trials)} trials are finished already", flush=True)
     began, done = time.time(), 0.0
     for i, trial in enumerate(todo, 1):
@@ -104,6 +105,12 @@ def run_series(out: Path, # a new folder, or one that was begun
         return record()
 
 # %% ../../nbs/82_experiments.series.ipynb #11aaea25
+def _remove_note(note: Path) -> None:
+    "Takes a failure back: the run is there."
+    note.unlink(missing_ok=True)
+    if note.parent.exists() and not any(note.parent.iterdir()): note.parent.rmdir()
+
+
 def _run_one(trial: Trial, out: Path) -> str:
     "Makes one run folder, or notes why not; says which in a few words."
     note = out/"failed"/f"{trial.name}.txt"
@@ -114,10 +121,10 @@ def _run_one(trial: Trial, out: Path) -> str:
     except Exception as e: # whatever one trial does, the others run
         error = f"{type(e).__name__}: {' '.join(str(e).split())}"
         text = f"{error}\n\n{traceback.format_exc()}"
-        write_whole(note, lambda p: p.write_text(text))
+        try: write_whole(note, lambda p: p.write_text(text))
+        except OSError: raise e from None # no room for a note: what went wrong ends the series, and is said
         return f"FAILED, {error[:200]}"
-    note.unlink(missing_ok=True)
-    if note.parent.exists() and not any(note.parent.iterdir()): note.parent.rmdir()
+    _remove_note(note)
     tests = {"validation": made.metrics["valid"], **made.metrics["tests"]}
     return ", ".join(f"{name} {percent(s['accuracy'])}" for name, s in tests.items())
 
@@ -129,7 +136,7 @@ def read_trials(out: str | Path, # of `open_folder`
     out, rows = Path(out), []
     for name, columns in _read_note(out, kind)["trials"].items():
         note = out/"failed"/f"{name}.txt"
-        status = "done" if is_finished(out/name) else note.read_text().partition("\n")[0] if note.exists() else "waiting"
+        status = "done" if is_finished(out/name) else note.read_text(errors="replace").partition("\n")[0] if note.exists() else "waiting"
         rows.append((name, columns, Run(out/name) if status == "done" else None, status))
     return rows
 

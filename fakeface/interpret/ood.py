@@ -28,6 +28,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from ..core.basics import LABELS, InputError, percent, progress
+from ..core.files import write_text, write_whole
 from ..core.records import UnknownInfo
 from ..core.schema import read_json
 from ..core.stats import auc_with_interval, wilson
@@ -259,9 +260,9 @@ def save_unknown(unknown: Unknown, # as fit_unknown returns it
     "Writes `unknown.safetensors` and `unknown.json`. Raises `InputError` where there is no such folder."
     folder, d = Path(folder), unknown.distances
     if not folder.is_dir(): raise InputError(f"{folder} is no folder; give the run's")
-    save_file({k: np.ascontiguousarray(getattr(d, k)) for k in ("means", "precision", "bank")}, folder/"unknown.safetensors")
-    (folder/"unknown.json").write_text(json.dumps({**unknown.info, "weights": _weights_hash(folder)}, indent=1))
-    return folder/"unknown.json"
+    fitted = {k: np.ascontiguousarray(getattr(d, k)) for k in ("means", "precision", "bank")}
+    write_whole(folder/"unknown.safetensors", lambda partial: save_file(fitted, partial))
+    return write_text(folder/"unknown.json", json.dumps({**unknown.info, "weights": _weights_hash(folder)}, indent=1))
 
 # %% ../../nbs/64_interpret.ood.ipynb #9221958c
 def load_unknown(folder: str | Path, # where it was saved
