@@ -14,6 +14,7 @@ import pandas as pd
 
 from .commands import _drawn, _enter_looks, _predictions, _say
 from .data.sources import InputError
+from .data.writing import save_figure
 
 # %% ../nbs/50_believe.ipynb #96fff036
 def _runs(paths: list[str]) -> list[Path]:
@@ -86,7 +87,7 @@ def _draw(readings: list[dict], out: Path) -> None:
     for reading, (left, right) in zip(both, fig.subplots(len(both), 2, squeeze=False)):
         plot_reliability(reading, left).set_title(reading["test"], loc="left", fontsize=10)
         plot_flag_worth(reading, right)
-    fig.savefig(out, dpi=150)
+    save_figure(fig, out)
     print(f"\n{out}")
 
 # %% ../nbs/50_believe.ipynb #0b3de3e3

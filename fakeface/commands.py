@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from .data.sources import InputError
+from .data.writing import save_figure, write_text
 
 # %% ../nbs/50_commands.ipynb #20174d13
 # the options that go to the training
@@ -217,7 +218,7 @@ def score(args: argparse.Namespace) -> None:
     if metrics["tests"]: _say(sources_scores(metrics))
     else: print(f"{args.predictions} has no test set, only validation rows.")
     if told := score_lines(metrics): print("\n" + "\n".join(f"- {line}" for line in told))
-    if args.out: print(f"\n{Path(args.out).write_text(json.dumps(metrics, indent=1)) and args.out}")
+    if args.out: print(f"\n{write_text(args.out, json.dumps(metrics, indent=1))}")
 
 # %% ../nbs/50_commands.ipynb #5c94d8c5
 def _ask_detector(args: argparse.Namespace) -> pd.DataFrame:
@@ -257,7 +258,7 @@ def robustness(args: argparse.Namespace) -> None:
     print(f"{note}{found}")
     if not out: return
     title = f"Robustness: what changes on the way? {Path(args.run).name if not args.detector else args.detector}"
-    out.write_text(plain_page(title, (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_()), encoding="utf-8")
+    write_text(out, plain_page(title, (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_()))
     write_table(found.table, out.with_suffix(".csv"))
     print(f"\n{out}; one row a delivery: {out.with_suffix('.csv')}; one row an image: "
           f"{write_table(found.by_image, out.with_name(f'{out.stem}.images.csv'))}")
@@ -304,7 +305,7 @@ def _draw_sweep(table: pd.DataFrame, test: str, out: Path, mixed: bool) -> None:
     else:
         fit = fit_power_law(table, test) if table["size"].nunique() > 2 else None
         pictures = {"curve": plot_curve(table, test, fit=fit), "epochs": plot_epochs(table, test, enough_epochs(table, test).epoch)}
-    for name, ax in pictures.items(): ax.figure.savefig(out/f"{name}-{test}.png", dpi=150, bbox_inches="tight")
+    for name, ax in pictures.items(): save_figure(ax.figure, out/f"{name}-{test}.png", bbox_inches="tight")
 
 # %% ../nbs/50_commands.ipynb #b18d45e7
 def grid(args: argparse.Namespace) -> None:
@@ -314,7 +315,7 @@ def grid(args: argparse.Namespace) -> None:
     table = run_grid(args.grid, root, out, profile=args.profile, scale=args.scale, seeds=args.seeds, **_settings(args))
     _say(grid_scores(table))
     print("\n" + "\n".join(grid_answer(table)))
-    plot_grid(table).savefig(out/"grid.png", dpi=150, bbox_inches="tight")
+    save_figure(plot_grid(table), out/"grid.png", bbox_inches="tight")
     print(f"\nPositive class: fake. Every trial is a run folder below {out}; table: {out/'grid.csv'}, picture: {out/'grid.png'}")
 
 
@@ -326,7 +327,7 @@ def transfer(args: argparse.Namespace) -> None:
                          equal=False if args.unequal else None, **_settings(args))
     _say(transfer_text(table))
     print("\n" + "\n".join(transfer_answer(table)))
-    plot_transfer(table).figure.savefig(out/"transfer.png", dpi=150, bbox_inches="tight")
+    save_figure(plot_transfer(table).figure, out/"transfer.png", bbox_inches="tight")
     print(f"\nPositive class: fake. Every row is a run folder below {out}; table: {out/'transfer.csv'}, picture: {out/'transfer.png'}")
 
 # %% ../nbs/50_commands.ipynb #e73381f2
@@ -344,7 +345,7 @@ def ladder(args: argparse.Namespace) -> None:
     _say(ladder_text(table).T, "Mean over the trainings with its 95 % interval; lowest to highest training")
     if args.shortcuts: _say(shortcuts_text(out), "AUC of fake against real by each shortcut alone (training and validation images)")
     print(f"\nNamed: {cause.name}. {cause.said}")
-    plot_ladder(table).figure.savefig(out/"ladder.png", dpi=150, bbox_inches="tight")
+    save_figure(plot_ladder(table).figure, out/"ladder.png", bbox_inches="tight")
     print(f"\nPositive class: fake. Every training is a run folder below {out}; table: {out/'ladder.csv'}, picture: {out/'ladder.png'}")
 
 # %% ../nbs/50_commands.ipynb #8a415dfb
@@ -364,8 +365,8 @@ def fairness(args: argparse.Namespace) -> None:
     if not out: return
     body = "".join(f"<h2>{escape(r.title)}</h2>{r._repr_html_()}" for r in reports)
     page = plain_page(f"Error rates by group: {Path(args.run).name}", (f"<p><b>{note}</b></p>" if note else "") + body)
-    out.write_text(page, encoding="utf-8")
-    out.with_suffix(".json").write_text(json.dumps([r.values for r in reports], indent=1), encoding="utf-8")
+    write_text(out, page)
+    write_text(out.with_suffix(".json"), json.dumps([r.values for r in reports], indent=1))
     print(f"\n{out}\n{out.with_suffix('.json')}")
 
 
@@ -383,7 +384,7 @@ def explain(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.suffix not in (".png", ".pdf", ".svg"): raise InputError(f"--out {out}: end the name in .png, .pdf or .svg")
     figure = explain_files(args.run, args.images, args.method, layers=args.layers, target=args.target)
-    figure.savefig(out, dpi=150, bbox_inches="tight")
+    save_figure(figure, out, bbox_inches="tight")
     print(f"{out}: what speaks for {args.target}, by the run {args.run}")
     if args.test is None: print("Whether such maps may be believed on this network is not tested; --test N with --root asks N test images.")
     else: _tell_belief(args)

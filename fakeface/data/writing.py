@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAST', 'KEPT', 'lock', 'unlock', 'die_with_parent', 'holds_something', 'recover', 'remove_dead', 'Cleaned', 'clean',
-           'write_whole', 'Claim', 'whole_folder']
+           'write_whole', 'write_text', 'save_figure', 'Claim', 'whole_folder']
 
 # %% ../../nbs/01_data.writing.ipynb #45b430ca
 import ctypes
@@ -260,6 +260,22 @@ def write_whole(path: str | Path, # of the file
 def _escaped(name: str) -> str:
     "A name for `glob`."
     return re.sub(r"([*?\[])", r"[\1]", name)
+
+# %% ../../nbs/01_data.writing.ipynb #69ab4fa1
+def write_text(path: str | Path, # of the file
+               text: str,
+              ) -> Path: # the file
+    "Text as UTF-8, whole or not at all."
+    return write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def save_figure(figure: Any, # of matplotlib
+                path: str | Path, # its suffix is the format
+                **options: Any, # of `Figure.savefig`
+               ) -> Path: # the file
+    "A picture, whole or not at all."
+    kind = Path(path).suffix.removeprefix(".")
+    return write_whole(path, lambda partial: figure.savefig(partial, format=kind, **{"dpi": 150, **options}))
 
 # %% ../../nbs/01_data.writing.ipynb #b82dd4fa
 class Claim:

@@ -33,6 +33,7 @@ from ..data.others import folder_images
 from ..data.records import UnknownInfo
 from ..data.schema import read_json
 from ..data.sources import LABELS, InputError
+from ..data.writing import write_text, write_whole
 from ..evaluate.delong import auc_with_interval
 from ..evaluate.rates import wilson
 from ..evaluate.scores import called, percent
@@ -245,9 +246,9 @@ def save_unknown(unknown: Unknown, # as fit_unknown returns it
     "Writes `unknown.safetensors` and `unknown.json`. Raises `InputError` where there is no such folder."
     folder, d = Path(folder), unknown.distances
     if not folder.is_dir(): raise InputError(f"{folder} is no folder; give the run's")
-    save_file({k: np.ascontiguousarray(getattr(d, k)) for k in ("means", "precision", "bank")}, folder/"unknown.safetensors")
-    (folder/"unknown.json").write_text(json.dumps({**unknown.info, "weights": _weights_hash(folder)}, indent=1))
-    return folder/"unknown.json"
+    fitted = {k: np.ascontiguousarray(getattr(d, k)) for k in ("means", "precision", "bank")}
+    write_whole(folder/"unknown.safetensors", lambda partial: save_file(fitted, partial))
+    return write_text(folder/"unknown.json", json.dumps({**unknown.info, "weights": _weights_hash(folder)}, indent=1))
 
 
 def load_unknown(folder: str | Path, # where it was saved

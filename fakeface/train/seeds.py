@@ -21,6 +21,7 @@ from scipy.stats import chi2, t
 from ..data.manifest import write_table
 from ..data.recipes import Recipe, read_recipe
 from ..data.sources import InputError
+from ..data.writing import save_figure
 from ..evaluate.delong import auc_with_interval
 from ..evaluate.scores import is_wrong, percent
 from ..evaluate.subjects import rate_interval, subject_codes
@@ -148,7 +149,7 @@ def _record(out: Path) -> pd.DataFrame | None:
     table = summarise(runs)
     write_table(table.reset_index(), out/"summary.csv")
     ax = plot_seeds(table, runs)
-    ax.figure.savefig(out/"seeds.png", dpi=150)
+    save_figure(ax.figure, out/"seeds.png")
     plt.close(ax.figure)
     return table
 
