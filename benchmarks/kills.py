@@ -695,7 +695,7 @@ def full_disk(kind: Kind, area: Area, expected: Expected) -> Count:
         count.tries += 1
         count.killed += bool(code)
         count.add({"one line": one_line(code, log, expected)}, where)
-        done = replace(expected, run_files=expected.run_files - PAGE) if "the rest of the run is there" in log else expected
+        done = replace(expected, run_files=expected.run_files - SPARED) if "the rest of the run is there" in log else expected
         found, before = after_kill(area, before, done, replaced)
         count.add(found, where)
         if (state := shape(area)) in states: continue
@@ -703,15 +703,15 @@ def full_disk(kind: Kind, area: Area, expected: Expected) -> Count:
         count.ends += 1
         code = finish(kind.work, area)
         if done is not expected:
-            pages = {n for n in expected.names if Path(n).name in PAGE and not (area.home / n).exists()}
-            done = replace(done, names=expected.names - pages)
+            lacking = {n for n in expected.names if Path(n).name in SPARED and not (area.home / n).exists()}
+            done = replace(done, names=expected.names - lacking)
         count.add(after_end(area, code, before, done, replaced), where)
     for end in (out, log_end): os.close(end)
     count.seconds = time.time() - began
     return count
 
 
-PAGE = {"report.html"}  # a run that had no room for it says so; it is made again from what is there
+SPARED = {"report.html", "model.safetensors", "model.json"}  # a run that had no room for these alone is kept, and says what it lacks
 
 
 def one_line(code: int, log: str, expected: Expected) -> list[str]:
