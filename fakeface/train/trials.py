@@ -78,6 +78,8 @@ def run_trials(trials: Sequence[Trial], # in the order in which they are run
               ) -> None:
     "Makes the run folders that are not there yet."
     todo = [t for t in trials if not is_finished(out/t.name)]
+    for t in trials:
+        if t not in todo: _remove_note(out/"failed"/f"{t.name}.txt") # of a run that had no room for its network or its page
     if progress and len(todo) < len(trials): print(f"{len(trials) - len(todo)} of {len(trials)} trials are finished already", flush=True)
     began, done = time.time(), 0.0
     for i, trial in enumerate(todo, 1):
@@ -105,6 +107,12 @@ def run_series(out: Path, # a new folder, or one that was begun
         return record()
 
 # %% ../../nbs/47_train.trials.ipynb #11aaea25
+def _remove_note(note: Path) -> None:
+    "Takes a failure back: the run is there."
+    note.unlink(missing_ok=True)
+    if note.parent.exists() and not any(note.parent.iterdir()): note.parent.rmdir()
+
+
 def _run_one(trial: Trial, out: Path) -> str:
     "Makes one run folder, or notes why not; says which in a few words."
     note = out/"failed"/f"{trial.name}.txt"
@@ -115,10 +123,10 @@ def _run_one(trial: Trial, out: Path) -> str:
     except Exception as e: # whatever one trial does, the others run
         error = f"{type(e).__name__}: {' '.join(str(e).split())}"
         text = f"{error}\n\n{traceback.format_exc()}"
-        write_whole(note, lambda p: p.write_text(text))
+        try: write_whole(note, lambda p: p.write_text(text))
+        except OSError: raise e from None # no room for a note: what went wrong ends the series, and is said
         return f"FAILED, {error[:200]}"
-    note.unlink(missing_ok=True)
-    if note.parent.exists() and not any(note.parent.iterdir()): note.parent.rmdir()
+    _remove_note(note)
     tests = {"validation": made.metrics["valid"], **made.metrics["tests"]}
     return ", ".join(f"{name} {percent(s['accuracy'])}" for name, s in tests.items())
 
