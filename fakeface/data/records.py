@@ -198,7 +198,7 @@ RECORDS = {"metrics.json": Metrics, "run.json": RunInfo, "model.json": ModelInfo
            **{f"{kind}.json": of for kind, of in SERIES.items()}}
 COLUMNS_OF = {"predictions": dict(path="key", label=LABELS, p_fake="share", split="key", source="text"),
               "manifest": dict(path="key", label=LABELS, split="key", source="text"),
-              "history": dict(epoch="number", train_loss="number", valid_loss="number", accuracy="number"),
+              "history": dict(epoch="count", train_loss="number", valid_loss="number", accuracy="number"),
               "rejects": dict(path="text", source="text", reason="text")}
 
 

@@ -348,11 +348,12 @@ def _column_fault(table: pd.DataFrame, name: str, kind: str | tuple[str, ...]) -
         return f"`{name}` has gaps" if kind == "key" and len(there) < len(values) else None
     numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if len(values) and not numbers: return f"`{name}` holds something else than numbers"
+    if kind == "count": return None if (values >= 0).all() and (values % 1 == 0).all() else f"`{name}` holds something else than counts"
     return f"`{name}` holds something else than numbers from 0 to 1" if kind == "share" and not values.between(0, 1).all() else None
 
 # %% ../../nbs/01_data.schema.ipynb #610a8474
 def read_own_table(path: str | Path, # a CSV or Parquet file that this package wrote
-                   columns: Mapping[str, str | tuple[str, ...]], # that it must have -> text, key (no gaps), number, share, or its values
+                   columns: Mapping[str, str | tuple[str, ...]], # needed -> text, key (no gaps), number, share, count, or its values
                    mend: str = "make it anew", # what to do where it is damaged
                    error: type[InputError] = InputError, # what is raised
                    where: str | None = None, # how messages name the file; default its folder's name and its own
