@@ -335,8 +335,8 @@ def _looks(run: Run) -> list[tuple[str, ...]]:
     "How often each test set was used: before this run, and until this page was written."
     entries, out = Ledger(run.folder.parent).entries(), []
     for name, e in run.metrics.get("looks", {}).items():
-        now = len(uses([x for x in entries if x["images"] == e["images"]]))
-        out.append((name, f"{e['n']:,}", f"{e['before']:,}", f"{e['models_before']:,}", f"{max(now, e['before'] + 1):,}"))
+        now, before = len(uses([x for x in entries if x["images"] == e["images"]])), e.get("before", 0)
+        out.append((name, f"{e['n']:,}", f"{before:,}", f"{e.get('models_before', 0):,}", f"{max(now, before + 1):,}"))
     return out
 
 # %% ../nbs/34_report.ipynb #5e12866e
