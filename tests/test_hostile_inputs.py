@@ -115,6 +115,15 @@ def test_offences_are_seen(tmp_path, monkeypatch):
     assert verdicts.knock("door", lambda: verdicts.command("score", tmp_path / "none.csv"), ["none.csv"]).kind == "refused"
 
 
+def test_a_worker_that_dies_is_told_and_replaced(monkeypatch, store, tmp_path):
+    def mortal(kind: str, index: int, *_: object) -> tuple[str, list[verdicts.Verdict]]:
+        if index == 1: os._exit(7)
+        return "a.yaml", [verdicts.Verdict("door", verdicts.FINE)]
+    monkeypatch.setattr(hostile_inputs, "try_one", mortal)
+    found = [(c.index, v.kind) for c in hostile_inputs.try_all({"card": 3}, 0, tmp_path, store, 1) for v in c.verdicts]
+    assert found == [(0, "fine"), (1, "TRACEBACK"), (2, "fine")]
+
+
 def test_a_large_picture_is_copied_in_strips_without_a_change(monkeypatch, tmp_path):
     "Held whole, a hundred million pixels would be held four times."
     from fakeface.data import blocks

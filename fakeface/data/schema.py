@@ -27,8 +27,9 @@ from pydantic.fields import FieldInfo
 # %% ../../nbs/01_data.schema.ipynb #2cd94867
 class InputError(ValueError):
     "Something that the user gave cannot be used; the message names what, where, and the mend, in one line."
-    def __init__(self, message: object): # characters that would break the line, or a terminal, are spelt out
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message)))
+    def __init__(self, message: object): # characters that would break the line are spelt out; of an endless line the middle is left out
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+        super().__init__(line if len(line) <= 1_000 else f"{line[:600]} ... {line[-300:]}")
 
 # %% ../../nbs/01_data.schema.ipynb #6294bd9e
 MAX_YAML, MAX_JSON = 1 << 20, 64 << 20 # bytes: what people write, and what this package writes
