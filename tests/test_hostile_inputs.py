@@ -73,10 +73,15 @@ def fault(*_: object, **__: object) -> None:
     raise KeyError("planted")
 
 
+def nameless(*_: object, **__: object) -> None:
+    "A refusal that does not say of what."
+    raise verdicts.InputError("something is wrong")
+
+
 PLANTED = { # what it is called -> where it is planted, the fault, the kind of input that has to meet it, how many, the verdict
     "an error of Python's own": ("fakeface.data.schema._fault_words", fault, "recipe", 10, "TRACEBACK"),
     "a decoder that never turns": ("fakeface.data.blocks.orientation", lambda image: 1, "image", 150, "SILENT"),
-    "an endless message": ("fakeface.data.schema.unknown_words", lambda *_: "x" * 2000, "recipe", 20, "WORDS"),
+    "a message without a file": ("fakeface.data.recipes.check_fields", nameless, "recipe", 20, "WORDS"),
 }
 
 
