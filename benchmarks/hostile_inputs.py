@@ -140,7 +140,7 @@ class Worker:
     def start(self) -> None:
         "Begins the process."
         context = multiprocessing.get_context("fork") # of a parent that has imported everything and trained nothing
-        self.pipe, other = context.Pipe()
+        self.over, (self.pipe, other) = False, context.Pipe()
         self.process = context.Process(target=serve, args=(other, *self.arguments), daemon=True)
         self.process.start()
         other.close()
@@ -194,13 +194,15 @@ def try_all(counts: dict[str, int], seed: int, home: Path, store: runs.Store, wo
             if w.task is None: continue
             if w.pipe in ready:
                 try: told = w.pipe.recv()
-                except EOFError: told = w.door
+                except EOFError: # it died; an ended pipe is ready for ever
+                    w.process.join(5)
+                    told, w.over = w.door, True
                 if isinstance(told, str): w.mark(told)
                 elif told is None: w.give(todo.popleft() if todo else None)
                 else:
                     w.next, _ = told.index + 1, w.mark("the making of the input")
                     yield told
-            if w.task and (why := w.trouble()) and not w.pipe.poll():
+            if w.task and (why := w.trouble()) and (w.over or not w.pipe.poll()):
                 kind, indices = w.task
                 yield Case(kind, w.next, "?", [why], 0.0)
                 w.replace()
@@ -291,7 +293,7 @@ def _all(args: argparse.Namespace, home: Path) -> int:
         if time.time() - told > 30:
             told, bad = time.time(), sum(v.kind in OFFENCES for c in cases for v in c.verdicts)
             print(f"  {len(cases):,} of {n:,} after {told - began:.0f} s, {bad} offences", flush=True)
-    print("\n" + summary(cases) + f"\n\n{time.time() - began:.0f} s")
+    print("\n" + summary(cases) + f"\n\n{time.time() - began:.0f} s, of them {sum(os.times()[:4]):.0f} s of work")
     found = offences(cases)
     for (door, kind, _), those in list(found.items())[:60]:
         case, verdict = those[0]

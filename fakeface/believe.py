@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from .commands import _drawn, _enter_looks, _predictions, _say
+from .commands import _about, _drawn, _enter_looks, _predictions, _say
 from .data.sources import InputError
 from .data.writing import save_figure
 
@@ -50,11 +50,11 @@ def operating(args: argparse.Namespace) -> None:
     table = _predictions(args.run)
     tests = [str(t) for t in table["split"].unique() if t != "valid"]
     if args.on and args.on not in tests: raise InputError(f"{run}: no test set `{args.on}`; it has {', '.join(tests) or 'none'}")
-    point, chosen = _point(args, run, table)
+    with _about(run): point, chosen = _point(args, run, table)
     print(f"{_drawn(run)}Positive class: fake. {point}")
     rows = {test: table[table["split"] == test] for test in ([args.on] if args.on else tests)}
     looks = _enter_looks(run, table, f"operating point for {point.wanted}", args.on) if chosen else []
-    readings = [read_point(point, some) for some in rows.values()]
+    with _about(run): readings = [read_point(point, some) for some in rows.values()]
     for test, reading in zip(rows, readings): print(f"\nOn {test}:\n" + "\n".join(f"- {w}" for w in reading_words(reading)))
     if looks: print("\n" + "\n".join(looks))
     if out: _draw(readings, out)

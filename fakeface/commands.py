@@ -11,6 +11,8 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -59,6 +61,15 @@ def _predictions(path: str, **read: bool) -> pd.DataFrame:
     if Path(path).is_dir() and any(read.values()):
         raise InputError(f"{path} is a folder: a run's numbers are probabilities of fake; --logit and --flip are for tables and detectors")
     return read_predictions(run_file(path, "predictions") if Path(path).is_dir() else path, **read)
+
+
+@contextmanager
+def _about(path: str | Path) -> Iterator[None]: # a run folder or a table
+    "What is wrong with the rows of a table is said with its name, which those who are handed the rows do not know."
+    try: yield
+    except InputError as e:
+        if Path(path).name in str(e): raise
+        raise type(e)(f"{path}: {e}") from e
 
 
 def _enter_looks(run: str | Path, rows: pd.DataFrame, what: str, test: str | None = None) -> list[str]:
@@ -213,7 +224,7 @@ def score(args: argparse.Namespace) -> None:
     "fakeface score PREDICTIONS"
     from fakeface.evaluate.scores import score_lines, score_predictions, scores_table, sources_scores
     predictions = _ask_detector(args) if args.detector else _predictions(args.predictions, logit=args.logit, flip=args.flip)
-    metrics = score_predictions(predictions)
+    with _about(args.predictions): metrics = score_predictions(predictions)
     if metrics["tests"]: _say(scores_table(metrics).T)
     if metrics["tests"]: _say(sources_scores(metrics))
     else: print(f"{args.predictions} has no test set, only validation rows.")
@@ -359,7 +370,7 @@ def fairness(args: argparse.Namespace) -> None:
     options = {k: v for k, v in dict(min_n=args.min_n, margin=args.margin).items() if v is not None}
     if args.by: options["by"] = [tuple(b.split("+")) if "+" in b else b for b in args.by]
     rows, (threshold, cut) = _predictions(args.run), frozen_threshold(args.run)
-    reports = fairness_reports(rows, args.test, args.source, threshold=threshold, cut=cut, **options)
+    with _about(args.run): reports = fairness_reports(rows, args.test, args.source, threshold=threshold, cut=cut, **options)
     note = _drawn(Path(args.run))
     print(note + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
     if not out: return

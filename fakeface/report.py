@@ -35,6 +35,11 @@ def load_run(run: str | Path, # a run folder
     "The files of a run folder. Raises `InputError` naming the folder, the file and the mend."
     found = Run(run)
     for part in ("info", "metrics", "predictions", "history", "rejects", "recipe"): getattr(found, part)
+    rows, valid = found.predictions["split"].value_counts(), found.metrics.get("valid")
+    for test, s in {**found.metrics["tests"], **(dict(valid=valid) if valid else {})}.items():
+        if (n := int(rows.get(test, 0))) != s["n"]:
+            raise InputError(f"{found.folder.name}/predictions.parquet has {n:,} images of `{test}`, metrics.json counts {s['n']:,}: "
+                             "the files are not of one run; run it again with `fakeface run`")
     return found
 
 # %% ../nbs/34_report.ipynb #7fe47f0a
@@ -311,8 +316,6 @@ def _operating(run: Run) -> dict[str, Any] | None:
     point, tests = check_fields(found["point"], OperatingPoint, f"{run.folder.name}/metrics.json: operating.point"), []
     for name in run.metrics["tests"]:
         rows = run.predictions[run.predictions["split"] == name]
-        if not len(rows): raise InputError(f"{run.folder.name}: metrics.json scores the test set {name}, of which predictions.parquet has "
-                                           "no rows; run it again")
         reading = read_point(point, rows)
         both = reading["n_real"] and reading["n_fake"]
         pictures = [_drawing(plot, reading) if both else None for plot in (plot_reliability, plot_flag_worth)]
@@ -332,8 +335,8 @@ def _looks(run: Run) -> list[tuple[str, ...]]:
     "How often each test set was used: before this run, and until this page was written."
     entries, out = Ledger(run.folder.parent).entries(), []
     for name, e in run.metrics.get("looks", {}).items():
-        now = len(uses([x for x in entries if x["images"] == e["images"]]))
-        out.append((name, f"{e['n']:,}", f"{e['before']:,}", f"{e['models_before']:,}", f"{max(now, e['before'] + 1):,}"))
+        now, before = len(uses([x for x in entries if x["images"] == e["images"]])), e.get("before", 0)
+        out.append((name, f"{e['n']:,}", f"{before:,}", f"{e.get('models_before', 0):,}", f"{max(now, before + 1):,}"))
     return out
 
 # %% ../nbs/34_report.ipynb #5e12866e

@@ -172,7 +172,7 @@ WORLD = dict(seed=0, images=100, grid=7.0, psi=0.7, size=64)
 HELD = {"metrics.json": dict(positive="fake", tests=dict(a=BOTH), valid=BOTH, sources=dict(s=dict(asked=2, found=2, used=2))),
         "run.json": dict(recipe="x", title="t", settings=dict(model="small"), seed=0, scale=1.0, world=WORLD, seconds=dict(scan=1.0)),
         "model.json": dict(model="small", arch="resnet34", size=32, resize="squish", color="rgb", crop=1.0, pretrained=True),
-        "world.json": WORLD, "grid.json": dict(asked=dict(recipe="x"), trials={"lr-0.1": dict(lr=0.1)})}
+        "world.json": WORLD, "grid.json": dict(asked=dict(recipe="x"), trials={"lr-0.1": dict(setting="lr-0.1", seed=0, lr=0.1)})}
 
 
 @pytest.mark.parametrize("name", HELD)

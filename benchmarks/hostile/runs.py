@@ -142,9 +142,11 @@ class Store:
         return [(note, doors[k]) for k in doors if (note := self.home/k/f"{k}.json").is_file()]
 
     def copy_run(self, folder: Path) -> Path:
-        "A copy of the run in a fresh folder."
+        "A copy of the run in a fresh folder, with the ledger beside it."
         shutil.rmtree(folder, ignore_errors=True)
-        return Path(shutil.copytree(self.run, folder/"damaged"))
+        made = Path(shutil.copytree(self.run, folder/"damaged"))
+        shutil.copy(self.run.parent/LEDGER, folder)
+        return made
 
     def copy_series(self, note: Path, folder: Path) -> Path:
         "A copy of a whole series in a fresh folder."
@@ -152,16 +154,17 @@ class Store:
         return Path(shutil.copytree(note.parent, folder/"damaged"))
 
 
+LEDGER = "looks.jsonl" # beside the run folders
 WHAT = ("remove", "cut", "cut", "flip", "flip", "empty", "text", "text", "swap", "folder", "link", "other run's")
 TEXTS = (b"{}", b"null", b"5", b'"x"', b"\0" * 40, b"a,b\n1,2\n", b"name: x\n", b"PAR1PAR1", b"<html>", b'{"a": [', b"version https://git-lfs",
          b"[]", b"[1]", b"[{}]", b'{"tests": {}}', b'{"tests": 5}', b'{"settings": 5}', b'{"model": "small"}')
 
 
 def damage(rng: Rng, run: Path, store: Store) -> list[str]:
-    "Does something to one to three files of a run; says what."
+    "Does something to one to three files of a run, or to the ledger beside it; says what."
     done = []
     for _ in range(int(_pick(rng, (1, 1, 1, 2, 3)))):
-        files = sorted(p for p in run.rglob("*") if p.is_file())
+        files = sorted(p for p in run.parent.rglob("*") if p.is_file())
         if not files: break
         file = _pick(rng, files)
         what, data = _pick(rng, WHAT), file.read_bytes()
@@ -180,8 +183,9 @@ def damage(rng: Rng, run: Path, store: Store) -> list[str]:
             file.mkdir()
         elif what == "link":
             file.unlink()
-            os.symlink(_pick(rng, ("nowhere", file.name, "/dev/null", "/etc/hostname", str(store.other/file.name))), file)
-        elif (there := store.other/file.relative_to(run)).is_file(): file.write_bytes(there.read_bytes())
+            elsewhere = ("/dev/null", "/etc/hostname", str(store.other/file.name)) * (file.name != LEDGER) # which is written through
+            os.symlink(_pick(rng, ("nowhere", file.name, *elsewhere)), file)
+        elif (there := store.other/os.path.relpath(file, run)).is_file(): file.write_bytes(there.read_bytes())
         done.append(f"{what} {file.name}")
     if _maybe(rng, 0.15): done.append(_columns(rng, run))
     return done

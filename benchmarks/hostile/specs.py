@@ -1,6 +1,7 @@
 "YAML and JSON as they should not be: the shipped files changed where it hurts, and the doors that read them."
 import copy
 import datetime
+import functools
 import json
 import shutil
 from collections.abc import Callable
@@ -241,8 +242,9 @@ OWN = {
 SHIPPED = {"card": "sources", "recipe": "recipes", "grid": "grids", "transfer": "transfers"}
 
 
+@functools.cache
 def shipped(kind: str) -> list[tuple[str, Any]]:
-    "The package's own files of a kind: name and content."
+    "The package's own files of a kind: name and content, which nobody may change."
     from fakeface.data.sources import data_manifests
     return [(p.name, yaml.safe_load(p.read_text(encoding="utf-8"))) for p in sorted((data_manifests()/SHIPPED[kind]).glob("*.yaml"))]
 

@@ -193,7 +193,7 @@ def wide_rows(rng: Rng, t: Table) -> None:
     t.counted = False
     for r in t.rows:
         if _maybe(rng, 0.2): r += ["more"] * int(rng.integers(1, 3))
-        elif _maybe(rng, 0.1): del r[-1]
+        elif r and _maybe(rng, 0.1): del r[-1]
 
 
 def huge(rng: Rng, t: Table) -> None:
@@ -286,9 +286,10 @@ def hostile_table(rng: Rng) -> tuple[str, bytes, Table]:
     "The file's name, its bytes, and what is known of it; a good share is only dressed oddly and has to be read right, or refused."
     t = good_table(rng)
     for _ in range(int(_pick(rng, (0, 1, 1, 2, 3)))): _pick(rng, COSMETIC)(rng, t)
-    for _ in range(int(_pick(rng, (0, 0, 1, 1, 2, 3)))):
+    changes = [_pick(rng, CHANGES) for _ in range(int(_pick(rng, (0, 0, 1, 1, 2, 3))))]
+    for change in sorted(changes, key=lambda c: c is wide_rows): # after it rows have no longer as many cells as there are columns
         t.cosmetic = False
-        if t.head and (change := _pick(rng, CHANGES)) and (t.rows or change is no_rows): change(rng, t)
+        if t.head and (t.rows or change is no_rows): change(rng, t)
     lot, name = rng.random(), _pick(rng, ("t.csv",) * 8 + ("t.tsv", "t.txt", "t", "T.CSV", "ü t.csv"))
     if lot < 0.2:
         data, name = as_parquet(rng, t), "t.parquet"
@@ -372,5 +373,5 @@ def try_table(name: str, data: bytes, t: Table, folder: Path, # for its files
         ("fairness", lambda: command("fairness", path)), ("operating", lambda: command("operating", path)),
         ("audit", lambda: command("audit", path, "--root", folder, "--faces", 0)), ("compare", lambda: command("compare", path, path))]
     doors |= dict([slow[index % len(slow)]])
-    try: return [knock(door, call, [path.name, path.stem, "in common", "second table"]) for door, call in doors.items()]
+    try: return [knock(door, call, [path.name, "in common", "second table"]) for door, call in doors.items()]
     finally: path.unlink(missing_ok=True)

@@ -74,13 +74,13 @@ def floor_words(floors: dict[str, dict[str, Any]], # of one test set
         calls = {k: f["called_fake"] for k, f in floors.items() if f["called_fake"]}
         if not calls: return ""
         label = next(iter(next(iter(calls.values()))))
-        rates = ", ".join(f"{WORDS[k]} {percent(v[label])}" for k, v in calls.items())
+        rates = ", ".join(f"{WORDS.get(k, k)} {percent(v[label])}" for k, v in calls.items() if label in v)
         n = max(f["n"] for f in floors.values())
         return f"Shortcuts alone, learnt on the same training images, call fake: {rates} of {n:,} {label} images out of these."
     name, f = best
     span = f"{f['auc']:.3f} [{f['ci95'][0]:.3f}, {f['ci95'][1]:.3f}]"
-    told = f"Without a look at the face, from {WORDS[name]} alone: AUC {span} on {f['n']:,} of them"
-    rest = ", ".join(f"{WORDS[k]} {v['auc']:.2f}" for k, v in floors.items() if k != name and v["auc"] is not None)
+    told = f"Without a look at the face, from {WORDS.get(name, name)} alone: AUC {span} on {f['n']:,} of them"
+    rest = ", ".join(f"{WORDS.get(k, k)} {v['auc']:.2f}" for k, v in floors.items() if k != name and v["auc"] is not None)
     if "spectrum" in floors: rest += ", where a generator's own trace shows too"
     told = f"{told}{f' ({rest})' if rest else ''}."
     if auc_ci95 is None: return told

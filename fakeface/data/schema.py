@@ -27,8 +27,9 @@ from pydantic.fields import FieldInfo
 # %% ../../nbs/01_data.schema.ipynb #2cd94867
 class InputError(ValueError):
     "Something that the user gave cannot be used; the message names what, where, and the mend, in one line."
-    def __init__(self, message: object): # characters that would break the line, or a terminal, are spelt out
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message)))
+    def __init__(self, message: object): # characters that would break the line are spelt out; of an endless line the middle is left out
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(message))
+        super().__init__(line if len(line) <= 1_000 else f"{line[:600]} ... {line[-300:]}")
 
 # %% ../../nbs/01_data.schema.ipynb #6294bd9e
 MAX_YAML, MAX_JSON = 1 << 20, 64 << 20 # bytes: what people write, and what this package writes
@@ -348,11 +349,12 @@ def _column_fault(table: pd.DataFrame, name: str, kind: str | tuple[str, ...]) -
         return f"`{name}` has gaps" if kind == "key" and len(there) < len(values) else None
     numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if len(values) and not numbers: return f"`{name}` holds something else than numbers"
+    if kind == "count": return None if (values >= 0).all() and (values % 1 == 0).all() else f"`{name}` holds something else than counts"
     return f"`{name}` holds something else than numbers from 0 to 1" if kind == "share" and not values.between(0, 1).all() else None
 
 # %% ../../nbs/01_data.schema.ipynb #610a8474
 def read_own_table(path: str | Path, # a CSV or Parquet file that this package wrote
-                   columns: Mapping[str, str | tuple[str, ...]], # that it must have -> text, key (no gaps), number, share, or its values
+                   columns: Mapping[str, str | tuple[str, ...]], # needed -> text, key (no gaps), number, share, count, or its values
                    mend: str = "make it anew", # what to do where it is damaged
                    error: type[InputError] = InputError, # what is raised
                    where: str | None = None, # how messages name the file; default its folder's name and its own

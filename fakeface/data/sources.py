@@ -25,6 +25,7 @@ from pydantic import AfterValidator, Field
 
 import fakeface
 
+from .readers import Maker, Person, Reader
 from .schema import CLOSED, Count, InputError, Name, Text, check_fields, read_yaml
 
 # %% ../../nbs/00_data.sources.ipynb #20b25cb0
@@ -70,11 +71,11 @@ class Card:
     citation: Text # authors, title, venue, year
     folders: Annotated[list[Text], Field(min_length=1)] # folder names looked for under the data root; the first present wins
     layouts: Annotated[dict[str, Parts], Field(min_length=1, description="a layout or more")] # layout -> part -> {glob, kind}
-    generator: dict[str, Any] | None = None # what made the fakes, trained on which photographs
+    generator: Maker | None = None # what made the fakes, trained on which photographs
     published_count: Count | None = None # images in the complete dataset
     counts_used: dict[str, Count] = field(default_factory=dict) # study -> images it used
-    attributes: list[dict[str, Any]] = field(default_factory=list) # readers, in order
-    subject: dict[str, Any] | None = None # who is in the image: what must not straddle splits
+    attributes: list[Reader] = field(default_factory=list) # readers, in order
+    subject: Person | None = None # who is in the image: what must not straddle splits
 
 # %% ../../nbs/00_data.sources.ipynb #1ebfbc53
 def read_card(path: str | Path, # a YAML file, one dataset
@@ -382,6 +383,7 @@ def _read_table(file: Path, # the label file
     gone = [c for c in reader["columns"].values() if c not in table]
     if gone: raise CardError(f"{file.name}: no column `{gone[0]}`; it has {', '.join(table.columns[:8])} ...")
     table.index = image_keys(pd.Series(table.index, dtype=object), reader["match"])
+    table = table.loc[:, ~table.columns.duplicated()] # names that differ in case or blanks alone
     twice = table.index.duplicated()
     if twice.any():
         warnings.warn(f"{file.name}: {twice.sum():,} rows name an image that has a row already, such as {table.index[twice][0]}; "

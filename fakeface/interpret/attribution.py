@@ -43,6 +43,7 @@ from ..evaluate.scores import THRESHOLD
 from .features import _device, conv_layers, find_layer, image_batches, layer_calls, model_of
 from .losses import _FRAMES, ERRORS, GREY, _figure, with_errors
 from ..train.learners import classes_of, seeded
+from ..train.runs import read_part, run_file
 from ..train.saved import load_model, run_settings
 
 # %% ../../nbs/44_interpret.attribution.ipynb #a146a754
@@ -426,7 +427,7 @@ def explain_files(run: str | Path, # a finished run's folder
 
 def _labels(run: str | Path, files: list[Path]) -> list[str | None]:
     "What the run's manifest says of these very files, by their bytes; None for others."
-    table = Path(run)/"manifest.parquet"
-    if not table.is_file(): return [None] * len(files)
-    known = pd.read_parquet(table, columns=["sha256", "label"]).drop_duplicates("sha256").set_index("sha256")["label"]
+    manifest = read_part(run, "manifest") if run_file(run, "manifest").is_file() else pd.DataFrame()
+    if "sha256" not in manifest: return [None] * len(files)
+    known = manifest[manifest["sha256"].map(lambda v: isinstance(v, str))].drop_duplicates("sha256").set_index("sha256")["label"]
     return [known.get(hashlib.sha256(p.read_bytes()).hexdigest()) for p in files]

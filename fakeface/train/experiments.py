@@ -44,7 +44,7 @@ from ..report import write_report
 from .fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train # noqa: F401
 from .learners import LEARNERS, classes_of, make_learner, predict, seeded
 from .plans import Plan, choose, fewer, fingerprint, plan, sources_of, without_copies # noqa: F401
-from .runs import Run, log_test_use, run_file, store
+from .runs import Run, log_test_use, read_part, run_file, store
 from .saved import load_run_model, network_card
 
 # %% ../../nbs/40_train.experiments.ipynb #410ca8e9
@@ -168,7 +168,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
         cbs = [*cbs, ReadEpochs(m, run_file(job.folder, "epochs"), (root, lost))]
     trained = (job.folder/KEPT).is_file()
     learn = on_sound_images(lambda rows: _build(rows, root, chosen, cbs, job.folder if trained else None), m, root, lost)
-    history, unsaved = (pd.read_csv(run_file(job.folder, "history")), []) if trained else _train(learn, chosen, job, lost)
+    history, unsaved = (read_part(job.folder, "history"), []) if trained else _train(learn, chosen, job, lost)
     clock["predict"] = time.time()
     if not job.each_epoch: looks = _log_use(job, m, "run")
     predictions = on_sound_images(lambda rows: predict(learn, rows, job.name, root), m[m["split"] != "train"], root, lost)

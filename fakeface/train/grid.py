@@ -33,6 +33,7 @@ from ..evaluate.scores import percent
 from .experiments import run_recipe
 from .models import read_call
 from .plans import choose, fingerprint, plan
+from .runs import read_part
 from .trials import Trial, flat_scores, read_trials, run_series
 
 # %% ../../nbs/47_train.grid.ipynb #e2503243
@@ -145,12 +146,13 @@ def grid_table(out: str | Path, # a grid's folder, finished or not
     "All trials with their settings and scores; `valid` is validation, by which they are ranked, never by a test."
     rows = []
     for name, columns, run, status in read_trials(out, "grid"):
-        first = dict(trial=name, status=status if status in ("done", "waiting") else "failed", **columns)
+        told = {k: v for k, v in columns.items() if k in ("setting", "seed", *SETTINGS) or k.startswith("model.")}
+        first = dict(trial=name, status=status if status in ("done", "waiting") else "failed", **told)
         if run is None: rows.append({**first, "test": "", "error": status if first["status"] == "failed" else ""})
         else: rows += [{**first, "test": test, **flat_scores(s), "seconds": sum(run.info["seconds"].values()), "error": ""}
                        for test, s in {"valid": run.metrics["valid"], **run.metrics["tests"]}.items()]
     table = pd.DataFrame(rows)
-    ranks = _ranks(Path(out), table) if "accuracy" in table else pd.DataFrame(columns=["setting", "rank", "p_best", "as_good"])
+    ranks = _ranks(Path(out), table) if table["status"].eq("done").any() else pd.DataFrame(columns=["setting", "rank", "p_best", "as_good"])
     table = table.merge(ranks, on="setting", how="left")
     table["as_good"] = table["as_good"].eq(True)
     return table.sort_values("rank", kind="stable", na_position="last", ignore_index=True)
@@ -175,8 +177,8 @@ def _paired_p(out: Path, a: pd.Series, b: pd.Series) -> float:
     seeds = [s for s in a.index if s in b.index]
     if not seeds: return 1.0
     def valid(trial: str, seed: int) -> pd.DataFrame:
-        rows = pd.read_parquet(out/trial/"predictions.parquet", columns=["path", "split", "label", "p_fake"])
-        return rows[rows["split"] == "valid"].assign(split="held out", path=f"{seed}/" + rows["path"].astype(str))
+        rows = read_part(out/trial, "predictions")[["path", "split", "label", "p_fake"]]
+        return rows[rows["split"] == "valid"].assign(split="held out", path=f"{seed}/" + rows["path"])
     pair = [pd.concat([valid(trials[s], s) for s in seeds]) for trials in (a, b)]
     return float(compare(*pair).loc[("held out", "all"), "p"])
 

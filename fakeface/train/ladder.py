@@ -18,6 +18,7 @@ from ..data.equalise import RUNGS, alignable, equalise, steps_for
 from ..data.landmarks import POINTS, face_points, world_points
 from ..data.manifest import write_table
 from ..data.recipes import Composition, Recipe, check_classes, read_recipe
+from ..data.schema import read_own_table
 from ..data.shortcuts import SHORTCUTS, baseline, geometry, read_features
 from ..data.sources import InputError
 from ..data.world import read_world
@@ -43,7 +44,8 @@ def _points(m: pd.DataFrame, root: Path, kept: Path, points: str | pd.DataFrame 
     "POINTS of a manifest; how they came about stands in `attrs`: what was asked for, and the finder."
     asked = points if isinstance(points, str) else "given" if points is not None else "world" if read_world(root) else "auto"
     if kept.is_file():
-        known = pd.read_parquet(kept).set_index("path")
+        columns = dict(path="key", asked="text", finder="text", **dict.fromkeys(POINTS, "number"))
+        known = read_own_table(kept, columns, "remove it and ask again").set_index("path")
         if set(m["path"]) <= set(known.index) and set(known["asked"]) == {asked} and asked != "given":
             found = known.loc[m["path"]].set_index(m.index)
             found.attrs.update(asked=asked, finder=found["finder"].iloc[0])
@@ -139,7 +141,7 @@ def ladder_table(out: str | Path, # of `ladder`, finished or not
 def _measure_shortcuts(manifest: pd.DataFrame, out: Path, rungs: Sequence[str], shortcuts: Sequence[str], copy: Any) -> None:
     "Writes shortcuts.csv: rung, shortcut, auc, lo, hi, n; rungs that are in it are not measured again."
     file = out/"shortcuts.csv"
-    known = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["rung", "shortcut"])
+    known = _read_shortcuts(out) if file.is_file() else pd.DataFrame(columns=["rung", "shortcut"])
     for rung in rungs:
         todo = [s for s in shortcuts if s not in set(known["shortcut"][known["rung"] == rung])]
         if not todo: continue
@@ -147,6 +149,12 @@ def _measure_shortcuts(manifest: pd.DataFrame, out: Path, rungs: Sequence[str], 
         rows = rung_shortcuts(images[images["split"].isin(["train", "valid"])], out/"images"/rung, todo)
         known = pd.concat([known, rows.assign(rung=rung)] if len(known) else [rows.assign(rung=rung)], ignore_index=True)
         write_table(known, file)
+
+
+def _read_shortcuts(out: Path) -> pd.DataFrame:
+    "shortcuts.csv, checked."
+    columns = dict(rung="key", shortcut="key", auc="number", lo="number", hi="number")
+    return read_own_table(out/"shortcuts.csv", columns, "remove it and run the ladder again")
 
 
 def rung_shortcuts(manifest: pd.DataFrame, # with both labels
@@ -165,7 +173,7 @@ def rung_shortcuts(manifest: pd.DataFrame, # with both labels
 def shortcuts_text(out: str | Path, # of `ladder`
                   ) -> pd.DataFrame: # one row a rung, one column a shortcut; text with intervals
     "The baselines as a table to read."
-    t = pd.read_csv(Path(out)/"shortcuts.csv")
+    t = _read_shortcuts(Path(out))
     text = [f"{a:.3f} [{lo:.3f}, {hi:.3f}]" if a == a else "–" for a, lo, hi in zip(t["auc"], t["lo"], t["hi"])]
     wide = t.assign(text=text).pivot(index="rung", columns="shortcut", values="text")
     return wide.reindex([r for r in RUNGS if r in wide.index])[[s for s in SHORTCUTS if s in wide]]

@@ -24,8 +24,8 @@ from fastcore.foundation import L
 from safetensors.torch import load_file
 from torch import nn
 from torchvision.models.vision_transformer import interpolate_embeddings
-from torchvision.transforms.functional import InterpolationMode
 
+from ..data.blocks import INTERPOLATIONS
 from ..data.sources import LABELS, InputError
 
 # %% ../../nbs/22_train.models.ipynb #0dc2ba42
@@ -163,7 +163,7 @@ def arch_feed(arch: str, # a torchvision or timm name, arguments in brackets
              ) -> dict[str, Any]: # `stats` ((mean, std), three numbers each), `interpolation`, `size` (pixels a side), `fixed` (no other)
     "How an architecture's published weights want their images. Raises `WeightsError` for an unknown name."
     family, build, _ = find_arch(arch)
-    name, modes = read_call(arch, "arch")[0], [m.value for m in InterpolationMode]
+    name = read_call(arch, "arch")[0]
     if family == "timm":
         cfg = timm.get_pretrained_cfg(name)
         stats, how, size, fixed = (cfg.mean, cfg.std), cfg.interpolation, cfg.input_size[-1], bool(cfg.fixed_input_size)
@@ -171,7 +171,7 @@ def arch_feed(arch: str, # a torchvision or timm name, arguments in brackets
         t = torchvision.models.get_model_weights(name).DEFAULT.transforms()
         stats, how, size, fixed = (t.mean, t.std), t.interpolation.value, t.crop_size[0], name.startswith("vit_")
     stats = tuple(tuple(map(float, part)) for part in stats)
-    return dict(stats=stats, interpolation=how if how in modes else "bilinear", size=size, fixed=fixed)
+    return dict(stats=stats, interpolation=how if how in INTERPOLATIONS else "bilinear", size=size, fixed=fixed)
 
 # %% ../../nbs/22_train.models.ipynb #320dcc11
 _INNER = ("state_dict", "model_state_dict", "model", "net", "network", "backbone", "encoder") # where checkpoints keep a network

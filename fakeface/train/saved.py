@@ -71,6 +71,9 @@ def run_settings(folder: str | Path, # of a finished run
     asked = read_part(folder, "info")["settings"] if run.is_file() else {}
     chosen = {**SETTINGS, **asked, **{k: card[k] for k in ASKED if k in card}}
     check_settings({k: chosen[k] for k in SETTINGS}, f"{Path(folder).name}: model.json is damaged", InputError)
+    how = (chosen["resize"], chosen["color"], chosen["crop"], card.get("interpolation", "bilinear"))
+    try: preprocess(torch.zeros(3, 8, 8, dtype=torch.uint8), 8, *how)
+    except InputError as e: raise InputError(f"{Path(folder).name}: model.json: {e}") from e
     stats = (card["mean"], card["std"]) if card.get("mean") else None
     if "mean" not in card and chosen["model"] in LEARNERS and (chosen["pretrained"] or chosen["weights"]):
         stats = imagenet_stats # a run made before they were recorded
@@ -85,9 +88,7 @@ def load_model(folder: str | Path, # of a finished run
     black = (torch.zeros(3, chosen["size"], chosen["size"]), torch.tensor(0))
     stand_in = DataLoaders(*[DataLoader([black] * 2, bs=2) for _ in range(2)], device=torch.device("cpu"))
     stand_in.c = len(LABELS)
-    try:
-        preprocess(torch.zeros(3, 8, 8, dtype=torch.uint8), 8, chosen["resize"], chosen["color"], chosen["crop"], chosen["interpolation"])
-        model = make_learner(stand_in, {**chosen, "pretrained": False, "weights": None}).model
+    try: model = make_learner(stand_in, {**chosen, "pretrained": False, "weights": None}).model
     except InputError as e: raise InputError(f"{folder.name}: model.json: {e}") from e
     own, stored = model.state_dict(), read_weights(folder/"model.safetensors")
     shapes = [{k: tuple(v.shape) for k, v in state.items()} for state in (own, stored)]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..data.records import Series
+from ..data.records import SERIES
 from ..data.schema import read_json
 from ..data.sources import DataNote, InputError
 from ..data.writing import Claim, remove_dead, write_whole
@@ -53,7 +53,7 @@ def check_folder(out: Path, # a new folder, or one that was begun
         raise InputError(f"{out} holds something that is no {kind}; give a new folder with --out")
     have = _read_note(out, kind)["asked"] if note.exists() else asked
     if differ := _differences(have, asked):
-        said = "; ".join(f"{name} {old!r}, now {new!r}" for name, old, new in differ[:3])
+        said = "; ".join(f"{name[:60]} {old!r:.60}, now {new!r:.60}" for name, old, new in differ[:3])
         raise InputError(f"{out}: its trials were made with {said}; give another folder with --out, or ask as before")
 
 # %% ../../nbs/47_train.trials.ipynb #7162251a
@@ -61,8 +61,7 @@ def _read_note(out: Path, kind: str) -> dict[str, Any]:
     "What a folder of trials holds."
     note = out/f"{kind}.json"
     if not note.is_file(): raise InputError(f"{out} is no {kind} (no {note.name}); `fakeface {kind} FILE --out {out}` makes one")
-    return read_json(note, Series, "give another folder with --out")
-
+    return read_json(note, SERIES[kind], "give another folder with --out")
 
 
 def _differences(have: Any, asked: Any, name: str = "") -> list[tuple[str, Any, Any]]:
@@ -138,7 +137,7 @@ def read_trials(out: str | Path, # of `open_folder`
     out, rows = Path(out), []
     for name, columns in _read_note(out, kind)["trials"].items():
         note = out/"failed"/f"{name}.txt"
-        status = "done" if is_finished(out/name) else note.read_text().partition("\n")[0] if note.exists() else "waiting"
+        status = "done" if is_finished(out/name) else note.read_text(errors="replace").partition("\n")[0] if note.exists() else "waiting"
         rows.append((name, columns, Run(out/name) if status == "done" else None, status))
     return rows
 
