@@ -131,7 +131,7 @@ def test_a_worker_that_dies_is_told_and_replaced(monkeypatch, store, tmp_path):
 
 def test_a_large_picture_is_copied_in_strips_without_a_change(monkeypatch, tmp_path):
     "Held whole, a hundred million pixels would be held four times."
-    from fakeface.data import blocks
+    from fakeface.train import blocks
     monkeypatch.setattr(blocks, "LARGE", 4 * 37 * 5)
     pixels = np.random.default_rng(0).integers(0, 256, (23, 37, 3), dtype=np.uint8)
     (tmp_path / "a.png").write_bytes(images.saved(images.Image.fromarray(pixels), "PNG"))
