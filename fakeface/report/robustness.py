@@ -7,6 +7,7 @@ __all__ = ['plot_robustness', 'RobustnessReport', 'robustness_report']
 
 # %% ../../nbs/72_report.robustness.ipynb #ff7a04c2
 import html
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +134,7 @@ def _sample(rows: pd.DataFrame, root: str | Path, n: int | None, test: str | Non
     "The images to ask about. Raises `InputError` where there are none, or where one is not under the data root."
     rows = sample_images(rows, n, test, seed).reset_index(drop=True)
     if not len(rows): raise InputError("no images to ask about")
-    gone = next((p for p in rows["path"] if not (Path(root)/p).is_file()), None)
+    gone = next((p for p in rows["path"] if not os.path.isfile(Path(root)/p)), None)
     if gone: raise InputError(f"{gone} is not under the data root {root}; is it the right one? (--root)")
     return rows
 
