@@ -325,7 +325,7 @@ def _ended(e: BaseException) -> int: # exit code
     if isinstance(e, SystemExit): raise e
     if isinstance(e, BrokenPipeError): return _no_reader()
     if isinstance(e, InputError): return _fail(f"{e} {kept}", 2)
-    if isinstance(e, OSError): return _fail(f"{e.filename or 'file'}: {e.strerror or e}. {kept}".removesuffix(". "), 2)
+    if isinstance(e, OSError): return _fail(str(InputError(f"{e.filename or 'file'}: {e.strerror or e}. {kept}".removesuffix(". "))), 2)
     if isinstance(e, KeyboardInterrupt):
         return _fail(f"stopped; {kept or 'nothing half-written is left'}", 128 + getattr(e, "signal", signal.SIGINT))
     return _fail(f"a fault in fakeface, not in what you gave: {type(e).__name__}: {str(e)[:200]}. {kept} {_log(e)}", 1)

@@ -9,6 +9,7 @@ __all__ = ['VERDICTS', 'TRAPS', 'TERMS', 'Subject', 'read_subject', 'trap', 'sho
 
 # %% ../../nbs/17_data.audit.ipynb #babdaba9
 import json
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ def _subject(name: str, kind: str, table: pd.DataFrame, root: str | Path | None,
     if root is None: raise InputError(f"{name}: an audit opens the images: give the data root they lie in (--root FOLDER)")
     if not Path(root).is_dir(): raise InputError(f"the data root {root} is no folder; give the one that the images lie in")
     table = tidy_table(table, name, root, needs=("path", "label"))
-    gone = [p for p in dict.fromkeys(table["path"]) if not (Path(root)/p).is_file()]
+    gone = [p for p in dict.fromkeys(table["path"]) if not os.path.isfile(Path(root)/p)] # also where the name is too long
     if gone:
         of = table["path"].nunique()
         raise InputError(f"{name}: {gone[0]} is not under {root} ({len(gone):,} of {of:,} are missing); give the right --root")

@@ -231,7 +231,7 @@ def _training_rows(manifest: pd.DataFrame, root: str | Path, vocab: Sequence[str
         raise ManifestError(f"manifest: label {strange.iloc[0]!r} in {len(strange):,} rows; write {' or '.join(vocab)}, for instance "
                             "manifest.label.map({0: 'real', 1: 'fake'})")
     first = Path(root)/str(items["path"].iloc[0])
-    if not first.is_file(): raise ManifestError(f"{items['path'].iloc[0]} is not under the data root {root}; is it the right one?")
+    if not os.path.isfile(first): raise ManifestError(f"{items['path'].iloc[0]} is not under the data root {root}; is it the right one?")
     return items
 
 # %% ../../nbs/20_data.blocks.ipynb #4d43071e
@@ -309,6 +309,6 @@ def _found(dls: DataLoaders, path: Path, root: str | Path | None) -> str:
     "Where a file is."
     own = [t.root for t in _steps(dls) if isinstance(t, ListedPath)]
     places = [Path(root)] if root is not None else own or [Path("."), Path(getattr(dls, "path", "."))]
-    file = next((place/path for place in places if (place/path).is_file()), None)
+    file = next((place/path for place in places if os.path.isfile(place/path)), None)
     if file is None: raise InputError(f"{path} is not under the data root {places[0]}; is it the right one?")
     return os.path.abspath(file)

@@ -10,6 +10,7 @@ __all__ = ['TEXT', 'NAMES', 'MISSING', 'NO_SOURCE', 'SEPARATORS', 'TableError', 
 import csv
 import gzip
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable
@@ -183,7 +184,7 @@ def _paths(table: pd.DataFrame, p: Passage, root: Path | None) -> pd.DataFrame:
     old = table["path"]
     p.refuse("path is empty; name the image, or take the row out", _empty(old))
     p.refuse("path holds a line break; is a quotation mark missing?", old.str.contains("[\r\n]"))
-    there = (lambda q: root is not None and (root/q).is_file())
+    there = (lambda q: root is not None and os.path.isfile(root/q)) # also where the name is too long
     odd = lambda q: "\\" in q or "//" in q or "./" in q
     new = _mapped(old, lambda q: plain_path(q) if odd(q) and not there(q) else q)
     moved, slashed = _changed(old, new), old.str.contains("\\", regex=False).to_numpy(bool)

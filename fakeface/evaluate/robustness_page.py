@@ -7,6 +7,7 @@ __all__ = ['plot_robustness', 'RobustnessReport', 'robustness_report']
 
 # %% ../../nbs/27_evaluate.robustness_page.ipynb #ff7a04c2
 import html
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +144,7 @@ def robustness_report(scorer: Scorer, # pictures -> p_fake
     ways = [*DELIVERIES.values(), *read_sweeps(sweeps)]
     rows = sample_images(rows, n, test, seed).reset_index(drop=True)
     if not len(rows): raise InputError("no images to ask about")
-    gone = next((p for p in rows["path"] if not (Path(root)/p).is_file()), None)
+    gone = next((p for p in rows["path"] if not os.path.isfile(Path(root)/p)), None)
     if gone: raise InputError(f"{gone} is not under the data root {root}; is it the right one? (--root)")
     facts = read_facts(root, rows["path"].tolist())[["width", "height", "quality"]]
     twin = twin_delivery(rows[["label"]].join(facts), twin_side, twin_quality)

@@ -7,6 +7,7 @@ __all__ = ['model_of', 'find_layer', 'watching', 'layer_calls', 'conv_layers', '
            'spatial_patterns', 'plot_filters', 'plot_feature_maps', 'plot_feature_pair']
 
 # %% ../../nbs/42_interpret.features.ipynb #98b05bd3
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -127,7 +128,7 @@ def image_batches(learn: Learner | nn.Module, # whose images they will be
         yield from (x.to(device) for x in rows.split(batch_size))
         return
     paths = [Path(root or ".")/p for p in rows["path"]]
-    gone = next((p for p, file in zip(rows["path"], paths) if not file.is_file()), None)
+    gone = next((p for p, file in zip(rows["path"], paths) if not os.path.isfile(file)), None)
     if gone: raise InputError(f"{gone} is not under the data root {root}; is it the right one?")
     batches, n = _opened(learn, paths, size, batch_size), -(-len(paths) // batch_size)
     with progress(batches, n, f"looking at {len(paths):,} images") as shown:
