@@ -1,8 +1,8 @@
 """Which attribution methods find a mark that is known to be what tells the fakes? `python benchmarks/attribution_honesty.py`.
 
-For every seed a built-in world whose generator leaves no trace but one planted patch, elsewhere in every face. A small network
+For every seed a built-in world whose generator leaves no trace but one injected patch, elsewhere in every face. A small network
 learns to tell these faces from photographs; asked about the same faces drawn without the patch it has to call them real, so the patch
-is what it goes by. Then `interpret.faithfulness.believe` on fakes it was not trained on: randomisation, deletion and insertion, and
+is what it goes by. Then `check_faithfulness` on fakes it was not trained on: randomisation, deletion and insertion, and
 whether the highest point of a map lies in the patch. The last lines say, seed by seed, what was claimed beforehand:
 
 - the network calls at least 95 % of the fakes fake;
@@ -24,19 +24,18 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from torch import nn
 
-from fakeface.train.blocks import face_dataloaders
+from fakeface.core.basics import LABELS, percent
+from fakeface.core.stats import wilson
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.core.basics import LABELS
-from fakeface.synthetic.world import cached_world
-from fakeface.core.stats import wilson
 from fakeface.evaluate.scores import auc_interval
-from fakeface.core.basics import percent
-from fakeface.interpret.faithfulness import Belief, belief_table, believe
+from fakeface.interpret.faithfulness import Belief, belief_table, check_faithfulness
+from fakeface.synthetic.world import cached_world
+from fakeface.train.blocks import face_dataloaders
 from fakeface.train.fitting import train
 from fakeface.train.learners import predict, seeded, transfer_learner
 
-WORLD = dict(images=3000, grid=0, psi=1, sources=["ffhq", "1m_fake_faces"])
+WORLD = dict(images=3000, trace=0, psi=1, sources=["ffhq", "1m_fake_faces"])
 
 
 def say(b: Belief) -> None:
@@ -58,9 +57,9 @@ def local_net() -> nn.Module:
 
 def on_world(seed: int, args: argparse.Namespace) -> list[bool]:
     "One world: its table, and whether each of the three claims holds."
-    root, bare = (cached_world(seed=seed, plant=plant, **WORLD) for plant in ([f"artefact:{args.dose:g}"], []))
+    root, bare = (cached_world(seed=seed, defect=defect, **WORLD) for defect in ([f"artefact:{args.strength:g}"], []))
     parts, held = [Part("ffhq", 350), Part("1m_fake_faces", 350)], [Part("ffhq", 100), Part("1m_fake_faces", 200)]
-    manifest = compose(Recipe("artefact", "A planted artefact", parts, {"test": held}, {"small": {}}), scan(root), seed=seed).manifest
+    manifest = compose(Recipe("artefact", "A injected artefact", parts, {"test": held}, {"small": {}}), scan(root), seed=seed).manifest
     with seeded(seed):
         dls = face_dataloaders(manifest, root, augment="flip", batch_size=16)
         learn = Learner(dls, local_net(), loss_func=CrossEntropyLossFlat(), metrics=accuracy)
@@ -69,9 +68,9 @@ def on_world(seed: int, args: argparse.Namespace) -> list[bool]:
     fakes, photographs = (p[p["label"] == label] for label in ("fake", "real"))
     without = predict(learn, fakes.drop(columns="sha256"), root=bare) # other files of the same names
     found = fakes["p_fake"] >= 0.5
-    print(f"\nworld {seed}: fakes called fake {share(found)}; the same faces without the patch {share(without['p_fake'] >= 0.5)}; "
+    print(f"\nworld {seed}: sensitivity {share(found)}; the same faces without the patch {share(without['p_fake'] >= 0.5)}; "
           f"photographs called real {share(photographs['p_fake'] < 0.5)}")
-    b = believe(learn, p, root)
+    b = check_faithfulness(learn, p, root)
     say(b)
     best = b.table["hits"].max()
     return [found.mean() >= 0.95, best >= 0.9 and b.table["chance"].max() <= 0.15,
@@ -95,14 +94,14 @@ def on_composites(args: argparse.Namespace) -> None:
           f"composites called fake {share(p.p_fake[fake] >= 0.5)}; photographs called real {share(p.p_fake[~fake] < 0.5)}; "
           "AUC {:.3f} [{:.3f}, {:.3f}]".format(*auc_interval(fake.to_numpy(), p["p_fake"].to_numpy())))
     print("places: fixed boxes for the parts that file names say were replaced; approximate")
-    say(believe(learn, p, args.root, steps=2, most=args.most, random_n=args.random))
+    say(check_faithfulness(learn, p, args.root, steps=2, most=args.most, random_n=args.random))
 
 
 def main() -> None:
     "The worlds, or the composites below --root."
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[31, 32, 33], help="of the worlds")
-    parser.add_argument("--dose", type=float, default=3, help="of the planted patch")
+    parser.add_argument("--strength", type=float, default=3, help="of the planted patch")
     parser.add_argument("--root", type=Path, help="a data root with Real and Fake Face Detection, instead of worlds")
     parser.add_argument("--weights", type=Path, help="ImageNet weights for --arch; default torchvision's, fetched")
     parser.add_argument("--arch", default="squeezenet1_1")

@@ -48,7 +48,7 @@ def main() -> None:
         found = audit(manifest, folder, faces=0)
         took = time.perf_counter() - start
     most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 2**20
-    said = ", ".join(f"{name} {t['verdict']}" for name, t in found.traps.items())
+    said = ", ".join(f"{name} {t['verdict']}" for name, t in found.checks.items())
     print(f"{args.images:,} images: {took:.0f} s on {os.cpu_count()} cores, peak {most:.2f} GiB a process; {said}")
 
 

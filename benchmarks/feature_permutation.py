@@ -4,7 +4,7 @@ On the built-in world with a strong trace of generation, two convolutions are tr
 generator's images. Then, again and again, groups are drawn from images that the network was not trained on:
 
 - groups that differ by construction: photographs against fakes; photographs with glasses against those without;
-- random halves of one group, where every rejection is a false alarm: of photographs, of fakes;
+- random halves of one group, where every rejection is a false positive: of photographs, of fakes;
 - halves by person of photographs with several images a person, dealt by person and, for comparison, as if they were
   strangers, which is wrong.
 
@@ -17,15 +17,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fakeface.train.blocks import face_dataloaders
+from fakeface.core.basics import percent
+from fakeface.core.stats import wilson
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.synthetic.world import cached_world
-from fakeface.core.stats import wilson
-from fakeface.core.basics import percent
 from fakeface.evaluate.scores import score_test
-from fakeface.interpret.features import feature_maps
-from fakeface.interpret.features import permutation_test
+from fakeface.interpret.features import feature_maps, permutation_test
+from fakeface.synthetic.world import cached_world
+from fakeface.train.blocks import face_dataloaders
 from fakeface.train.learners import predict, seeded, two_conv_learner
 
 TESTED = {("first", "every channel"): ("0.1", False), ("first", "mean activation"): ("0.1", True),
@@ -35,7 +34,7 @@ ALPHA = 0.05
 
 def trained(images: int, grid: float, epochs: int, seed: int):
     "A two-convolution Learner on a world, the images it did not learn from, and the world's folder."
-    root = cached_world(images=images, grid=grid, sources=["ffhq", "1m_fake_faces", "celeba"])
+    root = cached_world(images=images, trace=grid, sources=["ffhq", "1m_fake_faces", "celeba"])
     found = scan(root)
     parts = [Part("ffhq", 100), Part("1m_fake_faces", 100)]
     rest = [Part("ffhq", 200), Part("1m_fake_faces", 200), Part("celeba", 300)]
@@ -85,13 +84,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name, default in (("repeats", 100), ("permutations", 199), ("group", 40), ("seed", 0), ("images", 2000), ("epochs", 8)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--grid", type=float, default=16.0, help="strength of the generator's trace, grey levels")
+    parser.add_argument("--trace", type=float, default=16.0, help="strength of the generator's trace, grey levels")
     parser.add_argument("--statistic", default="max", help="max or energy")
     args = parser.parse_args()
     began = time.time()
-    learn, rows, root = trained(args.images, args.grid, args.epochs, args.seed)
+    learn, rows, root = trained(args.images, args.trace, args.epochs, args.seed)
     scores = score_test(predict(learn, rows[rows["source"] != "celeba"]))
-    print(f"world of {args.images} images, grid {args.grid:g}; network right on {percent(scores['accuracy'], scores['accuracy_ci95'])} "
+    print(f"world of {args.images} images, grid {args.trace:g}; network right on {percent(scores['accuracy'], scores['accuracy_ci95'])} "
           f"of {scores['n']} held-out images; {args.permutations} dealings a test, statistic {args.statistic}, seed {args.seed}")
     for (convolution, tested), (layer, mean) in TESTED.items():
         maps = feature_maps(learn, rows, root, layer, mean=mean)

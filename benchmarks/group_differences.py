@@ -5,8 +5,8 @@ fake is mostly a matter of the person: each has an error probability of his or h
 glasses are the person's too. Counted are the data sets in which a difference is announced, by `evaluate.fairness` and by the section of
 a run's report, which have to be alike:
 
-- nothing planted: gender and glasses have no effect. At most 5 % may be announced;
-- planted: women's error probabilities are raised by 0.7 (at most 1). At least 9 of 10 are to be named, with the group and direction;
+- nothing injected: gender and glasses have no effect. At most 5 % may be announced;
+- injected: women's error probabilities are raised by 0.7 (at most 1). At least 9 of 10 are to be named, with the group and direction;
 - images taken for independent (Newcombe's interval with the same correction), for comparison: what one gets who forgets the people.
 
 The equivalence test (TOST) is asked on 400 people with 4 photographs, with a margin of 10 points: at a true difference of exactly the
@@ -22,9 +22,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from fakeface.evaluate.fairness import fairness_reports, fairness_table
-from fakeface.core.stats import difference_interval, wilson
 from fakeface.core.basics import percent
+from fakeface.core.stats import difference_interval, wilson
+from fakeface.evaluate.fairness import fairness_reports, fairness_table
 from fakeface.evaluate.scores import score_predictions
 from fakeface.report.run import group_sections
 
@@ -76,7 +76,7 @@ def difference(seed: int, shift: float, kind: str) -> dict[str, object]:
     table = data_set(seed, shift, kind=kind)
     found = by_fairness(table)
     with TemporaryDirectory() as d: said = by_report(table, Path(d))
-    return dict(what="planted" if shift else "nothing planted", kind=kind, seed=seed, fairness=bool(found), report=bool(said),
+    return dict(what="injected" if shift else "nothing injected", kind=kind, seed=seed, fairness=bool(found), report=bool(said),
                 independent=by_images(table), named=("female", "higher") in found and any("Gender, female" in w for w in said))
 
 
@@ -96,7 +96,7 @@ def asked(task: tuple) -> dict[str, object]:
 def main() -> None:
     "Runs it."
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("--sets", type=int, default=200, help="data sets with nothing planted, of each kind; a quarter as many with")
+    p.add_argument("--sets", type=int, default=200, help="data sets with nothing injected, of each kind; a quarter as many with")
     p.add_argument("--workers", type=int, default=2, help="processes")
     p.add_argument("--out", default="benchmarks/group_differences.csv", help="one row a data set")
     args = p.parse_args()

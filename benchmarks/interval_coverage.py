@@ -16,11 +16,10 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import norm
 
+from fakeface.core.stats import (auc_difference, auc_difference_unpaired, auc_with_interval, paired_difference,
+                                 rate_interval)
 from fakeface.evaluate.compare import paired, unpaired
-from fakeface.core.stats import auc_difference, auc_difference_unpaired, auc_with_interval
-from fakeface.evaluate.thresholds import _threshold
-from fakeface.evaluate.thresholds import equal_error, flag_worth, tpr_at_fpr
-from fakeface.core.stats import paired_difference, rate_interval
+from fakeface.evaluate.thresholds import _threshold, equal_error, ppv, tpr_at_fpr
 
 Interval = tuple[float, float, float | None]  # lowest, highest, and p where there is a test
 Case = tuple[str, float, Callable[[np.random.Generator], Interval], bool]  # what, the truth, one draw, whether it is small
@@ -132,7 +131,7 @@ def area_differences() -> Iterator[Case]:
 # --- operating points -------------------------------------------------------------------------------------------------
 
 def points() -> Iterator[Case]:
-    "TPR at an FPR, the equal error rate, what a flag is worth, and how well validation knows a threshold's FPR."
+    "TPR at an FPR, the equal error rate, the predictive value of a flag, and how well validation knows a threshold's FPR."
     apart = 3.0
     for reals, fakes, fpr, small in ((5000, 5000, 0.01, False), (1000, 1000, 0.01, False), (1000, 1000, 0.05, False),
                                      (5000, 500, 0.005, False), (200, 200, 0.01, True)):
@@ -145,10 +144,10 @@ def points() -> Iterator[Case]:
     rare, caught = 0.001, float(norm.sf(norm.isf(0.01) - apart))
     right = rare * caught / (rare * caught + (1 - rare) * 0.01)
     for reals, fakes, small in ((5000, 5000, False), (1000, 1000, False), (300, 300, True)):
-        def worth(rng: np.random.Generator, r: int = reals, f: int = fakes) -> Interval:
-            ci = flag_worth((rng.binomial(f, caught), f), (rng.binomial(r, 0.01), r), rare)["ci95"]
+        def predictive_value(rng: np.random.Generator, r: int = reals, f: int = fakes) -> Interval:
+            ci = ppv((rng.binomial(f, caught), f), (rng.binomial(r, 0.01), r), rare)["ci95"]
             return *(ci or (0.0, 1.0)), None
-        yield f"worth of a flag, 1 in 1,000 fake, {reals:,} + {fakes:,}", right, worth, small
+        yield f"positive predictive value, 1 in 1,000 fake, {reals:,} + {fakes:,}", right, predictive_value, small
 
 
 def thresholds(rng: np.random.Generator, sims: int, n: int = 499, fpr: float = 0.01) -> str:

@@ -57,8 +57,8 @@ import fakeface
 import fakeface.audit.shortcuts
 import fakeface.report.run
 from fakeface.cli.main import main as fakeface_main
-from fakeface.core.files import write_table
 from fakeface.core.files import Claim, whole_folder, write_whole
+from fakeface.core.files import write_table
 from fakeface.evaluate.ledger import FILE as LEDGER
 from fakeface.evaluate.ledger import Ledger
 
@@ -267,7 +267,7 @@ KINDS = {k.name: k for k in (
     Kind("mix", command("curve", TINY, *ROOT, "--out", "{home}/new", "--mix", "0.4", "0.6", "--seeds", "1"), 2),
     Kind("grid", command("grid", "{shared}/tinygrid.yaml", *ROOT, "--out", "{home}/new"), 2),
     Kind("transfer", command("transfer", "{shared}/tinytransfer.yaml", *ROOT, "--out", "{home}/new"), 3),
-    Kind("ladder", command("ladder", TINY, *ROOT, "--out", "{home}/new", "--seeds", "1", "--rungs", "nothing", "encoding",
+    Kind("ladder", command("ladder", TINY, *ROOT, "--out", "{home}/new", "--seeds", "1", "--steps", "nothing", "encoding",
                            "--no-shortcuts"), 2),
     Kind("world", command(*WORLD)),
     Kind("ledger", enter),
@@ -732,7 +732,7 @@ def small_picture(self: Figure, fname: Any, **kwargs: Any) -> None:
 
 
 def no_floors(*args: Any, **kwargs: Any) -> dict:
-    "In the place of `audit.shortcuts.measure_floors`."
+    "In the place of `audit.shortcuts.measure_baselines`."
     return {}
 
 
@@ -810,7 +810,7 @@ def main() -> int:
     args.kills /= max(1, sum(SHARES[kind] for part, kind in tasks if part == "random"))
     warnings.simplefilter("ignore")
     began = time.time()
-    fakeface.audit.shortcuts.measure_floors = no_floors  # before anybody imports it
+    fakeface.audit.shortcuts.measure_baselines = no_floors  # before anybody imports it
     with tempfile.TemporaryDirectory() as d:
         shared = Path(os.path.realpath(d))
         prepare(shared)

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fakeface.data.recipes import Part, Recipe
-from fakeface.synthetic.world import cached_world
-from fakeface.experiments.learning_curve import at, fit_power_law, points, predict_at
-from fakeface.core.stats import wilson
 from fakeface.core.basics import percent
+from fakeface.core.stats import wilson
+from fakeface.data.recipes import Part, Recipe
+from fakeface.experiments.learning_curve import (at, first_images, fit_power_law, nested_order, points, predict_at,
+                                                 run_cells)
 from fakeface.experiments.plan import plan
-from fakeface.experiments.learning_curve import first_images, nested_order, run_cells
+from fakeface.synthetic.world import cached_world
 
 SOURCES = ("ffhq", "1m_fake_faces")
 
@@ -40,14 +40,14 @@ def recipe(epochs: int) -> Recipe:
 
 def forecast(seed: int, args: argparse.Namespace) -> dict[str, float]:
     "One world, its sweep, the forecast, and what came of it."
-    root = cached_world(images=6400, seed=seed, grid=args.grid, psi=args.psi, size=32, sources=SOURCES)
+    root = cached_world(images=6400, seed=seed, trace=args.trace, psi=args.psi, size=32, sources=SOURCES)
     cooking = recipe(args.epochs)
-    made = plan(cooking, root, deal_seed=seed)
+    made = plan(cooking, root, split_seed=seed)
     train = made.manifest[made.manifest["split"] == "train"]
     mine, sizes = first_images(nested_order(train, seed), len(train) // 2), [len(train) // 2**k for k in range(args.sizes, 0, -1)]
     cells = {f"size-{n}-seed-{s}": (dict(size=n, seed=s), first_images(nested_order(mine, s), n)) for s in range(args.runs) for n in sizes}
     ahead = {f"size-{len(train)}-seed-{args.runs}": (dict(size=len(train), seed=args.runs), train)}
-    folder = Path(args.out) / f"world-{seed}-grid-{args.grid:g}-psi-{args.psi:g}-epochs-{args.epochs}"
+    folder = Path(args.out) / f"world-{seed}-grid-{args.trace:g}-psi-{args.psi:g}-epochs-{args.epochs}"
     table = run_cells(made, "curve", cells, folder, "one-cycle", False)
     guess = predict_at(fit_power_law(table), len(train), level=args.level)
     new = at(run_cells(made, "curve", ahead, folder, "one-cycle", False)).iloc[0]
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="training runs a size")
     parser.add_argument("--sizes", type=int, default=4, help="sizes of the sweep, each half the next")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--grid", type=float, default=2, help="the generator's trace, grey levels")
+    parser.add_argument("--trace", type=float, default=2, help="the generator's trace, grey levels")
     parser.add_argument("--psi", type=float, default=0.5, help="the generator's truncation")
     parser.add_argument("--level", type=float, default=0.95, help="of the interval")
     parser.add_argument("--out", default="runs/learning-curve-forecast", help="where finished training runs lie")

@@ -1,20 +1,20 @@
-"""The project's report card: is every planted problem found, how early, and how often do the alarms ring on clean worlds?
+"""The project's report card: is every injected problem found, how early, and how often do the warnings ring on clean worlds?
 `python benchmarks/report_card.py`.
 
 For every seed, small equalised worlds (the same people, framing, light and camera everywhere, so that nothing but the generators'
-trace tells fake from real) in the composition of `recipe()`: a small `man-1` with held-out sources. In each world one problem is planted
-at one dose, and `fakeface.audit.audit` is asked about the composed manifest. Counted are
+trace tells fake from real) in the composition of `recipe()`: a small `man-1` with held-out sources. In each world one problem is injected
+at one strength, and `fakeface.audit.audit` is asked about the composed manifest. Counted are
 
-- planted: the seeds in which the trap that must find it does not say `fine`, for every dose. The weakest dose found is the lowest from
-  which on at least 9 of 10 are found;
-- nothing planted: how often each trap does not say `fine`, in the equalised world with the generators' trace and without it (grid 0), and
+- injected: the seeds in which the check that must find it does not say `pass`, for every strength. The weakest strength found is the lowest
+  from which on at least 9 of 10 are found;
+- nothing injected: how often each check does not say `fine`, in the equalised world with the generators' trace and without it (grid 0), and
   in the default world, whose sources honestly differ.
 
-`group-bias` is asked of the fairness report, as in `fairness_known_answers.py`: one training a seed, the same test at every dose.
+`group-bias` is asked of the fairness report, as in `fairness_known_answers.py`: one training a seed, the same test at every strength.
 
 The answers are kept world by world in `report_card_worlds.csv` beside this file (a run that was stopped goes on there, with the same
 versions) and summed up in `report_card.csv`, which study 9 and the README show. Eye and mouth positions are only looked for where the
-trap `geometry` is asked for and in worlds with nothing planted; that costs most. Everything with ten seeds is about an hour of one
+check `geometry` is asked for and in worlds with nothing injected; that costs most. Everything with ten seeds is about an hour of one
 core.
 """
 import argparse
@@ -33,19 +33,19 @@ from fairness_known_answers import OLD, TWINS
 from fairness_known_answers import recipe as twins_recipe
 
 import fakeface
-from fakeface.audit.audit import TRAPS, audit
-from fakeface.data.manifest import scan
+from fakeface.audit.audit import CHECKS, audit
 from fakeface.core.files import write_table
-from fakeface.synthetic.defects import PLANTS
-from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.synthetic.world import build_world, cached_world, plan_world
-from fakeface.evaluate.fairness import fairness_report
 from fakeface.core.stats import wilson
+from fakeface.data.manifest import scan
+from fakeface.data.recipes import Part, Recipe, compose
+from fakeface.evaluate.fairness import fairness_report
+from fakeface.synthetic.defects import DEFECTS
+from fakeface.synthetic.world import build_world, cached_world, plan_world
 
 HERE = Path(__file__).parent
 FACES = 150 # looked for in a world whose geometry is asked for
-RANG = ("beware", "worthless") # verdicts
-FAIRNESS = "fairness" # the report that stands in for a trap where group-bias is planted
+RANG = ("warn", "fail") # verdicts
+FAIRNESS = "fairness" # the report that stands in for a check where group-bias is injected
 MUST_FIND = {"jpeg-quality": "file-facts", "size": "size", "alignment": "geometry", "colour": "colour",
              "exact-duplicates": "exact-duplicates", "near-duplicates": "near-duplicates", "trained-on": "near-duplicates",
              "shared-subject": "shared-subjects", "mislabelled": "labels", "group-bias": FAIRNESS}
@@ -53,9 +53,9 @@ DOSES = {"jpeg-quality": (0.1, 0.2, 0.3, 0.4, 1), "size": (0.1, 0.2, 0.3, 0.4, 1
          "alignment": (0.05, 0.1, 0.2, 0.3, 1), "colour": (0.1, 0.2, 0.3, 0.4, 1),
          "exact-duplicates": (0.003, 0.01, 0.03, 0.1), "near-duplicates": (0.003, 0.01, 0.03, 0.1), "trained-on": (0.01, 0.02, 0.05, 0.2),
          "shared-subject": (0.05, 0.1, 0.2, 0.4), "mislabelled": (0.005, 0.01, 0.03, 0.1), "group-bias": (0.1, 0.25, 0.5, 1)}
-CLEAN = {"equal": dict(equal=True), "equal, no trace": dict(equal=True, grid=0), "default": {}}
+CLEAN = {"equal": dict(equal=True), "equal, no trace": dict(equal=True, trace=0), "default": {}}
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces", "generated_photos")
-ROOMS = ("world", "plants", "population", "shortcuts", "hashes", "landmarks", "labels", "coverage", "audit") # an answer depends on
+ROOMS = ("world", "defects", "population", "shortcuts", "hashes", "landmarks", "labels", "coverage", "audit") # an answer depends on
 
 
 def versions() -> str:
@@ -71,21 +71,21 @@ VERSIONS = versions()
 
 class Case(NamedTuple):
     "One world."
-    world: str # of CLEAN; planted ones are `equal`
-    plant: str # "" where nothing is planted
-    dose: float
+    world: str # of CLEAN; injected ones are `equal`
+    defect: str # "" where nothing is injected
+    strength: float
     seed: int
 
 
-def cases(seeds: range, plants: list[str]) -> Iterator[Case]:
-    "All worlds that are asked for, default doses first; `clean` is one of the names."
-    audited = [plant for plant in plants if plant in MUST_FIND and plant != "group-bias"]
-    first = {plant: [float(PLANTS[plant].default)] for plant in audited}
-    rest = {plant: [float(dose) for dose in DOSES[plant] if dose != PLANTS[plant].default] for plant in audited}
-    for doses, worlds in ((first, ["equal"]), ({}, ["equal, no trace", "default"]), (rest, [])):
+def cases(seeds: range, defects: list[str]) -> Iterator[Case]:
+    "All worlds that are asked for, default strengths first; `clean` is one of the names."
+    audited = [defect for defect in defects if defect in MUST_FIND and defect != "group-bias"]
+    first = {defect: [float(DEFECTS[defect].default)] for defect in audited}
+    rest = {defect: [float(strength) for strength in DOSES[defect] if strength != DEFECTS[defect].default] for defect in audited}
+    for strengths, worlds in ((first, ["equal"]), ({}, ["equal, no trace", "default"]), (rest, [])):
         for seed in seeds:
-            if "clean" in plants: yield from (Case(world, "", 0.0, seed) for world in worlds)
-            yield from (Case("equal", plant, dose, seed) for plant, some in doses.items() for dose in some)
+            if "clean" in defects: yield from (Case(world, "", 0.0, seed) for world in worlds)
+            yield from (Case("equal", defect, strength, seed) for defect, some in strengths.items() for strength in some)
 
 
 def recipe() -> Recipe:
@@ -97,60 +97,61 @@ def recipe() -> Recipe:
 
 def answers(case: Case, images: int) -> dict[str, object]:
     "What the audit says of one world, a row of report_card_worlds.csv."
-    start, trap = time.process_time(), MUST_FIND.get(case.plant, "")
+    start, check = time.process_time(), MUST_FIND.get(case.defect, "")
     with TemporaryDirectory() as d:
         os.environ["FAKEFACE_CACHE"] = f"{d}/cache" # facts about files that will be gone are not kept
         root = build_world(Path(d)/"world", seed=case.seed, images=images, workers=1, sources=SOURCES, **CLEAN[case.world],
-                           plant=[f"{case.plant}:{case.dose:g}"] if case.plant else [])
+                           defect=[f"{case.defect}:{case.strength:g}"] if case.defect else [])
         truth = pd.read_csv(root/"truth.csv")
         manifest = compose(recipe(), scan(root, workers=1), seed=case.seed).manifest
-        found = audit(manifest, root, faces=FACES, workers=1, only=[trap] if trap else TRAPS).traps
-    said = {name: found[name]["verdict"] for name in TRAPS}
-    return dict(case._asdict(), images=len(manifest), planted=int(truth["planted"].notna().sum()), trap=trap,
-                verdict=said.get(trap, ""), figure=found[trap]["figure"] if trap else None, **said,
+        found = audit(manifest, root, faces=FACES, workers=1, only=[check] if check else CHECKS).checks
+    said = {name: found[name]["verdict"] for name in CHECKS}
+    return dict(case._asdict(), images=len(manifest), injected=int(truth["injected"].notna().sum()), check=check,
+                verdict=said.get(check, ""), figure=found[check]["figure"] if check else None, **said,
                 seconds=round(time.process_time() - start, 1), versions=VERSIONS)
 
 
 def fairness_answers(seed: int, images: int = 12_000) -> list[dict[str, object]]:
-    "One training on a world's twins; the fairness report of the same test, clean and at every dose."
+    "One training on a world's twins; the fairness report of the same test, clean and at every strength."
     from fakeface.experiments.run import run_recipe
     from fakeface.train.learners import predict
     from fakeface.train.runs import load_run_model
     with TemporaryDirectory() as d:
         os.environ["FAKEFACE_CACHE"] = f"{d}/cache"
-        plain, full = (cached_world(images=images, seed=seed, grid=24.0, sources=TWINS, plant=p) for p in ((), "group-bias"))
+        plain, full = (cached_world(images=images, seed=seed, trace=24.0, sources=TWINS, defect=p) for p in ((), "group-bias"))
         run = run_recipe(twins_recipe(), plain, Path(d)/"run", seed=seed, progress=False)
         ours, faces = run.predictions, run.manifest[(run.manifest["split"] == "twins") & (run.manifest["label"] == "real")]
         theirs = faces.assign(path=[os.path.relpath(full/path, plain) for path in faces["path"]])
         again = predict(load_run_model(run.folder, plain), theirs).assign(path=faces["path"].to_numpy())
-    return [_reported(ours, again, seed, dose, images) for dose in (0.0, *DOSES["group-bias"])]
+    return [_reported(ours, again, seed, strength, images) for strength in (0.0, *DOSES["group-bias"])]
 
 
-def _reported(plain: pd.DataFrame, again: pd.DataFrame, seed: int, dose: float, images: int) -> dict[str, object]:
+def _reported(plain: pd.DataFrame, again: pd.DataFrame, seed: int, strength: float, images: int) -> dict[str, object]:
     "What the fairness report says where this share of the old people's photographs went through the generator."
-    plan = plan_world(seed, images, 0.7, 24.0, plants={"group-bias": dose} if dose else {})[0]
-    planted = again[again["path"].isin(plan["path"][plan["planted"].notna()])]
-    report = fairness_report(pd.concat([plain[~plain["path"].isin(planted["path"])], planted], ignore_index=True), test="twins")
+    plan = plan_world(seed, images, 0.7, 24.0, defects={"group-bias": strength} if strength else {})[0]
+    injected = again[again["path"].isin(plan["path"][plan["injected"].notna()])]
+    report = fairness_report(pd.concat([plain[~plain["path"].isin(injected["path"])], injected], ignore_index=True), test="twins")
     alarms = report.alarms
     named = alarms["group"].isin(OLD) & (alarms["measure"] == "fpr") & (alarms["direction"] == "higher")
-    found = bool(named.any()) if dose else len(alarms) > 0
-    return dict(world="twins", plant="group-bias" if dose else "", dose=dose, seed=seed, images=len(plain), planted=len(planted),
-                trap=FAIRNESS, verdict="beware" if found else "fine", versions=VERSIONS)
+    found = bool(named.any()) if strength else len(alarms) > 0
+    return dict(world="twins", defect="group-bias" if strength else "", strength=strength, seed=seed, images=len(plain),
+                injected=len(injected), check=FAIRNESS, verdict="warn" if found else "pass", versions=VERSIONS)
 
 
 def summary(worlds: pd.DataFrame) -> pd.DataFrame:
-    "One row a plant and dose, one a clean world and trap: how many of the seeds the alarm rang in, with Wilson's 95 % interval."
+    "One row a defect and strength, one a clean world and check: how many of the seeds the warning rang in, with Wilson's 95 % interval."
     rows = []
-    for (plant, dose), some in worlds[worlds["plant"] != ""].groupby(["plant", "dose"], sort=False):
-        rows.append(dict(plant=plant, alarm=MUST_FIND[plant], world=some["world"].iloc[0], dose=dose, default=dose == PLANTS[plant].default,
-                         planted=some["planted"].median(), rang=int(some["verdict"].isin(RANG).sum()), seeds=len(some)))
-    clean = worlds[worlds["plant"] == ""]
-    for world, some in clean[clean["trap"] != FAIRNESS].groupby("world", sort=False):
-        rows += [dict(plant="", alarm=trap, world=world, default=False, rang=int(some[trap].isin(RANG).sum()), seeds=len(some))
-                 for trap in TRAPS]
-    some = clean[clean["trap"] == FAIRNESS]
+    for (defect, strength), some in worlds[worlds["defect"] != ""].groupby(["defect", "strength"], sort=False):
+        rows.append(dict(defect=defect, warning=MUST_FIND[defect], world=some["world"].iloc[0], strength=strength,
+                         default=strength == DEFECTS[defect].default, injected=some["injected"].median(),
+                         rang=int(some["verdict"].isin(RANG).sum()), seeds=len(some)))
+    clean = worlds[worlds["defect"] == ""]
+    for world, some in clean[clean["check"] != FAIRNESS].groupby("world", sort=False):
+        rows += [dict(defect="", alarm=check, world=world, default=False, rang=int(some[check].isin(RANG).sum()), seeds=len(some))
+                 for check in CHECKS]
+    some = clean[clean["check"] == FAIRNESS]
     if len(some):
-        rows.append(dict(plant="", alarm=FAIRNESS, world="twins", default=False,
+        rows.append(dict(defect="", alarm=FAIRNESS, world="twins", default=False,
                          rang=int(some["verdict"].isin(RANG).sum()), seeds=len(some)))
     table = pd.DataFrame(rows)
     return table.assign(low=[wilson(k, n)[0] for k, n in zip(table["rang"], table["seeds"])],
@@ -160,25 +161,25 @@ def summary(worlds: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     "Runs what is missing, world by world, and sums up."
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    p.add_argument("--seeds", type=int, default=10, help="worlds for every dose")
-    p.add_argument("--first", type=int, default=0, help="the first seed; doses and composition were settled on seeds from 100 on")
+    p.add_argument("--seeds", type=int, default=10, help="worlds for every strength")
+    p.add_argument("--first", type=int, default=0, help="the first seed; strengths and composition were settled on seeds from 100 on")
     p.add_argument("--images", type=int, default=500, help="size of a world, as build_world counts")
-    p.add_argument("--plants", nargs="+", default=["clean", *MUST_FIND], help="these only; `clean` is worlds with nothing planted")
+    p.add_argument("--defects", nargs="+", default=["clean", *MUST_FIND], help="these only; `clean` is worlds with nothing injected")
     p.add_argument("--minutes", type=float, default=600, help="stop after so long; a later call goes on")
     p.add_argument("--out", default=str(HERE), help="folder of the two tables")
     args = p.parse_args()
     start, file = time.time(), Path(args.out)/"report_card_worlds.csv"
     worlds = pd.read_csv(file, keep_default_na=False) if file.is_file() else pd.DataFrame(columns=list(Case._fields))
     if "versions" in worlds: worlds = worlds[worlds["versions"] == VERSIONS]
-    done = set(zip(worlds["world"], worlds["plant"], worlds["dose"].astype(float), worlds["seed"].astype(int)))
+    done = set(zip(worlds["world"], worlds["defect"], worlds["strength"].astype(float), worlds["seed"].astype(int)))
     seeds = range(args.first, args.first + args.seeds)
     def keep(rows: list[dict[str, object]]) -> None:
         nonlocal worlds
         worlds = pd.concat([worlds, pd.DataFrame(rows)], ignore_index=True) if len(worlds) else pd.DataFrame(rows)
         write_table(worlds, file)
-    for case in cases(seeds, args.plants):
+    for case in cases(seeds, args.defects):
         if tuple(case) not in done and time.time() - start < 60 * args.minutes: keep([answers(case, args.images)])
-    for seed in seeds if "group-bias" in args.plants else ():
+    for seed in seeds if "group-bias" in args.defects else ():
         if ("twins", "group-bias", 1.0, seed) not in done and time.time() - start < 60 * args.minutes: keep(fairness_answers(seed))
     worlds = pd.read_csv(file, keep_default_na=False)
     table = summary(worlds)

@@ -8,9 +8,9 @@ __all__ = ['sources_table', 'load_manifest', 'scan', 'compose', 'read_recipe', '
            'scratch_learner', 'small_learner', 'transfer_learner', 'two_conv_learner', 'Run', 'load_model',
            'own_folder', 'ffhq_as_test', 'ffhq_in_train', 'run_recipe', 'save_run', 'run_seeds', 'curve', 'mix',
            'run_grid', 'run_transfer', 'ladder', 'plot_confusion', 'read_predictions', 'score_predictions',
-           'scores_table', 'compare', 'comparison_table', 'fit_operating_point', 'read_point', 'fairness_report',
+           'scores_table', 'compare', 'comparison_table', 'fit_operating_point', 'score_at_point', 'fairness_report',
            'robustness_report', 'error_gallery', 'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files',
-           'fit_unknown', 'write_report', 'DataNote', 'InputError']
+           'fit_ood', 'write_report', 'DataNote', 'InputError']
 
 # %% ../nbs/99_all.ipynb #5450e223
 from .data.sources import sources_table
@@ -41,7 +41,7 @@ from .experiments.ladder import ladder
 # %% ../nbs/99_all.ipynb #2bf66348
 from .evaluate.scores import plot_confusion, read_predictions, score_predictions, scores_table
 from .evaluate.compare import compare, comparison_table
-from .evaluate.thresholds import fit_operating_point, read_point
+from .evaluate.thresholds import fit_operating_point, score_at_point
 from .evaluate.fairness import fairness_report
 from .report.robustness import robustness_report
 
@@ -49,7 +49,7 @@ from .report.robustness import robustness_report
 from .interpret.losses import error_gallery, plot_top_losses, top_losses
 from .interpret.features import plot_feature_maps
 from .interpret.attribution import explain_files
-from .interpret.ood import fit_unknown
+from .interpret.ood import fit_ood
 
 # %% ../nbs/99_all.ipynb #d185d4f3
 from .report.run import write_report
@@ -65,7 +65,7 @@ _all_ = [
     "own_folder", "ffhq_as_test", "ffhq_in_train", "run_recipe", "save_run", "run_seeds", "curve", "mix", "run_grid",
     "run_transfer", "ladder",
     "plot_confusion", "read_predictions", "score_predictions", "scores_table", "compare", "comparison_table",
-    "fit_operating_point", "read_point", "fairness_report", "robustness_report",
-    "error_gallery", "plot_top_losses", "top_losses", "plot_feature_maps", "explain_files", "fit_unknown",
+    "fit_operating_point", "score_at_point", "fairness_report", "robustness_report",
+    "error_gallery", "plot_top_losses", "top_losses", "plot_feature_maps", "explain_files", "fit_ood",
     "write_report", "DataNote", "InputError",
 ]

@@ -1,4 +1,4 @@
-"The audit's promises: planted problems ring, clean worlds stay silent, copies are found without comparing all pairs, a run refuses them."
+"The audit's promises: injected problems ring, clean worlds stay silent, copies are found without comparing all pairs, a run refuses them."
 import json
 import warnings
 from dataclasses import replace
@@ -9,19 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakeface.cli.main import main
-from fakeface.audit.audit import TRAPS, VERDICTS, audit, shortcut_trap, subjects_trap
-from fakeface.data.duplicates import near_pairs
-from fakeface.data.duplicates import LeakError, find_leaks
-from fakeface.data.manifest import scan
-from fakeface.core.files import write_table
-from fakeface.data.recipes import Part, Recipe, compose
+from fakeface.audit.audit import CHECKS, VERDICTS, audit, check_shortcut, check_subjects
 from fakeface.audit.shortcuts import Baseline
+from fakeface.cli.main import main
+from fakeface.core.files import write_table
+from fakeface.data.duplicates import LeakError, find_leakage, near_pairs
+from fakeface.data.manifest import scan
+from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.synthetic.world import build_world
 
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces")
 PLANTED = ("jpeg-quality", "exact-duplicates", "near-duplicates", "shared-subject:0.4")
-RANG = ("beware", "worthless")
+RANG = ("warn", "fail")
 
 
 def recipe(**kwargs) -> Recipe:
@@ -31,9 +30,9 @@ def recipe(**kwargs) -> Recipe:
                   {"small": {"model": "small", "size": 32, "epochs": 1}}, **kwargs)
 
 
-def drawn(folder, *plant: str):
+def drawn(folder, *defect: str):
     "A small world of a few sources, and the study's manifest of it."
-    root = build_world(folder/"world", seed=3, images=500, equal=True, plant=plant, sources=SOURCES, workers=1)
+    root = build_world(folder/"world", seed=3, images=500, equal=True, defect=defect, sources=SOURCES, workers=1)
     return root, compose(recipe(), scan(root)).manifest
 
 
@@ -42,41 +41,42 @@ def clean(tmp_path_factory): return drawn(tmp_path_factory.mktemp("clean"))
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory): return drawn(tmp_path_factory.mktemp("planted"), *PLANTED)
+def injected(tmp_path_factory): return drawn(tmp_path_factory.mktemp("injected"), *PLANTED)
 
 
 def test_a_world_in_which_only_the_trace_tells_rings_for_nothing_else(clean):
     root, manifest = clean
-    traps = audit(manifest, root, faces=0, workers=1).traps # geometry is left out, which costs most
-    assert {name for name, t in traps.items() if t["verdict"] in RANG} <= {"spectrum"}
+    checks = audit(manifest, root, faces=0, workers=1).checks # geometry is left out, which costs most
+    assert {name for name, t in checks.items() if t["verdict"] in RANG} <= {"spectrum"}
 
 
-def test_the_order_of_the_rows_changes_no_copy_and_no_subject(planted):
-    root, manifest = planted
+def test_the_order_of_the_rows_changes_no_copy_and_no_subject(injected):
+    root, manifest = injected
     shuffled = manifest.sample(frac=1, random_state=0).reset_index(drop=True)
-    paths = [{frozenset(p) for p in find_leaks(m, root)[["path_i", "path_j"]].to_numpy()} for m in (manifest, shuffled)]
+    paths = [{frozenset(p) for p in find_leakage(m, root)[["path_i", "path_j"]].to_numpy()} for m in (manifest, shuffled)]
     assert paths[0] == paths[1] and paths[0]
-    assert subjects_trap(manifest, False)["figure"] == subjects_trap(shuffled, False)["figure"] > 0
+    assert check_subjects(manifest, False)["figure"] == check_subjects(shuffled, False)["figure"] > 0
 
 
-def test_the_command_finds_what_is_planted_and_writes_page_and_figures(planted, tmp_path, capsys):
-    root, manifest = planted
+def test_the_command_finds_what_is_planted_and_writes_page_and_figures(injected, tmp_path, capsys):
+    root, manifest = injected
     file = write_table(manifest, tmp_path/"m.csv")
     assert main(["audit", str(file), "--root", str(root), "--out", str(tmp_path/"out"), "--faces", "0"]) == 0
-    traps = json.loads((tmp_path/"out"/"audit.json").read_text())["traps"]
-    assert set(traps) == set(TRAPS)
-    assert {"file-facts", "exact-duplicates", "near-duplicates", "shared-subjects"} <= {n for n, t in traps.items() if t["verdict"] in RANG}
-    for trap in traps.values():
-        assert trap["verdict"] in VERDICTS and {"verdict", "figure", "ci95", "why"} <= set(trap)
+    checks = json.loads((tmp_path/"out"/"audit.json").read_text())["checks"]
+    assert set(checks) == set(CHECKS)
+    found = {n for n, t in checks.items() if t["verdict"] in RANG}
+    assert {"file-facts", "exact-duplicates", "near-duplicates", "shared-subjects"} <= found
+    for check in checks.values():
+        assert check["verdict"] in VERDICTS and {"verdict", "figure", "ci95", "why"} <= set(check)
     page = (tmp_path/"out"/"audit.html").read_text()
     assert "http" not in page.replace("http://www.w3.org", "") and str(root) not in page
-    assert capsys.readouterr().out.count("\n") > len(TRAPS)
+    assert capsys.readouterr().out.count("\n") > len(CHECKS)
 
 
-def test_a_run_over_a_cross_split_duplicate_is_refused_with_the_mend(planted, tmp_path):
+def test_a_run_over_a_cross_split_duplicate_is_refused_with_the_mend(injected, tmp_path):
     from fakeface.experiments.run import run_recipe
-    root, manifest = planted
-    copies = find_leaks(manifest, root)
+    root, manifest = injected
+    copies = find_leakage(manifest, root)
     assert len(copies)
     with pytest.raises(LeakError, match="duplicates: drop") as told:
         run_recipe(recipe(), root, tmp_path/"run", profile="small", progress=False)
@@ -85,17 +85,17 @@ def test_a_run_over_a_cross_split_duplicate_is_refused_with_the_mend(planted, tm
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = run_recipe(recipe(duplicates="drop"), root, tmp_path/"run", profile="small", progress=False, aim=dict(aim="eer"))
-    assert made.metrics["duplicates"]["dropped"] > 0 and len(find_leaks(made.manifest, root)) == 0
+    assert made.metrics["duplicates"]["dropped"] > 0 and len(find_leakage(made.manifest, root)) == 0
     assert made.metrics["operating"]["point"]["aim"] == "eer"
-    assert set(made.metrics["floors"]["celeba"]) == {"file-facts", "size", "thumbnail", "colour", "spectrum"}
+    assert set(made.metrics["baselines"]["celeba"]) == {"file-facts", "size", "thumbnail", "colour", "spectrum"}
 
 
-def test_every_series_of_trainings_refuses_one_too(planted, tmp_path):
+def test_every_series_of_trainings_refuses_one_too(injected, tmp_path):
     from fakeface.experiments.grid import Grid, run_grid
     from fakeface.experiments.seeds import run_seeds
     from fakeface.experiments.learning_curve import curve, mix
     from fakeface.experiments.transfer import Transfer, divide, run_transfer
-    root, sets = planted[0], {name: {"real": [Part(name, 9000, label="real")]} for name in ("utkface", "celeba")}
+    root, sets = injected[0], {name: {"real": [Part(name, 9000, label="real")]} for name in ("utkface", "celeba")}
     transfer = Transfer("t", "t", sets, recipe().profiles, [Part("1m_fake_faces", 9000, label="fake")])
     asked = [lambda out: run_seeds(recipe(), root, out), lambda out: curve(recipe(), root, out), lambda out: mix(recipe(), root, out),
              lambda out: run_transfer(transfer, root, out),
@@ -104,7 +104,7 @@ def test_every_series_of_trainings_refuses_one_too(planted, tmp_path):
         with pytest.raises(LeakError, match="duplicates: drop"): ask(tmp_path/str(i))
         assert not (tmp_path/str(i)).exists()
     divided, _ = divide(replace(transfer, duplicates="drop"), root)
-    assert len(find_leaks(divided, root)) == 0 and len(divided) > 200
+    assert len(find_leakage(divided, root)) == 0 and len(divided) > 200
 
 
 def test_a_sweep_enters_its_looks(clean, tmp_path):
@@ -129,7 +129,7 @@ def test_near_pairs_are_those_of_comparing_all(values, distance, seed):
 
 def test_an_auc_below_a_half_is_not_called_fine():
     below = Baseline(0.3, (0.25, 0.35), 500, np.zeros(1), np.zeros(1))
-    assert shortcut_trap("size", below)["verdict"] == "not measured"
+    assert check_shortcut("size", below)["verdict"] == "not measured"
 
 
 def test_a_file_that_is_gone_is_named(clean):

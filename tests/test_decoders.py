@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fakeface.data.images as images
-from fakeface.train.blocks import OpenFace, open_image
-from fakeface.evaluate.perturbations import open_file
 from fakeface.data.images import RejectedImage, image_facts, open_rgb
+from fakeface.evaluate.perturbations import open_file
+from fakeface.train.blocks import OpenFace, open_image
 
 TYPES = {"BYTE": (1, "<B3x"), "SHORT": (3, "<H2x"), "LONG": (4, "<I"), "SSHORT": (8, "<h2x"), "SLONG": (9, "<i")}
 

@@ -11,11 +11,10 @@ from PIL import Image
 
 import fakeface.data.manifest as manifest
 from fakeface.audit.audit import read_subject
-from fakeface.data.manifest import read_facts, scan
-from fakeface.core.files import write_table
-from fakeface.data.manifest import folder_images
-from fakeface.data.recipes import Part, Recipe, RecipeError, compose
 from fakeface.core.basics import DataNote, InputError
+from fakeface.core.files import write_table
+from fakeface.data.manifest import folder_images, read_facts, scan
+from fakeface.data.recipes import Part, Recipe, RecipeError, compose
 from fakeface.data.sources import find_files, read_cards, sources_table
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 from fakeface.core.basics import InputError
-from fakeface.synthetic.world import build_world
 from fakeface.experiments.grid import combinations, grid_answer, grid_table, read_grid, run_grid
 from fakeface.experiments.transfer import (divide, present_sets, read_transfer, row_manifest, run_transfer,
                                            transfer_table)
+from fakeface.synthetic.world import build_world
 
 GRID = """
 name: tiny

@@ -10,10 +10,10 @@ from PIL import Image
 
 from fakeface.cli.main import main
 from fakeface.evaluate.fairness import fairness_report, fairness_reports, fairness_table
-from fakeface.evaluate.ledger import Ledger, looks_table
+from fakeface.evaluate.ledger import Ledger, ledger_table
+from fakeface.evaluate.scores import base_rate_words, score_predictions, scores_table
 from fakeface.evaluate.thresholds import fit_operating_point, save_point
 from fakeface.report.robustness import robustness_report
-from fakeface.evaluate.scores import base_rate_words, score_predictions, scores_table
 from fakeface.report.run import group_sections, load_run, report_values, write_report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -123,7 +123,7 @@ def test_fairness_takes_one_test_set_at_a_time_at_the_frozen_threshold(tmp_path,
     told = {s["test"]: s for s in json.loads((tmp_path/"f.json").read_text())}
     threshold = json.loads((run/"operating.json").read_text())["threshold"]
     assert list(told) == ["celeba", "ffhq"] and {s["terms"]["threshold"] for s in told.values()} == {threshold}
-    assert f"from p_fake {threshold:.4g} on (the run's frozen operating point: most fakes caught at 5 % false alarms)" in out
+    assert f"from p_fake {threshold:.4g} on (the run's frozen operating point: most fakes caught at 5 % false positives)" in out
     main(["fairness", str(run), "--test", "ffhq"])
     assert "celeba ==" not in capsys.readouterr().out
     main(["fairness", str(run_folder(tmp_path/"bare", whole()))])
@@ -196,7 +196,7 @@ def test_a_gain_on_photographs_alone_is_no_robustness(tmp_path):
     assert "Answers change over blur: `blur 4` turns 100.0 % [88.6, 100.0] of the answers, all to real" in told
     assert "On photographs alone it looks like a gain and is none" in told and "format bias (arXiv 2606.20488)" in told
     assert "No change beyond chance over: gamma (at most 0.0 % [0.0, 11.4] of the answers turn)" in told
-    assert found.table.set_index("delivery").loc["blur 4", "beyond"] == "better"
+    assert found.table.set_index("perturbation").loc["blur 4", "beyond"] == "better"
 
 
 def test_on_fakes_alone_the_same_detector_loses(tmp_path):
@@ -246,8 +246,8 @@ def test_another_aim_is_a_use_and_the_same_again_is_a_re_reading(tmp_path, capsy
     assert "only this model has used" in capsys.readouterr().out
     main(["operating", str(run), "--aim", "eer", "--again"]) # chosen before, so it tells nothing new
     assert [e["again"] for e in Ledger(tmp_path/"runs").entries()] == [False] * 4 + [True] * 2
-    table = looks_table(tmp_path/"runs")
+    table = ledger_table(tmp_path/"runs")
     assert table.loc["celeba", ["uses", "models", "read again", "folder"]].tolist() == [2, 1, 1, "runs"]
     capsys.readouterr()
-    main(["looks", str(tmp_path/"runs")])
+    main(["ledger", str(tmp_path/"runs")])
     assert "read again" in capsys.readouterr().out

@@ -70,7 +70,7 @@ def test_no_hostile_input_ends_in_a_traceback_a_hang_or_a_wrong_answer(kind, sto
 
 def fault(*_: object, **__: object) -> None:
     "What no door may let out."
-    raise KeyError("planted")
+    raise KeyError("injected")
 
 
 def nameless(*_: object, **__: object) -> None:
@@ -78,7 +78,7 @@ def nameless(*_: object, **__: object) -> None:
     raise verdicts.InputError("something is wrong")
 
 
-PLANTED = { # what it is called -> where it is planted, the fault, the kind of input that has to meet it, how many, the verdict
+PLANTED = { # what it is called -> where it is injected, the fault, the kind of input that has to meet it, how many, the verdict
     "an error of Python's own": ("fakeface.core.schema._fault_words", fault, "recipe", 10, "TRACEBACK"),
     "a decoder that never turns": ("fakeface.train.blocks.orientation", lambda image: 1, "image", 150, "SILENT"),
     "a message without a file": ("fakeface.data.recipes.check_fields", nameless, "recipe", 20, "WORDS"),
@@ -112,7 +112,7 @@ def test_offences_are_seen(tmp_path, monkeypatch):
     def wordy() -> None: raise verdicts.InputError("two\nlines")
     def nameless() -> None: raise verdicts.InputError("something is wrong")
     found = [verdicts.knock("door", d, ["a.csv"]).kind for d in (broken, silent, wordy, nameless, lambda: None)]
-    assert found == ["TRACEBACK", "SILENT", "WORDS", "WORDS", "fine"]
+    assert found == ["TRACEBACK", "SILENT", "WORDS", "WORDS", "pass"]
     monkeypatch.setattr(verdicts, "LIMIT", 0.01)
     assert verdicts.knock("door", lambda: sum(range(5_000_000))).kind == "HANG"
     assert hostile_inputs._weighed(hostile_inputs.Case("image", 0, "a.jpg", [], 2.0)).verdicts[0].kind == "MEMORY"
@@ -126,7 +126,7 @@ def test_a_worker_that_dies_is_told_and_replaced(monkeypatch, store, tmp_path):
         return "a.yaml", [verdicts.Verdict("door", verdicts.FINE)]
     monkeypatch.setattr(hostile_inputs, "try_one", mortal)
     found = [(c.index, v.kind) for c in hostile_inputs.try_all({"card": 3}, 0, tmp_path, store, 1) for v in c.verdicts]
-    assert found == [(0, "fine"), (1, "TRACEBACK"), (2, "fine")]
+    assert found == [(0, "pass"), (1, "TRACEBACK"), (2, "pass")]
 
 
 def test_a_large_picture_is_copied_in_strips_without_a_change(monkeypatch, tmp_path):

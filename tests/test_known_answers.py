@@ -1,13 +1,13 @@
-"""The audit is shown small worlds with known answers: what was planted is found, and nothing on the clean one.
+"""The audit is shown small worlds with known answers: what was injected is found, and nothing on the clean one.
 
-How often, and at which doses, is counted over many seeds in benchmarks/report_card.py; here one world each keeps the parts together.
+How often, and at which strengths, is counted over many seeds in benchmarks/report_card.py; here one world each keeps the parts together.
 """
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from fakeface.audit.audit import TRAPS, audit
+from fakeface.audit.audit import CHECKS, audit
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.synthetic.world import build_world
@@ -18,26 +18,26 @@ RECIPE = Recipe("known", "photographs of two sources and a generator; two other 
                 {"new": [Part("celeba", 202_000), Part("lag", 3_800), Part("1m_fake_faces", 30_000)]}, {"small": {}})
 
 
-def alarms(folder: Path, plant: list[str], only: tuple[str, ...] = TRAPS, images: int = 240) -> set[str]:
-    "The traps that do not say `fine` in an equalised world with these problems."
+def alarms(folder: Path, defect: list[str], only: tuple[str, ...] = CHECKS, images: int = 240) -> set[str]:
+    "The checks that do not say `fine` in an equalised world with these problems."
     sources = ["utkface", "lfw", "lag", "celeba", "1m_fake_faces"]
-    root = build_world(folder/"world", seed=7, images=images, equal=True, plant=plant, sources=sources, workers=1)
-    faces = 160 if "alignment" in plant else 80 # with 80 an AUC of 0.97 can still have an interval from 0.58 on
-    traps = audit(compose(RECIPE, scan(root)).manifest, root, faces=faces, workers=1, only=only).traps
-    return {name for name, trap in traps.items() if trap["verdict"] in ("beware", "worthless")}
+    root = build_world(folder/"world", seed=7, images=images, equal=True, defect=defect, sources=sources, workers=1)
+    faces = 160 if "alignment" in defect else 80 # with 80 an AUC of 0.97 can still have an interval from 0.58 on
+    checks = audit(compose(RECIPE, scan(root)).manifest, root, faces=faces, workers=1, only=only).checks
+    return {name for name, check in checks.items() if check["verdict"] in ("warn", "fail")}
 
 
 def test_nothing_rings_on_a_clean_world_but_the_generators_trace(tmp_path):
     assert alarms(tmp_path, []) <= {"spectrum"}
 
 
-@pytest.mark.parametrize("plant, rings", [
+@pytest.mark.parametrize("defect, rings", [
     (["jpeg-quality", "near-duplicates:0.06"], ("file-facts", "near-duplicates")),
     (["size", "exact-duplicates:0.06"], ("size", "exact-duplicates")),
     (["colour", "trained-on:0.1"], ("colour", "near-duplicates")),
     (["alignment", "shared-subject:0.3"], ("geometry", "shared-subjects"))])
-def test_what_is_planted_rings_its_alarm(tmp_path, plant, rings):
-    assert alarms(tmp_path, plant, rings) == set(rings)
+def test_what_is_planted_rings_its_alarm(tmp_path, defect, rings):
+    assert alarms(tmp_path, defect, rings) == set(rings)
 
 
 def test_wrong_labels_are_suspected_where_the_trace_is_known(tmp_path):
@@ -45,9 +45,9 @@ def test_wrong_labels_are_suspected_where_the_trace_is_known(tmp_path):
 
 
 def test_the_worlds_truth_says_what_was_planted(tmp_path):
-    root = build_world(tmp_path/"world", images=120, equal=True, plant=["mislabelled:0.2", "near-duplicates:0.2"],
+    root = build_world(tmp_path/"world", images=120, equal=True, defect=["mislabelled:0.2", "near-duplicates:0.2"],
                        sources=["utkface", "1m_fake_faces"], workers=1)
     truth = pd.read_csv(root/"truth.csv")
     wrong = truth["label"] != truth["kind"].map({"generated": "fake", "photograph": "real"})
-    assert wrong.tolist() == truth["planted"].eq("mislabelled").tolist() and wrong.any()
-    assert truth["altered"].notna().tolist() == truth["planted"].eq("near-duplicates").tolist()
+    assert wrong.tolist() == truth["injected"].eq("mislabelled").tolist() and wrong.any()
+    assert truth["altered"].notna().tolist() == truth["injected"].eq("near-duplicates").tolist()

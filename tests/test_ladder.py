@@ -13,36 +13,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fakeface.experiments.equalise import RUNGS, TIGHT, align, equalise, face_frame, steps_for
-from fakeface.synthetic.world import world_points
-from fakeface.data.manifest import scan
 from fakeface.audit.shortcuts import baseline, read_features
-from fakeface.synthetic.world import build_world
-from fakeface.experiments.ladder import FAKES, INSIDE, NARROWEST, NONE, REALS, STILL, WELL, ladder_rows, name_cause
-from fakeface.experiments.ladder import ladder
+from fakeface.data.manifest import scan
+from fakeface.experiments.equalise import STEPS, TIGHT, align, equalise, face_frame, steps_for
+from fakeface.experiments.ladder import (FAKES, INSIDE, NARROWEST, NONE, REALS, STILL, WELL, ladder, ladder_rows,
+                                         name_cause)
+from fakeface.synthetic.world import build_world, world_points
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 PLANTED = {"jpeg-quality": ("encoding", "spectrum"), "size": ("resolution", "spectrum"), "alignment": ("alignment", "thumbnail"),
-           "colour": ("colour", "thumbnail")} # plant -> rung, a shortcut that sees it
+           "colour": ("colour", "thumbnail")} # defect -> step, a shortcut that sees it
 
 
 # --- the steps --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("plant", PLANTED)
-def test_a_step_takes_away_the_difference_it_names(plant: str, tmp_path: Path) -> None:
-    "FFHQ and UTKFace of an equalised world differ in what was planted alone: told apart before the step, hardly after it."
-    rung, seen = PLANTED[plant]
-    dose = {"jpeg-quality": 3, "colour": 2}.get(plant, 1)
-    asked = dict(seed=3, images=260, equal=True, plant=[f"{plant}:{dose}"], sources=["utkface", "ffhq"])
+@pytest.mark.parametrize("defect", PLANTED)
+def test_a_step_takes_away_the_difference_it_names(defect: str, tmp_path: Path) -> None:
+    "FFHQ and UTKFace of an equalised world differ in what was injected alone: told apart before the step, hardly after it."
+    step, seen = PLANTED[defect]
+    strength = {"jpeg-quality": 3, "colour": 2}.get(defect, 1)
+    asked = dict(seed=3, images=260, equal=True, defect=[f"{defect}:{strength}"], sources=["utkface", "ffhq"])
     root = build_world(tmp_path / "world", workers=1, **asked)
     manifest = scan(root).images
     is_ffhq, subject = (manifest["source"] == "ffhq").to_numpy(), manifest["path"].to_numpy()
     auc = {}
-    for step in ("nothing", rung):
-        copies = equalise(manifest, root, tmp_path / step, step, world_points(manifest, root))
-        auc[step] = baseline(read_features(copies["path"], tmp_path / step).values[seen], is_ffhq, subject).auc
+    for each in ("nothing", step):
+        copies = equalise(manifest, root, tmp_path / each, each, world_points(manifest, root))
+        auc[each] = baseline(read_features(copies["path"], tmp_path / each).values[seen], is_ffhq, subject).auc
     assert auc["nothing"] > 0.85
-    assert abs(auc[rung] - 0.5) < 0.5 * (auc["nothing"] - 0.5)
+    assert abs(auc[step] - 0.5) < 0.5 * (auc["nothing"] - 0.5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,9 +74,9 @@ def test_the_same_bytes_whoever_writes_them(tmp_path: Path) -> None:
     root = build_world(tmp_path / "world", images=110, sources=["utkface", "ffhq", "1m_fake_faces"], workers=1)
     manifest = scan(root).images
     points = world_points(manifest, root)
-    for rung in ("all", "nothing"):
-        for workers in (1, 2): equalise(manifest, root, tmp_path / f"{rung}{workers}", rung, points, workers=workers)
-        folders = (tmp_path / f"{rung}1", tmp_path / f"{rung}2")
+    for step in ("all", "nothing"):
+        for workers in (1, 2): equalise(manifest, root, tmp_path / f"{step}{workers}", step, points, workers=workers)
+        folders = (tmp_path / f"{step}1", tmp_path / f"{step}2")
         one, two = ({p.relative_to(f): p.read_bytes() for p in sorted(f.rglob("*.png"))} for f in folders)
         assert len(one) == len(manifest) >= 64 and one == two
 
@@ -92,7 +91,7 @@ def test_steps_do_not_depend_on_labels() -> None:
 # --- the cause --------------------------------------------------------------------------------------------------------
 
 def answers(rng: np.random.Generator, rates: dict[str, float], n: int = 150) -> pd.DataFrame:
-    "One run's predictions: a group is called right at its rate."
+    "One run's predictions: a group is correct at its rate."
     parts = {"ffhq": ("ffhq", "real"), FAKES: ("celeba", "fake"), REALS: ("valid", "real"), "valid fakes": ("valid", "fake")}
     rows = []
     for name, (split, label) in parts.items():
@@ -103,13 +102,13 @@ def answers(rng: np.random.Generator, rates: dict[str, float], n: int = 150) -> 
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.integers(0, 10**6), st.dictionaries(st.sampled_from(RUNGS[1:]), st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1),
+@given(st.integers(0, 10**6), st.dictionaries(st.sampled_from(STEPS[1:]), st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1),
        st.integers(1, 3))
-def test_what_is_named_has_mended_and_still_finds_fakes(seed: int, rungs: dict[str, tuple[float, float]], seeds: int) -> None:
+def test_what_is_named_has_mended_and_still_finds_fakes(seed: int, steps: dict[str, tuple[float, float]], seeds: int) -> None:
     rng = np.random.default_rng(seed)
     def run(ffhq: float, fakes: float) -> pd.DataFrame:
         return answers(rng, {"ffhq": ffhq, FAKES: fakes, REALS: 0.98, "valid fakes": fakes})
-    table = ladder_rows({r: [run(*rates) for _ in range(seeds)] for r, rates in {"nothing": (0.1, 0.95), **rungs}.items()})
+    table = ladder_rows({r: [run(*rates) for _ in range(seeds)] for r, rates in {"nothing": (0.1, 0.95), **steps}.items()})
     cause = name_cause(table)
     assert cause.name != WELL and cause.said
     if cause.name in NARROWEST:
@@ -119,12 +118,12 @@ def test_what_is_named_has_mended_and_still_finds_fakes(seed: int, rungs: dict[s
 
 
 def test_chance_alone_is_seldom_named() -> None:
-    "A detector that calls each FFHQ photograph real by lot, at the same rate on every rung."
+    "A detector that calls each FFHQ photograph real by lot, at the same rate on every step."
     named = 0
     for seed in range(12):
         rng = np.random.default_rng(seed)
         rates = {"ffhq": 0.6, FAKES: 0.95, REALS: 0.98, "valid fakes": 0.95}
-        named += name_cause(ladder_rows({r: [answers(rng, rates, 40)] for r in RUNGS[:-1]})).name in NARROWEST
+        named += name_cause(ladder_rows({r: [answers(rng, rates, 40)] for r in STEPS[:-1]})).name in NARROWEST
     assert named <= 3 # 5 % of 12 are 0.6; more than 3 would be odd (p < 0.005)
 
 
@@ -142,7 +141,7 @@ CLIMB = """
 import sys, torch
 from fakeface.experiments.ladder import ladder
 torch.set_num_threads(1)
-ladder("man-2-test", sys.argv[1], sys.argv[2], seeds=1, rungs=("nothing", "colour"), shortcuts=(), epochs=1, progress=False)
+ladder("man-2-test", sys.argv[1], sys.argv[2], seeds=1, steps=("nothing", "colour"), shortcuts=(), epochs=1, progress=False)
 """
 
 
@@ -155,6 +154,6 @@ def test_a_killed_ladder_goes_on(tmp_path: Path) -> None:
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     before = {p: p.stat().st_mtime_ns for p in (out / "nothing-seed0").iterdir()}
-    table = ladder("man-2-test", root, out, seeds=1, rungs=("nothing", "colour"), shortcuts=(), epochs=1, progress=False)
+    table = ladder("man-2-test", root, out, seeds=1, steps=("nothing", "colour"), shortcuts=(), epochs=1, progress=False)
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    assert set(table["rung"]) == {"nothing", "colour"} and not list(out.glob(".*partial*")) and not list((out / "images").glob(".*"))
+    assert set(table["step"]) == {"nothing", "colour"} and not list(out.glob(".*partial*")) and not list((out / "images").glob(".*"))

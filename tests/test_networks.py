@@ -20,15 +20,15 @@ from PIL import Image
 from torch import nn
 
 from fakeface.cli.main import main
-from fakeface.train.blocks import face_dataloaders, feed_of
-from fakeface.evaluate.perturbations import DELIVERIES
-from fakeface.data.manifest import ManifestError
 from fakeface.core.basics import InputError
+from fakeface.data.manifest import ManifestError
+from fakeface.evaluate.perturbations import PERTURBATIONS
 from fakeface.evaluate.robustness import ask
+from fakeface.experiments.run import save_model, save_run
 from fakeface.interpret.attribution import attribute, cam_layers, p_fake_of
 from fakeface.interpret.faithfulness import cascade
 from fakeface.interpret.ood import features
-from fakeface.experiments.run import save_model, save_run
+from fakeface.train.blocks import face_dataloaders, feed_of
 from fakeface.train.learners import DivergedError, classes_of, make_learner, predict, transfer_learner
 from fakeface.train.models import WeightsError, load_body, read_weights, small_net, transfer_net
 from fakeface.train.runs import LearnerScorer, load_model, load_scorer, network_card, run_settings
@@ -327,8 +327,8 @@ def test_the_run_folder_and_the_robustness_of_an_alphabetical_learner_say_what_i
     assert run.metrics["tests"]["mine"]["accuracy"] == pytest.approx(acc)
     answers = run.predictions
     assert answers["loss"].mean() == pytest.approx(loss, abs=1e-4)
-    asked = ask(LearnerScorer(learn), rows, photos, [DELIVERIES["web"]])
-    clean = asked[asked["delivery"] == "clean"].set_index("path")["p_fake"]
+    asked = ask(LearnerScorer(learn), rows, photos, [PERTURBATIONS["web"]])
+    clean = asked[asked["perturbation"] == "clean"].set_index("path")["p_fake"]
     np.testing.assert_allclose(clean[answers["path"]], answers["p_fake"], atol=1e-6)
     assert main(["robustness", str(run.folder), "--root", str(photos)]) == 2  # only the program that made this network can rebuild it
     assert "into the Learner that made it" in capsys.readouterr().err

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakeface.evaluate.ledger import Ledger, SealedError
-from fakeface.evaluate.thresholds import fit_operating_point, load_point, save_point
-from fakeface.evaluate.thresholds import read_point, reading_words
 from fakeface.core.stats import sign_flip
+from fakeface.evaluate.ledger import Ledger, SealedError
+from fakeface.evaluate.thresholds import fit_operating_point, load_point, point_words, save_point, score_at_point
 
 IMAGES = pd.DataFrame({"path": [f"{i}.jpg" for i in range(5)]})
 posix = pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
@@ -128,14 +127,14 @@ def test_no_validation_set_lets_more_reals_through_than_promised(n_real, n_fake,
     point = fit_operating_point(rows, fpr=fpr)
     assert point.valid_fpr * n_real <= max(0, fpr * (n_real + 1) - 1) + 1e-9
     assert ("too few" in str(point)) == ((n_real + 1) * fpr < 1 - 1e-9)
-    reading = read_point(point, rows.assign(split="test", path=[f"t{i}" for i in range(len(rows))]))
+    reading = score_at_point(point, rows.assign(split="test", path=[f"t{i}" for i in range(len(rows))]))
     assert reading["fpr"] == point.valid_fpr and json.dumps(reading)
 
 
 def test_a_reading_goes_through_json_and_back_to_words():
     point = fit_operating_point(predictions("valid"))
-    reading = read_point(point, predictions("celeba", seed=1))
-    assert reading_words(json.loads(json.dumps(reading))) == reading_words(reading)
+    reading = score_at_point(point, predictions("celeba", seed=1))
+    assert point_words(json.loads(json.dumps(reading))) == point_words(reading)
 
 
 # --- the exact test ---------------------------------------------------------------------------------------------------

@@ -4,11 +4,10 @@ import pandas as pd
 import pytest
 
 from fakeface.core.basics import data_manifests
+from fakeface.core.stats import rate_interval, wilson
 from fakeface.evaluate.compare import compare, comparison_words, from_counts, paired, unpaired
 from fakeface.evaluate.group_metrics import SPLITS, average_odds_difference, disparate_impact
-from fakeface.core.stats import wilson
 from fakeface.evaluate.scores import check_predictions, score_test
-from fakeface.core.stats import rate_interval
 
 STUDIES = pd.read_csv(data_manifests() / "reference" / "studies.csv")
 FAIRNESS = pd.read_csv(data_manifests() / "reference" / "kyllo_fairness.csv").set_index("group")
@@ -198,7 +197,7 @@ def nedz() -> pd.DataFrame:
 
 def test_nedz_nine_errors_beat_a_detector_that_never_looks():
     scores = score_test(nedz())
-    assert (scores["accuracy"], scores["real_accuracy"], scores["fake_accuracy"]) == (0.91, 0.88, 0.94)
+    assert (scores["accuracy"], scores["specificity"], scores["sensitivity"]) == (0.91, 0.88, 0.94)
     table = compare(nedz(), nedz().assign(p_fake=0.1))  # everything called real
     assert table.loc[("nedz", "all"), ["wrong_a", "wrong_b"]].tolist() == [9, 50]
     assert table.loc[("nedz", "real"), "ci95"][0] > 0  # on real faces alone, calling everything real is better
@@ -227,7 +226,7 @@ def test_kyllo_transfer_row_through_compare_is_little_better_than_calling_everyt
     rows = kyllo_transfer()
     scores = score_test(rows)
     assert scores["accuracy"] == published(*TRANSFER, "accuracy")[0]
-    assert scores["fake_accuracy_ci95"] == pytest.approx([0.123, 0.137], abs=1e-3)  # 13 % of the fakes were caught
+    assert scores["sensitivity_ci95"] == pytest.approx([0.123, 0.137], abs=1e-3)  # 13 % of the fakes were caught
     table = compare(rows.assign(p_fake=0.1), rows)
     assert table.loc[("twins", "fake"), ["wrong_a", "wrong_b"]].tolist() == [10_000, 8702]
     assert table.loc[("twins", "real"), ["wrong_a", "wrong_b"]].tolist() == [0, 437]

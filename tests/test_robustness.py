@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fakeface.evaluate.perturbations import HARMLESS, reencode
-from fakeface.data.images import jpeg_quality
 from fakeface.core.basics import InputError
+from fakeface.data.images import jpeg_quality
 from fakeface.evaluate.detectors import detect, load_detector, read_answers
-from fakeface.evaluate.robustness import ask, balanced_change, stability, twin_delivery, twins
+from fakeface.evaluate.perturbations import HARMLESS, reencode
+from fakeface.evaluate.robustness import ask, balanced_change, format_match, stability, twins
 from fakeface.report.robustness import robustness_report
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -53,7 +53,7 @@ def faces(root: Path, seed: int) -> pd.DataFrame:
 @pytest.mark.parametrize("seed", range(3))
 def test_what_goes_with_the_file_is_named_bias_and_what_lies_in_the_pixels_stays(seed, tmp_path):
     rows = faces(tmp_path, seed)
-    way = twin_delivery(ask(lambda images: [0.5] * len(images), rows, tmp_path, []))
+    way = format_match(ask(lambda images: [0.5] * len(images), rows, tmp_path, []))
     by_file, by_trace = (twins(ask(scorer, rows, tmp_path, [way]), way.what) for scorer in (tables, checkerboard))
     assert by_file.raw == 1 and by_file.after == 0.5 and by_file.change[2] < -0.4
     assert "50.0 points" in by_file.words and "JPEG quality, AUC 1.00" in by_file.words

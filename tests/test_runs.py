@@ -17,13 +17,13 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from fakeface.cli import main as cli
+from fakeface.core.basics import InputError
+from fakeface.core.files import Claim, whole_folder
 from fakeface.data.images import image_facts
 from fakeface.data.manifest import COLUMNS, Scan
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.core.basics import InputError
-from fakeface.synthetic.world import build_world
-from fakeface.core.files import Claim, whole_folder
 from fakeface.experiments import run as experiments
+from fakeface.synthetic.world import build_world
 from fakeface.train.runs import Run
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -122,8 +122,8 @@ def test_metrics_hold_what_scripts_rely_on(world, tmp_path):
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["positive"] == "fake" and set(metrics["tests"]) == {"celeba", "ffhq"}
-    wanted = {"n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "average_precision", "majority_baseline", "real_accuracy",
-              "fake_accuracy", "by_source"}
+    wanted = {"n", "accuracy", "accuracy_ci95", "balanced_accuracy", "auc", "average_precision", "majority_baseline", "specificity",
+              "sensitivity", "by_source"}
     for scores in metrics["tests"].values():
         assert wanted <= scores.keys()
         for row in scores["by_source"].values():
@@ -205,7 +205,7 @@ def test_a_run_that_fails_while_predicting_keeps_its_network_and_the_same_comman
         again.setattr(experiments, "train", lambda *args: pytest.fail("it was trained again"))
         run = experiments.run_recipe("man-2-test", world, tmp_path / "run", **SMALL)
     assert run.file("weights").read_bytes() == weights and len(run.predictions) and len(run.history) == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["looks.jsonl", "run"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "test_use.jsonl"]
     assert not run.file("weights").with_name("trained.json").exists()
 
 

@@ -14,11 +14,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fakeface.core.query import select
-from fakeface.data.recipes import Recipe, read_recipe
-from fakeface.core.records import COLUMNS_OF, RECORDS, Metrics, read_record
 from fakeface.core.basics import InputError
+from fakeface.core.query import select
+from fakeface.core.records import COLUMNS_OF, RECORDS, Metrics, read_record
 from fakeface.core.schema import parse_json, read_json, read_yaml
+from fakeface.data.recipes import Recipe, read_recipe
 from fakeface.data.sources import Card, read_card, read_cards
 from fakeface.evaluate.scores import score_test
 
@@ -165,11 +165,11 @@ def test_no_file_stands_for_more_than_it_should(tmp_path):
 # --- what run folders hold --------------------------------------------------------------------------------------------
 
 CI = [0.1, 0.9]
-RATES = ("accuracy", "real_accuracy", "fake_accuracy", "balanced_accuracy", "auc", "average_precision")
+RATES = ("accuracy", "specificity", "sensitivity", "balanced_accuracy", "auc", "average_precision")
 BOTH = dict(n=4, n_real=2, n_fake=2, majority_baseline=0.5, confusion=dict(real=dict(real=1, fake=1), fake=dict(real=0, fake=2)),
             by_source=dict(s=dict(label="real", n=2, correct=1, accuracy=0.5, accuracy_ci95=CI)),
             **dict.fromkeys(RATES, 0.5), **{f"{k}_ci95": CI for k in RATES})
-WORLD = dict(seed=0, images=100, grid=7.0, psi=0.7, size=64)
+WORLD = dict(seed=0, images=100, trace=7.0, psi=0.7, size=64)
 HELD = {"metrics.json": dict(positive="fake", tests=dict(a=BOTH), valid=BOTH, sources=dict(s=dict(asked=2, found=2, used=2))),
         "run.json": dict(recipe="x", title="t", settings=dict(model="small"), seed=0, scale=1.0, world=WORLD, seconds=dict(scan=1.0)),
         "model.json": dict(model="small", arch="resnet34", size=32, resize="squish", color="rgb", crop=1.0, pretrained=True),

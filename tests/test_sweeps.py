@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from fakeface.cli.main import main
 from fakeface.core.basics import InputError
-from fakeface.synthetic.world import build_world
 from fakeface.experiments import learning_curve as sweeps
 from fakeface.experiments.learning_curve import curve, first_images, mix, nested_order
+from fakeface.synthetic.world import build_world
 
 ASKED = dict(sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)
 SWEEP = """
@@ -70,7 +70,7 @@ def test_a_cell_that_was_being_written_is_not_taken_for_one(world, tmp_path):
     (tmp_path / ".size-40-seed-0.partial-123" / "epochs.csv").write_text("epoch,test\n1,")
     table = curve("man-2-test", world, tmp_path, **asked)
     assert set(table["epoch"]) == {1, 2}
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.json", "looks.jsonl", "size-40-seed-0", "sweep.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.json", "size-40-seed-0", "sweep.csv", "test_use.jsonl"]
 
 
 # --- a cell that raises -----------------------------------------------------------------------------------------------

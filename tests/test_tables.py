@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fakeface.cli.main import main
-from fakeface.audit.audit import audit, byte_copies, read_subject, shortcut_traps
+from fakeface.audit.audit import audit, byte_duplicates, check_shortcuts, read_subject
 from fakeface.audit.checks import contradictions
-from fakeface.data.manifest import load_manifest
 from fakeface.audit.shortcuts import SHORTCUTS
+from fakeface.cli.main import main
 from fakeface.core.basics import DataNote, InputError
+from fakeface.data.manifest import load_manifest
 from fakeface.data.tables import tidy_table
 from fakeface.evaluate.compare import compare
 from fakeface.evaluate.detectors import images_to_score
 from fakeface.evaluate.fairness import fairness_report
-from fakeface.evaluate.thresholds import fit_operating_point
 from fakeface.evaluate.scores import check_predictions, read_predictions, score_lines, score_predictions
+from fakeface.evaluate.thresholds import fit_operating_point
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -227,26 +227,26 @@ def test_age_bands_are_mended_and_strange_ones_sort_nobody():
 # --- lists of images --------------------------------------------------------------------------------------------------
 
 def quick(table: pd.DataFrame, root: Path) -> dict[str, dict]:
-    "The audit's traps without shortcuts that take time."
-    return noted(audit, table, root, faces=0, workers=1, only=("exact-duplicates", "shared-subjects", "labels"))[0].traps
+    "The audit's checks without shortcuts that take time."
+    return noted(audit, table, root, faces=0, workers=1, only=("exact-duplicates", "shared-subjects", "labels"))[0].checks
 
 
 def test_a_file_listed_in_two_splits_or_under_both_labels_is_found_before_anything_is_cleaned(tmp_path):
     m = listed(tmp_path)
     m["split"] = np.where(m.index % 2, "Train", "Test")
     fine = quick(m, tmp_path)
-    assert fine["exact-duplicates"]["verdict"] == "fine" and fine["labels"]["both_labels"] == 0
+    assert fine["exact-duplicates"]["verdict"] == "pass" and fine["labels"]["both_labels"] == 0
     both = pd.concat([m, m[m["split"] == "Train"].assign(split="TEST")])
-    assert quick(both, tmp_path)["exact-duplicates"]["verdict"] == "worthless"
+    assert quick(both, tmp_path)["exact-duplicates"]["verdict"] == "fail"
     labels = quick(pd.concat([m, m[:10].assign(label="fake")]), tmp_path)["labels"]
-    assert labels["verdict"] == "beware" and labels["both_labels"] == 10
+    assert labels["verdict"] == "warn" and labels["both_labels"] == 10
     again, notes = noted(read_subject, pd.concat([m, m[:5]]), tmp_path)
     assert len(again.manifest) == len(m) and any("5 rows stand twice" in n for n in notes)
 
 
 def test_a_copy_in_training_is_seen_though_another_test_holds_one_too():
     m = pd.DataFrame({"split": ["celeba", "ffhq", "train"], "sha256": ["x", "x", "x"]})
-    assert byte_copies(m)[["i", "j"]].to_numpy().tolist() == [[2, 0], [2, 1]]
+    assert byte_duplicates(m)[["i", "j"]].to_numpy().tolist() == [[2, 0], [2, 1]]
 
 
 def test_a_list_reads_absolute_paths_inside_its_root_and_refuses_what_leads_out(tmp_path):
@@ -308,11 +308,11 @@ def test_the_verdict_of_a_shortcut_is_that_of_the_worst_of_training_and_each_tes
     m = pd.DataFrame({"split": split, "label": np.where(fake, "fake", "real"), "subject": [f"s{i}" for i in range(3 * n)], "source": "x"})
     size = np.where(split == "mild", rng.normal(0, 1, 3 * n), np.where(fake, 256.0, 200.0))
     features = {name: np.full((3 * n, 2), np.nan) for name in SHORTCUTS} | {"size": size[:, None].repeat(2, 1)}
-    t = shortcut_traps(features, m)[0]["size"]
-    assert t["verdict"] == "worthless" and t["figure"] > 0.98 and ("on test bad" in t["why"] or "in training" in t["why"])
+    t = check_shortcuts(features, m)[0]["size"]
+    assert t["verdict"] == "fail" and t["figure"] > 0.98 and ("on test bad" in t["why"] or "in training" in t["why"])
     assert t["pooled"]["ci95"][0] < 0.95 and len(t["by_place"]) == 3 and {"by_test", "figure", "ci95", "n"} <= set(t)
-    undealt = shortcut_traps(features, m.assign(split="all"))[0]["size"]
-    assert "place" not in undealt and undealt["verdict"] != "worthless"
+    unsplit = check_shortcuts(features, m.assign(split="all"))[0]["size"]
+    assert "place" not in unsplit and unsplit["verdict"] != "fail"
 
 
 def test_twins_that_a_card_declares_are_no_label_error(tmp_path):

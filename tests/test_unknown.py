@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakeface.synthetic.objects import CHANGED, DRAWN, OTHERS, draw_others, other_picture
+from fakeface.core.basics import InputError
 from fakeface.data.manifest import folder_images
 from fakeface.data.recipes import Part, Recipe
-from fakeface.core.basics import InputError
-from fakeface.synthetic.world import build_world
-from fakeface.interpret.ood import Distances, SCORES, ask, fit_unknown, known_threshold, load_unknown, unknown_rates
 from fakeface.experiments.run import Experiment, run_recipe
+from fakeface.interpret.ood import SCORES, Distances, ask, fit_ood, known_threshold, load_ood, ood_rates
+from fakeface.synthetic.objects import CHANGED, DRAWN, NONFACES, draw_nonfaces, nonface_picture
+from fakeface.synthetic.world import build_world
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -35,16 +35,16 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", NONFACES)
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(kind):
-    assert other_picture(kind, 7, 2) == other_picture(kind, 7, 2)
-    assert len({other_picture(kind, 7, 2), other_picture(kind, 8, 2), other_picture(kind, 7, 3)}) == 3
+    assert nonface_picture(kind, 7, 2) == nonface_picture(kind, 7, 2)
+    assert len({nonface_picture(kind, 7, 2), nonface_picture(kind, 8, 2), nonface_picture(kind, 7, 3)}) == 3
 
 
 def test_more_kinds_and_more_pictures_leave_the_others_as_they_are(tmp_path):
-    few = draw_others(tmp_path / "few", n=2, kinds=["cats", "noise"])
-    many = draw_others(tmp_path / "many", n=3)
-    assert len(many) == 3 * len(OTHERS) == 3 * (len(DRAWN) + 1 + len(CHANGED))
+    few = draw_nonfaces(tmp_path / "few", n=2, kinds=["cats", "noise"])
+    many = draw_nonfaces(tmp_path / "many", n=3)
+    assert len(many) == 3 * len(NONFACES) == 3 * (len(DRAWN) + 1 + len(CHANGED))
     assert set(zip(few.path, few.sha256)) < set(zip(many.path, many.sha256))
 
 
@@ -52,13 +52,13 @@ def test_a_folder_of_the_users_is_never_overwritten(tmp_path):
     (tmp_path / "cat.txt").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(InputError, match="not empty"):
-            draw_others(tmp_path, n=1, overwrite=overwrite)
+            draw_nonfaces(tmp_path, n=1, overwrite=overwrite)
     assert [p.name for p in tmp_path.iterdir()] == ["cat.txt"]
 
 
 def test_nothing_outside_a_folder_is_read_and_what_is_left_out_is_told(tmp_path):
     inside, outside = tmp_path / "inside", tmp_path / "outside"
-    draw_others(outside, n=1, kinds=["noise"])
+    draw_nonfaces(outside, n=1, kinds=["noise"])
     (inside / "cats").mkdir(parents=True)
     shutil.copy(outside / "noise" / "000.jpg", inside / "cats" / "a.JPG")
     (inside / "cats" / "b.jpg").symlink_to(outside / "noise" / "000.jpg")
@@ -114,7 +114,7 @@ def test_no_test_image_is_seen_by_the_fit(run, root):
     manifest = run.manifest
     tests = ~manifest.split.isin(["train", "valid"])
     gone = manifest.assign(path=manifest.path.where(~tests, "nowhere/" + manifest.path))
-    fits = [fit_unknown(run.folder, root, rows, k=3) for rows in (manifest, gone, manifest[~tests])]
+    fits = [fit_ood(run.folder, root, rows, k=3) for rows in (manifest, gone, manifest[~tests])]
     assert fits[0].thresholds == fits[1].thresholds == fits[2].thresholds
     assert all(np.array_equal(fits[0].distances.precision, f.distances.precision) for f in fits)
 
@@ -123,7 +123,7 @@ def test_the_threshold_comes_from_validation_and_the_distances_from_training(run
     "Swapping images on one side changes what that side sets, and nothing of the other."
     manifest = run.manifest
     valid = manifest[manifest.split == "valid"]
-    base, fewer = (fit_unknown(run.folder, root, rows, k=3) for rows in (manifest, manifest.drop(valid.index[:3])))
+    base, fewer = (fit_ood(run.folder, root, rows, k=3) for rows in (manifest, manifest.drop(valid.index[:3])))
     assert np.array_equal(base.distances.bank, fewer.distances.bank) and base.info["n_valid"] == fewer.info["n_valid"] + 3
     for s in SCORES:
         assert base.thresholds[s] in base.score(valid, root)[s].to_numpy()
@@ -133,26 +133,26 @@ def test_a_saved_unknown_gives_the_same_scores(run, root, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run.folder, folder)
     for layer in (None, "depths", ["0.1"]):
-        made = fit_unknown(folder, root, layer=layer, k=3)
+        made = fit_ood(folder, root, layer=layer, k=3)
         made.save(folder)
-        again, rows = load_unknown(folder), run.manifest.tail(12)[["path"]]
+        again, rows = load_ood(folder), run.manifest.tail(12)[["path"]]
         pd.testing.assert_frame_equal(again.score(rows, root), made.score(rows, root))
         assert again.info == made.info
-    (folder / "unknown.json").write_text(json.dumps(json.loads((folder / "unknown.json").read_text()) | {"weights": "others"}))
+    (folder / "ood.json").write_text(json.dumps(json.loads((folder / "ood.json").read_text()) | {"weights": "others"}))
     with pytest.raises(InputError, match="other weights"):
-        load_unknown(folder)
-    (folder / "unknown.safetensors").write_bytes(b"cut")
+        load_ood(folder)
+    (folder / "ood.safetensors").write_bytes(b"cut")
     with pytest.raises(InputError, match="cannot be read"):
-        load_unknown(folder)
+        load_ood(folder)
 
 
 def test_known_and_new_sources_are_told_apart_and_nothing_is_asked_twice(run, root, tmp_path):
-    unknown = fit_unknown(run.folder, root, k=3)
-    asked = ask(unknown, draw_others(tmp_path / "o", n=3), tmp_path / "o", run.manifest, root)
+    unknown = fit_ood(run.folder, root, k=3)
+    asked = ask(unknown, draw_nonfaces(tmp_path / "o", n=3), tmp_path / "o", run.manifest, root)
     assert not asked.path[asked.group != "picture"].isin(run.manifest.query("split in ['train', 'valid']").path).any()
     assert not asked.path.duplicated().any()
-    rates = unknown_rates(asked, unknown).set_index("kind")
+    rates = ood_rates(asked, unknown).set_index("kind")
     assert rates.group.to_dict() == {"celeba (real)": "known", "1m_fake_faces (fake)": "known", "ffhq (real)": "new source",
-                                     **dict.fromkeys(OTHERS, "picture")}
+                                     **dict.fromkeys(NONFACES, "picture")}
     assert rates.auc_knn.isna().tolist() == (rates.group == "known").tolist()
     assert rates.n.sum() == len(asked)

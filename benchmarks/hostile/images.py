@@ -356,11 +356,11 @@ def pixels_door(path: Path, facts: dict[str, Any] | None) -> None:
 
 def look_door(path: Path, facts: dict[str, Any] | None) -> None:
     "The look and the scoring of what was taken; both refuse the rest in a line."
-    from fakeface.data.duplicates import read_looks
+    from fakeface.data.duplicates import read_thumbnails
     from fakeface.core.basics import InputError
     from fakeface.evaluate.detectors import open_row
 
-    doors = {"read_looks": lambda: read_looks([path.name], path.parent, 1), "open_row": lambda: open_row(path.parent, path.name)}
+    doors = {"read_thumbnails": lambda: read_thumbnails([path.name], path.parent, 1), "open_row": lambda: open_row(path.parent, path.name)}
     for name, door in doors.items():
         try: door()
         except InputError as e:
@@ -375,7 +375,7 @@ def try_image(path: Path) -> tuple[list[Verdict], bool]:
     verdicts = [knock("image_facts", lambda: found.update(facts_door(path)))]
     facts = found or None
     verdicts.append(knock("open_rgb, open_image", lambda: pixels_door(path, facts)))
-    verdicts.append(knock("read_looks, open_row", lambda: look_door(path, facts), [path.name]))
+    verdicts.append(knock("read_thumbnails, open_row", lambda: look_door(path, facts), [path.name]))
     return verdicts, verdicts[0].kind != REFUSED and facts is not None
 
 

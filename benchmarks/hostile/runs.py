@@ -127,7 +127,7 @@ class Store:
         doors = {
             "seeds": lambda out: [
                 ("compare", lambda: command("compare", out, self.run)),
-                ("looks", lambda: command("looks", out.parent)),
+                ("ledger", lambda: command("ledger", out.parent)),
                 ("run_seeds", lambda: run_seeds(self.home / "recipe.yaml", self.root, out, self.trainings, profile="small")),
             ],
             "grid": lambda out: [
@@ -154,7 +154,7 @@ class Store:
         return Path(shutil.copytree(note.parent, folder/"damaged"))
 
 
-LEDGER = "looks.jsonl" # beside the run folders
+LEDGER = "test_use.jsonl" # beside the run folders
 WHAT = ("remove", "cut", "cut", "flip", "flip", "empty", "text", "text", "swap", "folder", "link", "other run's")
 TEXTS = (b"{}", b"null", b"5", b'"x"', b"\0" * 40, b"a,b\n1,2\n", b"name: x\n", b"PAR1PAR1", b"<html>", b'{"a": [', b"version https://git-lfs",
          b"[]", b"[1]", b"[{}]", b'{"tests": {}}', b'{"tests": 5}', b'{"settings": 5}', b'{"model": "small"}')

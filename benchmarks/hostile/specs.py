@@ -356,7 +356,7 @@ def run_doors(run: Path, store: Store) -> list[tuple[str, Callable[[], object]]]
         ("operating --fpr", lambda: command("operating", run, "--fpr", 0.1, "--again")),
         ("compare", lambda: command("compare", run, store.run)),
         ("compare with", lambda: command("compare", store.run, run)),
-        ("looks", lambda: command("looks", run.parent)),
+        ("ledger", lambda: command("ledger", run.parent)),
         ("load_run", lambda: load_run(run)),
         ("Run", lambda: repr(Run(run))),
         ("fairness", lambda: command("fairness", run)),

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fakeface.cli.main import main
-from fakeface.data.images import RejectedImage
 from fakeface.core.basics import InputError
+from fakeface.data.images import RejectedImage
 
-FINE, REFUSED = "fine", "refused"
+FINE, REFUSED = "pass", "refused"
 OFFENCES = ("TRACEBACK", "HANG", "MEMORY", "SILENT", "WORDS") # SILENT: taken and wrong; WORDS: refused, but not in a line that names it
 LONGEST = 1200 # characters of a refusal
 LIMIT = 10.0 # seconds of work of one door

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['FORMATS', 'FACT_NAMES', 'BINS', 'FREQUENCIES', 'WIDTHS', 'SHORTCUTS', 'FOLDS', 'LEAST', 'WORDS', 'file_facts',
            'radial_spectrum', 'colour_histogram', 'Features', 'read_features', 'rigid_geometry', 'geometry',
-           'classifier', 'taught', 'deal_folds', 'out_of_fold', 'ranks_in_folds', 'Baseline', 'baseline',
-           'carried_over', 'sample_rows', 'floors_by_test', 'measure_floors', 'highest', 'floor_words', 'floors_table']
+           'classifier', 'taught', 'subject_folds', 'out_of_fold', 'ranks_in_folds', 'Baseline', 'baseline',
+           'carried_over', 'sample_rows', 'baselines_by_test', 'measure_baselines', 'highest', 'baseline_words',
+           'baselines_table']
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #afe553b6
 import os
@@ -22,7 +23,7 @@ from PIL import Image, JpegImagePlugin
 
 from ..core.basics import LABELS, InputError, percent, progress
 from ..core.stats import auc_with_interval
-from ..data.duplicates import SIDE, is_test, look
+from ..data.duplicates import SIDE, grey_thumbnail, is_test
 from ..data.images import RejectedImage, jpeg_quality, open_header, read_file, to_rgb
 from ..data.landmarks import face_points
 
@@ -77,7 +78,7 @@ SHORTCUTS = (*WIDTHS, "geometry")
 class Features(NamedTuple):
     "What was read of some images."
     values: dict[str, np.ndarray] # shortcut -> float32, (n, width); NaN rows where it was not read
-    looks: np.ndarray # uint8, (n, 32, 32), for `data.duplicates`
+    thumbnails: np.ndarray # uint8, (n, 32, 32), for `data.duplicates`
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #0252ffc9
 def _features_of(job: tuple[str, bool], root: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -88,13 +89,13 @@ def _features_of(job: tuple[str, bool], root: Path) -> tuple[np.ndarray, np.ndar
         image = open_header(data)
         if not full:
             image.draft("RGB", (4 * SIDE, 4 * SIDE))
-            return look(to_rgb(image)), None
+            return grey_thumbnail(to_rgb(image)), None
         facts = file_facts(image, len(data))
         rgb = to_rgb(image)
         grey = rgb.convert("L")
         tiny = np.asarray(rgb.resize((8, 8), Image.Resampling.BOX), np.float32).ravel()
         colours = colour_histogram(np.asarray(rgb.resize((64, 64), Image.Resampling.BOX)))
-        return look(grey), np.concatenate([facts, [rgb.width, rgb.height, rgb.width / rgb.height], tiny, colours,
+        return grey_thumbnail(grey), np.concatenate([facts, [rgb.width, rgb.height, rgb.width / rgb.height], tiny, colours,
                                            radial_spectrum(np.asarray(grey))]).astype(np.float32)
     except FileNotFoundError: raise InputError(f"{path}: no such file under the data root; give the right --root") from None
     except RejectedImage as e:
@@ -111,17 +112,17 @@ def read_features(paths: Iterable[str], # image paths
     full = np.ones(len(paths), bool) if full is None else full
     jobs, work = list(zip(paths, full.tolist())), partial(_features_of, root=root)
     table = np.full((len(paths), sum(WIDTHS.values())), np.nan, np.float32)
-    looks = np.zeros((len(paths), SIDE, SIDE), np.uint8)
+    thumbnails = np.zeros((len(paths), SIDE, SIDE), np.uint8)
     pool = ProcessPoolExecutor(workers) if workers > 1 and len(paths) > 300 else None
     try:
         reading = pool.map(work, jobs, chunksize=32) if pool else map(work, jobs)
         for i, (one, features) in enumerate(progress(reading, len(paths), "reading files for shortcuts")):
-            looks[i] = one
+            thumbnails[i] = one
             if features is not None: table[i] = features
     finally:
         if pool: pool.shutdown(cancel_futures=True)
     edges = np.cumsum([0, *WIDTHS.values()])
-    return Features({name: table[:, a:b] for name, a, b in zip(WIDTHS, edges, edges[1:])}, looks)
+    return Features({name: table[:, a:b] for name, a, b in zip(WIDTHS, edges, edges[1:])}, thumbnails)
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #e7e8f1c7
 def rigid_geometry(points: pd.DataFrame, # of `face_points`
@@ -134,11 +135,11 @@ def rigid_geometry(points: pd.DataFrame, # of `face_points`
 
 def geometry(manifest: pd.DataFrame, # one row an image
              root: str | Path, # the data root
-             finder: str = "auto", # of `data.landmarks`
+             face_detector: str = "auto", # of `data.landmarks`
              workers: int | None = None, # processes; default one a core
             ) -> np.ndarray: # float32, (n, 10)
     "The rigid geometry of every image."
-    return rigid_geometry(face_points(manifest, root, finder=finder, workers=workers))
+    return rigid_geometry(face_points(manifest, root, face_detector=face_detector, workers=workers))
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #d87a2ba9
 FOLDS, LEAST = 5, 20 # folds, and images a class below which nothing is measured
@@ -163,12 +164,12 @@ def taught(x: np.ndarray, # features to learn from, (n, width)
     return make(len(x)).fit(x[:, some], is_fake).predict_proba(ask[:, some])[:, 1]
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #28e20b46
-def deal_folds(is_fake: np.ndarray, # bool, (n,)
+def subject_folds(is_fake: np.ndarray, # bool, (n,)
                subject: np.ndarray, # whose image each is, (n,)
                folds: int = FOLDS, # parts
                seed: int = 0, # the same seed, the same folds
               ) -> np.ndarray: # int, (n,): the fold of each image
-    "Subjects dealt to folds, each kind (real, fake, both) and the largest subjects first, so that all folds are alike."
+    "Subjects split to folds, each kind (real, fake, both) and the largest subjects first, so that all folds are alike."
     who = pd.factorize(subject)[0]
     images, fakes = np.bincount(who), np.bincount(who, is_fake)
     kind = np.where(fakes == 0, 0, np.where(fakes == images, 1, 2))
@@ -181,13 +182,13 @@ def deal_folds(is_fake: np.ndarray, # bool, (n,)
 def out_of_fold(x: np.ndarray, # features, (n, width)
                 is_fake: np.ndarray, # bool, (n,)
                 subject: np.ndarray, # whose image each is, (n,)
-                seed: int = 0, # deals the subjects
+                seed: int = 0, # splits the subjects
                 make: Callable[[int], Any] = classifier, # from the number of training images
                ) -> tuple[np.ndarray, np.ndarray]: # p(fake) of every image by a classifier that never saw its subject; the fold of each
     "Cross-validated predictions, folds by subject. Raises `InputError` where a class has fewer subjects than folds."
     few = min(len(pd.unique(subject[is_fake == c])) for c in (False, True))
     if few < FOLDS: raise InputError(f"only {few} subjects of a class: {FOLDS} folds need {FOLDS}")
-    p, fold = np.zeros(len(x)), deal_folds(is_fake, subject, seed=seed)
+    p, fold = np.zeros(len(x)), subject_folds(is_fake, subject, seed=seed)
     for k in range(FOLDS):
         train, test = fold != k, fold == k
         p[test] = taught(x[train], is_fake[train], x[test], make)
@@ -213,7 +214,7 @@ class Baseline(NamedTuple):
 def baseline(x: np.ndarray, # features, (n, width); a row of NaN takes no part
              is_fake: np.ndarray, # bool, (n,)
              subject: np.ndarray, # whose image each is, (n,)
-             seed: int = 0, # deals the folds
+             seed: int = 0, # splits the folds
             ) -> Baseline:
     "The cross-validated AUC of a shortcut with DeLong's 95 % interval, subjects kept together."
     p, rank = np.full(len(x), np.nan), np.full(len(x), np.nan)
@@ -258,7 +259,7 @@ def sample_rows(manifest: pd.DataFrame, # one row an image
     return chosen
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #1a54e33c
-def floors_by_test(x: np.ndarray, # features of one shortcut, (n, width)
+def baselines_by_test(x: np.ndarray, # features of one shortcut, (n, width)
                    manifest: pd.DataFrame, # the same rows: label, split, subject
                   ) -> dict[str, dict[str, Any]]: # test set -> n, auc, ci95 (None with one label), called_fake: share of each label
     "Trained on the rows of `train`, asked about those of each test set."
@@ -272,31 +273,31 @@ def floors_by_test(x: np.ndarray, # features of one shortcut, (n, width)
         if not seen.any(): continue
         both = min(y[seen].sum(), (~y[seen]).sum()) >= 2
         auc, *ci = auc_with_interval(y[seen], p[seen], pd.factorize(manifest["subject"][test])[0][seen]) if both else (None, None)
-        called = {label: float((p[seen & (y == k)] >= 0.5).mean()) for k, label in enumerate(LABELS) if (seen & (y == k)).any()}
+        predicted = {label: float((p[seen & (y == k)] >= 0.5).mean()) for k, label in enumerate(LABELS) if (seen & (y == k)).any()}
         out[name] = dict(n=int(seen.sum()), auc=None if auc is None else round(auc, 4),
-                         ci95=[round(c, 4) for c in ci] if both else None, called_fake={k: round(v, 4) for k, v in called.items()})
+                         ci95=[round(c, 4) for c in ci] if both else None, called_fake={k: round(v, 4) for k, v in predicted.items()})
     return out
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #c2fb892a
-def measure_floors(manifest: pd.DataFrame, # composed: path, label, split, subject
+def measure_baselines(manifest: pd.DataFrame, # composed: path, label, split, subject
                    root: str | Path, # the data root
                    most: int = 1_500, # images in the sample
                    seed: int = 0, # of the sample
                   ) -> dict[str, dict[str, dict[str, Any]]]: # test set -> shortcut -> n, auc, ci95, called_fake
-    "The floors under a run's test sets, seconds of work; all shortcuts but geometry."
+    "The shortcut baselines of a run's test sets, seconds of work; all shortcuts but geometry."
     dealt = manifest[manifest["split"] != "valid"]
     some = dealt[sample_rows(dealt, most, seed)].reset_index(drop=True)
     large = "width" in some and some["width"].astype(float).median() > 400
     features = read_features(some["path"], root, workers=None if large else 1).values
-    by = {name: floors_by_test(x, some) for name, x in features.items()}
+    by = {name: baselines_by_test(x, some) for name, x in features.items()}
     tests = sorted({t for f in by.values() for t in f})
-    return {test: {name: floors[test] for name, floors in by.items() if test in floors} for test in tests}
+    return {test: {name: baselines[test] for name, baselines in by.items() if test in baselines} for test in tests}
 
 
-def highest(floors: dict[str, dict[str, Any]], # of one test set: shortcut -> auc, ...
+def highest(baselines: dict[str, dict[str, Any]], # of one test set: shortcut -> auc, ...
            ) -> tuple[str, dict[str, Any]] | None: # the shortcut with the highest AUC; None where there is no AUC
     "The floor that counts: not the spectrum, where a generator's own trace shows, which is a fair clue."
-    measured = {k: f for k, f in floors.items() if f["auc"] is not None and k != "spectrum"}
+    measured = {k: f for k, f in baselines.items() if f["auc"] is not None and k != "spectrum"}
     return max(measured.items(), key=lambda kv: kv[1]["auc"]) if measured else None
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #8db5fb8d
@@ -304,17 +305,17 @@ WORDS = {"file-facts": "file facts", "size": "the size", "thumbnail": "8 x 8 pix
          "geometry": "the place of eyes and mouth"}
 
 
-def floor_words(floors: dict[str, dict[str, Any]], # of one test set
+def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set
                 auc_ci95: list[float] | None = None, # of the run's own AUC on it
                ) -> str: # a sentence, empty where nothing was measured
     "What shortcuts alone reach, and whether the run is clearly above it."
-    best = highest(floors)
-    if best is None: return _calls_words(floors)
+    best = highest(baselines)
+    if best is None: return _calls_words(baselines)
     name, f = best
     span = f"{f['auc']:.3f} [{f['ci95'][0]:.3f}, {f['ci95'][1]:.3f}]"
     told = f"Without a look at the face, from {WORDS.get(name, name)} alone: AUC {span} on {f['n']:,} of them"
-    rest = ", ".join(f"{WORDS.get(k, k)} {v['auc']:.2f}" for k, v in floors.items() if k != name and v["auc"] is not None)
-    if "spectrum" in floors: rest += ", where a generator's own trace shows too"
+    rest = ", ".join(f"{WORDS.get(k, k)} {v['auc']:.2f}" for k, v in baselines.items() if k != name and v["auc"] is not None)
+    if "spectrum" in baselines: rest += ", where a generator's own trace shows too"
     told = f"{told}{f' ({rest})' if rest else ''}."
     if auc_ci95 is None: return told
     if auc_ci95[0] > f["ci95"][1]: return f"{told} This detector is clearly above that."
@@ -322,21 +323,21 @@ def floor_words(floors: dict[str, dict[str, Any]], # of one test set
     return f"{told} Whether this detector is above that cannot be said: the intervals overlap."
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #77338b1f
-def _calls_words(floors: dict[str, dict[str, Any]]) -> str: # empty where nothing was measured
+def _calls_words(baselines: dict[str, dict[str, Any]]) -> str: # empty where nothing was measured
     "What share the shortcuts call fake, where one label leaves no AUC."
-    calls = {k: f["called_fake"] for k, f in floors.items() if f["called_fake"]}
+    calls = {k: f["called_fake"] for k, f in baselines.items() if f["called_fake"]}
     if not calls: return ""
     label = next(iter(next(iter(calls.values()))))
     rates = ", ".join(f"{WORDS.get(k, k)} {percent(v[label])}" for k, v in calls.items() if label in v)
-    n = max(f["n"] for f in floors.values())
+    n = max(f["n"] for f in baselines.values())
     return f"Shortcuts alone, learnt on the same training images, call fake: {rates} of {n:,} {label} images out of these."
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #7a99c366
-def floors_table(floors: dict[str, dict[str, dict[str, Any]]], # of `measure_floors`
+def baselines_table(baselines: dict[str, dict[str, dict[str, Any]]], # of `measure_baselines`
                 ) -> pd.DataFrame: # one row a shortcut, one column a test set, as text
-    "The floors as a table to read: AUC with its interval, or with one label the share called fake. Positive class: fake."
+    "The baselines as a table to read: AUC with its interval, or with one label the share called fake. Positive class: fake."
     def cell(f):
         if f["auc"] is not None: return f"{f['auc']:.3f} [{f['ci95'][0]:.3f}, {f['ci95'][1]:.3f}]"
         return ", ".join(f"{percent(v)} of the {k} called fake" for k, v in f["called_fake"].items())
-    table = pd.DataFrame({test: {name: cell(f) for name, f in by.items()} for test, by in floors.items()})
+    table = pd.DataFrame({test: {name: cell(f) for name, f in by.items()} for test, by in baselines.items()})
     return table.reindex([s for s in SHORTCUTS if s in table.index]).rename_axis("shortcut alone")

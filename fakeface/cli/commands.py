@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'world', 'clean', 'sources', 'manifest', 'audit', 'run', 'report', 'score', 'robustness', 'curve', 'grid',
-           'transfer', 'ladder', 'fairness', 'explain', 'unknown', 'compare', 'operating', 'looks']
+           'transfer', 'ladder', 'fairness', 'explain', 'ood', 'compare', 'operating', 'ledger']
 
 # %% ../../nbs/95_cli.commands.ipynb #4a92ba70
 import argparse
@@ -72,22 +72,22 @@ def _about(path: str | Path) -> Iterator[None]: # a run folder or a table
         raise type(e)(f"{path}: {e}") from e
 
 # %% ../../nbs/95_cli.commands.ipynb #1f7a60dd
-def _enter_looks(run: str | Path, rows: pd.DataFrame, what: str, test: str | None = None) -> list[str]:
+def _log_use(run: str | Path, rows: pd.DataFrame, what: str, test: str | None = None) -> list[str]:
     "Writes down beside a run that its test sets are about to be used; says how often each was before. Nothing where it is no run."
-    from fakeface.evaluate.ledger import looks_words
+    from fakeface.evaluate.ledger import ledger_words
     from fakeface.train.runs import Run, is_finished
-    told = [looks_words(entry) for entry in Run(run).log_test_use(rows, what, test).values()] if is_finished(run) else []
+    told = [ledger_words(entry) for entry in Run(run).log_test_use(rows, what, test).values()] if is_finished(run) else []
     return [words for words in told if words] # a re-reading says nothing
 
 # %% ../../nbs/95_cli.commands.ipynb #c4d49c2d
 def world(args: argparse.Namespace) -> None:
     "fakeface world ROOT"
     from fakeface.synthetic.world import build_world, read_world
-    root = build_world(args.folder, seed=args.seed, images=args.images, grid=args.grid, psi=args.psi, size=args.size,
-                       plant=args.plant, sources=args.sources, equal=args.equal)
+    root = build_world(args.folder, seed=args.seed, images=args.images, trace=args.trace, psi=args.psi, size=args.size,
+                       defect=args.defect, sources=args.sources, equal=args.equal)
     drawn = pd.read_csv(root/"truth.csv", usecols=["source"])["source"].value_counts(sort=False)
     told = read_world(root)
-    print(f"built-in world: {drawn.sum():,} drawn faces, seed {told['seed']}, grid {told['grid']:g}, psi {told['psi']:g}, in {root}")
+    print(f"built-in world: {drawn.sum():,} drawn faces, seed {told['seed']}, trace {told['trace']:g}, psi {told['psi']:g}, in {root}")
     print("\n".join(f"  {source}: {n:,}" for source, n in drawn.items()))
     print(f"next: fakeface run man-2-test --root {root}")
 
@@ -145,15 +145,15 @@ def audit(args: argparse.Namespace) -> None:
     from fakeface.report.audit import summary, write_audit
     from fakeface.audit.audit import audit as ask
     from fakeface.audit.audit import by_tests
-    from fakeface.audit.shortcuts import floors_table
+    from fakeface.audit.shortcuts import baselines_table
     if args.out and Path(args.out).is_file(): raise InputError(f"--out {args.out} is a file; give a folder")
-    options = {k: getattr(args, k) for k in ("most", "faces", "finder", "seed")}
+    options = {k: getattr(args, k) for k in ("most", "faces", "face_detector", "seed")}
     print(f"Auditing {args.what}: every image is opened, which takes some minutes for tens of thousands.", flush=True)
     told = ask(args.what, args.root or os.environ.get("FAKEFACE_DATA"), **options)
     print(f"{_drawn(told.root)}{' '.join(summary(told))}\n")
     print("\n".join(told.lines()))
-    floors = floors_table(by_tests(told.traps))
-    if len(floors): _say(floors, "What a shortcut alone reaches on each test set (AUC; positive class: fake):")
+    baselines = baselines_table(by_tests(told.checks))
+    if len(baselines): _say(baselines, "What a shortcut alone reaches on each test set (AUC; positive class: fake):")
     if args.out:
         page = write_audit(told, args.out)
         print(f"\n{page}\n{page.with_suffix('.json')}")
@@ -178,7 +178,7 @@ def run(args: argparse.Namespace) -> None:
     from fakeface.experiments.run import run_recipe
     from fakeface.train.fitting import EpochLines
     watched = sys.stdout.isatty()
-    print("Before the training: scan, copies across splits, what shortcuts alone reach.", flush=True)
+    print("Before the training: scan, duplicates across splits, what shortcuts alone reach.", flush=True)
     made = run_recipe(recipe, root, args.out, profile=args.profile, seed=args.seed, scale=args.scale, overwrite=args.overwrite,
                       progress=watched, cbs=[] if watched else [EpochLines()], aim=_aim(args), own=dealt, **_settings(args))
     _tell_run(made)
@@ -194,7 +194,7 @@ def _own(args: argparse.Namespace) -> tuple[Any, Path, tuple]:
 # %% ../../nbs/95_cli.commands.ipynb #0b19a064
 def _tell_run(made: Any) -> None:
     "What came of a run: its scores, what a shortcut reaches, what was left out, and where the page is."
-    from fakeface.audit.shortcuts import floors_table
+    from fakeface.audit.shortcuts import baselines_table
     from fakeface.train.runs import read_card
     _tell_shortfalls(made.sources, pd.read_csv(made.folder/"rejects.csv"))
     print(f"\nOn {made.data}. Positive class: fake.")
@@ -203,9 +203,9 @@ def _tell_run(made: Any) -> None:
     if made.learnt: print(made.learnt)
     _say(made.scores.T)
     _say(made.by_source)
-    floors = floors_table(made.metrics.get("floors", {}))
-    if len(floors): _say(floors, "What a shortcut alone reaches on them, learnt on the same training images (AUC; positive class: fake):")
-    _tell_copies(made.metrics.get("duplicates"))
+    baselines = baselines_table(made.metrics.get("baselines", {}))
+    if len(baselines): _say(baselines, "Shortcut baselines on them, learnt on the same training images (AUC; positive class: fake):")
+    _tell_duplicates(made.metrics.get("duplicates"))
     if made.metrics["rejected"]: print(f"\n{made.metrics['rejected']} files were rejected; {made.shown('rejects')} says why")
     print(f"\n{made.shown('report')}")
 
@@ -222,10 +222,10 @@ def _run_seeds(args: argparse.Namespace, recipe: Any, root: Path) -> None:
     print(f"\nThe runs: {out}/seed-*; table: {out/'summary.csv'}; picture: {out/'seeds.png'}")
 
 
-def _tell_copies(copies: dict[str, int] | None) -> None:
+def _tell_duplicates(copies: dict[str, int] | None) -> None:
     "What became of pictures that stood in two splits."
     if copies and copies["found"]:
-        print(f"\n{copies['found']:,} copies across splits: {copies['dropped']:,} images left out, {copies['kept']:,} pairs kept")
+        print(f"\n{copies['found']:,} duplicates across splits: {copies['dropped']:,} images left out, {copies['kept']:,} pairs kept")
 
 
 def report(args: argparse.Namespace) -> None:
@@ -276,17 +276,17 @@ def robustness(args: argparse.Namespace) -> None:
     if out and out.suffix != ".html": raise InputError(f"--out {out}: end the name in .html; the tables go beside it as .csv")
     rows, root = images_to_score(args.run, args.root or os.environ.get("FAKEFACE_DATA") if args.detector else _root(args))
     read_sweeps(args.sweeps) # what cannot be asked is no look
-    scorer, looks = (_detector(args), []) if args.detector else (_run_scorer(args), _enter_looks(args.run, rows, "robustness", args.test))
-    found = robustness_report(scorer, rows, root, args.test, args.n, args.sweeps, args.twin_size, args.twin_quality)
+    scorer, test_use = (_detector(args), []) if args.detector else (_run_scorer(args), _log_use(args.run, rows, "robustness", args.test))
+    found = robustness_report(scorer, rows, root, args.test, args.n, args.sweeps, args.match_size, args.match_quality)
     if not args.detector:
-        found.notes.extend([f"The network sees pictures at {scorer.size} pixels: what is finer is lost before it looks.", *looks])
+        found.notes.extend([f"The network sees pictures at {scorer.size} pixels: what is finer is lost before it looks.", *test_use])
     note = _drawn(Path(root))
     print(f"{note}{found}")
     if not out: return
     title = f"Robustness: what changes on the way? {Path(args.run).name if not args.detector else args.detector}"
     write_text(out, plain_page(title, (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_()))
     write_table(found.table, out.with_suffix(".csv"))
-    print(f"\n{out}; one row a delivery: {out.with_suffix('.csv')}; one row an image: "
+    print(f"\n{out}; one row a perturbation: {out.with_suffix('.csv')}; one row an image: "
           f"{write_table(found.by_image, out.with_name(f'{out.stem}.images.csv'))}")
 
 # %% ../../nbs/95_cli.commands.ipynb #d231f8be
@@ -365,9 +365,9 @@ def ladder(args: argparse.Namespace) -> None:
     from fakeface.experiments.ladder import ladder as climb, shortcuts_text
     recipe, root = read_recipe(args.recipe), _root(args)
     out = Path(args.out or f"runs/ladder-{recipe.name}")
-    rungs = {"rungs": args.rungs} if args.rungs else {}
-    table = climb(recipe, root, out, seeds=args.seeds, points=args.finder, profile=args.profile, scale=args.scale, seed=args.seed,
-                  quality=args.quality, small=args.small, shortcuts=SHORTCUTS if args.shortcuts else (), **rungs, **_settings(args))
+    steps = {"steps": args.steps} if args.steps else {}
+    table = climb(recipe, root, out, seeds=args.seeds, points=args.face_detector, profile=args.profile, scale=args.scale, seed=args.seed,
+                  quality=args.quality, small=args.small, shortcuts=SHORTCUTS if args.shortcuts else (), **steps, **_settings(args))
     cause = name_cause(table, args.target)
     _say(ladder_text(table).T, "Mean over the trainings with its 95 % interval; lowest to highest training")
     if args.shortcuts: _say(shortcuts_text(out), "AUC of fake against real by each shortcut alone (training and validation images)")
@@ -419,43 +419,43 @@ def explain(args: argparse.Namespace) -> None:
 
 def _tell_belief(args: argparse.Namespace) -> None:
     "The tests of the maps on images of the run's own test sets."
-    from fakeface.interpret.faithfulness import belief_table, believe
+    from fakeface.interpret.faithfulness import belief_table, check_faithfulness
     from fakeface.report.run import load_run
     from fakeface.train.runs import load_run_model
     root, tests = _root(args), load_run(args.run).predictions
     tests = tests[tests["split"] != "valid"]
     rows = pd.concat([part.sample(min(len(part), args.test), random_state=0) for _, part in tests.groupby("label")])
-    looks = _enter_looks(args.run, rows, f"explain --test {args.test}")
-    found = believe(load_run_model(args.run, root), rows, root, args.method)
+    test_use = _log_use(args.run, rows, f"explain --test {args.test}")
+    found = check_faithfulness(load_run_model(args.run, root), rows, root, args.method)
     _say(belief_table(found).T, f"May the maps be believed? {found.said}")
-    print("", *looks, sep="\n")
+    print("", *test_use, sep="\n")
 
 # %% ../../nbs/95_cli.commands.ipynb #22e52378
 _NO_ROOT = "Without --root the run's own test images are not asked, and there is no AUC."
 
 
-def unknown(args: argparse.Namespace) -> None:
-    "fakeface unknown RUN FOLDER"
+def ood(args: argparse.Namespace) -> None:
+    "fakeface ood RUN FOLDER"
     from fakeface.core.files import write_table
     from fakeface.data.manifest import folder_images
-    from fakeface.interpret.ood import ask, fit_unknown, load_unknown, reference_words, unknown_table
+    from fakeface.interpret.ood import ask, fit_ood, load_ood, reference_words, ood_table
     from fakeface.train.runs import Run
     out, run = Path(args.out), Path(args.run)
     if out.suffix not in (".csv", ".parquet"): raise InputError(f"--out {out}: end the name in .csv or .parquet")
     pictures, rejects = folder_images(args.folder)
     root = _root(args) if args.root or os.environ.get("FAKEFACE_DATA") else None
-    if (run/"unknown.json").is_file() and args.keep is None and args.depths is None: known = load_unknown(run)
+    if (run/"ood.json").is_file() and args.keep is None and args.depths is None: known = load_ood(run)
     else:
-        known = fit_unknown(run, _root(args), layer=None if args.depths is False else "depths", keep=args.keep or 0.95)
+        known = fit_ood(run, _root(args), layer=None if args.depths is False else "depths", keep=args.keep or 0.95)
         known.save(run)
     manifest = Run(run).manifest if root else None
-    looks = _enter_looks(run, manifest[~manifest["split"].isin(["train", "valid"])], "unknown") if root else []
+    test_use = _log_use(run, manifest[~manifest["split"].isin(["train", "valid"])], "unknown") if root else []
     asked = ask(known, pictures, args.folder, manifest, root)
     print(f"{known}\nPositive class: fake. {reference_words(asked) if root else _NO_ROOT}")
-    _say(unknown_table(asked, known))
+    _say(ood_table(asked, known))
     if len(rejects): _say(rejects.groupby("reason").size().rename("files").to_frame(), f"{len(rejects):,} files were left out:")
     write_table(asked[asked["group"] == "picture"].dropna(axis=1, how="all"), out)
-    print("", *looks, f"one row a picture: {out}", sep="\n")
+    print("", *test_use, f"one row a picture: {out}", sep="\n")
 
 # %% ../../nbs/95_cli.commands.ipynb #96fff036
 def _runs(paths: list[str]) -> list[Path]:
@@ -485,7 +485,7 @@ def compare(args: argparse.Namespace) -> None:
 # %% ../../nbs/95_cli.commands.ipynb #c816267c
 def operating(args: argparse.Namespace) -> None:
     "fakeface operating RUN"
-    from fakeface.evaluate.thresholds import read_point, reading_words
+    from fakeface.evaluate.thresholds import score_at_point, point_words
     run, out = Path(args.run), Path(args.out) if args.out else None
     if out and out.suffix not in (".png", ".pdf", ".svg"): raise InputError(f"--out {out}: end the name in .png, .pdf or .svg")
     table = _predictions(args.run)
@@ -494,10 +494,10 @@ def operating(args: argparse.Namespace) -> None:
     with _about(run): point, chosen = _point(args, run, table)
     print(f"{_drawn(run)}Positive class: fake. {point}")
     rows = {test: table[table["split"] == test] for test in ([args.on] if args.on else tests)}
-    looks = _enter_looks(run, table, f"operating point for {point.wanted}", args.on) if chosen else []
-    with _about(run): readings = [read_point(point, some) for some in rows.values()]
-    for test, reading in zip(rows, readings): print(f"\nOn {test}:\n" + "\n".join(f"- {w}" for w in reading_words(reading)))
-    if looks: print("\n" + "\n".join(looks))
+    test_use = _log_use(run, table, f"operating point for {point.wanted}", args.on) if chosen else []
+    with _about(run): readings = [score_at_point(point, some) for some in rows.values()]
+    for test, reading in zip(rows, readings): print(f"\nOn {test}:\n" + "\n".join(f"- {w}" for w in point_words(reading)))
+    if test_use: print("\n" + "\n".join(test_use))
     if out: _draw(readings, out)
 
 # %% ../../nbs/95_cli.commands.ipynb #ee863af8
@@ -519,24 +519,24 @@ def _point(args: argparse.Namespace, run: Path, table: pd.DataFrame) -> tuple[An
 
 # %% ../../nbs/95_cli.commands.ipynb #3cb1bb5f
 def _draw(readings: list[dict], out: Path) -> None:
-    "Reliability and what a flag is worth, a row a test set that has both labels."
+    "Reliability and the predictive value of a flag, a row a test set that has both labels."
     from matplotlib.figure import Figure
-    from fakeface.evaluate.thresholds import plot_flag_worth, plot_reliability
+    from fakeface.evaluate.thresholds import plot_ppv, plot_reliability
     both = [r for r in readings if r["n_real"] and r["n_fake"]]
     if not both: raise InputError(f"--out {out}: no test set here has both real and fake images, so there is nothing to draw")
     fig = Figure(figsize=(9, 3.6 * len(both)), layout="constrained")
     for reading, (left, right) in zip(both, fig.subplots(len(both), 2, squeeze=False)):
         plot_reliability(reading, left).set_title(reading["test"], loc="left", fontsize=10)
-        plot_flag_worth(reading, right)
+        plot_ppv(reading, right)
     save_figure(fig, out)
     print(f"\n{out}")
 
 # %% ../../nbs/95_cli.commands.ipynb #0b3de3e3
-def looks(args: argparse.Namespace) -> None:
-    "fakeface looks FOLDER"
-    from fakeface.evaluate.ledger import looks_table
+def ledger(args: argparse.Namespace) -> None:
+    "fakeface ledger FOLDER"
+    from fakeface.evaluate.ledger import ledger_table
     if not Path(args.folder).is_dir(): raise InputError(f"{args.folder} is no folder; give the folder that holds the runs")
-    table = looks_table(args.folder)
+    table = ledger_table(args.folder)
     _say(table, "Test-set use: by how many models and questions, and how often the same was only read again:")
     print("\nA test set is known by its images, whatever its name. A use is another model, or another choice or question. "
           "The more was chosen by its scores, the less the best of them means.")

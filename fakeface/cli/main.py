@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import __version__
-from .commands import (audit, clean, compare, curve, explain, fairness, grid, ladder, looks, manifest,
-                                   operating, report, robustness, run, score, sources, transfer, unknown, world)
+from .commands import (audit, clean, compare, curve, explain, fairness, grid, ladder, ledger, manifest,
+                                   ood, operating, report, robustness, run, score, sources, transfer, world)
 from ..core.basics import LABELS, DataNote, InputError
 from ..data.duplicates import TREATMENTS
-from ..data.landmarks import FINDERS
+from ..data.landmarks import FACE_DETECTORS
 from ..evaluate.perturbations import SWEEPS
-from ..experiments.equalise import RUNGS
-from ..synthetic.defects import PLANTS
-from ..synthetic.population import GRID
+from ..experiments.equalise import STEPS
+from ..synthetic.defects import DEFECTS
+from ..synthetic.population import TRACE
 
 # %% ../../nbs/96_cli.main.ipynb #5aee634e
 class _Parser(argparse.ArgumentParser):
@@ -65,14 +65,14 @@ def _add_root(p: argparse.ArgumentParser) -> None:
 # %% ../../nbs/96_cli.main.ipynb #5bbbb6c2
 def _add_data(commands: argparse._SubParsersAction) -> None:
     "world, sources, manifest"
-    p = _add(commands, world, "draw the built-in world: faces on disk in the real datasets' layouts", "fakeface world faces --grid 24")
+    p = _add(commands, world, "draw the built-in world: faces on disk in the real datasets' layouts", "fakeface world faces --trace 24")
     p.add_argument("folder", metavar="ROOT", help="a folder that is empty or does not exist yet")
     p.add_argument("--seed", type=int, default=0, help="everything follows from it, to the byte")
     p.add_argument("--images", type=int, default=5000, help="in the seven sources of the first study; the others come on top")
     p.add_argument("--sources", nargs="+", default=[], metavar="SOURCE", help="draw these only")
-    p.add_argument("--plant", action="append", default=[], metavar="NAME[:DOSE]",
-                   help=f"plant a problem with a known answer, repeatable: {', '.join(PLANTS)}")
-    p.add_argument("--grid", type=float, default=GRID, help="strength of the generator's stride-2 grid, grey levels peak to peak")
+    p.add_argument("--defect", action="append", default=[], metavar="NAME[:DOSE]",
+                   help=f"defect a problem with a known answer, repeatable: {', '.join(DEFECTS)}")
+    p.add_argument("--trace", type=float, default=TRACE, help="strength of the generator's stride-2 grid, grey levels peak to peak")
     p.add_argument("--psi", type=float, help="truncation of the generator: 0 the mean face, 1 all it has learnt; else 0.7, with --equal 1")
     p.add_argument("--equal", action="store_true", help="the same people, framing, light and camera everywhere: only the trace tells fakes")
     p.add_argument("--size", type=int, default=64, help="pixels a side")
@@ -106,7 +106,7 @@ def _add_audit(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--out", metavar="DIR", help="a folder for audit.html and audit.json; default none, the verdicts are printed")
     p.add_argument("--most", type=int, default=8000, metavar="N", help="images in the sample for shortcuts; copies are sought among all")
     p.add_argument("--faces", type=int, default=1000, metavar="N", help="images in the sample for geometry; 0 leaves it out")
-    p.add_argument("--finder", default="auto", help="of eyes and mouth: auto, light or dlib")
+    p.add_argument("--face-detector", default="auto", help="of eyes and mouth: auto, light or dlib")
     p.add_argument("--seed", type=int, default=0, help="of samples and folds")
 
 # %% ../../nbs/96_cli.main.ipynb #9c24eb66
@@ -118,7 +118,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     _add_root(p)
     p.add_argument("--out", metavar="RUN", help="the run folder; default runs/RECIPE/TIME")
     p.add_argument("--overwrite", action="store_true", help="replace the run that is there")
-    p.add_argument("--seeds", type=int, metavar="N", help="N trainings of one deal, which --seed deals; --out is their folder and goes on "
+    p.add_argument("--seeds", type=int, metavar="N", help="N trainings of one split, that of --seed; --out is their folder and goes on "
                    "where it was; default runs/RECIPE/seeds")
     p.add_argument("--duplicates", choices=TREATMENTS, help="pictures that stand in two splits: stop, leave the training copy out, or keep "
                    "both; default: the recipe's, else refuse")
@@ -133,7 +133,7 @@ def _add_aim(p: argparse.ArgumentParser, default: str) -> None:
     p.add_argument("--aim", choices=["tpr", "eer", "cost"], help="of the threshold: most fakes caught at --fpr, both errors equally "
                    f"frequent, least cost; default: {default}")
     p.add_argument("--fpr", type=float, help="share of real images that may be flagged; default 0.01")
-    p.add_argument("--cost", type=float, help="what a false alarm costs, a missed fake being 1; default 1")
+    p.add_argument("--cost", type=float, help="what a false positive costs, a missed fake being 1; default 1")
     p.add_argument("--prevalence", type=float, help="for the aim cost: the share of fakes where it will be used; default 0.5")
 
 # %% ../../nbs/96_cli.main.ipynb #76edfd3f
@@ -179,15 +179,15 @@ def _add_believing(commands: argparse._SubParsersAction) -> None:
     p.add_argument("runs", metavar="RUN", nargs="+", help="two of: a run folder, a folder of run --seeds, a table of predictions; "
                    "with --against any number, the runs of one detector")
     p.add_argument("--against", metavar="RUN", nargs="+", help="the runs of the other detector")
-    p = _add(commands, operating, "where to cut: a threshold fitted on validation, frozen, read on the tests; what a flag is worth",
+    p = _add(commands, operating, "where to cut: a threshold fitted on validation, frozen, read on the tests; predictive values",
              "fakeface operating runs/first --on celeba --out point.png")
     p.add_argument("run", metavar="RUN", help="a run folder, or a table of predictions with split `valid` and tests")
     _add_aim(p, "the frozen point, else tpr")
     p.add_argument("--again", action="store_true", help="replace a frozen point; the earlier one stays in the file")
     p.add_argument("--on", metavar="TEST", help="a test set's name; default: all of them")
     p.add_argument("--out", metavar="FILE", help="the picture, .png, .pdf or .svg")
-    p = _add(commands, looks, "test-set use: by how many models and questions, and how often the same was only read again",
-             "fakeface looks runs")
+    p = _add(commands, ledger, "test-set use: by how many models and questions, and how often the same was only read again",
+             "fakeface ledger runs")
     p.add_argument("folder", metavar="FOLDER", nargs="?", default="runs", help="the folder that holds the runs")
 
 # %% ../../nbs/96_cli.main.ipynb #84db650f
@@ -213,9 +213,9 @@ def _add_robustness(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--n", type=int, default=200, metavar="N", help="images of each class at most, evenly from its sources; default 200")
     p.add_argument("--sweeps", nargs="*", default=list(SWEEPS), metavar="SWEEP", help=f"out of {', '.join(SWEEPS)}, with own values as in "
                    "jpeg:90,50; default all")
-    p.add_argument("--twin-size", type=int, metavar="PIXELS", help="longest side that both classes are brought to; default the smaller "
+    p.add_argument("--match-size", type=int, metavar="PIXELS", help="longest side that both classes are brought to; default the smaller "
                    "class's median")
-    p.add_argument("--twin-quality", type=int, metavar="Q", help="JPEG quality of both classes; default the files' lowest tenth, up to 90")
+    p.add_argument("--match-quality", type=int, metavar="Q", help="JPEG quality of both classes; default the files' lowest tenth, up to 90")
     p.add_argument("--out", metavar="FILE", help="write a page there, .html, and the tables beside it")
     _add_detector(p)
 
@@ -259,15 +259,15 @@ def _add_ladder(commands: argparse._SubParsersAction) -> None:
     p = _add(commands, ladder, "train after equalising one thing after the other, and name what made real photographs look fake",
              "fakeface ladder man-2-test --root faces --out runs/ladder --seeds 3")
     p.add_argument("recipe", metavar="RECIPE", help="a name such as man-2-test, or a YAML file")
-    p.add_argument("--seeds", type=int, default=3, help="trainings a rung")
-    p.add_argument("--rungs", nargs="+", choices=RUNGS, help="some of them, `nothing` among them; default all")
+    p.add_argument("--seeds", type=int, default=3, help="trainings a step")
+    p.add_argument("--steps", nargs="+", choices=STEPS, help="some of them, `nothing` among them; default all")
     p.add_argument("--target", metavar="SOURCE", help="the photographs in question; default ffhq, else the worst of the tests")
-    p.add_argument("--finder", choices=FINDERS, help="of eyes and mouth; default: what the world knows, elsewhere auto")
+    p.add_argument("--face-detector", choices=FACE_DETECTORS, help="of eyes and mouth; default: what the world knows, elsewhere auto")
     p.add_argument("--quality", type=int, metavar="Q", help="of the common JPEG encoding; default the files' lowest twentieth, up to 75")
     p.add_argument("--small", type=int, metavar="PIXELS", help="side that all are reduced to; default half the smallest, or of --size")
-    p.add_argument("--shortcuts", action=argparse.BooleanOptionalAction, default=True, help="measure the shortcut baselines at every rung")
+    p.add_argument("--shortcuts", action=argparse.BooleanOptionalAction, default=True, help="measure the shortcut baselines at every step")
     p.add_argument("--scale", type=float, default=1.0, help="0.1 uses a tenth of the images")
-    p.add_argument("--seed", type=int, help="deals the images; default: the recipe's")
+    p.add_argument("--seed", type=int, help="splits the images; default: the recipe's")
     _add_sweep(p, "--out", help="the folder, goes on where it was; default runs/ladder-RECIPE")
 
 # %% ../../nbs/96_cli.main.ipynb #2bc607cb
@@ -298,14 +298,14 @@ def _add_looking(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--test", type=int, metavar="N", help="also test the maps on N real and N fake test images of the run; needs --root")
     _add_root(p)
     p.add_argument("--out", default="maps.png", metavar="FILE", help="the picture, .png, .pdf or .svg")
-    p = _add(commands, unknown, "ask a run about pictures of anything, and whether it knows such things",
-             "fakeface unknown runs/first cats --root faces")
+    p = _add(commands, ood, "ask a run about pictures of anything, and whether it knows such things",
+             "fakeface ood runs/first cats --root faces")
     p.add_argument("run", metavar="RUN", help="a run folder")
     p.add_argument("folder", metavar="FOLDER", help="pictures, one sub-folder a kind")
     _add_root(p)
     p.add_argument("--keep", type=float, help="share of validation images that stay known; default 0.95; given anew, it is fitted anew")
     p.add_argument("--depths", action=argparse.BooleanOptionalAction, help="features of all depths (default), else the last ones")
-    p.add_argument("--out", default="unknown.csv", metavar="FILE", help="one row a picture, .csv or .parquet")
+    p.add_argument("--out", default="ood.csv", metavar="FILE", help="one row a picture, .csv or .parquet")
 
 # %% ../../nbs/96_cli.main.ipynb #a9629220
 def main(argv: Sequence[str] | None = None, # default the command line's

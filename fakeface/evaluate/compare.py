@@ -18,7 +18,7 @@ from scipy.stats import binomtest, fisher_exact, t, ttest_ind
 from ..core.basics import DataNote, InputError, percent
 from ..core.stats import (auc_difference, auc_difference_unpaired, difference_interval, matched_interval,
                                  mover, numbered, p_where_touching, paired_difference, rate_interval, subject_codes)
-from .scores import check_predictions, is_wrong
+from .scores import check_predictions, is_misclassified
 
 # %% ../../nbs/41_evaluate.compare.ipynb #658608de
 def paired(only_a: int, # images that only the first got wrong
@@ -41,7 +41,7 @@ def unpaired(wrong_a: int, n_a: int, # the first: wrong of all
     return dict(difference=wrong_a / n_a - wrong_b / n_b, ci95=[lo, hi], p=float(p))
 
 # %% ../../nbs/41_evaluate.compare.ipynb #e10942d0
-KINDS = {"all": "wrong", "real": "false alarms", "fake": "misses"} # how errors on these images are called
+KINDS = {"all": "wrong", "real": "false positives", "fake": "false negatives"} # how errors on these images are called
 
 
 def _p(p: float) -> str:
@@ -95,10 +95,10 @@ def _side(runs: Sequence[pd.DataFrame], # predictions of one test set, one table
         twice = run["path"].duplicated()
         if twice.any(): raise InputError(f"{run.loc[twice, 'path'].iloc[0]} stands twice in one test set; give each image one row")
         keep = ["label", "subject", "sha256"] if i == 0 else []
-        part = run.assign(**{f"p{i}": run["p_fake"], f"wrong{i}": is_wrong(run)}).set_index("path")
+        part = run.assign(**{f"p{i}": run["p_fake"], f"wrong{i}": is_misclassified(run)}).set_index("path")
         parts.append(part[[c for c in keep if c in part] + [f"p{i}", f"wrong{i}"]])
     side = pd.concat(parts, axis=1, join="inner")
-    if not len(side): raise InputError("the runs of one side have no test image in common; compare runs of one deal (`--seeds`)")
+    if not len(side): raise InputError("the runs of one side have no test image in common; compare runs of one split (`--seeds`)")
     wrong = [f"wrong{i}" for i in range(len(runs))]
     return side.assign(wrong=side[wrong].sum(axis=1), subject=subject_codes(side))
 

@@ -29,7 +29,7 @@ from .scores import THRESHOLD, check_predictions, with_errors
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #8cecef80
 @dataclass(frozen=True)
-class _Look:
+class _Comparison:
     "One comparison to be made."
     attribute: str # such as "race" or "gender × race"
     group: str # its name in words
@@ -48,23 +48,23 @@ class _Look:
         return self.inside.index.to_numpy().tobytes(), (x ^ x[0]).tobytes()
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #d936fd77
-def _looks(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Iterable[Split]) -> list[_Look]:
+def _comparisons(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Iterable[Split]) -> list[_Comparison]:
     "Splits first, then every group of every attribute; only those that occur."
     found = []
     for s in splits:
         inside = s.is_unprivileged(rows).dropna().astype(bool)
-        if len(inside): found.append(_Look(s.attribute, s.unprivileged, inside, s))
+        if len(inside): found.append(_Comparison(s.attribute, s.unprivileged, inside, s))
     for b in by:
         group = group_of(rows, b).dropna()
         name = b if isinstance(b, str) else " × ".join(b)
-        found += [_Look(name, g, group == g) for g in in_order(group.unique())]
+        found += [_Comparison(name, g, group == g) for g in in_order(group.unique())]
     return found
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #0bfce747
-def _level(rows: pd.DataFrame, looks: list[_Look], terms: Terms) -> tuple[int, float]:
+def _level(rows: pd.DataFrame, test_use: list[_Comparison], terms: Terms) -> tuple[int, float]:
     "How many comparisons can be judged, and the level of each interval."
     rowwise, splits = [], set()
-    for look in looks:
+    for look in test_use:
         some = rows.loc[look.inside.index]
         counts, people = confusion_of(some, look.inside), effective_subjects(some, look.inside)
         judged = [(m, *look.same()) for m in MEASURES if enough(counts, m, terms, people).all()]
@@ -76,7 +76,7 @@ def _level(rows: pd.DataFrame, looks: list[_Look], terms: Terms) -> tuple[int, f
 
 def _slim(rows: pd.DataFrame) -> pd.DataFrame:
     "What comparisons read, in types that are quick to take from."
-    out = rows[["label", "called"]].astype(object)
+    out = rows[["label", "predicted"]].astype(object)
     return out.assign(subject=subject_codes(rows)) if "subject" in rows else out
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #4489eea0
@@ -121,7 +121,7 @@ def _short(row: dict[str, Any], margin: float, refused: str | None) -> str:
     return ", ".join(f"{m.upper()} {words}" for m, words in said.items()) + only
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #55c42993
-def _drawn(rows: pd.DataFrame, look: _Look, terms: Terms, have: dict[Any, tuple[bool, np.ndarray]]) -> np.ndarray:
+def _drawn(rows: pd.DataFrame, look: _Comparison, terms: Terms, have: dict[Any, tuple[bool, np.ndarray]]) -> np.ndarray:
     "The draws of a comparison; one that mirrors an earlier one takes its, sides changed."
     key, first = look.same(), bool(look.inside.iloc[0])
     if key not in have: have[key] = first, draw_counts(rows.loc[look.inside.index], look.inside, terms.draws, terms.seed)
@@ -134,16 +134,16 @@ _WITHHELD = {"equivalent": "undecided", "slightly higher": "higher", "slightly l
 def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Iterable[Split], terms: Terms,
             facts: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The groups' table and the splits' table, judged together."
-    looks = _looks(rows, by, splits)
-    facts, rows = facts | dict(lines=_lines(rows, looks)), _slim(rows)
-    if not looks: raise InputError(f"no image in {facts['test']} has a known attribute; give columns such as {', '.join(BY)}")
-    many, level = _level(rows, looks, terms)
+    test_use = _comparisons(rows, by, splits)
+    facts, rows = facts | dict(lines=_lines(rows, test_use)), _slim(rows)
+    if not test_use: raise InputError(f"no image in {facts['test']} has a known attribute; give columns such as {', '.join(BY)}")
+    many, level = _level(rows, test_use, terms)
     terms = replace(terms, draws=max(terms.draws, min(200_000, round(20 / (1 - level))))) # ten draws beyond either end
-    known = rows[rows.index.isin(np.concatenate([look.inside.index for look in looks]))]
+    known = rows[rows.index.isin(np.concatenate([look.inside.index for look in test_use]))]
     overall = rates_of(confusion_of(known, pd.Series(True, known.index)))
     attrs = facts | dict(compared=many, level=level, terms=asdict(terms), **{m: float(v[1]) for m, v in overall.items()})
     made, numbers, drawn = {True: [], False: []}, {}, {}
-    for look in looks:
+    for look in test_use:
         row = compare_with_others(rows.loc[look.inside.index], look.inside, terms, level, _drawn(rows, look, terms, drawn))
         if facts["only"] or facts["refused"]:
             row |= {k: _WITHHELD.get(row[k], row[k]) for k in (f"{m}_verdict" for m in MEASURES)}
@@ -155,12 +155,12 @@ def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Itera
     return groups, divided
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #3a7c9f7f
-def _lines(rows: pd.DataFrame, looks: list[_Look]) -> dict[str, dict[str, float]]:
+def _lines(rows: pd.DataFrame, test_use: list[_Comparison]) -> dict[str, dict[str, float]]:
     "The rates of all images of an attribute, for the plot's dashed lines; only where they come from one source."
     out = {}
-    for look in looks:
+    for look in test_use:
         known = rows.loc[look.inside.index]
-        wrong = (known["called"] != known["label"]).groupby(known["label"]).mean()
+        wrong = (known["predicted"] != known["label"]).groupby(known["label"]).mean()
         sources = known.groupby("label")["source"].nunique()
         out[look.attribute] = {m: float(wrong[LABELS[c]]) for m, c in MEASURES.items() if sources.get(LABELS[c]) == 1}
     return out

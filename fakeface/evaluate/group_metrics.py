@@ -20,7 +20,7 @@ from ..core.basics import LABELS, InputError, percent
 from ..core.stats import subject_codes
 from ..data.manifest import COLUMNS
 from ..data.sources import AGE_BANDS, age_band
-from .scores import THRESHOLD, called, check_predictions, score_test
+from .scores import THRESHOLD, check_predictions, predicted, score_test
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #58a031f2
 BY = ("age_band", "gender", "race", "glasses") # attributes looked at by default
@@ -53,7 +53,7 @@ def _attribute(rows: pd.DataFrame, column: str) -> pd.Series:
 def attributes_of(rows: pd.DataFrame, # one row an image
                  ) -> list[str]: # columns
     "The columns that can divide images into groups: known for some image, with two to twenty values; ages give age bands."
-    facts = {*COLUMNS, "layout", "p_fake", "loss", "run", "index", "called", "error", "age"}
+    facts = {*COLUMNS, "layout", "p_fake", "loss", "run", "index", "predicted", "error", "age"}
     found = [c for c in map(str, rows) if c not in facts and 2 <= rows[c].nunique() <= 20]
     return (["age_band"] if "age" in rows and "age_band" not in rows and rows["age"].notna().any() else []) + found
 
@@ -97,11 +97,11 @@ SPLITS = (Split("Male", "gender", ("male",), True, "female", "male", ("female",)
           Split("Non-Senior", "age_band", ("more than 70",), False, "70 years and more", "under 70 years"))
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #32d338db
-def confusion_of(rows: pd.DataFrame, # with `label` and `called`, as `with_errors` gives them
+def confusion_of(rows: pd.DataFrame, # with `label` and `predicted`, as `with_errors` gives them
                  inside: pd.Series, # bool: who belongs to the group
                 ) -> np.ndarray: # counts, shape (2, 2, 2): others or group, real or fake, called real or fake
     "The two confusion matrices of a comparison."
-    cell = 4 * inside.to_numpy(bool) + 2 * (rows["label"] == "fake").to_numpy() + (rows["called"] == "fake").to_numpy()
+    cell = 4 * inside.to_numpy(bool) + 2 * (rows["label"] == "fake").to_numpy() + (rows["predicted"] == "fake").to_numpy()
     return np.bincount(cell, minlength=8).reshape(2, 2, 2)
 
 
@@ -153,7 +153,7 @@ def average_odds_difference(predictions: pd.DataFrame, # one row an image
 def _counted(predictions: pd.DataFrame, unprivileged: pd.Series) -> np.ndarray:
     "Counts of those who belong to one of the two groups."
     known = unprivileged.notna()
-    rows = predictions[known].assign(called=called(predictions[known]))
+    rows = predictions[known].assign(predicted=predicted(predictions[known]))
     return confusion_of(rows, unprivileged[known].astype(bool))
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #85418075
@@ -170,10 +170,10 @@ def metric_frame(predictions: pd.DataFrame, # one row an image
     default = dict(n=fl.count, accuracy=accuracy_score, fpr=fl.false_positive_rate, fnr=fl.false_negative_rate,
                    called_fake=fl.selection_rate)
     return fl.MetricFrame(metrics=metrics or default, y_true=(rows["label"] == "fake").astype(int),
-                          y_pred=(called(rows) == "fake").astype(int), sensitive_features=features)
+                          y_pred=(predicted(rows) == "fake").astype(int), sensitive_features=features)
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #0744f805
-def draw_counts(rows: pd.DataFrame, # with `label`, `called` and, if known, `subject`
+def draw_counts(rows: pd.DataFrame, # with `label`, `predicted` and, if known, `subject`
                 inside: pd.Series, # bool: who belongs to the group
                 draws: int = 10_000, # how many
                 seed: int = 0, # the same seed, the same draws
@@ -181,7 +181,7 @@ def draw_counts(rows: pd.DataFrame, # with `label`, `called` and, if known, `sub
     "The two confusion matrices, redrawn by a Bayesian bootstrap over subjects."
     flip = bool(inside.iloc[0]) # a group and its complement are the same comparison, and get the same draws
     side = inside.to_numpy(bool) ^ flip
-    cell = 4 * side + 2 * (rows["label"] == "fake").to_numpy() + (rows["called"] == "fake").to_numpy()
+    cell = 4 * side + 2 * (rows["label"] == "fake").to_numpy() + (rows["predicted"] == "fake").to_numpy()
     subject = subject_codes(rows)
     patterns, times = _patterns(cell, subject)
     pair, rng = cell // 2, np.random.default_rng(seed)
@@ -221,7 +221,7 @@ class Terms:
     margin: float = 0.02 # equivalence margin, the smallest difference of interest: 0.02 is two points of per cent
     floor: float = 0.6 # balanced accuracy below which a detector gets no verdict
     threshold: float = THRESHOLD # an image is called fake from this p_fake on
-    confidence: float = 0.95 # that no verdict of the whole table is a false alarm
+    confidence: float = 0.95 # that no verdict of the whole table is a false positive
     draws: int = 10_000 # of the bootstrap; more where an interval's level asks for it
     seed: int = 0 # of the bootstrap
 
@@ -240,7 +240,7 @@ def useless(predictions: pd.DataFrame, # of a whole test set, images without att
     "Why a detector gets no verdict about fairness. With one class alone nobody knows whether it is of use, and it is None too."
     predictions = check_predictions(predictions).reset_index(drop=True)
     if predictions["label"].nunique() < 2: return None
-    calls, s = called(predictions, threshold), score_test(predictions, threshold)
+    calls, s = predicted(predictions, threshold), score_test(predictions, threshold)
     n, balanced = f"{len(predictions):,}", percent(s["balanced_accuracy"], s["balanced_accuracy_ci95"])
     if calls.nunique() == 1: return f"it calls all {n} images {calls.iloc[0]}; whoever always says the same treats every group alike"
     lo, hi = s["auc_ci95"]
@@ -287,7 +287,7 @@ def enough(counts: np.ndarray, # as `confusion_of` gives them
     return (counts[:, c].sum(-1) >= terms.min_n) & (people[:, c] >= terms.min_subjects - 1e-9)
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #ae3558bf
-def compare_with_others(rows: pd.DataFrame, # with `label`, `called` and, if known, `subject`
+def compare_with_others(rows: pd.DataFrame, # with `label`, `predicted` and, if known, `subject`
                         inside: pd.Series, # bool: who belongs to the group; False: the others
                         terms: Terms, # min_n, margin, draws, seed
                         level: float, # of the differences' intervals; all others are at 95 %

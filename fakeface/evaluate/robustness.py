@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Scorer', 'MANY', 'TOLD', 'ask', 'wide', 'balanced_change', 'robustness_table', 'points', 'robustness_text',
-           'turned_words', 'change_words', 'twin_delivery', 'file_facts_auc', 'Twins', 'twins', 'stability',
+           'turned_words', 'change_words', 'format_match', 'file_facts_auc', 'FormatMatched', 'twins', 'stability',
            'stability_words']
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #c22b962d
@@ -19,20 +19,20 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core.basics import LABELS, InputError, area, percent, progress
+from ..core.basics import LABELS, RATES, InputError, area, percent, progress
 from ..core.stats import auc_difference, auc_with_interval, rate_interval, subject_codes, wilson
 from ..data.images import jpeg_quality
 from .compare import paired
 from .detectors import check_scores, open_row
-from .perturbations import CLEAN, HARMLESS, Delivery, same_file
+from .perturbations import CLEAN, HARMLESS, Perturbation, same_file
 from .scores import THRESHOLD
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #44efd979
-def _ways(deliveries: Iterable[Delivery]) -> list[Delivery]:
-    "`CLEAN`, then the other deliveries. Raises `InputError` for two of one name."
-    ways = [CLEAN, *(d for d in deliveries if d.name != CLEAN.name)]
+def _ways(perturbations: Iterable[Perturbation]) -> list[Perturbation]:
+    "`CLEAN`, then the other perturbations. Raises `InputError` for two of one name."
+    ways = [CLEAN, *(d for d in perturbations if d.name != CLEAN.name)]
     twice = next((d.name for i, d in enumerate(ways) if d.name in [e.name for e in ways[:i]]), None)
-    if twice: raise InputError(f"two deliveries are called `{twice}`; give each a name of its own")
+    if twice: raise InputError(f"two perturbations are called `{twice}`; give each a name of its own")
     return ways
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #3bee82c6
@@ -42,14 +42,14 @@ Scorer = Callable[[list[Image.Image]], Any] # pictures -> p_fake, shape (n,)
 def ask(scorer: Scorer,
         rows: pd.DataFrame, # path and label; `sample_images` bounds them
         root: str | Path, # the data root
-        deliveries: Iterable[Delivery], # `CLEAN` is always asked, first
-       ) -> pd.DataFrame: # the answers: delivery, p_fake, and the columns of `rows`, with width, height, format, quality of the file
-    "The scorer's answer to each image by each delivery. Raises `InputError` for two of one name, or an image that cannot be opened."
-    ways = _ways(deliveries)
+        perturbations: Iterable[Perturbation], # `CLEAN` is always asked, first
+       ) -> pd.DataFrame: # the answers: perturbation, p_fake, and the columns of `rows`, with width, height, format, quality of the file
+    "The scorer's answer to each image by each perturbation. Raises `InputError` for two of one name, or an image that cannot be opened."
+    ways = _ways(perturbations)
     if not len(rows): raise InputError("no images to ask about")
     rows, facts, p, waiting = rows.reset_index(drop=True), [], [], []
     batch, name = getattr(scorer, "batch", 64), getattr(scorer, "name", "the scorer")
-    todo = progress(_delivered(rows, root, ways), len(rows), f"{len(rows):,} images, {len(ways)} deliveries")
+    todo = progress(_delivered(rows, root, ways), len(rows), f"{len(rows):,} images, {len(ways)} perturbations")
     for fact, pictures in todo:
         facts.append(fact)
         waiting += pictures
@@ -57,13 +57,13 @@ def ask(scorer: Scorer,
             p.append(check_scores(scorer(waiting[:batch]), batch, name))
             waiting = waiting[batch:]
     if waiting: p.append(check_scores(scorer(waiting), len(waiting), name))
-    told = rows.drop(columns=[c for c in ("p_fake", "loss", "run", "delivery", *facts[0]) if c in rows]).join(pd.DataFrame(facts))
+    told = rows.drop(columns=[c for c in ("p_fake", "loss", "run", "perturbation", *facts[0]) if c in rows]).join(pd.DataFrame(facts))
     out = told.loc[told.index.repeat(len(ways))].reset_index(drop=True)
-    return out.assign(delivery=[d.name for d in ways] * len(rows), p_fake=np.concatenate(p))
+    return out.assign(perturbation=[d.name for d in ways] * len(rows), p_fake=np.concatenate(p))
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #fc47cd53
-def _delivered(rows: pd.DataFrame, root: str | Path, ways: list[Delivery]) -> Iterator[tuple[dict[str, Any], list[Image.Image]]]:
-    "For each image what its file is, and the picture by each delivery; a few images ahead, so that memory stays small."
+def _delivered(rows: pd.DataFrame, root: str | Path, ways: list[Perturbation]) -> Iterator[tuple[dict[str, Any], list[Image.Image]]]:
+    "For each image what its file is, and the picture by each perturbation; a few images ahead, so that memory stays small."
     def send(path: str) -> tuple[dict[str, Any], list[Image.Image]]:
         image = open_row(root, path)
         fact = dict(width=image.width, height=image.height, format=image.format, quality=jpeg_quality(getattr(image, "quantization", {})))
@@ -73,11 +73,11 @@ def _delivered(rows: pd.DataFrame, root: str | Path, ways: list[Delivery]) -> It
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #0008c158
 def wide(answers: pd.DataFrame, # as `ask` gives them
-        ) -> tuple[pd.DataFrame, pd.DataFrame]: # one row an image: what is known of it; p_fake by delivery
+        ) -> tuple[pd.DataFrame, pd.DataFrame]: # one row an image: what is known of it; p_fake by perturbation
     "The answers side by side."
-    names = answers["delivery"].unique()
+    names = answers["perturbation"].unique()
     p = pd.DataFrame(answers["p_fake"].to_numpy().reshape(-1, len(names)), columns=names)
-    return answers.iloc[::len(names)].drop(columns=["delivery", "p_fake"]).reset_index(drop=True), p
+    return answers.iloc[::len(names)].drop(columns=["perturbation", "p_fake"]).reset_index(drop=True), p
 
 
 def balanced_change(is_fake: np.ndarray, # bool, shape (n,)
@@ -96,17 +96,17 @@ def balanced_change(is_fake: np.ndarray, # bool, shape (n,)
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #cbf0b9e3
 def robustness_table(answers: pd.DataFrame, # as `ask` gives them
-                     deliveries: Iterable[Delivery] = (), # that were asked, for their meaning
-                    ) -> pd.DataFrame: # one row a delivery
-    """n, accuracy (balanced), real_accuracy, fake_accuracy, auc, change (of accuracy against clean, paired), auc_change and turned (the
+                     perturbations: Iterable[Perturbation] = (), # that were asked, for their meaning
+                    ) -> pd.DataFrame: # one row a perturbation
+    """n, accuracy (balanced), specificity, sensitivity, auc, change (of accuracy against clean, paired), auc_change and turned (the
     share of answers that are others than on the clean file), each with `_lo` and `_hi` (95 %); to_real, the share of the turned ones that
-    went from fake to real; `beyond`, worse or better where the change is more than chance in all deliveries together; what it means."""
+    went from fake to real; `beyond`, worse or better where the change is more than chance in all perturbations together; what it means."""
     rows, p = wide(answers)
     subject, level = subject_codes(rows), 1 - 0.05 / max(1, len(p.columns) - 1)
-    is_fake, known, out = (rows["label"] == "fake").to_numpy(), {d.name: d for d in deliveries}, []
+    is_fake, known, out = (rows["label"] == "fake").to_numpy(), {d.name: d for d in perturbations}, []
     for name in p:
-        d = known.get(name, Delivery(name, ""))
-        row = dict(delivery=name, what=d.what, sweep=d.sweep, value=d.value, n_real=int((~is_fake).sum()), n_fake=int(is_fake.sum()))
+        d = known.get(name, Perturbation(name, ""))
+        row = dict(perturbation=name, what=d.what, sweep=d.sweep, value=d.value, n_real=int((~is_fake).sum()), n_fake=int(is_fake.sum()))
         row |= _rates(is_fake, p[name].to_numpy()) | _triple("change", balanced_change(is_fake, p["clean"].to_numpy(), p[name].to_numpy()))
         row |= _turned(p["clean"].to_numpy(), p[name].to_numpy(), subject)
         _, lo, hi = balanced_change(is_fake, p["clean"].to_numpy(), p[name].to_numpy(), level)
@@ -125,7 +125,7 @@ def _rates(is_fake: np.ndarray, p: np.ndarray) -> dict[str, float]:
     out, means = {}, []
     for label, mask in zip(LABELS, (~is_fake, is_fake)):
         k, n = int(((p[mask] >= THRESHOLD) == (label == "fake")).sum()), int(mask.sum())
-        out |= _triple(f"{label}_accuracy", (k / n, *wilson(k, n)) if n else [np.nan] * 3)
+        out |= _triple(RATES[label], (k / n, *wilson(k, n)) if n else [np.nan] * 3)
         if n: means.append(k / n)
     return out | dict(accuracy=float(np.mean(means)))
 
@@ -142,13 +142,13 @@ def _triple(name: str, values: Sequence[float]) -> dict[str, float]:
     return {name: float(values[0]), f"{name}_lo": float(values[1]), f"{name}_hi": float(values[2])}
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #d0fc2c8e
-def _idle(delivery: Delivery, rows: pd.DataFrame) -> str:
-    "What has to be said where a delivery's limit is above the pictures' size."
-    if delivery.side is None: return ""
-    within = int((~np.array([delivery.acts(size) for size in zip(rows["width"], rows["height"])])).sum())
+def _idle(perturbation: Perturbation, rows: pd.DataFrame) -> str:
+    "What has to be said where a perturbation's limit is above the pictures' size."
+    if perturbation.side is None: return ""
+    within = int((~np.array([perturbation.acts(size) for size in zip(rows["width"], rows["height"])])).sum())
     if not within: return ""
     which = f"all {len(rows):,}" if within == len(rows) else f"{within:,} of {len(rows):,}"
-    return f"{which} pictures are within {delivery.side} pixels already: only the JPEG acts on them"
+    return f"{which} pictures are within {perturbation.side} pixels already: only the JPEG acts on them"
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #6b9fb8a5
 def points(values: Sequence[float]) -> str: # such as "−6.2 [−8.0, −4.1]"
@@ -163,16 +163,16 @@ def robustness_text(table: pd.DataFrame, # of `robustness_table`
     "The table to read. Changes are against the same images as they are, in points."
     def cell(r: dict, name: str, words: Callable = percent) -> str:
         return "–" if r[name] != r[name] else words(r[name], [r[f"{name}_lo"], r[f"{name}_hi"]])
-    cells = [{"delivery": r["delivery"], "what": r["what"] or "–", "real called real": cell(r, "real_accuracy"),
-              "fake called fake": cell(r, "fake_accuracy"), "AUC": cell(r, "auc", area),
-              "change, points": "–" if r["delivery"] == "clean" else points([r["change"], r["change_lo"], r["change_hi"]]),
-              "answers turned": "–" if r["delivery"] == "clean" else cell(r, "turned"),
+    cells = [{"perturbation": r["perturbation"], "what": r["what"] or "–", "specificity": cell(r, "specificity"),
+              "sensitivity": cell(r, "sensitivity"), "AUC": cell(r, "auc", area),
+              "change, points": "–" if r["perturbation"] == "clean" else points([r["change"], r["change_lo"], r["change_hi"]]),
+              "answers turned": "–" if r["perturbation"] == "clean" else cell(r, "turned"),
               "of these to real": "–" if r["to_real"] != r["to_real"] else f"{100 * r['to_real']:.0f} %"}
              for r in table.to_dict("records")]
-    return pd.DataFrame(cells).set_index("delivery")
+    return pd.DataFrame(cells).set_index("perturbation")
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #4f66a9a8
-MANY = 0.05 # answers turned from which a delivery is named though the accuracy stays
+MANY = 0.05 # answers turned from which a perturbation is named though the accuracy stays
 
 
 def _way(r: dict[str, Any]) -> str:
@@ -184,8 +184,8 @@ def _way(r: dict[str, Any]) -> str:
 
 def turned_words(r: dict[str, Any], # a row of `robustness_table`
                 ) -> str: # such as "`scale 0.5` turns 48.0 % [33.1, 63.3] of the answers, all to real (accuracy +47.5 points [31.2, 61.0])"
-    "What a delivery does to the answers."
-    told = f"`{r['delivery']}` turns {percent(r['turned'], [r['turned_lo'], r['turned_hi']])} of the answers"
+    "What a perturbation does to the answers."
+    told = f"`{r['perturbation']}` turns {percent(r['turned'], [r['turned_lo'], r['turned_hi']])} of the answers"
     return f"{told}{_way(r) if r['turned'] else ''} (accuracy {points([r['change'], r['change_lo'], r['change_hi']])} points)"
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #fe81c09a
@@ -207,7 +207,7 @@ def _gain_words(table: pd.DataFrame) -> list[str]:
     better = table[table["beyond"] == "better"]
     if not len(better): return []
     best, clean = better.loc[better["change"].idxmax()].to_dict(), table.iloc[0]
-    names = ", ".join(f"`{d}`" for d in better["delivery"].head(5)) + (f" and {len(better) - 5} more" if len(better) > 5 else "")
+    names = ", ".join(f"`{d}`" for d in better["perturbation"].head(5)) + (f" and {len(better) - 5} more" if len(better) > 5 else "")
     first = (f"Degraded is better than clean, beyond chance: {names}; at most {points([best[f'change{k}'] for k in ('', '_lo', '_hi')])} "
              "points. That is a sign of format bias (arXiv 2606.20488)")
     if clean["n_real"] and clean["n_fake"]: return [f"{first}: something about the files misled it, and the degradation takes that off."]
@@ -215,10 +215,10 @@ def _gain_words(table: pd.DataFrame) -> list[str]:
     return [f"{first}. On {only} alone it looks like a gain and is none: a detector that says {word} to anything degraded shows the same."]
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #67baf686
-def twin_delivery(rows: pd.DataFrame, # with label, width, height, quality: a manifest, or answers
+def format_match(rows: pd.DataFrame, # with label, width, height, quality: a manifest, or answers
                   side: int | None = None, # pixels of the longest side; default the smaller class's median
                   quality: int | None = None, # of the JPEG; default the files' lowest tenth, at most 90
-                 ) -> Delivery:
+                 ) -> Perturbation:
     "The one re-encoding that both classes go through."
     longest = np.maximum(rows["width"].astype(float), rows["height"].astype(float))
     side = side or int(longest.groupby(rows["label"]).median().min())
@@ -226,7 +226,7 @@ def twin_delivery(rows: pd.DataFrame, # with label, width, height, quality: a ma
     quality = quality or int(np.clip(known.quantile(0.1) if len(known) else 90, 30, 90))
     if not (8 <= side <= 10_000 and 1 <= quality <= 100):
         raise InputError(f"twins: {side} pixels, JPEG {quality}; give 8 to 10,000 and 1 to 100")
-    return Delivery("twins", f"both classes {side} pixels and JPEG {quality}", (partial(same_file, side=side, quality=quality),))
+    return Perturbation("twins", f"both classes {side} pixels and JPEG {quality}", (partial(same_file, side=side, quality=quality),))
 
 
 def file_facts_auc(rows: pd.DataFrame, # one row an image: label, width, height, format, quality
@@ -245,7 +245,7 @@ TOLD = 0.6 # files that tell the classes apart with a smaller AUC count as alike
 
 
 @dataclass(frozen=True)
-class Twins:
+class FormatMatched:
     "The score as the files are, and after both classes went through one re-encoding."
     raw: float # balanced accuracy
     after: float
@@ -262,13 +262,13 @@ class Twins:
     @property
     def bias(self) -> bool: return self.found and self.told >= TOLD # and whether the files told the classes apart before
     @property
-    def words(self) -> str: return _twin_words(self)
+    def words(self) -> str: return _format_matched_words(self)
     def __repr__(self) -> str: return self.words
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #d2b5661d
-def twins(answers: pd.DataFrame, # as `ask` gives them, with the delivery `twins`
-          what: str = "one re-encoding", # in words, of `twin_delivery`
-         ) -> Twins:
+def twins(answers: pd.DataFrame, # as `ask` gives them, with the perturbation `twins`
+          what: str = "one re-encoding", # in words, of `format_match`
+         ) -> FormatMatched:
     "How much of a score goes when both classes' files are made alike. Raises `InputError` without both classes."
     rows, p = wide(answers)
     is_fake = (rows["label"] == "fake").to_numpy()
@@ -277,12 +277,12 @@ def twins(answers: pd.DataFrame, # as `ask` gives them, with the delivery `twins
     area = auc_difference(is_fake, raw, after)
     by, told = file_facts_auc(rows)
     scores = [_rates(is_fake, x)["accuracy"] for x in (raw, after)]
-    return Twins(*scores, balanced_change(is_fake, raw, after), (area["auc_a"], area["auc_b"]), (area["difference"], *area["ci95"]),
+    return FormatMatched(*scores, balanced_change(is_fake, raw, after), (area["auc_a"], area["auc_b"]), (area["difference"], *area["ci95"]),
                  what, by, told, (int((~is_fake).sum()), int(is_fake.sum())))
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #0ba28fb8
-def _twin_words(t: Twins) -> str:
-    "The twin evaluation in sentences."
+def _format_matched_words(t: FormatMatched) -> str:
+    "The format-matched evaluation in sentences."
     d, lo, hi = t.change
     gone = f"{100 * (0 - d):.1f} points [{-100 * hi:.1f}, {-100 * lo:.1f}]".replace("-", "−")
     areas = f"AUC {area(t.auc[0])} before, {area(t.auc[1])} after"
@@ -301,9 +301,9 @@ def _twin_words(t: Twins) -> str:
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #868eda5e
 def stability(answers: pd.DataFrame, # as `ask` gives them, with HARMLESS
-              harmless: Iterable[Delivery] = HARMLESS,
+              harmless: Iterable[Perturbation] = HARMLESS,
              ) -> pd.DataFrame: # one row an image, least stable first: p_fake, lowest, highest, moved, flips, by
-    "How far p_fake moves over the harmless deliveries (`moved`, at most), how many of them flip the call, and which moves it most."
+    "How far p_fake moves over the harmless perturbations (`moved`, at most), how many of them flip the call, and which moves it most."
     rows, p = wide(answers)
     names = [d.name for d in harmless]
     clean, others = p["clean"].to_numpy(), p[names].to_numpy()
@@ -313,7 +313,7 @@ def stability(answers: pd.DataFrame, # as `ask` gives them, with HARMLESS
     table = rows[kept].assign(p_fake=clean, lowest=others.min(1), highest=others.max(1), moved=away.max(1), flips=flips,
                               by=np.array(names)[away.argmax(1)])
     table = table.sort_values("moved", ascending=False, kind="stable").reset_index(drop=True)
-    table.attrs["deliveries"] = len(names)
+    table.attrs["perturbations"] = len(names)
     return table
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #e8f6b874
@@ -324,7 +324,7 @@ def stability_words(table: pd.DataFrame, # of `stability`
     k, n = int((table["flips"] > 0).sum()), len(table)
     flipped = percent(k / n, list(wilson(k, n)))
     half, most = table["moved"].quantile([0.5, 0.95])
-    said = (f"Over {table.attrs['deliveries']} harmless re-deliveries p_fake moves by {half:.3f} in the median and {most:.3f} in the "
+    said = (f"Over {table.attrs['perturbations']} harmless re-perturbations p_fake moves by {half:.3f} in the median and {most:.3f} in the "
             f"95th percentile of {n:,} images; the call flips at least once for {flipped}")
     if table["moved"].max() < 1e-3 and auc is not None and auc < 0.6: return f"{said}. It is as still as it is useless (AUC {auc:.2f})."
     worst = table["by"][table["flips"] > 0].mode()

@@ -287,7 +287,7 @@ def _reservations(rows: pd.DataFrame, largest: pd.Series, n: int) -> list[str]:
                      "two seeds or more.")
     if {"n_fake", "n_real"} <= set(rows):
         base = max(rows["n_fake"].iloc[0], rows["n_real"].iloc[0]) / n
-        if largest.mean() <= base: words.append(f"Beware: always giving the larger class scores {percent(base)}; these runs do no better.")
+        if largest.mean() <= base: words.append(f"Warn: always giving the larger class scores {percent(base)}; these runs do no better.")
     return words
 
 
@@ -307,7 +307,7 @@ def advise_mix(table: pd.DataFrame, # of a sweep over `share_real`
               ) -> str: # one or two sentences
     "Which shares of real images have the smallest mean of both error rates, within noise."
     rows = at(table, test, None, "share_real")
-    if rows[["misses", "false_alarms"]].isna().any().any():
+    if rows[["fnr", "fpr"]].isna().any().any():
         return "The mix: the test has one class only; take one with real and fake images."
     at_half, moved = (_both_errors(rows, suffix) for suffix in ("", "_moved"))
     mean, margin = at_half.mean(axis=1), _advice_margin(at_half)
@@ -320,6 +320,6 @@ def advise_mix(table: pd.DataFrame, # of a sweep over `share_real`
 
 
 def _both_errors(rows: pd.DataFrame, suffix: str) -> pd.DataFrame: # shares by seeds
-    "Mean of misses and false alarms."
-    both = rows.assign(both=(rows[f"misses{suffix}"] + rows[f"false_alarms{suffix}"]) / 2)
+    "Mean of misses and false positives."
+    both = rows.assign(both=(rows[f"fnr{suffix}"] + rows[f"fpr{suffix}"]) / 2)
     return both.pivot(index="share_real", columns="seed", values="both").dropna(axis=1)

@@ -231,7 +231,7 @@ def _grid_trials(grid: Grid, root: str | Path) -> list[Trial]:
         bare = settings(grid.recipe, grid.profile, **_options(grid, {k: v for k, v in values.items() if k not in inner}))["model"]
         chosen |= {"model": bare, "weights": Path(chosen["weights"] or "").name or None, **inner}
         for seed in grid.seeds:
-            make = partial(run_recipe, grid.recipe, root, profile=grid.profile, seed=seed, deal_seed=grid.recipe.seed,
+            make = partial(run_recipe, grid.recipe, root, profile=grid.profile, seed=seed, split_seed=grid.recipe.seed,
                            scale=grid.scale, progress=False, **options)
             trials.append(Trial(f"{name}_seed-{seed}" if several else name, dict(setting=name, seed=seed, **chosen),
                                 lambda out, run=make: run(out=out), chosen["epochs"] * chosen["size"]**2))
@@ -253,7 +253,7 @@ def _asked(grid: Grid, manifest: pd.DataFrame) -> dict[str, Any]:
     "What a grid's results depend on."
     common = settings(grid.recipe, grid.profile, **{k: v for k, v in grid.settings.items() if "." not in k})
     common |= {k: v for k, v in grid.settings.items() if "." in k} | {"weights": Path(common["weights"] or "").name or None}
-    return dict(grid=grid.name, recipe=grid.recipe.name, profile=grid.profile, scale=grid.scale, images=fingerprint(manifest),
+    return dict(trace=grid.name, recipe=grid.recipe.name, profile=grid.profile, scale=grid.scale, images=fingerprint(manifest),
                 settings={k: v for k, v in common.items() if k not in grid.axes}, axes=grid.axes, skip=grid.skip, trials=grid.trials,
                 seeds=grid.seeds)
 
@@ -267,7 +267,7 @@ def grid_answer(table: pd.DataFrame, # of `grid_table`
         alike = list(valid[valid["as_good"] & (valid["rank"] > 1)]["setting"].unique())
         score = percent(best["accuracy"].mean(), *_one_interval(best))
         seeds = f", mean of {len(best)} seeds" if len(best) > 1 else ""
-        said.append(f"Best in validation: {best['setting'].iloc[0]}, {score} of {int(best['n'].iloc[0]):,} images called right{seeds}.")
+        said.append(f"Best in validation: {best['setting'].iloc[0]}, {score} of {int(best['n'].iloc[0]):,} images correct{seeds}.")
         names = f": {', '.join(alike[:6])}{', ...' if len(alike) > 6 else ''}" if alike else ""
         if others: said.append(f"Of the other {others} settings {len(alike)} cannot be told from it{names}." if alike else
                                f"Each of the other {others} settings is behind it by more than the sampling of validation images.")

@@ -84,7 +84,7 @@ def curve_table(table: pd.DataFrame, # of a sweep
         row = {"runs": len(runs), "accuracy": percent(mean),
                "lowest and highest run": f"{percent(runs['accuracy'].min())}, {percent(runs['accuracy'].max())}",
                "sampling of the test": f"n {n:,}, {percent(mean, wilson(round(mean * n), n)).partition(' % ')[2]}"}
-        for column in ("misses", "false_alarms"):
+        for column in ("fnr", "fpr"):
             if column in runs: row[column.replace("_", " ")] = percent(runs[column].mean())
         for column, digits in (("auc", 3), ("loss", 3), ("seconds", 1)):
             if column in runs: row[column] = f"{runs[column].mean():.{digits}f}"
@@ -271,9 +271,9 @@ def plot_mix(table: pd.DataFrame, # of a sweep over `share_real`
              epoch: int | None = None, # default the last
              ax: Axes | None = None, # drawn there, else on a new figure
             ) -> Axes:
-    "Misses and false alarms against the share of real images in training."
+    "Misses and false positives against the share of real images in training."
     ax, rows = ax or plt.subplots(figsize=(6, 3.6))[1], at(table, test, epoch, "share_real")
-    errors = (("misses", "n_fake", COLOURS[1], "missed fakes"), ("false_alarms", "n_real", COLOURS[0], "false alarms"))
+    errors = (("fnr", "n_fake", COLOURS[1], "missed fakes"), ("fpr", "n_real", COLOURS[0], "false positives"))
     for column, n, colour, label in errors:
         if rows[column].isna().all(): continue
         _runs(ax, 100 * rows["share_real"], rows[column], rows[n], colour, label)
@@ -334,7 +334,7 @@ def run_cells(made: Plan, # the images of all cells
 
 def _run_cell(made: Plan, composed: Composition, seed: int, schedule: str, folder: Path) -> Run:
     "One training."
-    return run_recipe(made.recipe, made.root, folder, made.profile, seed, made.scale, progress=False, deal_seed=made.deal_seed,
+    return run_recipe(made.recipe, made.root, folder, made.profile, seed, made.scale, progress=False, split_seed=made.split_seed,
                       composed=composed, schedule=schedule, each_epoch=True, **made.settings)
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #888cd9c7

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Experiment', 'new_run_folder', 'run_recipe', 'Job', 'save_model', 'save_run', 'ffhq_as_test', 'ffhq_in_train',
-           'grid_dial', 'plot_dial', 'EpochLines', 'train', 'without_copies']
+           'trace_dial', 'plot_dial', 'EpochLines', 'train', 'without_duplicates']
 
 # %% ../../nbs/81_experiments.run.ipynb #2868fd66
 import json
@@ -29,13 +29,13 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from .. import __version__
-from ..audit.shortcuts import measure_floors
+from ..audit.shortcuts import measure_baselines
 from ..core.basics import InputError
 from ..core.files import KEPT, Claim, holds_something, recover, whole_folder, write_whole
 from ..data.manifest import check_manifest
 from ..data.recipes import Composition, Recipe, read_recipe
 from ..evaluate.scores import score_predictions
-from ..evaluate.thresholds import fit_operating_point, read_point, save_point
+from ..evaluate.thresholds import fit_operating_point, save_point, score_at_point
 from ..report.run import write_report
 from ..synthetic.world import cached_world, read_world
 from ..train.blocks import face_dataloaders, loader_options
@@ -44,10 +44,10 @@ from ..train.runs import Run, load_run_model, log_test_use, network_card, read_p
 
 import shutil # noqa: F401
 from ..train.fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train # noqa: F401
-from .plan import Plan, choose, fewer, fingerprint, plan, sources_of, without_copies # noqa: F401
+from .plan import Plan, choose, fewer, fingerprint, plan, sources_of, without_duplicates # noqa: F401
 
 # %% ../../nbs/81_experiments.run.ipynb #410ca8e9
-_all_ = ["Experiment", "EpochLines", "train", "without_copies"] # public here too
+_all_ = ["Experiment", "EpochLines", "train", "without_duplicates"] # public here too
 Experiment = Run # what a run gives back
 
 # %% ../../nbs/81_experiments.run.ipynb #1a77f7d1
@@ -83,10 +83,10 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
                overwrite: bool = False, # replace a run that is there
                progress: bool = True, # show fastai's bar
                cbs: Sequence[Callback] = (), # more of fastai's callbacks
-               deal_seed: int | None = None, # deals the images; default `seed`, which then starts the training alone
-               composed: Composition | None = None, # the images, where they are dealt already (by `experiments.transfer`)
+               split_seed: int | None = None, # splits the images; default `seed`, which then starts the training alone
+               composed: Composition | None = None, # the images, where they are split already (by `experiments.transfer`)
                own: tuple[Composition, pd.DataFrame] | None = None, # images and rejects of `experiments.plan.own_folder`
-               aim: Mapping[str, Any] | None = None, # aim, fpr, cost, prevalence of the threshold; default most fakes at 1 % false alarms
+               aim: Mapping[str, Any] | None = None, # aim, fpr, cost, prevalence of the threshold; default: TPR at 1 % FPR
                schedule: str = "one-cycle", # of the learning rate, one of `train.fitting.SCHEDULES`
               each_epoch: bool = False, # score validation and tests after every epoch, into epochs.csv
               **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
@@ -96,7 +96,7 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     with Claim(out, keep=KEPT) as claim:
         new_run_folder(out, recipe.name, overwrite) # as it is now that nobody else can write there
         clock = {"scan": time.time()}
-        made = plan(recipe, root, profile, seed, scale, deal_seed, composed, own, aim, **options)
+        made = plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, **options)
         _run_claimed(claim, out, made, clock, schedule, each_epoch, progress, list(cbs), aim or {})
     return Run(out, root)
 
@@ -153,13 +153,13 @@ def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any])
     "Everything from the images on. Errors in writing the network and the page, which do not end the run, are given back."
     store(job.folder, "recipe", asdict(made.recipe))
     for name, part in (("manifest", made.manifest), ("rejects", made.rejects)): store(job.folder, name, part)
-    floors = measure_floors(made.manifest, made.root) if made.copies is not None else {}
+    baselines = measure_baselines(made.manifest, made.root) if made.copies is not None else {}
     with seeded(made.seed):
         _, history, predictions, told = _train_and_predict(made.composed, made.root, made.settings, job, cbs)
     composed, rejects = _without_lost(made, told["lost"])
     for name, part in (("history", history), ("predictions", predictions), ("manifest", composed.manifest), ("rejects", rejects)):
         store(job.folder, name, part)
-    more = dict(duplicates=made.copies, floors=floors, rejected=len(rejects), lost=len(told["lost"]), looks=told["looks"],
+    more = dict(duplicates=made.copies, baselines=baselines, rejected=len(rejects), lost=len(told["lost"]), test_use=told["test_use"],
                 warnings=made.warnings, operating=_operate(job.folder, predictions, aim))
     _write_results(job, made, predictions, composed, more)
     try:
@@ -183,18 +183,18 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     m, clock, lost = composed.manifest, job.clock, LostImages(job.folder/".lost.jsonl")
     clock["train"] = time.time()
     if job.each_epoch:
-        looks = _log_use(job, m, f"read after each of {chosen['epochs']} epochs")
+        test_use = _log_use(job, m, f"read after each of {chosen['epochs']} epochs")
         cbs = [*cbs, ReadEpochs(m, run_file(job.folder, "epochs"), (root, lost))]
     trained = (job.folder/KEPT).is_file()
     learn = on_sound_images(lambda rows: _build(rows, root, chosen, cbs, job.folder if trained else None), m, root, lost)
     history, unsaved = (read_part(job.folder, "history"), []) if trained else _train(learn, chosen, job, lost)
     clock["predict"] = time.time()
-    if not job.each_epoch: looks = _log_use(job, m, "run")
+    if not job.each_epoch: test_use = _log_use(job, m, "run")
     predictions = on_sound_images(lambda rows: predict(learn, rows, job.name, root), m[m["split"] != "train"], root, lost)
     clock["end"] = time.time()
     found = lost.paths()
     lost.file.unlink(missing_ok=True)
-    return learn, history, predictions, dict(lost=found, looks=looks, unsaved=unsaved)
+    return learn, history, predictions, dict(lost=found, test_use=test_use, unsaved=unsaved)
 
 # %% ../../nbs/81_experiments.run.ipynb #cc41a8c8
 def _build(rows: pd.DataFrame, root: Path, chosen: dict[str, Any], cbs: list[Callback], weights: Path | None) -> Learner:
@@ -239,7 +239,7 @@ def _operate(folder: Path, predictions: pd.DataFrame, aim: Mapping[str, Any]) ->
     except InputError as e: return dict(point=None, why=str(e), tests={})
     run_file(folder, "operating").unlink(missing_ok=True) # of a run that was gone on with
     save_point(point, folder)
-    return dict(point=asdict(point), tests={str(test): read_point(point, rows) for test, rows in predictions[~valid].groupby("split")})
+    return dict(point=asdict(point), tests={str(test): score_at_point(point, rows) for test, rows in predictions[~valid].groupby("split")})
 
 # %% ../../nbs/81_experiments.run.ipynb #155e6d96
 def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Composition, more: dict[str, Any]) -> None:
@@ -248,7 +248,7 @@ def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Co
     weights = Path(made.settings["weights"] or "").name or None # of a file of weights the name alone
     steps = list(job.clock)
     info = _versions(job.clock) | dict(recipe=made.recipe.name, **words, settings={**made.settings, "weights": weights},
-                profile=made.profile, seed=made.seed, deal_seed=made.deal_seed, scale=made.scale, world=made.world,
+                profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world,
                 data=made.root.resolve().name, schedule=job.schedule,
                 seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
     store(job.folder, "info", info)
@@ -273,11 +273,11 @@ def save_model(learn: Learner, # trained
 def _save_into(folder: Path, out: Path, learn: Learner, rows: pd.DataFrame, root: str | Path | None, title: str,
                history: pd.DataFrame, clock: dict[str, float], aim: Mapping[str, Any]) -> None:
     "Writes all that a Learner's run consists of, after entering the use of its test sets into the ledger beside its place."
-    looks = log_test_use(out, rows, "save_run", _started(clock))
+    test_use = log_test_use(out, rows, "save_run", _started(clock))
     predictions = predict(learn, rows[rows["split"] != "train"].reset_index(drop=True), out.name, root)
     save_model(learn, folder, None)
     used = {s: dict(asked=n, found=n, used=n) for s, n in rows["source"].value_counts().items()}
-    more = dict(sources=used, looks=looks, rejected=0, operating=_operate(folder, predictions, aim))
+    more = dict(sources=used, test_use=test_use, rejected=0, operating=_operate(folder, predictions, aim))
     store(folder, "recipe", dict(name=out.name, title=title))
     for name, part in (("manifest", rows), ("predictions", predictions), ("history", history),
                        ("rejects", pd.DataFrame(columns=["path", "source", "reason"]))): store(folder, name, part)
@@ -325,33 +325,33 @@ def ffhq_in_train(root: str | Path, # the data root
     return run_recipe("man-2-in", root, out, **kwargs)
 
 # %% ../../nbs/81_experiments.run.ipynb #b02c4866
-def grid_dial(grids: Sequence[float] = (0, 4, 8, 12, 16, 24), # strengths of the trace, grey levels peak to peak
+def trace_dial(traces: Sequence[float] = (0, 4, 8, 12, 16, 24), # strengths of the trace, grey levels peak to peak
               recipe: str = "man-2-test", # with FFHQ as a test set
               images: int = 2000, # of each world
               seed: int = 0, # of worlds and trainings
               **kwargs: Any, # of run_recipe
-             ) -> pd.DataFrame: # one row a setting and test source: grid, source, label, n, accuracy, lo, hi
+             ) -> pd.DataFrame: # one row a setting and test source: trace, source, label, n, accuracy, lo, hi
     "Trains `recipe` on worlds that differ in nothing but the generator's trace."
     rows, sources = [], sources_of(read_recipe(recipe))
-    for grid in grids:
-        root = cached_world(images=images, grid=grid, seed=seed, sources=sources)
+    for trace in traces:
+        root = cached_world(images=images, trace=trace, seed=seed, sources=sources)
         with TemporaryDirectory() as d:
             tests = run_recipe(recipe, root, Path(d)/"run", seed=seed, progress=False, **kwargs).metrics["tests"]
         for scores in tests.values():
             for source, r in scores["by_source"].items():
-                rows.append(dict(grid=grid, source=source, label=r["label"], n=r["n"], accuracy=r["accuracy"],
+                rows.append(dict(trace=trace, source=source, label=r["label"], n=r["n"], accuracy=r["accuracy"],
                                  lo=r["accuracy_ci95"][0], hi=r["accuracy_ci95"][1]))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/81_experiments.run.ipynb #def4c7b1
-def plot_dial(dial: pd.DataFrame, # as `grid_dial` returns it
+def plot_dial(dial: pd.DataFrame, # as `trace_dial` returns it
              ) -> Axes:
     "Accuracy against the strength of the trace, a line a source, Wilson intervals shaded."
     ax = plt.subplots(figsize=(7, 3.6))[1]
     for source, rows in dial.groupby("source", sort=False):
-        line, = ax.plot(rows["grid"], 100 * rows["accuracy"], marker="o", label=f"{source} ({rows['label'].iloc[0]})")
-        ax.fill_between(rows["grid"], 100 * rows["lo"], 100 * rows["hi"], alpha=0.15, color=line.get_color())
-    ax.set(xlabel="strength of the generator's trace, grey levels", ylabel="called right, %", ylim=(-3, 103))
+        line, = ax.plot(rows["trace"], 100 * rows["accuracy"], marker="o", label=f"{source} ({rows['label'].iloc[0]})")
+        ax.fill_between(rows["trace"], 100 * rows["lo"], 100 * rows["hi"], alpha=0.15, color=line.get_color())
+    ax.set(xlabel="strength of the generator's trace, grey levels", ylabel="correct, %", ylim=(-3, 103))
     ax.grid(alpha=0.25)
     ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

@@ -22,7 +22,7 @@ from ..core.basics import InputError, percent
 from ..core.files import save_figure, write_table
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.recipes import Recipe, read_recipe
-from ..evaluate.scores import is_wrong
+from ..evaluate.scores import is_misclassified
 from .plan import fingerprint, plan
 from .run import run_recipe
 from .series import Trial, read_trials, run_series
@@ -43,7 +43,7 @@ def spread(values: Sequence[float], # a score of each run
                       next_hi=min(1.0, out["mean"] + reach), noise=noise)
 
 # %% ../../nbs/83_experiments.seeds.ipynb #0f57a1fa
-KINDS = {"all": "accuracy", "real": "real called real", "fake": "fake called fake", "auc": "AUC"} # rows of a summary
+KINDS = {"all": "accuracy", "real": "specificity", "fake": "sensitivity", "auc": "AUC"} # rows of a summary
 
 
 def summarise(runs: Sequence[pd.DataFrame], # predictions of the same test images, one table a run
@@ -53,7 +53,7 @@ def summarise(runs: Sequence[pd.DataFrame], # predictions of the same test image
     for test in [x for x in first["split"].unique() if x != "valid"]:
         parts = [r[r["split"] == test].sort_values("path", ignore_index=True) for r in runs]
         if any(len(p) != len(parts[0]) or (p["path"] != parts[0]["path"]).any() for p in parts):
-            raise InputError(f"the runs were tested on different images ({test}); summarise runs of one deal (`fakeface run --seeds`)")
+            raise InputError(f"the runs were tested on different images ({test}); summarise runs of one split (`fakeface run --seeds`)")
         for kind in KINDS:
             found = _row(parts, kind)
             if found: rows.append({"test set": test, "measure": KINDS[kind], **found})
@@ -71,7 +71,7 @@ def _row(parts: list[pd.DataFrame], kind: str) -> dict[str, Any] | None:
         values = np.stack([p["p_fake"].to_numpy(float) for p in parts])
     else:
         interval = partial(rate_interval, subject=who)
-        values = np.stack([~is_wrong(p)[inside].to_numpy() for p in parts])
+        values = np.stack([~is_misclassified(p)[inside].to_numpy() for p in parts])
     each = [interval(v) for v in values]
     _, lo, hi = each[0] if len(each) == 1 else interval(values if kind == "auc" else values.mean(0))
     sampling = float(np.mean([high - low for _, low, high in each]) / (2 * 1.96))
@@ -118,11 +118,11 @@ def plot_seeds(table: pd.DataFrame, # as `summarise` returns it
     ax = plt.subplots(figsize=(6.4, 0.9 + 0.5 * len(rows)), layout="constrained")[1]
     for y, ((test, measure), r) in enumerate(rows.iterrows()):
         kind = next(k for k, m in KINDS.items() if m == measure)
-        scores = [100 * (1 - is_wrong(p[(p["split"] == test) & (p["label"] == kind)]).mean()) for p in runs]
+        scores = [100 * (1 - is_misclassified(p[(p["split"] == test) & (p["label"] == kind)]).mean()) for p in runs]
         ax.plot([100 * r["lo"], 100 * r["hi"]], [y, y], lw=7, alpha=0.25, color="#21201d", solid_capstyle="butt")
         ax.plot(scores, [y] * len(scores), "o", ms=5, color="#b7791f" if kind == "fake" else "#2f7d6b", alpha=0.8)
     ax.set_yticks(range(len(rows)), [f"{test}: {measure}" for test, measure in rows.index])
-    ax.set(xlabel="called right, % (dots: runs; bar: sampling interval of their mean)", ylim=(len(rows) - 0.5, -0.5))
+    ax.set(xlabel="correct, % (dots: runs; bar: sampling interval of their mean)", ylim=(len(rows) - 0.5, -0.5))
     ax.grid(axis="x", alpha=0.25)
     return ax
 
@@ -156,21 +156,21 @@ def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
               root: str | Path, # the data root
               out: str | Path | None = None, # the folder of the runs, goes on where it was; default runs/<recipe>/seeds
               seeds: int | Sequence[int] = 3, # how many, or which
-              deal_seed: int | None = None, # deals the images of all of them; default the recipe's
+              split_seed: int | None = None, # splits the images of all of them; default the recipe's
               profile: str | None = None, # `small` or `published`; default by the data root
               scale: float = 1.0, # multiplies every count
               progress: bool = True, # a line a run
               aim: Mapping[str, Any] | None = None, # of the thresholds, see `run_recipe`
               **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
              ) -> pd.DataFrame: # as `summarise` gives it, also in <out>/summary.csv and, drawn, in <out>/seeds.png
-    "Trains one deal with several seeds; finished runs are kept. Raises `InputError` where recipe, root or options cannot work."
+    "Trains one split with several seeds; finished runs are kept. Raises `InputError` where recipe, root or options cannot work."
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
     if not seeds: raise InputError(f"{recipe.name}: no seed; give 1 or more")
-    out, deal_seed = Path(out) if out else Path("runs")/recipe.name/"seeds", recipe.seed if deal_seed is None else deal_seed
-    made = plan(recipe, root, profile, scale=scale, deal_seed=deal_seed, aim=aim, **options)
+    out, split_seed = Path(out) if out else Path("runs")/recipe.name/"seeds", recipe.seed if split_seed is None else split_seed
+    made = plan(recipe, root, profile, scale=scale, split_seed=split_seed, aim=aim, **options)
     asked = dict(recipe=asdict(recipe), settings=made.settings | dict(weights=Path(made.settings["weights"] or "").name),
-                 profile=made.profile, deal_seed=deal_seed, scale=scale, images=fingerprint(made.manifest))
-    make = partial(run_recipe, recipe, root, profile=made.profile, scale=scale, deal_seed=deal_seed, progress=False, aim=aim, **options)
+                 profile=made.profile, split_seed=split_seed, scale=scale, images=fingerprint(made.manifest))
+    make = partial(run_recipe, recipe, root, profile=made.profile, scale=scale, split_seed=split_seed, progress=False, aim=aim, **options)
     trials = [Trial(f"seed-{s}", dict(seed=s), partial(_one, make, s)) for s in seeds]
     return run_series(out, "seeds", asked | (dict(aim=dict(aim)) if aim else {}), trials, partial(_record, out), progress)

@@ -24,7 +24,7 @@ from pydantic import Field
 from ..core.basics import LABELS, DataNote, InputError, percent
 from ..core.files import write_table
 from ..core.schema import CLOSED, Name, Seed, Share, Text, check_fields
-from ..data.duplicates import find_leaks, settle_copies
+from ..data.duplicates import find_leakage, settle_duplicates
 from ..data.manifest import scan
 from ..data.recipes import (Composition, Part, PartList, Recipe, TestName, Treatment, check_profiles, compose,
                                    eligible, read_spec, spec_names)
@@ -50,7 +50,7 @@ class Transfer:
     test: Share = 0.3 # share of every part that is held out for testing
     valid: Share = 0.2 # share of the rest that is kept for validation
     equal: bool = True # as many images in every training, all sets together included
-    seed: Seed = 0 # deals the images and starts the trainings
+    seed: Seed = 0 # splits the images and starts the trainings
     duplicates: Treatment = "refuse" # pictures in learning and in a test: refuse, drop, keep, or one of them for each source
     study: Text | None = None # the published study it re-runs
     citation: Text | None = None # of that study
@@ -90,7 +90,7 @@ def divide(spec: Transfer, # of `read_transfer`
            seed: int | None = None, # default the file's
            scale: float = 1.0, # multiplies every count
           ) -> tuple[pd.DataFrame, pd.DataFrame]: # the manifest with the column `set`, and the table of sources
-    "Deals all images to train, valid and the tests. Raises `InputError` where two sets share images, or a picture stands on both sides."
+    "Splits all images to train, valid and the tests. Raises `InputError` where two sets share images, or a picture stands on both sides."
     own = {name: [p for parts in one.values() for p in parts] for name, one in spec.sets.items()}
     own |= {POOL: spec.fakes} if spec.fakes else {}
     def part(p: Part, share: float) -> Part: return replace(p, count=max(1, round(share * p.count)))
@@ -105,7 +105,7 @@ def divide(spec: Transfer, # of `read_transfer`
                 other = owner[mine].dropna().iloc[0]
                 raise InputError(f"{spec.name}: `{other}` and `{name}` share images of {p.source}; give them disjoint parts")
             owner[mine] = name
-    return settle_copies(manifest.assign(set=owner), find_leaks(manifest, root), spec.duplicates, spec.name)[0], sources
+    return settle_duplicates(manifest.assign(set=owner), find_leakage(manifest, root), spec.duplicates, spec.name)[0], sources
 
 # %% ../../nbs/87_experiments.transfer.ipynb #9872cfea
 def present_sets(spec: Transfer, # of `read_transfer`
@@ -158,7 +158,7 @@ def run_transfer(spec: str | Path | Transfer, # a name, a YAML file, or a transf
                  root: str | Path, # the data root
                  out: str | Path | None = None, # the folder of rows; one that is there goes on; default runs/transfer-<name>
                  profile: str | None = None, # `small` or `published`; default by the data root
-                 seed: int | None = None, # deals and trains; default the file's
+                 seed: int | None = None, # splits and trains; default the file's
                  scale: float = 1.0, # multiplies every count
                  equal: bool | None = None, # as many images in every training; default the file's
                  images: int | None = None, # at most so many training images a row; default what the smallest set allows
@@ -216,7 +216,7 @@ def _row_trial(spec: Transfer, name: str, manifest: pd.DataFrame, names: list[st
         rows = manifest[manifest["split"].isin(splits)]
         return [replace(p, count=n) for p in parts if (n := len(eligible(rows, p, spec.name)))]
     tests = {t: held([t]) for t in manifest["split"].unique() if t not in ("train", "valid")}
-    notes = f"A row of the transfer matrix `{spec.name}`, whose images are dealt once for all rows. {spec.notes or ''}".strip()
+    notes = f"A row of the transfer matrix `{spec.name}`, whose images are split once for all rows. {spec.notes or ''}".strip()
     recipe = Recipe(f"{spec.name}-{name}", f"{spec.title} (trained on {name})", held(["train", "valid"]), tests, spec.profiles,
                     valid=spec.valid, seed=spec.seed, study=spec.study, citation=spec.citation, notes=notes)
     used = manifest["source"].value_counts()
@@ -227,7 +227,7 @@ def _row_trial(spec: Transfer, name: str, manifest: pd.DataFrame, names: list[st
 
 # %% ../../nbs/87_experiments.transfer.ipynb #2913c5e8
 def transfer_table(out: str | Path, # of `run_transfer`, finished or not
-                  ) -> pd.DataFrame: # one row a cell: train, test, learnt, balanced_accuracy, real_accuracy, fake_accuracy, n_real, ...
+                  ) -> pd.DataFrame: # one row a cell: train, test, learnt, balanced_accuracy, specificity, sensitivity, n_real, ...
     "All cells; a row that failed or waits has one line with its `status`."
     trials = read_trials(out, "transfer")
     runs = {name: run.predictions for name, _, run, _ in trials if run}
@@ -259,7 +259,7 @@ def _cell(predictions: pd.DataFrame, test: str) -> pd.DataFrame:
 def _figures(s: dict[str, Any]) -> dict[str, Any]:
     "A cell's figures, flat."
     flat = dict(n_real=s["n_real"], n_fake=s["n_fake"], auc=s["auc"])
-    for k in ("balanced_accuracy", "real_accuracy", "fake_accuracy"):
+    for k in ("balanced_accuracy", "specificity", "sensitivity"):
         flat |= {k: s[k], **dict(zip((f"{k}_lo", f"{k}_hi"), s[f"{k}_ci95"] or (None, None)))}
     return flat
 
@@ -269,7 +269,7 @@ def transfer_text(table: pd.DataFrame, # of `transfer_table`
     "The matrix as a table to read: balanced accuracy with its interval; for the pool's fakes the share called fake."
     done = table[table["status"] == "done"]
     def text(c: Any) -> str:
-        k = "fake_accuracy" if c["test"] == POOL else "balanced_accuracy"
+        k = "sensitivity" if c["test"] == POOL else "balanced_accuracy"
         return percent(c[k], [c[f"{k}_lo"], c[f"{k}_hi"]])
     cells = done.assign(text=done.apply(text, axis=1)).pivot(index="train", columns="test", values="text")
     return cells.loc[done["train"].unique(), done["test"].unique()].rename_axis(index="trained on", columns="tested on").rename(
@@ -286,8 +286,8 @@ def transfer_answer(table: pd.DataFrame, # of `transfer_table`
                     f"{percent(away['balanced_accuracy'].mean())}.")
         low = away.loc[away["balanced_accuracy"].idxmin()]
         ci = percent(low["balanced_accuracy"], [low["balanced_accuracy_lo"], low["balanced_accuracy_hi"]])
-        said.append(f"Lowest: trained on {low['train']}, tested on {low['test']}: {ci}; of the reals {percent(low['real_accuracy'])} "
-                    f"and of the fakes {percent(low['fake_accuracy'])} are called right.")
+        said.append(f"Lowest: trained on {low['train']}, tested on {low['test']}: {ci}; of the reals {percent(low['specificity'])} "
+                    f"and of the fakes {percent(low['sensitivity'])} are correct.")
         at_home = away["test"].map(own.set_index("test")["balanced_accuracy"])
         worse = int(((away["p_own"] < 0.05 / len(away)) & (away["balanced_accuracy"] < at_home)).sum())
         said.append(f"In {worse} of the {len(away)} cells elsewhere the detector is worse than the one trained on the set itself, by more "
@@ -322,12 +322,12 @@ def plot_transfer(table: pd.DataFrame, # of `transfer_table`
 def _write_cell(ax: Axes, i: int, j: int, c: Any, value: float) -> None:
     "One cell's text, and a frame where its set was in training."
     color = "white" if abs(value - 50) > 33 else "black"
-    k = "fake_accuracy" if c.test == POOL else "balanced_accuracy"
+    k = "sensitivity" if c.test == POOL else "balanced_accuracy"
     rate, lo, hi = (100 * getattr(c, name) for name in (k, f"{k}_lo", f"{k}_hi"))
     ax.text(j, i - 0.2, f"{rate:.1f} %", ha="center", va="center", color=color, fontsize=11)
     ax.text(j, i + 0.06, f"[{lo:.1f}, {hi:.1f}]", ha="center", va="center", color=color, fontsize=8)
     below = f"n = {c.n_fake:,}"
-    if c.test != POOL: below = f"real {100 * c.real_accuracy:.0f}, fake {100 * c.fake_accuracy:.0f}\nn = {c.n_real:,} + {c.n_fake:,}"
+    if c.test != POOL: below = f"real {100 * c.specificity:.0f}, fake {100 * c.sensitivity:.0f}\nn = {c.n_real:,} + {c.n_fake:,}"
     ax.text(j, i + 0.31, below, ha="center", va="center", color=color, fontsize=7)
     if not c.learnt: return
     ax.add_patch(Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, fill=False, ec="tab:orange", lw=3.0 if c.train == c.test else 1.2))

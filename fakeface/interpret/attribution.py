@@ -273,7 +273,7 @@ def smoothed(maps: torch.Tensor, # shape (n, h, w)
     return gaussian_blur(maps[:, None], 2 * max(1, round(2.5 * sigma)) + 1, sigma)[:, 0]
 
 # %% ../../nbs/62_interpret.attribution.ipynb #b4f5b39c
-KINDS = {"fake called fake": ("fake", ""), "fake called real": ("fake", "false negative"), "real called real": ("real", ""),
+KINDS = {"sensitivity": ("fake", ""), "fake called real": ("fake", "false negative"), "specificity": ("real", ""),
          "real called fake": ("real", "false positive")}
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOTHING', 'CELLS', 'FACE_BOXES', 'DETECTS', 'LUCK', 'alike', 'weight_layers', 'randomised', 'cascade',
            'mean_interval', 'randomisation_verdicts', 'removal_areas', 'random_areas', 'true_regions', 'pointing',
-           'final_word', 'Belief', 'believe', 'belief_table', 'plot_belief', 'plot_cascade']
+           'final_word', 'Belief', 'check_faithfulness', 'belief_table', 'plot_belief', 'plot_cascade']
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #3c9a3446
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -276,7 +276,7 @@ def _removal_and_place(learn: Learner | nn.Module, x: torch.Tensor, explain: Cal
     return row, tests
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #e32ba355
-def believe(learn: Learner | nn.Module, # trained
+def check_faithfulness(learn: Learner | nn.Module, # trained
             rows: pd.DataFrame | torch.Tensor, # with `path` and `label`, photographs too, for the AUC; or images of fakes
             root: str | Path | None = None, # the data root
             methods: Iterable[str] | str | None = None, # of METHODS; default all that the network can be asked
@@ -299,7 +299,7 @@ def believe(learn: Learner | nn.Module, # trained
         explain = partial(attribute, method=m, layer=layer, **kwargs)
         row, tests = _removal_and_place(learn, x, explain, by_chance, regions, random, random_n)
         word = final_word(v["verdict"], tests, 1.0 if np.isnan(auc[1]) else auc[1])
-        table.append(dict(method=m) | dict(v.rename({"verdict": "randomisation"})) | row | dict(n=len(x), believe=word))
+        table.append(dict(method=m) | dict(v.rename({"verdict": "randomisation"})) | row | dict(n=len(x), faithful=word))
     return Belief(pd.DataFrame(table).set_index("method"), done, len(x), auc)
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #230d3d8e
@@ -346,7 +346,7 @@ def _location(points: pd.DataFrame, lucky: float, tests: dict[str, str]) -> dict
     return dict(hits=hits / n, hits_lo=lo, hits_hi=hi, hits_randomised=lucky) | row
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #82b11193
-def belief_table(b: Belief, # of `believe`
+def belief_table(b: Belief, # of `check_faithfulness`
                 ) -> pd.DataFrame: # words for reading; `b.table` has the numbers
     "The table with its intervals written out."
     t, two, whole = b.table, (lambda v: f"{v:+.2f}"), (lambda v: f"{100 * v:.0f}")
@@ -365,10 +365,10 @@ def belief_table(b: Belief, # of `believe`
         words["... the places of other images, %"] = [f"{100 * c:.1f}" for c in t["elsewhere"]]
         words["... randomised networks' maxima, %"] = [whole(h) for h in t["hits_randomised"]]
         words["mass there, %"] = [whole(m) for m in t["mass"]]
-    return words.assign(**{"may it be believed?": t["believe"].tolist()})
+    return words.assign(**{"may it be believed?": t["faithful"].tolist()})
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #3260fb0d
-def plot_belief(b: Belief, # of `believe`
+def plot_belief(b: Belief, # of `check_faithfulness`
                ) -> Figure:
     "The tests side by side, each with its chance level dashed."
     t, known = b.table[::-1], "hits" in b.table

@@ -351,7 +351,7 @@ def _subject_means(maps: torch.Tensor, first: np.ndarray, subjects: pd.Series) -
     return sums / counts[:, None], units["first"].to_numpy(), units["subject"].to_numpy()
 
 # %% ../../nbs/61_interpret.features.ipynb #b485096d
-def _deal_labels(first: np.ndarray, subject: np.ndarray, permutations: int, seed: int) -> np.ndarray:
+def _shuffled_labels(first: np.ndarray, subject: np.ndarray, permutations: int, seed: int) -> np.ndarray:
     "Dealt memberships, shape (permutations, units): whole subjects among each other, twins within themselves."
     rng, twins = np.random.default_rng(seed), pd.Series(subject).duplicated(keep=False).to_numpy()
     labels = np.tile(first, (permutations, 1))
@@ -422,7 +422,7 @@ def permutation_test(first: torch.Tensor, # maps of one group, shape (n, ...)
     twins = torch.tensor(pd.Series(number).duplicated(keep=False).to_numpy())
     x[twins] -= x[twins].reshape(-1, 2, x.shape[1]).mean(1).repeat_interleave(2, 0) # what twins share cannot tell the groups apart
     x = _standardised(x)
-    null = _statistics(x, _deal_labels(member, number, permutations, seed), statistic)
+    null = _statistics(x, _shuffled_labels(member, number, permutations, seed), statistic)
     observed = float(_statistics(x, member[None], statistic)[statistic][0])
     t = _t(_correlations(x, member[None])[0], len(x)).reshape(first.shape[1:])
     p = (1 + int((null[statistic] >= observed * (1 - 1e-6)).sum())) / (1 + permutations)

@@ -61,7 +61,7 @@ def caption(row: pd.Series, # one row of `with_errors`
            ) -> list[str]: # source; true → called and p_fake; loss; attributes if any is known
     "The lines below an image."
     who = attribute_words(row, columns)
-    call = f"{row['label']} → {row['called']}, p_fake {row['p_fake']:.3f}"
+    call = f"{row['label']} → {row['predicted']}, p_fake {row['p_fake']:.3f}"
     return [str(row["source"]), call, f"loss {row['loss']:.2f}", *([who] if who else [])]
 
 # %% ../../nbs/60_interpret.losses.ipynb #2461242c

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FED', 'SCORES', 'MAX_FEATURES', 'GROUPS', 'COLOURS', 'last_linear', 'features', 'depth_layers', 'Distances',
-           'known_threshold', 'Unknown', 'fit_unknown', 'save_unknown', 'load_unknown', 'ask', 'unknown_rates',
-           'reference_words', 'unknown_table', 'plot_unknown']
+           'known_threshold', 'OutOfDistribution', 'fit_ood', 'save_ood', 'load_ood', 'ask', 'ood_rates',
+           'reference_words', 'ood_table', 'plot_ood']
 
 # %% ../../nbs/64_interpret.ood.ipynb #eae1e1a1
 import hashlib
@@ -34,7 +34,7 @@ from ..core.schema import read_json
 from ..core.stats import auc_with_interval, wilson
 from ..data.images import RejectedImage
 from ..data.manifest import folder_images
-from ..evaluate.scores import called
+from ..evaluate.scores import predicted
 from .features import conv_layers, image_batches, model_of, watching
 from ..train.learners import classes_of
 from ..train.runs import Run, load_model, normalised, opener_of, run_settings
@@ -167,7 +167,7 @@ def known_threshold(scores: np.ndarray, # of known images, none of them used to 
 
 # %% ../../nbs/64_interpret.ood.ipynb #6c211be3
 @dataclass
-class Unknown:
+class OutOfDistribution:
     "A network and what it knows: asks it about pictures, and says which are not something it knows."
     learn: Learner | nn.Module # whose features they are
     distances: Distances
@@ -183,8 +183,8 @@ class Unknown:
         return _scored(self, images, root)
 
     def save(self, folder: str | Path) -> Path:
-        "Beside the run; see `save_unknown`."
-        return save_unknown(self, folder)
+        "Beside the run; see `save_ood`."
+        return save_ood(self, folder)
 
     def __repr__(self) -> str:
         i = self.info
@@ -192,7 +192,7 @@ class Unknown:
                 f"{self.thresholds[i['score']]:.3g} is unknown: set to keep {percent(i['keep'])} of {i['n_valid']:,} validation images")
 
 # %% ../../nbs/64_interpret.ood.ipynb #7928b850
-def _scored(u: Unknown, images: pd.DataFrame | torch.Tensor | Sequence[str | Path], root: str | Path | None) -> pd.DataFrame:
+def _scored(u: OutOfDistribution, images: pd.DataFrame | torch.Tensor | Sequence[str | Path], root: str | Path | None) -> pd.DataFrame:
     "The images as rows, with p_fake, what they are called, their scores, and whether they are known."
     tensor = isinstance(images, torch.Tensor)
     rows = images if tensor or isinstance(images, pd.DataFrame) else pd.DataFrame({"path": [str(p) for p in images]}, dtype=object)
@@ -200,8 +200,8 @@ def _scored(u: Unknown, images: pd.DataFrame | torch.Tensor | Sequence[str | Pat
     out = pd.DataFrame(index=range(len(f))) if tensor else rows.reset_index(drop=True)
     out = out.assign(p_fake=p[:, 1].astype(np.float64))
     scores = u.distances.score(f, p)
-    out = out.assign(called=called(out), **scores, unknown=scores[u.info["score"]] > u.thresholds[u.info["score"]])
-    return out.assign(answer=out["called"].where(~out["unknown"], "not something I know"))
+    out = out.assign(predicted=predicted(out), **scores, unknown=scores[u.info["score"]] > u.thresholds[u.info["score"]])
+    return out.assign(answer=out["predicted"].where(~out["unknown"], "not something I know"))
 
 # %% ../../nbs/64_interpret.ood.ipynb #9b636638
 def _train_and_valid(learn: Learner | str | Path, rows: pd.DataFrame | None) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -216,7 +216,7 @@ def _train_and_valid(learn: Learner | str | Path, rows: pd.DataFrame | None) -> 
     return sides["train"], sides["valid"]
 
 # %% ../../nbs/64_interpret.ood.ipynb #0ff1d69c
-def fit_unknown(learn: Learner | str | Path, # trained; or a run folder
+def fit_ood(learn: Learner | str | Path, # trained; or a run folder
                 root: str | Path, # the data root
                 rows: pd.DataFrame | None = None, # path, label, split (train, valid); default the run's manifest
                 layer: str | Sequence[str] | None = None, # whose features; "depths": `depth_layers`; default what the last linear is given
@@ -225,7 +225,7 @@ def fit_unknown(learn: Learner | str | Path, # trained; or a run folder
                 k: int = 10, # which nearest neighbour
                 bank: int = 5000, # training images at most, chosen by lot
                 seed: int = 0, # of the lot
-               ) -> Unknown:
+               ) -> OutOfDistribution:
     "Distances from the training images, thresholds from the validation images. Raises `InputError` for what is missing."
     if score not in SCORES: raise InputError(f"score is {score!r}; use one of {', '.join(SCORES)}")
     net, fed = (learn, None) if isinstance(learn, Learner) else _network(learn)
@@ -238,7 +238,7 @@ def fit_unknown(learn: Learner | str | Path, # trained; or a run folder
     info = dict(layer=layer if layer is None or isinstance(layer, str) else list(layer), score=score, keep=keep, k=k,
                 thresholds={s: known_threshold(seen[s].to_numpy(), keep) for s in SCORES}, n_train=len(train), n_valid=len(seen),
                 sources=sorted(set(known.get("source", []))), fed=fed)
-    return Unknown(net, distances, info)
+    return OutOfDistribution(net, distances, info)
 
 # %% ../../nbs/64_interpret.ood.ipynb #27aa87ca
 def _network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -254,37 +254,37 @@ def _weights_hash(folder: Path) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
-def save_unknown(unknown: Unknown, # as fit_unknown returns it
+def save_ood(unknown: OutOfDistribution, # as fit_ood returns it
                  folder: str | Path, # the run's, so that the network is found again
-                ) -> Path: # of unknown.json
-    "Writes `unknown.safetensors` and `unknown.json`. Raises `InputError` where there is no such folder."
+                ) -> Path: # of ood.json
+    "Writes `ood.safetensors` and `ood.json`. Raises `InputError` where there is no such folder."
     folder, d = Path(folder), unknown.distances
     if not folder.is_dir(): raise InputError(f"{folder} is no folder; give the run's")
     fitted = {k: np.ascontiguousarray(getattr(d, k)) for k in ("means", "precision", "bank")}
-    write_whole(folder/"unknown.safetensors", lambda partial: save_file(fitted, partial))
-    return write_text(folder/"unknown.json", json.dumps({**unknown.info, "weights": _weights_hash(folder)}, indent=1))
+    write_whole(folder/"ood.safetensors", lambda partial: save_file(fitted, partial))
+    return write_text(folder/"ood.json", json.dumps({**unknown.info, "weights": _weights_hash(folder)}, indent=1))
 
 # %% ../../nbs/64_interpret.ood.ipynb #9221958c
-def load_unknown(folder: str | Path, # where it was saved
+def load_ood(folder: str | Path, # where it was saved
                  learn: Learner | None = None, # whose features they are; default the network of the run in `folder`
-                ) -> Unknown:
-    "An `Unknown` again; no image is needed. Raises `InputError` where there is none, or where it was fitted to other weights."
+                ) -> OutOfDistribution:
+    "An `OutOfDistribution` again; no image is needed. Raises `InputError` where there is none, or where it was fitted to other weights."
     folder = Path(folder)
-    for name in ("unknown.json", "unknown.safetensors"):
-        if not (folder/name).is_file(): raise InputError(f"{folder} has no {name}; `fakeface unknown {folder} FOLDER` makes it")
-    info = read_json(folder/"unknown.json", UnknownInfo, "remove it and fit it anew")
+    for name in ("ood.json", "ood.safetensors"):
+        if not (folder/name).is_file(): raise InputError(f"{folder} has no {name}; `fakeface ood {folder} FOLDER` makes it")
+    info = read_json(folder/"ood.json", UnknownInfo, "remove it and fit it anew")
     try:
-        held = load_file(folder/"unknown.safetensors")
+        held = load_file(folder/"ood.safetensors")
         if set(held) != {"means", "precision", "bank"}: raise ValueError("other tensors")
     except (ValueError, OSError, SafetensorError) as e:
         raise InputError(f"{folder.name}: unknown.* cannot be read ({type(e).__name__})") from e
     if learn is None and info.pop("weights", None) != _weights_hash(folder):
-        raise InputError(f"{folder.name}: unknown.json was fitted to other weights than model.safetensors; fit it anew")
+        raise InputError(f"{folder.name}: ood.json was fitted to other weights than model.safetensors; fit it anew")
     if learn is None: learn, info["fed"] = _network(folder)
-    return Unknown(learn, Distances(**held, k=info["k"]), info)
+    return OutOfDistribution(learn, Distances(**held, k=info["k"]), info)
 
 # %% ../../nbs/64_interpret.ood.ipynb #1a7f9058
-def ask(unknown: Unknown, # fitted
+def ask(unknown: OutOfDistribution, # fitted
         pictures: pd.DataFrame | str | Path | None = None, # path and kind; or a folder
         folder: str | Path | None = None, # what their paths are relative to
         tests: pd.DataFrame | None = None, # of a manifest: its test rows
@@ -306,8 +306,8 @@ def ask(unknown: Unknown, # fitted
 GROUPS = ("known", "new source", "picture")
 
 # %% ../../nbs/64_interpret.ood.ipynb #dbbbb4ca
-def unknown_rates(asked: pd.DataFrame, # as `ask` returns it
-                  unknown: Unknown, # that was asked
+def ood_rates(asked: pd.DataFrame, # as `ask` returns it
+                  unknown: OutOfDistribution, # that was asked
                  ) -> pd.DataFrame: # one row a kind: n, real, mean_p_fake, flagged_<score>, auc_<score>; with _lo and _hi
     """By group and kind: the share called real, the share above each score's threshold, and how well each score tells the kind from
     as many known real as known fake test images (AUC; 0.5 is chance; `reference_words` says which), all with 95 % intervals, the
@@ -315,7 +315,7 @@ def unknown_rates(asked: pd.DataFrame, # as `ask` returns it
     known, rows = _even(asked[asked["group"] == "known"]), []
     for (group, kind), some in asked.groupby(["group", "kind"], sort=False):
         n, row = len(some), dict(group=group, kind=kind, n=len(some), mean_p_fake=some["p_fake"].mean())
-        counts = {"real": some["called"] == "real"} | {f"flagged_{s}": some[s] > unknown.thresholds[s] for s in SCORES}
+        counts = {"real": some["predicted"] == "real"} | {f"flagged_{s}": some[s] > unknown.thresholds[s] for s in SCORES}
         for name, hits in counts.items(): row |= _with_interval(name, hits.mean(), *wilson(int(hits.sum()), n))
         for s in SCORES:
             if group == "known" or not len(known): row |= _with_interval(f"auc_{s}", np.nan, np.nan, np.nan)
@@ -353,11 +353,11 @@ def _with_interval(name: str, value: float, lo: float, hi: float) -> dict[str, f
     return {name: float(value), f"{name}_lo": float(lo), f"{name}_hi": float(hi)}
 
 # %% ../../nbs/64_interpret.ood.ipynb #3e39bcfc
-def unknown_table(asked: pd.DataFrame, # as `ask` returns it
-                  unknown: Unknown, # that was asked
+def ood_table(asked: pd.DataFrame, # as `ask` returns it
+                  unknown: OutOfDistribution, # that was asked
                  ) -> pd.DataFrame: # as text with intervals
-    "`unknown_rates` to read: flagged is by the score that decides."
-    r = unknown_rates(asked, unknown)
+    "`ood_rates` to read: flagged is by the score that decides."
+    r = ood_rates(asked, unknown)
     def cell(row: Any, name: str) -> str: return percent(row[name], [row[f"{name}_lo"], row[f"{name}_hi"]])
     def auc(row: Any, s: str) -> str:
         v, lo, hi = (row[f"auc_{s}{end}"] for end in ("", "_lo", "_hi"))
@@ -372,8 +372,8 @@ def unknown_table(asked: pd.DataFrame, # as `ask` returns it
 COLOURS = dict(zip(LABELS, ("#3b75af", "#c8402f"))) # what it was called
 
 
-def plot_unknown(asked: pd.DataFrame, # as `ask` returns it
-                 unknown: Unknown, # that was asked
+def plot_ood(asked: pd.DataFrame, # as `ask` returns it
+                 unknown: OutOfDistribution, # that was asked
                  score: str | None = None, # of SCORES; default the one that decides
                  ax: Axes | None = None, # drawn there, else on a new figure
                 ) -> Axes:
@@ -385,7 +385,7 @@ def plot_unknown(asked: pd.DataFrame, # as `ask` returns it
     ax.axvline(edge, color="0.3", lw=1, zorder=1)
     for i, ((_, _), some) in enumerate(kinds):
         heights = i + spread.uniform(-0.3, 0.3, len(some))
-        ax.scatter(some[score], heights, s=7, alpha=0.55, lw=0, c=some["called"].map(COLOURS).tolist(), zorder=2)
+        ax.scatter(some[score], heights, s=7, alpha=0.55, lw=0, c=some["predicted"].map(COLOURS).tolist(), zorder=2)
         ax.text(1.01, i, f"{100 * (some[score] > edge).mean():.0f} %", transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     ax.text(1.01, -1, "unknown", transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     ax.set(yticks=range(len(kinds)), ylim=(len(kinds) - 0.4, -1.4), xlabel=f"{score}: further right, less known")

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..audit.shortcuts import floor_words, highest
-from ..core.basics import LABELS, InputError, data_manifests, percent
+from ..audit.shortcuts import baseline_words, highest
+from ..core.basics import LABELS, RATES, InputError, data_manifests, percent
 from ..core.files import write_whole
 from ..core.page import render, table_html
 from ..core.schema import check_fields
@@ -27,8 +27,8 @@ from ..data.sources import Card, read_cards
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from ..evaluate.ledger import Ledger, uses
 from ..evaluate.scores import ERRORS, base_rate_words, with_errors
-from ..evaluate.thresholds import (OperatingPoint, frozen_threshold, plot_flag_worth, plot_reliability,
-                                          point_notes, read_point, reading_words)
+from ..evaluate.thresholds import (OperatingPoint, frozen_threshold, plot_ppv, plot_reliability, point_notes,
+                                          point_words, score_at_point)
 from ..interpret.losses import attribute_words, thumbnail, top_losses
 from ..train.runs import Run
 
@@ -74,8 +74,8 @@ the best shortcut alone reaches (0.5 where none was measured).</p>
 {{ part.rate(s, "accuracy", "accuracy", s.majority_baseline) }}
 <tr><td>always “{{ t.majority }}”</td><td class="n">{{ percent(s.majority_baseline) }}</td><td></td></tr>
 {{ part.rate(s, "balanced_accuracy", "balanced accuracy", 0.5) }}{{ part.rate(s, "auc", "AUC", t.floor) }}
-{{ part.rate(s, "average_precision", "average precision") }}{{ part.rate(s, "real_accuracy", "real called real") }}
-{{ part.rate(s, "fake_accuracy", "fake called fake") }}</tbody></table>{{ part.lines(t.remarks) }}</div>
+{{ part.rate(s, "average_precision", "average precision") }}{{ part.rate(s, "specificity", "specificity") }}
+{{ part.rate(s, "sensitivity", "sensitivity") }}</tbody></table>{{ part.lines(t.remarks) }}</div>
 {% endfor %}</div></section>
 """
 TEMPLATES["published"] = """
@@ -110,17 +110,17 @@ alt="Histogram of p_fake in {{ t.name }}, for each label"></div>{% endif %}</div
 
 # %% ../../nbs/70_report.run.ipynb #78128e63
 TEMPLATES["operating"] = """
-{% if operating %}<section><h2>Where to cut, and what a flag is worth</h2>
+{% if operating %}<section><h2>Where to cut, and the predictive value of a flag</h2>
 {% for s in operating.notes %}<p>{{ s }}</p>{% endfor %}
 {% for t in operating.tests %}<h3>{{ t.name }}</h3>{{ part.lines(t.words) }}{% if t.reliability %}<div class="cards">
 <div class="card"><img class="chart" src="{{ t.reliability }}" alt="Share that is fake against p_fake, in tenths"></div>
 <div class="card"><img class="chart" src="{{ t.flags }}" alt="Share of flags that are right against how rare fakes are">
 </div></div>{% endif %}{% endfor %}</section>{% endif %}
 """
-TEMPLATES["looks"] = """
-{% if looks %}<section><h2>Test-set use</h2><p>A test set answers once. Each use of one, by another model or for another choice, is
+TEMPLATES["test_use"] = """
+{% if test_use %}<section><h2>Test-set use</h2><p>A test set answers once. Each use of one, by another model or for another choice, is
 written down beside the runs before it is made; threshold and temperature know validation only. A score that was chosen among many
-is more favourable than a fresh test set would be.</p>{{ part.table(looks, ["test set", "images", "uses before this run",
+is more favourable than a fresh test set would be.</p>{{ part.table(test_use, ["test set", "images", "uses before this run",
 "by models", "uses until now"], [1, 2, 3, 4]) }}</section>{% endif %}
 """
 
@@ -168,7 +168,7 @@ TEMPLATES["how"] = """
 <table><tbody>{% for k, v in rows %}<tr><td>{{ k }}</td><td class="n">{{ v }}</td></tr>{% endfor %}</tbody></table>
 </div>{% endfor %}</div></section>
 """
-SECTIONS = ("scores", "published", "per_source", "calls", "operating", "errors", "profiles", "training", "looks", "data", "how")
+SECTIONS = ("scores", "published", "per_source", "calls", "operating", "errors", "profiles", "training", "test_use", "data", "how")
 
 # %% ../../nbs/70_report.run.ipynb #428ce951
 def load_run(run: str | Path, # a run folder
@@ -228,10 +228,10 @@ def remarks(s: dict[str, Any], # the scores of one test set
 
 def _remarks_on_both(s: dict[str, Any]) -> list[str]:
     "What is to be noticed where both labels occur."
-    told, (r_lo, r_hi), (f_lo, f_hi) = [], s["real_accuracy_ci95"], s["fake_accuracy_ci95"]
+    told, (r_lo, r_hi), (f_lo, f_hi) = [], s["specificity_ci95"], s["sensitivity_ci95"]
     better, worse = ("real", "fake") if r_lo > f_hi else ("fake", "real") if f_lo > r_hi else (None, None)
-    if better: told.append(f"The errors are lopsided: {percent(s[f'{better}_accuracy'])} of the {better} images are "
-                           f"recognised, {percent(s[f'{worse}_accuracy'])} of the {worse} ones.")
+    if better: told.append(f"The errors are lopsided: {percent(s[RATES[better]])} of the {better} images are "
+                           f"recognised, {percent(s[RATES[worse]])} of the {worse} ones.")
     if s["auc_ci95"][0] > s["balanced_accuracy_ci95"][1] + 0.05:
         told.append("The order is better than the calls (AUC above balanced accuracy): on these images another "
                     "threshold than 0.5 would part real from fake better.")
@@ -275,9 +275,9 @@ def our_rows(metrics: dict[str, Any], # of this run
     for name, s in metrics["tests"].items():
         right = s["confusion"]["real"]["real"] + s["confusion"]["fake"]["fake"]
         counts = [("accuracy", right, s["n"], s["accuracy_ci95"])]
-        for label, measure in (("fake", "missed fakes"), ("real", "false alarms")):
+        for label, measure in (("fake", "missed fakes"), ("real", "false positives")):
             if not s[f"n_{label}"]: continue
-            lo, hi = s[f"{label}_accuracy_ci95"] # of the images that were called right
+            lo, hi = s[f"{RATES[label]}_ci95"] # of the images that were correct
             counts.append((measure, s["confusion"][label][LABELS[label == "real"]], s[f"n_{label}"], [1 - hi, 1 - lo]))
         rows += [dict(measure=m, where=name, figure=share(k, n, ci), count=f"{k:,} of {n:,}") for m, k, n, ci in counts]
     return rows
@@ -290,8 +290,8 @@ def _test(run: Run, name: str, scores: dict[str, Any], title: str | None = None)
         n = sum(counts.values())
         matrix.append(dict(label=label, cells=[dict(n=k, share=k / n if n else None, tint=_tint(label, call, k, n))
                                                for call, k in counts.items()]))
-    floors = run.metrics.get("floors", {}).get(name, {})
-    words, best = floor_words(floors, scores["auc_ci95"]), highest(floors)
+    baselines = run.metrics.get("baselines", {}).get(name, {})
+    words, best = baseline_words(baselines, scores["auc_ci95"]), highest(baselines)
     return dict(name=title or name, what=what_is_in(scores, rows), majority=majority(scores), scores=scores,
                 floor=best[1]["auc"] if best else 0.5, remarks=[*remarks(scores), *filter(None, [words])], matrix=matrix,
                 histogram=chart(plot_p_fake(rows)) if len(rows) else None)
@@ -333,7 +333,7 @@ def _worst(run: Run, root: str | Path | None, name: str, label: str, rows: pd.Da
 # %% ../../nbs/70_report.run.ipynb #c867e50e
 def _caption(r: pd.Series) -> list[str]:
     "As `interpret.losses.caption`, with the number and in shorter lines."
-    return [f"{r['index']} · {r['source']}", f"{r['label']} → {r['called']}", f"p_fake {r['p_fake']:.3f}",
+    return [f"{r['index']} · {r['source']}", f"{r['label']} → {r['predicted']}", f"p_fake {r['p_fake']:.3f}",
             f"loss {r['loss']:.2f}", *filter(None, [attribute_words(r)])]
 
 
@@ -415,7 +415,7 @@ def banner(run: Run) -> list[str]: # sentences
     w = run.info.get("world")
     if w: return ["Drawn faces, not people. Nothing here is a result about real faces.",
                   f"The images come from the built-in world (pictures of {w['size']} pixels, "
-                  f"seed {w['seed']}, grid {w['grid']:g}, psi {w['psi']:g}). Its sources bear the names and layouts of "
+                  f"seed {w['seed']}, trace {w['trace']:g}, psi {w['psi']:g}). Its sources bear the names and layouts of "
                   "real datasets, so that everything can be tried out before any of them is at hand."]
     return ["Pictures from datasets with licences of their own.",
             "Most of them allow non-commercial research only: look under “Licences and citations” before you hand this "
@@ -457,10 +457,10 @@ def _operating(run: Run) -> dict[str, Any] | None:
     point, tests = check_fields(found["point"], OperatingPoint, f"{run.folder.name}/metrics.json: operating.point"), []
     for name in run.metrics["tests"]:
         rows = run.predictions[run.predictions["split"] == name]
-        reading = read_point(point, rows)
+        reading = score_at_point(point, rows)
         both = reading["n_real"] and reading["n_fake"]
-        pictures = [_drawing(plot, reading) if both else None for plot in (plot_reliability, plot_flag_worth)]
-        tests.append(dict(name=name, words=reading_words(reading), **dict(zip(("reliability", "flags"), pictures))))
+        pictures = [_drawing(plot, reading) if both else None for plot in (plot_reliability, plot_ppv)]
+        tests.append(dict(name=name, words=point_words(reading), **dict(zip(("reliability", "flags"), pictures))))
     lead = f"An image is flagged from p_fake {point.threshold:.3g} on; the scores above cut at 0.5."
     return dict(notes=[lead, *point_notes(point)], tests=tests)
 
@@ -472,10 +472,10 @@ def _drawing(plot: Callable, reading: dict[str, Any]) -> str:
     return chart(fig)
 
 # %% ../../nbs/70_report.run.ipynb #4769e4f9
-def _looks(run: Run) -> list[tuple[str, ...]]:
+def _test_use(run: Run) -> list[tuple[str, ...]]:
     "How often each test set was used: before this run, and until this page was written."
     entries, out = Ledger(run.folder.parent).entries(), []
-    for name, e in run.metrics.get("looks", {}).items():
+    for name, e in run.metrics.get("test_use", {}).items():
         now, before = len(uses([x for x in entries if x["images"] == e["images"]])), e.get("before", 0)
         out.append((name, f"{e['n']:,}", f"{before:,}", f"{e.get('models_before', 0):,}", f"{max(now, before + 1):,}"))
     return out
@@ -499,7 +499,7 @@ def report_values(run: Run, # a loaded run
                 published=published, citations=citations, ours=our_rows(run.metrics), profiles=group_sections(run),
                 no_pictures=f"The images are not shown: {why}. The errors are listed by name." if hidden else "",
                 notes=[t for t in (i.get("notes"), i.get("citation")) if t], how=_how(run), footer=_FOOTER,
-                operating=_operating(run), looks=_looks(run),
+                operating=_operating(run), test_use=_test_use(run),
                 **_training(run.history), **_data(run, read_cards(root)))
 
 

@@ -150,7 +150,7 @@ def eye_mouth_points(latent: np.ndarray, # (len(LATENTS),), clipped to [0, 1]
 # %% ../../nbs/20_synthetic.faces.ipynb #331de10d
 _PARTS = {"face": (255, 0, 0), "hair": (0, 255, 0), "body": (0, 0, 255)}
 
-class _Pen:
+class _Tool:
     "Draws flat shapes large (`art`), notes what they belong to (`part`), and collects soft tints for later."
     def __init__(self, face: Face, size: int, supersample: int):
         self.face, self.size, self.k, self.tints = face, size, supersample, []
@@ -172,8 +172,8 @@ class _Pen:
                 mark.polygon(row, fill=_PARTS[part] + ink[3:])
 
 # %% ../../nbs/20_synthetic.faces.ipynb #f8b4c2ac
-class Brush(_Pen):
-    "A pen that works on the turning face."
+class Brush(_Tool):
+    "A brush that works on the turning face."
     def shape(self, points: npt.ArrayLike, colour: np.ndarray, alpha: float = 1.0, lift: float = 0.0, per: int = 4) -> None:
         "A smooth form through `points` (..., n, 2)."
         self.fill(self.face.turned(curve(points, per), lift), colour, alpha)
@@ -206,49 +206,49 @@ def _outline(face: Face) -> np.ndarray:
     return curve([(0, -1), *zip(right, v), (.48 * w * s, 1), *zip(left[::-1], v[::-1])])
 
 # %% ../../nbs/20_synthetic.faces.ipynb #2eedc968
-def _body(pen: Brush, face: Face):
+def _body(brush: Brush, face: Face):
     "Neck, shoulders and clothes, upright below the head."
     c, z, m = face.colour, face.z, mix(face.z.masculine, .3, face.child)
     lean, formal = (.12 * face.turn[1] - .7 * sin(face.roll), 0), _step(.5, .75, m) * _step(.4, .7, z.brow)
     n, wide = mix(.37, .50, m) * (1 - .30 * face.child), mix(1.22, 1.58, m) * (1 - .16 * face.child)
-    dip, turn, pen.turn = 1.52 + .36 * (.5 + .5 * sin(8 * z.brow + 3 * z.lips)) * (1 - face.child), pen.turn, np.eye(2)
+    dip, turn, brush.turn = 1.52 + .36 * (.5 + .5 * sin(8 * z.brow + 3 * z.lips)) * (1 - face.child), brush.turn, np.eye(2)
     low = (n * .6, mix(1.35, dip, .75))
     torso = [(0, 1.36), (n * 1.1, 1.27), (wide * .62, 1.48), (wide * .93, 1.74), (wide, 2.4), (wide, 4), (0, 4.2)]
     neck = [(0, .3), (n, .3), (n * .93, .9), (n * 1.02, 1.22), (n * 1.06, 1.34), low, (0, dip)]
     shadow = [(0, .3), (n, .3), (n * .93, .9), (n * .96, 1.02), (n * .6, 1.2), (0, 1.27)]
     skin, shade = mix(c.skin, c.shade, .35), mix(c.shade, c.deep, .35)
     for right, ink, alpha in ((torso, c.cloth, 1), (neck, skin, 1), (shadow, shade, .8)):
-        pen.fill(curve(mirror(right)) + lean, ink, alpha, "body")
+        brush.fill(curve(mirror(right)) + lean, ink, alpha, "body")
     rim = curve(both([(n, 1.23), (n * 1.08, 1.36), low, (0, dip + .02)]), 5, False)
-    pen.fill(_ribbon(rim + lean, .09, (.9, .9)), c.cloth * .82, 1, "body")
+    brush.fill(_ribbon(rim + lean, .09, (.9, .9)), c.cloth * .82, 1, "body")
     flap = both([(n * .96, 1.17), (n * 1.30, 1.33), (n * 1.02, 1.64), (.06, dip - .02), (n * .62, 1.42)]) + lean
-    pen.fill(flap + (0, .02), c.cloth * .5, .5 * formal, "body")
-    pen.fill(flap, mix(c.cloth, c.white, .6), formal, "body")
+    brush.fill(flap + (0, .02), c.cloth * .5, .5 * formal, "body")
+    brush.fill(flap, mix(c.cloth, c.white, .6), formal, "body")
     sleeve = curve(both([(wide * .72, 2.5), (wide * .70, 2.05), (wide * .78, 1.8)]), 5, False)
-    pen.fill(_ribbon(sleeve + lean, .03, (.9, .9)), c.cloth * .5, .5)
-    pen.tint((lean[0], 1.4), (n * 2.2, .28), c.cloth * -.18, part=2)
-    pen.turn = turn
+    brush.fill(_ribbon(sleeve + lean, .03, (.9, .9)), c.cloth * .5, .5)
+    brush.tint((lean[0], 1.4), (n * 2.2, .28), c.cloth * -.18, part=2)
+    brush.turn = turn
 
 # %% ../../nbs/20_synthetic.faces.ipynb #6ab4fa83
-def _head(pen: Brush, face: Face):
+def _head(brush: Brush, face: Face):
     "Ears and the face itself, with the soft shading of its planes."
     c, w, z, (u, v, _, high), k = face.colour, face.width, face.z, face.eye, mix(1, .55, face.z.skin)
     ear = np.array([(-.05, -.06), (.06, -.12), (.125, -.02), (.09, .2), (-.03, .34)]) * (1, 1 + .2 * face.old)
     at = (w * .985 * face.turn[0], v - .03)
-    pen.fill(curve(both(ear + at)), c.skin * (.98, .92, .91), 1, "face")
-    pen.fill(curve(both((ear - (0, .1)) * (.5, .6) + (.02, .08) + at)), c.shade, .75)
-    pen.fill(_outline(face), c.skin, 1, "face")
+    brush.fill(curve(both(ear + at)), c.skin * (.98, .92, .91), 1, "face")
+    brush.fill(curve(both((ear - (0, .1)) * (.5, .6) + (.02, .08) + at)), c.shade, .75)
+    brush.fill(_outline(face), c.skin, 1, "face")
     blush = np.array([17, -11, -7]) * k * (1 + .9 * face.child + .5 * z.smile)
-    pen.tint(both((.52 * w, mix(v, 1, .37))), (.19, .14), blush)
-    pen.tint(both((.46 * w, mix(v, 1, .24))), (.15, .08), np.array([14, 13, 12]) * k)
-    pen.tint(both((.80 * w, .56)), (.16, .26), np.array([-20, -22, -20]) * k * (1 - .8 * face.child))
-    pen.tint(both((u * .55, v - high * .8)), (.10, .14), np.array([-22, -26, -25]) * k * (1 - .5 * face.child))
-    pen.tint((0, -.42), (.38, .22), np.array([12, 12, 11]) * k, .05)
-    pen.tint((0, .9), (.13, .08), np.array([12, 11, 11]) * k, .1)
-    pen.tint((0, 1.02), (.5, .10), np.array([-26, -28, -26]) * k, -.2 * w)
+    brush.tint(both((.52 * w, mix(v, 1, .37))), (.19, .14), blush)
+    brush.tint(both((.46 * w, mix(v, 1, .24))), (.15, .08), np.array([14, 13, 12]) * k)
+    brush.tint(both((.80 * w, .56)), (.16, .26), np.array([-20, -22, -20]) * k * (1 - .8 * face.child))
+    brush.tint(both((u * .55, v - high * .8)), (.10, .14), np.array([-22, -26, -25]) * k * (1 - .5 * face.child))
+    brush.tint((0, -.42), (.38, .22), np.array([12, 12, 11]) * k, .05)
+    brush.tint((0, .9), (.13, .08), np.array([12, 11, 11]) * k, .1)
+    brush.tint((0, 1.02), (.5, .10), np.array([-26, -28, -26]) * k, -.2 * w)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #ad059d3e
-def _eyes(pen: Brush, face: Face):
+def _eyes(brush: Brush, face: Face):
     "White, iris, pupil and glint, cut by the lids; then lashes and crease."
     c, (u, v, half, high), x, fem = face.colour, face.eye, np.linspace(-1, 1, 13), 1 - face.z.masculine
     slant = (.05 - .10 * face.old) * half * x
@@ -260,49 +260,49 @@ def _eyes(pen: Brush, face: Face):
         ring = circle(20) * (r * high) + (u, v + (dv - .1) * high)
         lids = [np.interp(ring[:, 0], u + half * x, y) for y in (top, low)]
         ring[:, 1] = np.clip(ring[:, 1], *lids)
-        pen.fill(face.turned(both(ring)), colour, alpha)
-    pen.fill(np.concatenate([lid(top), lid(low)[:, ::-1]], axis=1), c.white * .96)
+        brush.fill(face.turned(both(ring)), colour, alpha)
+    brush.fill(np.concatenate([lid(top), lid(low)[:, ::-1]], axis=1), c.white * .96)
     disc(.92, 0, c.iris * .5)
     disc(.78, 0, c.iris)
     disc(.50, .26, mix(c.iris, c.white, .3), .45)
     disc(.40, 0, np.array([14., 10, 12]))
-    pen.fill(np.concatenate([lid(top), lid(np.minimum(top + .42 * high, low))[:, ::-1]], axis=1), c.deep * .5, .3)
+    brush.fill(np.concatenate([lid(top), lid(np.minimum(top + .42 * high, low))[:, ::-1]], axis=1), c.deep * .5, .3)
     glint = both((u, v)) + ((face.z.light_side - .5) * .6 * high, -.42 * high)
-    pen.fill(face.turned(circle(10) * (.2 * high) + glint[:, None]), np.array([255., 255, 255]), .95)
+    brush.fill(face.turned(circle(10) * (.2 * high) + glint[:, None]), np.array([255., 255, 255]), .95)
     dark = mix(c.deep * .45, np.array([24., 16, 16]), .5)
-    pen.fill(_ribbon(lid(top - .01 - .012 * fem, 1 + .1 * fem), .048 + .022 * fem * (1 - face.child)), dark, .95)
-    pen.fill(_ribbon(lid(low + .008), .026), c.deep, .55)
-    pen.fill(_ribbon(lid(v - (high * 1.42 + .02) * (1 - .75 * np.abs(x) ** 2.2) - slant, 1.08), .026), c.deep, .55)
+    brush.fill(_ribbon(lid(top - .01 - .012 * fem, 1 + .1 * fem), .048 + .022 * fem * (1 - face.child)), dark, .95)
+    brush.fill(_ribbon(lid(low + .008), .026), c.deep, .55)
+    brush.fill(_ribbon(lid(v - (high * 1.42 + .02) * (1 - .75 * np.abs(x) ** 2.2) - slant, 1.08), .026), c.deep, .55)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #968fe469
-def _brows(pen: Brush, face: Face):
+def _brows(brush: Brush, face: Face):
     "Thicker with `brow` and `masculine`, raised a little by a smile."
     z, (u, v, half, high) = face.z, face.eye
     thick = mix(.05, .115, z.brow) * (1 + .22 * face.man) * (1 - .4 * face.child)
     y, arch = v - high - .125 - .025 * z.smile + .018 * face.man, .04 + .025 * (1 - z.masculine)
     ink = mix(mix(face.colour.hair * .68, face.colour.deep, .25), face.colour.skin, .1 + .5 * face.child)
-    pen.line(both([(u - half * 1.12, y + .01), (u - .3 * half, y - arch * .8), (u + half * .6, y - arch),
+    brush.line(both([(u - half * 1.12, y + .01), (u - .3 * half, y - arch * .8), (u + half * .6, y - arch),
                     (u + half * 1.35, y + .035 + .03 * face.old)]), thick, ink, .92, .03, (.75, .08), 5)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #49e71dfe
-def _nose(pen: Brush, face: Face):
+def _nose(brush: Brush, face: Face):
     "A lit bridge with a shadowed side, the tip, the wings and the nostrils."
     c, (w, v), top, k, grown = face.colour, face.nose, face.eye[1], mix(1, .6, face.z.skin), 1 - .6 * face.child
     plane = [(.1, top - .12), (.06, top + .06), (w * .42, v - .1), (w * .55, v + .03), (w, v + .02), (w * .95, v - .08)]
     for side, s in zip(both(plane), (-1, 1)):
-        pen.shape(side, c.shade, (.16 + .34 * max(0, s * (1 - 2 * face.z.light_side))) * grown, .09 * grown, 3)
+        brush.shape(side, c.shade, (.16 + .34 * max(0, s * (1 - 2 * face.z.light_side))) * grown, .09 * grown, 3)
     base = mirror([(0, v + .02), (w * .5, v), (w, v), (w * .72, v + .065), (0, v + .1)])
-    pen.shape(base, mix(c.shade, c.deep, .25), .8, .1 * grown)
+    brush.shape(base, mix(c.shade, c.deep, .25), .8, .1 * grown)
     tip = mirror([(0, v - .13), (w * .55, v - .07), (w * .5, v + .02), (0, v + .065)])
-    pen.shape(tip, c.skin * (1, .965, .96), .9, .15 * grown)
-    pen.line(both([(w * .24, v + .055), (w * .48, v + .03), (w * .70, v + .045)]), .045, c.deep * .8, .85, .11 * grown)
+    brush.shape(tip, c.skin * (1, .965, .96), .9, .15 * grown)
+    brush.line(both([(w * .24, v + .055), (w * .48, v + .03), (w * .70, v + .045)]), .045, c.deep * .8, .85, .11 * grown)
     wing = both([(w * .86, v - .09), (w * 1.05, v - .02), (w * .92, v + .045)])
-    pen.line(wing, .03, c.deep, .5 * grown, .05 * grown)
-    pen.tint((0, mix(top, v, .55)), (.045, .2), np.array([20, 18, 17]) * k, .12)
-    pen.tint((0, v - .06), (.06, .055), np.array([32, 30, 28]) * k, .18 * grown)
+    brush.line(wing, .03, c.deep, .5 * grown, .05 * grown)
+    brush.tint((0, mix(top, v, .55)), (.045, .2), np.array([20, 18, 17]) * k, .12)
+    brush.tint((0, v - .06), (.06, .055), np.array([32, 30, 28]) * k, .18 * grown)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #1420c5f4
-def _mouth(pen: Brush, face: Face):
+def _mouth(brush: Brush, face: Face):
     "Two lips and, with a smile, teeth between; the smile lifts the corners."
     c, (w, v), z = face.colour, face.mouth, face.z
     full, up, gap = mix(.05, .105, z.lips) * (1 - .35 * face.old), .11 * (z.smile - .12), .11 * _step(.5, 1, z.smile)
@@ -310,15 +310,15 @@ def _mouth(pen: Brush, face: Face):
     def lip(top, bottom, colour, alpha=1.0, wide=1.0):
         right = [(0, mid + top[0]), (.14, mid + top[1]), (.52, mid + top[2] - sag), (1, end + (1 - wide) * up),
                  (.55, mid + bottom[1] - sag), (0, mid + bottom[0])]
-        pen.shape(mirror(right) * (w * wide, 1), colour, alpha, .04)
+        brush.shape(mirror(right) * (w * wide, 1), colour, alpha, .04)
     bow = (-full * .85, -full, -full * .72)
     lip(bow, (full * 1.35 + gap, full * .95 + gap), c.lip * (1.07, 1.06, 1.06))
     lip(bow, (.02 + .4 * gap, .01 + .4 * gap), c.lip * .88)
     lip((-.008, -.010, -.006), (.014 + gap, .008 + gap * .85), c.deep * (.55, .4, .4), .9)
     lip((-.004, -.004, -.002), (gap * .62, gap * .5), c.white * .97, _step(.55, .7, z.smile), .88)
-    pen.tint((0, mid + full * .8 + gap), (w * .3, .03), (30, 24, 24), .05)
-    pen.tint((0, mid + full * 2.2 + gap), (w * .65, .045), np.array([-24, -26, -24]) * mix(1, .6, z.skin), .04)
-    pen.tint(both((w * 1.06, end)), (.04, .05), (-20, -22, -22), .02)
+    brush.tint((0, mid + full * .8 + gap), (w * .3, .03), (30, 24, 24), .05)
+    brush.tint((0, mid + full * 2.2 + gap), (w * .65, .045), np.array([-24, -26, -24]) * mix(1, .6, z.skin), .04)
+    brush.tint(both((w * 1.06, end)), (.04, .05), (-20, -22, -22), .02)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #c356de5f
 def _hair_edges(face: Face) -> tuple[np.ndarray, np.ndarray]:
@@ -350,35 +350,35 @@ def _wavy(line: np.ndarray, amount: float, pitch: float = 24.0, phase=0.0) -> np
     run = np.cumsum(np.hypot(step[..., 0], step[..., 1]), axis=-1)
     return line + _across(line) * (amount * np.sin(run * pitch + phase))[..., None]
 
-def _back_hair(pen: Brush, face: Face):
+def _back_hair(brush: Brush, face: Face):
     "The hair behind head and neck; on a bald head, the skull."
     w, c, (_, outer) = face.width, face.colour, face.hair
     ink, low = mix(c.skin, c.hair * .66, _step(0, .12, face.z.hair_length)), outer[0, 1]
     bottom = curve([outer[-1], (.5 * w, low + .04), (0, low + .02), (-.5 * w, low + .04), outer[0]], 4, False)
-    pen.fill(np.concatenate([outer, bottom]), ink, 1, "hair")
-    pen.fill(circle(28) * (.80 * w, .52) + (-.50 * w * face.turn[1], face.eye[1] + .06), ink, 1, "hair")
+    brush.fill(np.concatenate([outer, bottom]), ink, 1, "hair")
+    brush.fill(circle(28) * (.80 * w, .52) + (-.50 * w * face.turn[1], face.eye[1] + .06), ink, 1, "hair")
 
-def _strands(pen: Brush, face: Face, inner: np.ndarray, outer: np.ndarray):
+def _strands(brush: Brush, face: Face, inner: np.ndarray, outer: np.ndarray):
     "Light and dark strands, blended from the two edges (2 sides, 1, m, 2)."
     z, hair, k = face.z, face.colour.hair, np.arange(5)
     for shift, width, ink in ((.1, .05, hair * .60), (.6, .035, hair * 1.2 + 20), (.35, .02, hair * .4)):
         f = ((k + shift + .25 * np.sin(k * 5.1 + shift * 9)) / (5.4 + z.curl))[:, None, None].clip(.02, 1)
         line = _wavy(inner * (1 - f) + outer * f, .055 * z.curl, 13, (k * 2.2 + shift * 7)[:, None])
-        pen.fill(_ribbon(line, width * (1 + z.curl), (.3, 0)), ink, .24 * _step(.05, .3, z.hair_length))
+        brush.fill(_ribbon(line, width * (1 + z.curl), (.3, 0)), ink, .24 * _step(.05, .3, z.hair_length))
 
 # %% ../../nbs/20_synthetic.faces.ipynb #b6ce9f2b
-def _front_hair(pen: Brush, face: Face):
+def _front_hair(brush: Brush, face: Face):
     "The cap of hair with its strands and shine, the locks beside the face, and the shadow they cast."
     z, c, (inner, outer), cover = face.z, face.colour, face.hair, _step(0, .12, face.z.hair_length)
     brink, half = inner[np.abs(inner[:, 1]) < .75], len(inner) // 2
-    pen.fill(np.concatenate([brink, brink[::-1] * (.96, 1) + (0, .07)]), c.deep, .38 * cover)
-    pen.fill(np.concatenate([inner, outer[::-1]]), c.hair, cover, "hair")
-    _strands(pen, face, *(np.stack([edge[half + 2::4], edge[half - 2::-4]])[:, None] for edge in (inner, outer)))
-    pen.tint(((z.light_side - .5) * face.width, -.86), (.34, .13), (c.hair * .24 + 16) * cover, part=1)
-    pen.tint((0, .9), (.9, .5), c.hair * -.22, part=1)
+    brush.fill(np.concatenate([brink, brink[::-1] * (.96, 1) + (0, .07)]), c.deep, .38 * cover)
+    brush.fill(np.concatenate([inner, outer[::-1]]), c.hair, cover, "hair")
+    _strands(brush, face, *(np.stack([edge[half + 2::4], edge[half - 2::-4]])[:, None] for edge in (inner, outer)))
+    brush.tint(((z.light_side - .5) * face.width, -.86), (.34, .13), (c.hair * .24 + 16) * cover, part=1)
+    brush.tint((0, .9), (.9, .5), c.hair * -.22, part=1)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #e74f3565
-def _bangs(pen: Brush, face: Face):
+def _bangs(brush: Brush, face: Face):
     "A fringe over the forehead, mostly on women and children."
     z, w, c, x, t = face.z, face.width, face.colour, np.linspace(-1, 1, 9), np.linspace(0, 1, 6)[:, None]
     much = _step(.1, .8, sin(5 * z.hair_length + 6 * z.hair_shade + 4 * z.curl + 4)) * _step(.2, .45, z.hair_length)
@@ -387,16 +387,16 @@ def _bangs(pen: Brush, face: Face):
         low = mix(-.70, face.eye[1] - .27, much)
         ends = np.column_stack([x * .86 * w, low + .06 * x * x + .03 * sin(6 * z.curl) * x + .012 * np.cos(x * 22)])
         roots = np.column_stack([x * .60 * w, -.98 + .22 * x * x])
-        pen.fill(face.turned(np.concatenate([roots, ends[::-1] + (0, .05)])), c.deep, .3 * much)
-        pen.fill(face.turned(np.concatenate([roots, ends[::-1]])), c.hair, 1, "hair")
+        brush.fill(face.turned(np.concatenate([roots, ends[::-1] + (0, .05)])), c.deep, .3 * much)
+        brush.fill(face.turned(np.concatenate([roots, ends[::-1]])), c.hair, 1, "hair")
         for shift, ink in ((0, c.hair * .62), (.11, c.hair * 1.2 + 20)):
             bow = (np.linspace(-.9, .85, 8) + shift + .03 * np.sin(np.arange(8) * 4.3))[:, None, None]
             v = -.93 + .2 * bow ** 2 + (low + .97 - .15 * bow ** 2) * t
             line = np.concatenate([bow * (.58 + .27 * t) * w, v], axis=-1)
-            pen.fill(_ribbon(face.turned(line), .045, (0, .3)), ink, .26)
+            brush.fill(_ribbon(face.turned(line), .045, (0, .3)), ink, .26)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #3796db47
-def _beard(pen: Brush, face: Face):
+def _beard(brush: Brush, face: Face):
     "Stubble to full beard, on grown men only."
     z, w, c, (mw, v), n = face.z, face.width, face.colour, face.mouth, face.nose[1]
     much = max(0, 2 * z.beard - 1) * _step(.5, .62, z.masculine) * _step(14, 20, face.years)
@@ -407,16 +407,16 @@ def _beard(pen: Brush, face: Face):
     jaw = jaw * (1 + .02 * much, 1) + (0, .13 * much * much) * np.clip(jaw[:, 1:] - .3, 0, 1)
     right = np.array([(mw * .6, n + .12), (mw * 1.18, v - .06), (mw * 1.5, v - .07), (.74 * w, .46), (.92 * w, .10)])
     rim = curve(face.turned(np.concatenate([right[::-1] * (-1, 1), [(0, n + .135)], right])), 4, False)
-    pen.fill(np.concatenate([jaw, rim]), ink, .95 * min(1, 1.4 * much), "face")
+    brush.fill(np.concatenate([jaw, rim]), ink, .95 * min(1, 1.4 * much), "face")
     x, t = np.linspace(-1, 1, 11)[:, None, None], np.linspace(0, 1, 5)[:, None]
     y = v + .10 + .05 * x ** 2 + (.24 + .1 * much - .22 * x ** 2) * t
     line = np.concatenate([x * w * (.62 - .12 * t), y], axis=-1)
-    pen.fill(_ribbon(face.turned(line, .03), .03), c.hair * 1.2 + 18, .25 * much)
+    brush.fill(_ribbon(face.turned(line, .03), .03), c.hair * 1.2 + 18, .25 * much)
     lip = mirror([(0, n + .14), (mw * .5, n + .11), (mw * 1.12, v - .02), (mw * .6, v - .045), (0, v - .06)])
-    pen.shape(lip, ink * .92, .8 * much, .05)
+    brush.shape(lip, ink * .92, .8 * much, .05)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #c9e52a4a
-def _glasses(pen: Brush, face: Face):
+def _glasses(brush: Brush, face: Face):
     "Frames above 0.5, from thin round wire to thick squared ones."
     q, (u, v, half, _) = 2 * face.z.glasses - 1, face.eye
     if q <= 0:
@@ -426,17 +426,17 @@ def _glasses(pen: Brush, face: Face):
     at = np.array([max(u, r[0] + .05), y])
     ring = circle(28)[np.arange(29) % 28]
     lens = face.turned(both(np.sign(ring) * np.abs(ring) ** mix(1, .5, q) * r + at), .08)
-    pen.fill(lens, np.array([225., 238, 250]), .13)
+    brush.fill(lens, np.array([225., 238, 250]), .13)
     glare = np.array([(-.44, .35), (-.08, -.75), (.10, -.75), (-.26, .35)]) * r
-    pen.fill(face.turned(glare + (both(at)[:, None]), .08), np.array([255., 255, 255]), .16)
-    pen.fill(_ribbon(lens + (0, .025), thick, (1, 1)), face.colour.deep, .25)
-    pen.fill(_ribbon(lens, thick, (1, 1)), ink, 1, "face")
+    brush.fill(face.turned(glare + (both(at)[:, None]), .08), np.array([255., 255, 255]), .16)
+    brush.fill(_ribbon(lens + (0, .025), thick, (1, 1)), face.colour.deep, .25)
+    brush.fill(_ribbon(lens, thick, (1, 1)), ink, 1, "face")
     hinge = face.turned(both(at + (r[0], -.05)), .08)
-    pen.fill(_ribbon(np.stack([hinge, both((face.width * .99 * face.turn[0], y - .06))], axis=1), thick, (1, 1)), ink)
-    pen.line([(r[0] - at[0], y - .03), (0, y - .075), (at[0] - r[0], y - .03)], thick * .9, ink, 1, .10, (1, 1))
+    brush.fill(_ribbon(np.stack([hinge, both((face.width * .99 * face.turn[0], y - .06))], axis=1), thick, (1, 1)), ink)
+    brush.line([(r[0] - at[0], y - .03), (0, y - .075), (at[0] - r[0], y - .03)], thick * .9, ink, 1, .10, (1, 1))
 
 # %% ../../nbs/20_synthetic.faces.ipynb #e16c5bef
-def _wrinkles(pen: Brush, face: Face):
+def _wrinkles(brush: Brush, face: Face):
     "Lines of age and of laughing: beside the mouth, under the eyes, at their corners, on the forehead."
     (u, v, half, high), (nw, nv), (mw, mv), w, old = face.eye, face.nose, face.mouth, face.width, face.old
     fold = (.10 + .28 * face.z.smile) * (1 - face.child) * _step(0, 40, face.years) + .35 * old
@@ -446,9 +446,9 @@ def _wrinkles(pen: Brush, face: Face):
     cheek = [(nw * 1.2, nv - .02), (mw * 1.22, mix(nv, mv, .5)), (mw * 1.38, mv + .02)]
     chin = [(mw * 1.15, mv + .06), (mw * 1.25, mv + .14), (mw * 1.2, mv + .22)]
     for points, much in ((cheek, fold), (bag, .04 + .4 * old), (chin, .4 * old), (crow, .5 * old)):
-        pen.line(both(points), .028, face.colour.deep, much)
+        brush.line(both(points), .028, face.colour.deep, much)
     brow = np.array([(-.42 * w, .03), (-.15 * w, 0), (.15 * w, 0), (.42 * w, .03)]) + (0, -.41 + .1 * face.child)
-    pen.line(brow + k * [(0, .11)], .024, face.colour.deep, .42 * old)
+    brush.line(brow + k * [(0, .11)], .024, face.colour.deep, .42 * old)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #54e15edc
 @lru_cache(maxsize=8)
@@ -475,13 +475,13 @@ def _background(face: Face, size: int) -> np.ndarray:
     return np.asarray(wall.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32).reshape(-1, 3).T
 
 # %% ../../nbs/20_synthetic.faces.ipynb #0beb28d3
-def lit_face(pen: Brush, face: Face) -> np.ndarray:
+def lit_face(brush: Brush, face: Face) -> np.ndarray:
     "The finished picture (size, size, 3): soft tints, directional light, background, exposure."
-    z, n = face.z, pen.size
-    art = np.asarray(pen.art.reduce(pen.k), dtype=np.float32).reshape(-1, 3).T
-    part = np.asarray(pen.part.reduce(pen.k), dtype=np.float32).reshape(-1, 3).T / 255
-    u, v = (pen.turn @ ((_grid(n) - pen.centre[:, None]) / pen.scale)).astype(np.float32)
-    t = np.array(sorted(pen.tints, key=lambda tint: tint[0])).T
+    z, n = face.z, brush.size
+    art = np.asarray(brush.art.reduce(brush.k), dtype=np.float32).reshape(-1, 3).T
+    part = np.asarray(brush.part.reduce(brush.k), dtype=np.float32).reshape(-1, 3).T / 255
+    u, v = (brush.turn @ ((_grid(n) - brush.centre[:, None]) / brush.scale)).astype(np.float32)
+    t = np.array(sorted(brush.tints, key=lambda tint: tint[0])).T
     a, b = 1 / t[3] ** 2, 1 / t[4] ** 2
     # exp of a quadratic form in (u, v): one matrix product for all blobs
     form = np.stack([-a, 2 * a * t[1], -b, 2 * b * t[2], -a * t[1] ** 2 - b * t[2] ** 2], axis=1).astype(np.float32)
@@ -508,10 +508,10 @@ def draw_face(latent: np.ndarray, # (len(LATENTS),), clipped to [0, 1]
     "A portrait of the person that `latent` describes; the same bytes every time. Raises ValueError on another shape."
     face = measure(latent)
     face.hair = _hair_edges(face)
-    pen = Brush(face, size, supersample)
+    brush = Brush(face, size, supersample)
     for part in _LAYERS:
-        part(pen, face)
-    return (lit_face(pen, face) + 0.5).astype(np.uint8)
+        part(brush, face)
+    return (lit_face(brush, face) + 0.5).astype(np.uint8)
 
 # %% ../../nbs/20_synthetic.faces.ipynb #b5f0d05e
 def contact_sheet(images: list[np.ndarray], # RGB uint8 arrays of one size

@@ -157,7 +157,7 @@ def data_words(info: dict[str, Any], # a run's `info`
     "On which data a run was made."
     world = info.get("world")
     if not world: return f"data root {info.get('data')}, seed {info.get('seed')}"
-    return f"built-in world (drawn faces, seed {world['seed']}, grid {world['grid']:g}), training seed {info.get('seed')}"
+    return f"built-in world (drawn faces, seed {world['seed']}, trace {world['trace']:g}), training seed {info.get('seed')}"
 
 
 def log_test_use(folder: str | Path, # of a run, finished or about to be
