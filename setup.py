@@ -28,7 +28,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=[*find_packages(include=["fakeface", "fakeface.*"]), CARDS],
     package_dir={CARDS: "data_manifests"},
-    package_data={CARDS: ["**/*.yaml", "**/*.csv", "**/*.npy"]},
+    package_data={"fakeface": ["py.typed"], CARDS: ["**/*.yaml", "**/*.csv", "**/*.npy"]},
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
     extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "geometry")},

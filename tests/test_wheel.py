@@ -52,7 +52,7 @@ def test_every_module_card_recipe_and_reference_is_in_the_wheel(names):
 def test_nothing_else_is_in_the_wheel(names):
     ours = {n for n in names if ".dist-info/" not in n}
     assert {n for n in ours if not n.startswith("fakeface/")} == set()
-    assert {Path(n).suffix for n in ours} <= {".py", ".yaml", ".csv", ".npy"}
+    assert {Path(n).suffix for n in ours} <= {".py", ".typed", ".yaml", ".csv", ".npy"}
 
 
 def test_the_command_runs_from_the_wheel_and_not_from_the_checkout(wheel, tmp_path):
