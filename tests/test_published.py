@@ -21,7 +21,7 @@ def published(setting: str, test: str, *measures: str) -> list[float]:
 
 
 def count(study: str, measure: str) -> tuple[int, int]:
-    "A published count as (how many, of how many): errors for missed fakes and false alarms."
+    "A published count as (how many, of how many): errors for missed fakes and false positives."
     row = STUDIES[STUDIES["study"].eq(study) & STUDIES["measure"].eq(measure)].iloc[0]
     return int(row["value"]), int(row["n"])
 
@@ -126,13 +126,13 @@ def test_the_published_misses_have_these_intervals_and_differ_by_more_than_chanc
 
 
 def test_seven_against_three_false_alarms_are_no_more_than_chance():
-    few, more = sorted([count("man-1", "false alarms"), count("man-2-in", "false alarms")])
+    few, more = sorted([count("man-1", "false positives"), count("man-2-in", "false positives")])
     assert (few, more) == ((3, 202_000), (7, 202_000))
     assert unpaired(*few, *more)["p"] > 0.1
 
 
 def test_always_answering_real_scores_87_percent_on_the_first_study():
-    real, fake = count("man-1", "false alarms")[1], count("man-1", "missed fakes")[1]
+    real, fake = count("man-1", "false positives")[1], count("man-1", "missed fakes")[1]
     assert real / (real + fake) == pytest.approx(0.8707, abs=5e-5)
 
 
@@ -172,8 +172,8 @@ def test_compare_says_of_17_and_53_misses_that_test_sampling_does_not_explain_th
 
 
 def test_compare_says_of_7_and_3_false_alarms_that_they_are_noise():
-    found = from_counts(*count("man-2-in", "false alarms"), *count("man-1", "false alarms"), "false alarms")
-    assert found["words"].startswith("7 against 3 false alarms of 202,000: no more than test sampling (p = 0.3")
+    found = from_counts(*count("man-2-in", "false positives"), *count("man-1", "false positives"), "false positives")
+    assert found["words"].startswith("7 against 3 false positives of 202,000: no more than test sampling (p = 0.3")
     assert found["ci95"][0] < 0 < found["ci95"][1]
 
 
@@ -182,8 +182,8 @@ def test_compare_sets_29_percent_of_ffhq_against_the_false_alarms_on_celeba():
     n = int(row["n"])
     wrong = n - round(row["value"] * n)
     assert rate_interval(np.arange(n) >= wrong)[1:] == pytest.approx((0.282, 0.299), abs=5e-4)
-    found = from_counts(*count("man-1", "false alarms"), wrong, n, "false alarms")
-    assert found["words"].startswith("3 of 202,000 against 7,810 of 11,000 false alarms: more than test sampling (p < 1e-11)")
+    found = from_counts(*count("man-1", "false positives"), wrong, n, "false positives")
+    assert found["words"].startswith("3 of 202,000 against 7,810 of 11,000 false positives: more than test sampling (p < 1e-11)")
     assert found["difference"] == pytest.approx(-0.71, abs=1e-3) and found["ci95"][1] == pytest.approx(-0.701, abs=1e-3)
 
 

@@ -80,7 +80,7 @@ def summary(told: Audit) -> list[str]: # sentences
     if told.rejected: what += f" {told.rejected:,} files could not be read and are left out."
     parts = [f"{len(by[v])} {v} ({', '.join(by[v])})" for v in ("fail", "warn") if by[v]]
     if not parts: return [what, "No check was found" + (f"; not measured: {', '.join(by['not measured'])}." if by["not measured"] else ".")]
-    return [what, f"Of {len(told.checks)} checks: {' and '.join(parts)}; {len(by['pass'])} fine"
+    return [what, f"Of {len(told.checks)} checks: {' and '.join(parts)}; {len(by['pass'])} pass"
             + (f", {len(by['not measured'])} not measured." if by["not measured"] else ".")]
 
 
