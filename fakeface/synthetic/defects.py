@@ -306,7 +306,7 @@ DEFECTS: dict[str, Defect] = {
                        f"{30 * HIGHER:g} % higher", 1.5, _alignment),
     "colour": Defect("the other photographs have a warm cast", f"{CAST:g} grey levels more red, less blue", 5, _colour),
     "jpeg-quality": Defect("the other photographs are saved worse", f"{WORSE} points of JPEG quality", 6, _jpeg_quality),
-    "size": Defect(f"other photographs are perturbed at {SMALLER:g} of the side", "the share of them", 1, _size),
+    "size": Defect(f"other photographs come at {SMALLER:g} of the side", "the share of them", 1, _size),
     "mislabelled": Defect("generated pictures lie among photographs and photographs among generated pictures",
                          "the share of the generated pictures, and as many photographs", 0.5, _mislabelled, 0.03),
     "trained-on": Defect("pictures of CelebA also lie in UTKFace, of thispersondoesnotexist in 1 Million Fake Faces, saved once more",
