@@ -149,19 +149,19 @@ def test_a_run_whose_tests_have_one_class_is_reported(tmp_path):
 # --- nothing learnt ---------------------------------------------------------------------------------------------------
 
 def test_a_network_that_learnt_nothing_is_said_to_have_learnt_nothing_everywhere(tmp_path):
-    from fakeface.experiments.run import Experiment
+    from fakeface.train.runs import Run
     lazy = pd.concat([answers("valid", 0.3, 0.3), answers("celeba", 0.3, 0.3, seed=1), answers("ffhq", 0.3, None, seed=2)])
     run = run_folder(tmp_path/"run", lazy)
     words = base_rate_words(score_predictions(lazy))
     assert words.startswith("No more than the base rate was learnt")
-    study = Experiment(run)
+    study = Run(run)
     assert words in repr(study) and "No more than the base rate was learnt" in study._repr_html_()
     assert report_values(load_run(run))["answers"][0] == words and words.partition(":")[0] in write_report(run).read_text()
 
 
 def test_a_network_that_learnt_is_not_scolded(tmp_path):
-    from fakeface.experiments.run import Experiment
-    study = Experiment(run_folder(tmp_path/"run", whole()))
+    from fakeface.train.runs import Run
+    study = Run(run_folder(tmp_path/"run", whole()))
     assert study.learnt == "" and "base rate" not in repr(study) and "base rate" not in study._repr_html_()
     alone = pd.concat([answers("valid", 0.2, 0.8), answers("celeba", 0.3, 0.3)]) # learnt, and does not carry over
     assert base_rate_words(score_predictions(alone)) == ""

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fakeface.core.basics import InputError
 from fakeface.data.manifest import folder_images
 from fakeface.data.recipes import Part, Recipe
-from fakeface.experiments.run import Experiment, run_recipe
+from fakeface.experiments.run import run_recipe
+from fakeface.train.runs import Run
 from fakeface.interpret.ood import SCORES, Distances, ask, fit_ood, known_threshold, load_ood, ood_rates
 from fakeface.synthetic.objects import CHANGED, DRAWN, NONFACES, draw_nonfaces, nonface_picture
 from fakeface.synthetic.world import build_world
@@ -26,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     parts = [Part("celeba", 40), Part("1m_fake_faces", 80)]
     tests = {"known": [Part("celeba", 8), Part("1m_fake_faces", 16)], "new": [Part("ffhq", 20)]}
     recipe = Recipe("tiny", "tiny", parts, tests, {"small": dict(model="small", size=32, epochs=1, batch_size=8)})

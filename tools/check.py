@@ -3,7 +3,6 @@
 Each failure is one line: the file, the cell, what is wrong and the mend.
 """
 import argparse
-import ast
 import difflib
 import io
 import json
@@ -23,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that it also works when loa
 import readme  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_CELL, MAX_MODULE, MAX_BYTES = 25, 700, 3_000_000  # lines of an exported cell, imports apart; of a module; of a notebook
+MAX_CELL, MAX_MODULE, MAX_BYTES = 25, 700, 3_000_000  # lines of an exported cell; of a module; of a notebook
 
 EXPORTS = {"export", "exports", "exporti"}
 # What nbdev 2 acts on, and the notes for its documentation. Other words it takes in silently and does nothing.
@@ -55,15 +54,6 @@ def notebooks(root: Path) -> list[Path]:
     "The notebooks nbdev looks at: all under nbs/ but those whose name, or whose folder's name, starts with `.` or `_`."
     nbs = root / "nbs"
     return sorted(p for p in nbs.rglob("*.ipynb") if not any(s[0] in "._" for s in p.relative_to(nbs).parts))
-
-
-def only_imports(src: str) -> bool:
-    "Whether a cell holds nothing but imports, which are as many as a module needs."
-    try:
-        body = ast.parse(src).body
-    except SyntaxError:
-        return False
-    return all(isinstance(node, ast.Import | ast.ImportFrom | ast.Try) for node in body)
 
 
 def tst_flags(root: Path) -> set[str]:
@@ -142,7 +132,7 @@ def lint_cell(cell: dict, known: set[str], study: bool) -> Iterator[tuple[str, s
         yield "`expect_fail(lambda: ...)` tests nothing (it is a context manager)", "write `test_fail(lambda: ..., contains=...)`"
     yield from lint_directives(src, known)
     if EXPORTS & directives(src).keys():
-        if (n := len([line for line in src.splitlines() if not DIRECTIVE.match(line)])) > MAX_CELL and not only_imports(src):
+        if (n := len([line for line in src.splitlines() if not DIRECTIVE.match(line)])) > MAX_CELL:
             yield f"{n} lines in one exported cell, {MAX_CELL} are allowed", "split it into smaller functions"
         if STAR.search(src):
             yield "`import *` in an exported cell", "name what is imported"

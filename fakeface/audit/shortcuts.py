@@ -169,7 +169,7 @@ def subject_folds(is_fake: np.ndarray, # bool, (n,)
                folds: int = FOLDS, # parts
                seed: int = 0, # the same seed, the same folds
               ) -> np.ndarray: # int, (n,): the fold of each image
-    "Subjects split to folds, each kind (real, fake, both) and the largest subjects first, so that all folds are alike."
+    "Subjects assigned to folds, each kind (real, fake, both) and the largest subjects first, so that all folds are alike."
     who = pd.factorize(subject)[0]
     images, fakes = np.bincount(who), np.bincount(who, is_fake)
     kind = np.where(fakes == 0, 0, np.where(fakes == images, 1, 2))

@@ -73,7 +73,7 @@ def _about(path: str | Path) -> Iterator[None]: # a run folder or a table
 
 # %% ../../nbs/95_cli.commands.ipynb #1f7a60dd
 def _log_use(run: str | Path, rows: pd.DataFrame, what: str, test: str | None = None) -> list[str]:
-    "Writes down beside a run that its test sets are about to be used; says how often each was before. Nothing where it is no run."
+    "Writes down beside a run that its test sets are about to be used; says how often each was before. Nothing where it is not a run."
     from fakeface.evaluate.ledger import ledger_words
     from fakeface.train.runs import Run, is_finished
     told = [ledger_words(entry) for entry in Run(run).log_test_use(rows, what, test).values()] if is_finished(run) else []

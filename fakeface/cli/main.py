@@ -70,8 +70,8 @@ def _add_data(commands: argparse._SubParsersAction) -> None:
     p.add_argument("--seed", type=int, default=0, help="everything follows from it, to the byte")
     p.add_argument("--images", type=int, default=5000, help="in the seven sources of the first study; the others come on top")
     p.add_argument("--sources", nargs="+", default=[], metavar="SOURCE", help="draw these only")
-    p.add_argument("--defect", action="append", default=[], metavar="NAME[:DOSE]",
-                   help=f"defect a problem with a known answer, repeatable: {', '.join(DEFECTS)}")
+    p.add_argument("--defect", action="append", default=[], metavar="NAME[:STRENGTH]",
+                   help=f"inject a problem with a known answer, repeatable: {', '.join(DEFECTS)}")
     p.add_argument("--trace", type=float, default=TRACE, help="strength of the generator's stride-2 grid, grey levels peak to peak")
     p.add_argument("--psi", type=float, help="truncation of the generator: 0 the mean face, 1 all it has learnt; else 0.7, with --equal 1")
     p.add_argument("--equal", action="store_true", help="the same people, framing, light and camera everywhere: only the trace tells fakes")

@@ -28,6 +28,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from scipy.special import expit
 
+# %% ../../nbs/47_evaluate.detectors.ipynb #8894baaa
 from ..core.basics import DataNote, InputError, progress
 from ..data.images import RejectedImage
 from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan

@@ -275,7 +275,7 @@ BINS = 10 # of equal width
 def reliability(p_fake: np.ndarray, # shape (n,)
                 is_fake: np.ndarray, # bool
                ) -> list[dict[str, Any]]: # a dictionary a bin that has images: n, mean_p, share_fake, ci95
-    "What was said against what was so."
+    "Observed share of fakes per bin of predicted p_fake."
     place = np.minimum((p_fake * BINS).astype(int), BINS - 1)
     rows = []
     for b in np.unique(place):
@@ -412,7 +412,7 @@ def _ppv_words(r: dict[str, Any]) -> list[str]:
 def plot_reliability(r: dict[str, Any], # as `score_at_point` returns it
                      ax: Axes | None = None, # drawn there, else on a new figure
                     ) -> Axes:
-    "What was said against what was so, before and after the temperature; the diagonal is where they agree."
+    "Reliability diagram, before and after temperature scaling; the diagonal is perfect calibration."
     ax = ax or plt.subplots(figsize=(4.2, 3.6), layout="constrained")[1]
     ax.plot([0, 1], [0, 1], color="#b5b5b5", lw=1)
     kinds = [("before", "o", "#21201d", "as given"), ("after", "s", "#b7791f", f"temperature {r['temperature']:.2f}")]

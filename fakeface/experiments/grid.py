@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pydantic import Field
 
+# %% ../../nbs/86_experiments.grid.ipynb #980a20e7
 from ..core.basics import InputError, percent
 from ..core.files import write_table
 from ..core.schema import CLOSED, Name, Seed, Text, check_fields, unknown_words
@@ -324,7 +325,7 @@ def plot_grid(table: pd.DataFrame, # of `grid_table`
                                width_ratios=widths, layout="constrained")
     for test, row in zip(tests, panels):
         for axis, ax in zip(axes, row): _panel(ax, done[done["test"] == test], axis)
-        row[0].set_ylabel(f"{'validation' if test == 'valid' else test}\ncalled right, %")
+        row[0].set_ylabel(f"{'validation' if test == 'valid' else test}\ncorrect, %")
     for axis, ax in zip(axes, panels[-1]): ax.set_xlabel(axis)
     same = done.loc[done["as_good"] & (done["rank"] > 1), "setting"].nunique()
     others = done["setting"].nunique() - 1

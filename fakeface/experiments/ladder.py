@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+# %% ../../nbs/89_experiments.ladder.ipynb #f4e2455a
 from ..audit.shortcuts import SHORTCUTS, baseline, geometry, read_features
 from ..core.basics import InputError, percent
 from ..core.files import Claim, write_table

@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from pydantic import Field
 
+# %% ../../nbs/87_experiments.transfer.ipynb #a7e0bad9
 from ..core.basics import LABELS, DataNote, InputError, percent
 from ..core.files import write_table
 from ..core.schema import CLOSED, Name, Seed, Share, Text, check_fields

@@ -19,6 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+# %% ../../nbs/62_interpret.attribution.ipynb #567d01c4
 import numpy as np
 import pandas as pd
 import torch
@@ -36,6 +37,7 @@ from torch.nn.functional import interpolate
 from torch.overrides import TorchFunctionMode
 from torchvision.transforms.v2.functional import gaussian_blur
 
+# %% ../../nbs/62_interpret.attribution.ipynb #0eb13c4f
 from ..core.basics import LABELS, InputError, progress
 from ..core.style import FRAMES, GREY, figure
 from ..data.images import RejectedImage, open_rgb

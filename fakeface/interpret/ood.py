@@ -27,6 +27,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
+# %% ../../nbs/64_interpret.ood.ipynb #fb22e5cb
 from ..core.basics import LABELS, InputError, percent, progress
 from ..core.files import write_text, write_whole
 from ..core.records import UnknownInfo

@@ -317,7 +317,7 @@ DEFECTS: dict[str, Defect] = {
                              "the share of copies among all pictures", 0.4, _near_duplicates, 0.03)}
 
 # %% ../../nbs/22_synthetic.defects.ipynb #2c1993cb
-def read_defects(defect: Iterable[str], # NAME or NAME:DOSE, each name once
+def read_defects(defect: Iterable[str], # NAME or NAME:STRENGTH, each name once
                ) -> dict[str, float]: # name -> strength
     "What is to be injected. Raises `InputError` for an unknown name, listing the known ones, and for a strength that is none."
     defects = {}

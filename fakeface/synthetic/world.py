@@ -112,7 +112,7 @@ def build_world(root: str | Path, # a folder that does not exist yet, or is empt
                 psi: float | None = None, # the generator's truncation; default 0.7, in an equalised world 1
                 size: int = 64, # pixels a side
                 workers: int | None = None, # processes; default one a core
-                defect: Iterable[str] = (), # problems to defect, NAME or NAME:DOSE out of synthetic.defects.DEFECTS
+                defect: Iterable[str] = (), # problems to inject, NAME or NAME:STRENGTH out of synthetic.defects.DEFECTS
                 sources: Iterable[str] = (), # draw these only; default all
                 equal: bool = False, # one law of people, framing and light and one camera for all: only the trace tells fake from real
                ) -> Path: # the root

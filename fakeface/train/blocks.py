@@ -29,6 +29,7 @@ from fasttransform import Pipeline, Transform
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as tv
 
+# %% ../../nbs/50_train.blocks.ipynb #c04e68f9
 from ..core.basics import LABELS, InputError
 from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open_header, orientation,
                                   plain_jpeg, read_file, to_rgb)

@@ -29,6 +29,7 @@ from fastai.optimizer import SGD, Adam, Lamb, RAdam, RMSProp, ranger
 from fastai.vision.learner import default_split
 from torch import nn
 
+# %% ../../nbs/52_train.learners.ipynb #90b8ee91
 from ..core.basics import LABELS, InputError
 from .blocks import fed_dataloaders, image_loader, read_vocabulary
 from .models import (MODELS, arch_feed, last_block, load_body, make_net, read_call, read_weights,

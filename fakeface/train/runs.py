@@ -30,6 +30,7 @@ from fastai.metrics import accuracy
 from fastai.vision.core import PILImage, imagenet_stats
 from torch import nn
 
+# %% ../../nbs/54_train.runs.ipynb #2f687f72
 from ..core.basics import LABELS, InputError
 from ..core.files import recover, write_table, write_whole
 from ..core.records import read_record
@@ -117,7 +118,7 @@ class RunFiles(_Parts):
                  root: str | Path | None = None): # the data root, for pictures
         self.folder, self.root = Path(os.path.abspath(folder)), Path(os.path.abspath(root)) if root else None
         recover(self.folder)
-        if not self.folder.is_dir(): raise InputError(f"{folder} is no run folder; `fakeface run RECIPE --out {folder}` makes one")
+        if not self.folder.is_dir(): raise InputError(f"{folder} is not a run folder; `fakeface run RECIPE --out {folder}` makes one")
         if not is_finished(self.folder):
             raise InputError(f"{folder} is no finished run (no metrics.json); `fakeface run RECIPE --out {folder}` makes one")
         for name in ("metrics", "info"): # small, and still known when the folder is gone
