@@ -264,7 +264,7 @@ KINDS = {k.name: k for k in (
     OVERWRITE,
     Kind("seeds", command("run", TINY, *ROOT, "--out", "{home}/new", "--seeds", "2"), 2),
     Kind("curve", command("curve", TINY, *ROOT, "--out", "{home}/new", "--sizes", "12", "24", "--seeds", "1"), 2),
-    Kind("mix", command("curve", TINY, *ROOT, "--out", "{home}/new", "--mix", "0.4", "0.6", "--seeds", "1"), 2),
+    Kind("mix", command("curve", TINY, *ROOT, "--out", "{home}/new", "--mix", "--shares", "0.4", "0.6", "--seeds", "1"), 2),
     Kind("grid", command("grid", "{shared}/tinygrid.yaml", *ROOT, "--out", "{home}/new"), 2),
     Kind("transfer", command("transfer", "{shared}/tinytransfer.yaml", *ROOT, "--out", "{home}/new"), 3),
     Kind("ladder", command("ladder", TINY, *ROOT, "--out", "{home}/new", "--seeds", "1", "--steps", "nothing", "encoding",

@@ -61,7 +61,7 @@ def test_the_order_of_the_rows_changes_no_copy_and_no_subject(injected):
 def test_the_command_finds_what_is_planted_and_writes_page_and_figures(injected, tmp_path, capsys):
     root, manifest = injected
     file = write_table(manifest, tmp_path/"m.csv")
-    assert main(["audit", str(file), "--root", str(root), "--out", str(tmp_path/"out"), "--faces", "0"]) == 0
+    assert main(["audit", str(file), "--root", str(root), "--out", str(tmp_path/"out"), "--sample-faces", "0"]) == 0
     checks = json.loads((tmp_path/"out"/"audit.json").read_text())["checks"]
     assert set(checks) == set(CHECKS)
     found = {n for n, t in checks.items() if t["verdict"] in RANG}

@@ -239,12 +239,12 @@ def test_reading_finished_predictions_again_uses_no_test_set_and_writes_nothing(
 
 def test_another_aim_is_a_use_and_the_same_again_is_a_re_reading(tmp_path, capsys):
     run = run_folder(tmp_path/"runs"/"one", whole(), {})
-    for _ in range(3): main(["operating", str(run), "--aim", "eer", "--again"])
+    for _ in range(3): main(["operating", str(run), "--aim", "eer", "--refit"])
     assert [e["again"] for e in Ledger(tmp_path/"runs").entries()] == [False, False] # two tests; later the point is the frozen one
     capsys.readouterr()
-    main(["operating", str(run), "--aim", "tpr", "--fpr", "0.02", "--again"])
+    main(["operating", str(run), "--aim", "tpr", "--fpr", "0.02", "--refit"])
     assert "only this model has used" in capsys.readouterr().out
-    main(["operating", str(run), "--aim", "eer", "--again"]) # chosen before, so it tells nothing new
+    main(["operating", str(run), "--aim", "eer", "--refit"]) # chosen before, so it tells nothing new
     assert [e["again"] for e in Ledger(tmp_path/"runs").entries()] == [False] * 4 + [True] * 2
     table = ledger_table(tmp_path/"runs")
     assert table.loc["celeba", ["uses", "models", "read again", "folder"]].tolist() == [2, 1, 1, "runs"]

@@ -159,5 +159,5 @@ def test_the_command_line_scores_and_shakes_a_foreign_function_from_its_folder(t
     done = fakeface("score", "images", "--detector", "mine:ask")
     assert done.returncode == 0 and done.stderr == "" and "80 images by `mine:ask`" in done.stdout
     assert (pd.read_csv(tmp_path / "predictions.csv")["p_fake"] == 1).all()
-    done = fakeface("robustness", "images", "--detector", "mine:ask", "--n", "5", "--sweeps")
+    done = fakeface("robustness", "images", "--detector", "mine:ask", "--sample", "5", "--sweeps", "none")
     assert done.returncode == 2 and "'PngImageFile' object has no attribute 'quantization'" in done.stderr and done.stderr.count("\n") == 1

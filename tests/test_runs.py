@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors import SafetensorError
 
-from fakeface.cli import main as cli
+from fakeface.cli.main import main
+from fakeface.data import sources as cards
 from fakeface.core.basics import InputError
 from fakeface.core.files import Claim, whole_folder
 from fakeface.data.images import image_facts
@@ -226,11 +227,11 @@ def test_a_folder_that_somebody_writes_is_refused_at_once_and_given_free_afterwa
 
 
 def test_what_was_not_foreseen_is_one_line_and_a_file(monkeypatch, tmp_path, capsys):
-    def sources(args):
+    def sources_table(root):
         raise RuntimeError("nobody thought\nof this")
-    monkeypatch.setattr(cli, "sources", sources)
+    monkeypatch.setattr(cards, "sources_table", sources_table)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert cli.main(["sources"]) == 1
+    assert main(["sources"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     (log,) = tmp_path.glob("fakeface-error-*.log")
     assert "RuntimeError: nobody thought of this" in line and str(log) in line and "Traceback" in log.read_text()
@@ -239,12 +240,16 @@ def test_what_was_not_foreseen_is_one_line_and_a_file(monkeypatch, tmp_path, cap
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_a_command_as_ctrl_c_does(number, monkeypatch, tmp_path, capsys):
-    def sources(args):
+    def sources_table(root):
         with Claim(tmp_path / "r") as claim, whole_folder(claim):
             os.kill(os.getpid(), number)
             time.sleep(5)
-    monkeypatch.setattr(cli, "sources", sources)
-    assert cli.main(["sources"]) == 128 + number
+    monkeypatch.setattr(cards, "sources_table", sources_table)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started deaf to it
+    try:
+        assert main(["sources"]) == 128 + number
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "stopped; nothing half-written is left" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
@@ -260,7 +265,7 @@ def test_a_reader_that_goes_away_is_no_error():
 def test_clean_removes_what_killed_commands_left_and_says_what_it_leaves(tmp_path, capsys):
     for name in (".a.partial-x0123456789", ".b.partial-77"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    assert cli.main(["clean", str(tmp_path)]) == 0
+    assert main(["clean", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "removed" in told and "cannot be told" in told
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [".b.partial-77"]

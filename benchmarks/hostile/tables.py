@@ -371,7 +371,8 @@ def try_table(name: str, data: bytes, t: Table, folder: Path, # for its files
     slow: list[tuple[str, Callable[[], object]]] = [
         ("compare", lambda: command("compare", path, good)), ("compare", lambda: command("compare", good, path)),
         ("fairness", lambda: command("fairness", path)), ("operating", lambda: command("operating", path)),
-        ("audit", lambda: command("audit", path, "--root", folder, "--faces", 0)), ("compare", lambda: command("compare", path, path))]
+        ("audit", lambda: command("audit", path, "--root", folder, "--sample-faces", 0)),
+        ("compare", lambda: command("compare", path, path))]
     doors |= dict([slow[index % len(slow)]])
     try: return [knock(door, call, [path.name, "in common", "second table"]) for door, call in doors.items()]
     finally: path.unlink(missing_ok=True)

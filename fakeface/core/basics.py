@@ -6,8 +6,10 @@
 __all__ = ['LABELS', 'RATES', 'InputError', 'DataNote', 'data_manifests', 'cache_folder', 'progress', 'area', 'percent', 'signed']
 
 # %% ../../nbs/00_core.basics.ipynb #a0e71c03
+import logging
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -45,10 +47,33 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FAKEFACE_CACHE") or Path(home)/"fakeface")
 
 # %% ../../nbs/00_core.basics.ipynb #99c077f9
-def progress(items: Iterable, total: int, what: str) -> Iterator:
-    "A progress bar that appears after two seconds and leaves nothing behind; silent where nobody watches (a log file)."
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(items, total=total, desc=what, delay=2, leave=False, mininterval=0.5, disable=not watched)
+class _Steps:
+    "A bar in a terminal or a notebook; elsewhere lines in the log."
+    def __init__(self, items: Iterable, total: int, what: str):
+        self.log, self.total, self.what = logging.getLogger("fakeface"), total, what
+        self.watched = (sys.stderr.isatty() or "ipykernel" in sys.modules) and self.log.isEnabledFor(logging.WARNING)
+        self.bar = tqdm(items, total=total, desc=what, delay=2, leave=False, mininterval=0.5, disable=not self.watched)
+
+    def __iter__(self) -> Iterator:
+        n, began, told = 0, time.monotonic(), time.monotonic()
+        for n, item in enumerate(self.bar, 1):
+            yield item
+            if not self.watched and time.monotonic() - told > 30:
+                told = time.monotonic()
+                self.log.info("%s: %s of %s, %.0f s", self.what, f"{n:,}", f"{self.total:,}", told - began)
+        self.log.debug("%s: %s, %.1f s", self.what, f"{n:,}", time.monotonic() - began)
+
+    def __enter__(self) -> "_Steps": return self
+    def __exit__(self, *error: object) -> None: self.bar.close()
+
+# %% ../../nbs/00_core.basics.ipynb #77db34bc
+def progress(items: Iterable, # what is worked through
+             total: int, # how many
+             what: str, # is done with them
+            ) -> Iterable: # the same items; also a context, which takes the bar away where the loop is left early
+    """A progress bar that appears after two seconds and leaves nothing behind. Where nobody watches (a log file), a line every half
+    minute in the log `fakeface`, and at its level DEBUG one at the end with the seconds."""
+    return _Steps(items, total, what)
 
 # %% ../../nbs/00_core.basics.ipynb #4c5add94
 def area(value: float | None, # an AUC or an average precision

@@ -190,7 +190,7 @@ def save_point(point: OperatingPoint,
         if have == point: return path
         if not again:
             raise SealedError(f"{path} is frozen (for: {have.wanted}): a threshold chosen anew after a look at the tests knows them; "
-                              "read the one that is there, or ask for another by name (--again); the earlier one stays in the file")
+                              "read the one that is there, or ask for another by name (--refit); the earlier one stays in the file")
         stored = _stored(path)
         earlier = [*stored.pop("earlier", []), stored]
     return write_whole(path, lambda partial: partial.write_text(json.dumps(asdict(point) | {"earlier": earlier}, indent=1)))
