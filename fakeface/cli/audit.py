@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['FAILED', 'audit']
 
-# %% ../../nbs/92_cli.audit.ipynb #74448735
+# %% ../../nbs/92_cli.audit.ipynb #73c58705
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 
-from .shared import Output, Root, argument, drawn_note, option, shown
+from .shared import FaceDetector, Output, Root, argument, drawn_note, option, shown
 from ..core.basics import InputError
 
-# %% ../../nbs/92_cli.audit.ipynb #bbf2bda7
+# %% ../../nbs/92_cli.audit.ipynb #a4739c96
 FAILED = 3 # exit code of a command that did its work and found what it was told to fail on
 _What = Annotated[Path, argument("WHAT", "A manifest (.csv, .parquet), a data root, a folder with real/ and "
                                  "fake/, or a run folder.")]
@@ -24,7 +24,7 @@ def audit(what: _What, output: Output, root: Root = None,
                                              "the verdicts are only printed.")] = None,
           sample: Annotated[int, shown("N", "Images in the sample for shortcuts; duplicates are sought among all.")] = 8000,
           sample_faces: Annotated[int, shown("N", "Images in the sample for geometry; 0 leaves it out.")] = 1000,
-          face_detector: Annotated[str, shown("NAME", "Of eyes and mouth: auto, light or dlib.")] = "auto",
+          face_detector: FaceDetector = None,
           seed: Annotated[int, shown("N", "Of samples and folds.")] = 0,
           fail_on: Annotated[Literal["warn", "fail"] | None, option(None, "Exit with 3 where a check has this verdict or a worse "
                                                                     "one.")] = None) -> int | None:
@@ -35,12 +35,12 @@ def audit(what: _What, output: Output, root: Root = None,
     if not what.exists(): raise InputError(f"{what} does not exist: give a manifest (`fakeface manifest` writes one), a data root or a run")
     from fakeface.audit.audit import audit as ask
     output.note(f"Auditing {what}: every image is opened, which takes some minutes for tens of thousands.")
-    told = ask(what, root, sample, sample_faces, face_detector, seed)
+    told = ask(what, root, sample, sample_faces, face_detector or "auto", seed)
     _tell_audit(told, out, output)
     found = {check["verdict"] for check in told.checks.values()}
     return FAILED if fail_on and found & {"fail", fail_on} else None
 
-# %% ../../nbs/92_cli.audit.ipynb #a198ac29
+# %% ../../nbs/92_cli.audit.ipynb #1d6b77fc
 def _tell_audit(told: Any, out: Path | None, output: Output) -> None:
     "The verdicts, what shortcuts reach on each test set, and where the page is."
     import json

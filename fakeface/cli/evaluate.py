@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SWEPT', 'score', 'compare', 'operating', 'ledger', 'fairness', 'robustness']
 
-# %% ../../nbs/94_cli.evaluate.ipynb #f553c5ed
+# %% ../../nbs/94_cli.evaluate.ipynb #e56a5ea1
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +13,8 @@ from typing import Annotated, Any
 from .shared import (Aim, Detector, Output, Root, Test, about, argument, check_suffix, data_root, drawn_note, log_use, option,
                                  read_predictions_of, run_folder, shown)
 from ..core.basics import InputError
-from ..core.files import save_figure, write_text
 
-# %% ../../nbs/94_cli.evaluate.ipynb #305abf49
+# %% ../../nbs/94_cli.evaluate.ipynb #b8542a3f
 _Sample = Annotated[int | None, option("N", "With --detector: at most N images of each class; without it all.")]
 
 
@@ -23,7 +22,7 @@ _Predictions = Annotated[Path, argument("PREDICTIONS", "A table (.csv, .parquet)
                                         "source; or a run. With --detector the images: a table with path and label, a run, or a folder (a "
                                         "data root, or one with real/ and fake/).")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #74cc07cb
+# %% ../../nbs/94_cli.evaluate.ipynb #73eef614
 def score(predictions: _Predictions, output: Output, detector: Detector, root: Root = None, sample: _Sample = None,
           out: Annotated[Path | None, option("FILE", "Write the scores there as JSON.")] = None,
           save: Annotated[Path, shown("FILE", "With --detector: its predictions, .csv or .parquet.")] = Path("predictions.csv"),
@@ -42,9 +41,11 @@ def score(predictions: _Predictions, output: Output, detector: Detector, root: R
     else: output.say(f"{predictions} has no test set, only validation rows.")
     if lines := score_lines(metrics): output.say("", *(f"- {line}" for line in lines))
     elif output.quiet: output.say(*_accuracies(metrics))
-    if out: output.note(f"\n{write_text(out, json.dumps(metrics, indent=1))}")
+    if not out: return
+    from fakeface.core.files import write_text
+    output.note(f"\n{write_text(out, json.dumps(metrics, indent=1))}")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #a00b6de5
+# %% ../../nbs/94_cli.evaluate.ipynb #0f678449
 def _accuracies(metrics: dict[str, Any]) -> list[str]:
     "One line a test set."
     from fakeface.core.basics import percent
@@ -62,7 +63,7 @@ def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path,
     output.note(f"{len(predictions):,} images by `{detector.detector}`; predictions: {save}")
     return predictions
 
-# %% ../../nbs/94_cli.evaluate.ipynb #c312aa80
+# %% ../../nbs/94_cli.evaluate.ipynb #e7299180
 _Against = Annotated[list[Path], option("RUN...", "The runs of the other detector.")]
 
 
@@ -85,13 +86,13 @@ def compare(runs: Annotated[list[Path], argument("RUN...", "Two of: a run folder
     output.say(*(f"- {words}" for words in comparison_words(found)))
     if len(found) > 1: output.note(f"Each p stands for itself: of {len(found)} comparisons without a difference, 1 in 20 is below 0.05.")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #488142f5
+# %% ../../nbs/94_cli.evaluate.ipynb #c0d30ac2
 def _series(paths: list[Path]) -> list[Path]:
     "The runs or tables that a side names; a folder of `fakeface run --seeds` stands for its runs."
     runs = lambda path: sorted(p.parent for p in path.glob("seed-*/predictions.parquet")) if (path/"seeds.json").is_file() else []
     return [run for path in paths for run in runs(path) or [path]]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #2ee0c029
+# %% ../../nbs/94_cli.evaluate.ipynb #15b39bb6
 def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of predictions with split "
                                             "`valid` and tests.")],
               output: Output, aim: Aim, test: Test = None,
@@ -115,7 +116,7 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     if used: output.note("", *used)
     if out: _draw(list(scores.values()), out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #07332d15
+# %% ../../nbs/94_cli.evaluate.ipynb #d798099c
 def _point(run: Path, table: Any, asked: dict[str, Any], refit: bool) -> tuple[Any, bool]:
     """The frozen point of a run, or one fitted now; of a table of scores, which has no folder, one fitted now. And whether it is a
     choice that the test sets have not been asked about: reading the frozen point again is none."""
@@ -131,10 +132,11 @@ def _point(run: Path, table: Any, asked: dict[str, Any], refit: bool) -> tuple[A
     if run.is_dir(): save_point(point, run, refit)
     return point, not frozen
 
-# %% ../../nbs/94_cli.evaluate.ipynb #aa538882
+# %% ../../nbs/94_cli.evaluate.ipynb #5064c85e
 def _draw(scores: list[dict], out: Path, output: Output) -> None:
     "Reliability and the positive predictive value, a row a test set that has both labels."
     from matplotlib.figure import Figure
+    from fakeface.core.files import save_figure
     from fakeface.evaluate.thresholds import plot_ppv, plot_reliability
     both = [r for r in scores if r["n_real"] and r["n_fake"]]
     if not both: raise InputError(f"--out {out}: no test set here has both real and fake images, so there is nothing to draw")
@@ -146,7 +148,7 @@ def _draw(scores: list[dict], out: Path, output: Output) -> None:
     output.record(picture=out)
     output.note(f"\n{out}")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #7ca4fce2
+# %% ../../nbs/94_cli.evaluate.ipynb #9f7bf35f
 def ledger(output: Output, folder: Annotated[Path, argument("FOLDER", "The folder that holds the runs.")] = Path("runs")) -> None:
     """Show how often each test set was used, by how many models and questions (guards against tuning on the test).
 
@@ -161,13 +163,13 @@ def ledger(output: Output, folder: Annotated[Path, argument("FOLDER", "The folde
     output.note("\nA test set is known by its images, whatever its name. A use is another model, or another choice or question. "
                 "The more was chosen by its scores, the less the best of them means.")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #f46564a7
+# %% ../../nbs/94_cli.evaluate.ipynb #2712bcaa
 _Scored = Annotated[Path, argument("RUN", "A run folder, or any detector's table: path, label, p_fake and age, gender, race.")]
 _By = Annotated[list[str], option("ATTRIBUTE...", "Attributes to compare; join two with + for intersections (gender+race). Without it "
                                   "age_band, gender, race, glasses.")]
 _MinN = Annotated[int | None, option("N", "Images of a class that a group needs to be scored; 20 without it.")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #87fa4487
+# %% ../../nbs/94_cli.evaluate.ipynb #141b4b26
 def fairness(run: _Scored, output: Output, test: Test = None,
              source: Annotated[str | None, option("NAME", "Only images of this source.")] = None,
              by: _By = (), min_n: _MinN = None,
@@ -189,10 +191,11 @@ def fairness(run: _Scored, output: Output, test: Test = None,
     output.say(note + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
     if out: _fairness_page(reports, f"Error rates by group: {run.name}", note, out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #026a90b5
+# %% ../../nbs/94_cli.evaluate.ipynb #4f592961
 def _fairness_page(reports: list[Any], title: str, note: str, out: Path, output: Output) -> None:
     "The sections as a page, and their figures beside it."
     from html import escape
+    from fakeface.core.files import write_text
     from fakeface.core.page import plain_page
     body = "".join(f"<h2>{escape(r.title)}</h2>{r._repr_html_()}" for r in reports)
     write_text(out, plain_page(title, (f"<p><b>{note}</b></p>" if note else "") + body))
@@ -200,7 +203,7 @@ def _fairness_page(reports: list[Any], title: str, note: str, out: Path, output:
     output.record(page=out)
     output.note(f"\n{out}\n{out.with_suffix('.json')}")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #71a42416
+# %% ../../nbs/94_cli.evaluate.ipynb #22fb37a4
 SWEPT = ("jpeg", "scale", "blur", "noise", "crop", "gamma", "screenshot") # names of sweeps, which help shows without importing them
 _Sweeps = Annotated[list[str], option("SWEEP...", f"Out of {', '.join(SWEPT)}, with own values as in "
                                       "jpeg:90,50; or none. Without it all.")]
@@ -210,7 +213,7 @@ _Asked = Annotated[Path, argument("RUN", "A run folder; with --detector the imag
 _Size = Annotated[int | None, option("PIXELS", "Longest side that both classes are brought to; without it the smaller class's median.")]
 _Quality = Annotated[int | None, option("Q", "JPEG quality of both classes; without it the files' lowest tenth, up to 90.")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #d32552de
+# %% ../../nbs/94_cli.evaluate.ipynb #8253e5b9
 def robustness(run: _Asked, output: Output, detector: Detector, root: Root = None, test: Test = None,
                sample: Annotated[int, shown("N", "Images of each class at most, evenly from its sources.")] = 200,
                sweeps: _Sweeps = (),
@@ -228,7 +231,7 @@ def robustness(run: _Asked, output: Output, detector: Detector, root: Root = Non
     output.say(f"{note}{found}")
     if out: _robustness_page(found, detector.detector or run.name, note, out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #acd998cd
+# %% ../../nbs/94_cli.evaluate.ipynb #d332fe37
 def _robustness(run: Path, detector: Detector, root: Path | None, test: str | None, sample: int, sweeps: list[str],
                 match: tuple[int | None, int | None]) -> Any: # a `report.robustness.RobustnessReport`
     "Asks a detector or a run about the images under every perturbation."
@@ -246,10 +249,10 @@ def _robustness(run: Path, detector: Detector, root: Path | None, test: str | No
         found.notes.extend([f"The network sees pictures at {scorer.size} pixels: what is finer is lost before it looks.", *used])
     return found
 
-# %% ../../nbs/94_cli.evaluate.ipynb #94285d3b
+# %% ../../nbs/94_cli.evaluate.ipynb #30d9b61f
 def _robustness_page(found: Any, name: str, note: str, out: Path, output: Output) -> None:
     "The page, and the tables beside it."
-    from fakeface.core.files import write_table
+    from fakeface.core.files import write_table, write_text
     from fakeface.core.page import plain_page
     write_text(out, plain_page(f"Robustness of {name}", (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_()))
     write_table(found.table, out.with_suffix(".csv"))

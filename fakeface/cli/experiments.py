@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['Seeds', 'Images', 'EQUALISED', 'curve', 'grid', 'transfer', 'ladder']
 
-# %% ../../nbs/97_cli.experiments.ipynb #883a2ef7
+# %% ../../nbs/97_cli.experiments.ipynb #f5afd819
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from .shared import Output, Recipe, Root, Scale, Seed, Training, argument, data_root, option, shown
-from ..core.files import save_figure
+from .shared import FaceDetector, Output, Recipe, Root, Scale, Seed, Training, argument, data_root, option, shown
 
-# %% ../../nbs/97_cli.experiments.ipynb #eabc913a
+# %% ../../nbs/97_cli.experiments.ipynb #eedd9d6a
 def _out(default: str) -> Any:
     "The folder of a series, which goes on where it was."
     return option("FOLDER", f"The folder, which goes on where it was; without it {default}.")
@@ -23,7 +22,7 @@ def _out(default: str) -> Any:
 Seeds = Annotated[int | None, option("N", "Trainings of each.")]
 Images = Annotated[int | None, option("N", "Training images; without it as many as all parts allow.")]
 
-# %% ../../nbs/97_cli.experiments.ipynb #38e7000d
+# %% ../../nbs/97_cli.experiments.ipynb #865bc8f9
 def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
           out: Annotated[Path | None, _out("runs/curve-RECIPE")] = None,
           sizes: Annotated[list[int], option("N...", "Training images; without it all, a half, a quarter, "
@@ -49,7 +48,7 @@ def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
     output.say(*failures)
     output.note(f"\nPositive class: fake. A cell is a run folder below {out}; table: {out/'sweep.csv'}; pictures: {out}/*.png")
 
-# %% ../../nbs/97_cli.experiments.ipynb #f5d68cfd
+# %% ../../nbs/97_cli.experiments.ipynb #74012001
 def _tell_sweep(table: Any, out: Path, mixed: bool, output: Output) -> None:
     "Table, advice and pictures of each test; what is true of all of them is printed once, at the end."
     from fakeface.experiments.advice import advise, advise_mix
@@ -64,9 +63,10 @@ def _tell_sweep(table: Any, out: Path, mixed: bool, output: Output) -> None:
         _draw_sweep(table, test, out, mixed)
     if shared: output.say("\nFor every test:", *(f"- {w}" for w in shared))
 
-# %% ../../nbs/97_cli.experiments.ipynb #96ce3f41
+# %% ../../nbs/97_cli.experiments.ipynb #e96a9ce9
 def _draw_sweep(table: Any, test: str, out: Path, mixed: bool) -> None:
     "The pictures of one test."
+    from fakeface.core.files import save_figure
     from fakeface.experiments.advice import enough_epochs
     from fakeface.experiments.learning_curve import fit_power_law, plot_curve, plot_epochs, plot_mix
     if mixed: pictures = {"mix": plot_mix(table, test)}
@@ -75,7 +75,7 @@ def _draw_sweep(table: Any, test: str, out: Path, mixed: bool) -> None:
         pictures = {"curve": plot_curve(table, test, fit=fit), "epochs": plot_epochs(table, test, enough_epochs(table, test).epoch)}
     for name, ax in pictures.items(): save_figure(ax.figure, out/f"{name}-{test}.png", bbox_inches="tight")
 
-# %% ../../nbs/97_cli.experiments.ipynb #53ac8345
+# %% ../../nbs/97_cli.experiments.ipynb #51ac3f31
 def grid(spec: Annotated[str, argument("GRID", "A YAML file, or a name such as small or kyllo.", "grids")],
          output: Output, training: Training, root: Root = None, out: Annotated[Path | None, _out("runs/grid-NAME")] = None,
          scale: Annotated[float | None, option("SHARE", "0.1 uses a tenth of the images; without it the grid's.")] = None,
@@ -84,6 +84,7 @@ def grid(spec: Annotated[str, argument("GRID", "A YAML file, or a name such as s
 
     Example: fakeface grid small --root faces --out runs/grid"""
     root, out = data_root(root), out or Path(f"runs/grid-{Path(spec).stem}")
+    from fakeface.core.files import save_figure
     from fakeface.experiments.grid import grid_answer, grid_scores, plot_grid, run_grid
     table = run_grid(spec, root, out, profile=training.profile, scale=scale, seeds=seeds and list(range(seeds)), progress=not output.quiet,
                      **training.settings)
@@ -93,7 +94,7 @@ def grid(spec: Annotated[str, argument("GRID", "A YAML file, or a name such as s
     save_figure(plot_grid(table), out/"grid.png", bbox_inches="tight")
     output.note(f"\nPositive class: fake. A trial is a run folder below {out}; table: {out/'grid.csv'}, picture: {out/'grid.png'}")
 
-# %% ../../nbs/97_cli.experiments.ipynb #6bda5522
+# %% ../../nbs/97_cli.experiments.ipynb #53dd2d23
 def transfer(spec: Annotated[str, argument("TRANSFER", "A YAML file, or a name such as faces or kyllo.", "transfers")],
              output: Output, training: Training, root: Root = None, out: Annotated[Path | None, _out("runs/transfer-NAME")] = None,
              images: Images = None,
@@ -103,6 +104,7 @@ def transfer(spec: Annotated[str, argument("TRANSFER", "A YAML file, or a name s
 
     Example: fakeface transfer faces --root faces --out runs/transfer"""
     root, out = data_root(root), out or Path(f"runs/transfer-{Path(spec).stem}")
+    from fakeface.core.files import save_figure
     from fakeface.experiments.transfer import plot_transfer, run_transfer, transfer_answer, transfer_text
     table = run_transfer(spec, root, out, profile=training.profile, scale=scale, seed=seed, images=images, equal=False if unequal else None,
                          progress=not output.quiet, **training.settings)
@@ -112,21 +114,19 @@ def transfer(spec: Annotated[str, argument("TRANSFER", "A YAML file, or a name s
     save_figure(plot_transfer(table).figure, out/"transfer.png", bbox_inches="tight")
     output.note(f"\nPositive class: fake. A row is a run folder below {out}; table: {out/'transfer.csv'}, picture: {out/'transfer.png'}")
 
-# %% ../../nbs/97_cli.experiments.ipynb #1196a2f7
+# %% ../../nbs/97_cli.experiments.ipynb #f5a03add
 EQUALISED = ("nothing", "encoding", "resolution", "alignment", "colour", "all") # the steps, which help shows without importing them
 
 
 _Steps = Annotated[list[str], option("STEP...", f"Some of {', '.join(EQUALISED)}; `nothing` among them. Without it all.")]
-_Target = Annotated[str | None, option("SOURCE", "The photographs in question; without it ffhq, else the worst of the tests.")]
-_FaceDetector = Annotated[Literal["auto", "light", "dlib"] | None, option(None, "Of eyes and mouth; without it what the world knows, "
-                                                                          "elsewhere auto.")]
+_Source = Annotated[str | None, option("NAME", "The source whose errors are to be explained; without it ffhq, else the worst one.")]
 _Quality = Annotated[int | None, option("Q", "Of the common JPEG encoding; without it the files' lowest twentieth, up to 75.")]
 _Small = Annotated[int | None, option("PIXELS", "Side that all are reduced to; without it half the smallest, or of --size.")]
 
 
 def ladder(recipe: Recipe, output: Output, training: Training, root: Root = None,
            out: Annotated[Path | None, _out("runs/ladder-RECIPE")] = None, seeds: Annotated[int, shown("N", "Trainings a step.")] = 3,
-           steps: _Steps = (), target: _Target = None, face_detector: _FaceDetector = None, quality: _Quality = None, small: _Small = None,
+           steps: _Steps = (), source: _Source = None, face_detector: FaceDetector = None, quality: _Quality = None, small: _Small = None,
            shortcuts: Annotated[bool, shown(None, "Measure the shortcut baselines at every step.")] = True,
            seed: Seed = None, scale: Scale = 1.0) -> None:
     """Train after equalising one thing after the other, and name what made real photographs look fake.
@@ -136,15 +136,16 @@ def ladder(recipe: Recipe, output: Output, training: Training, root: Root = None
     cooked, root = read_recipe(recipe), data_root(root)
     options = dict(seeds=seeds, points=face_detector, profile=training.profile, scale=scale, seed=seed, quality=quality, small=small)
     if steps: options["steps"] = steps
-    _climb(cooked, root, out or Path(f"runs/ladder-{cooked.name}"), target, shortcuts, options | training.settings, output)
+    _climb(cooked, root, out or Path(f"runs/ladder-{cooked.name}"), source, shortcuts, options | training.settings, output)
 
-# %% ../../nbs/97_cli.experiments.ipynb #6e90787b
-def _climb(recipe: Any, root: Path, out: Path, target: str | None, shortcuts: bool, options: dict[str, Any], output: Output) -> None:
+# %% ../../nbs/97_cli.experiments.ipynb #c80e4445
+def _climb(recipe: Any, root: Path, out: Path, source: str | None, shortcuts: bool, options: dict[str, Any], output: Output) -> None:
     "Trains every step and names the cause."
     from fakeface.audit.shortcuts import SHORTCUTS
+    from fakeface.core.files import save_figure
     from fakeface.experiments.ladder import ladder as climb, ladder_text, name_cause, plot_ladder, shortcuts_text
     table = climb(recipe, root, out, shortcuts=SHORTCUTS if shortcuts else (), progress=not output.quiet, **options)
-    cause = name_cause(table, target)
+    cause = name_cause(table, source)
     output.record(folder=out, table=table, cause=cause.name, answer=cause.said)
     output.table(ladder_text(table).T, "Mean over the trainings with its 95 % interval; lowest to highest training")
     if shortcuts: output.table(shortcuts_text(out), "AUC of fake against real by each shortcut alone (training and validation images)")

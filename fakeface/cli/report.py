@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['report']
 
-# %% ../../nbs/96_cli.report.ipynb #1859cb31
+# %% ../../nbs/96_cli.report.ipynb #ab31f3e7
 from pathlib import Path
 from typing import Annotated
 
 
 from .shared import Output, Root, argument, data_root, run_folder
 
-# %% ../../nbs/96_cli.report.ipynb #8e8247f4
+# %% ../../nbs/96_cli.report.ipynb #ca19dc53
 def report(run: Annotated[Path, argument("RUN", "A run folder.")], output: Output, root: Root = None) -> None:
     """Write a run's report.html anew.
 
     Example: fakeface report runs/first --root faces"""
+    run, root = run_folder(run), data_root(root) if root else None
     from fakeface.report.run import write_report
-    page = write_report(run_folder(run), data_root(root) if root else None)
+    page = write_report(run, root)
     output.record(report=page)
     output.say(str(page))

@@ -1,0 +1,101 @@
+"The command line's manners: light help, one name for one thing, nothing slow before what is wrong is said."
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from fakeface.cli.main import command_line, main
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = command_line().commands
+
+
+def options(command: str) -> dict[str, object]:
+    "Option -> parameter of one command."
+    return {name: p for p in COMMANDS[command].params for name in p.opts if name.startswith("-")}
+
+
+def modules_after(*argv: str, cwd: Path) -> tuple[int, set[str]]:
+    "The exit code of a command in a Python of its own, and which heavy packages it imported."
+    code = ("import json, sys\nfrom fakeface.cli.main import main\ncode = main(sys.argv[1:])\n"
+            "print('\\n' + json.dumps([code, [m for m in ('torch', 'fastai', 'pandas', 'matplotlib') if m in sys.modules]]))")
+    env = {k: v for k, v in os.environ.items() if k != "FAKEFACE_DATA"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=cwd, capture_output=True, text=True, check=True, env=env)
+    code, loaded = json.loads(done.stdout.splitlines()[-1])
+    return code, set(loaded)
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], [], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_imports_nothing_heavy(argv, tmp_path):
+    assert modules_after(*argv, cwd=tmp_path) == (0, set())
+
+
+@pytest.mark.parametrize("line", ["explain none nofile.jpg", "explain none {here}", "ood none nowhere", "report none",
+                                  "run nowhere.yaml --root .", "run man-1 --root nowhere", "run man-1", "score none.csv", "compare a.csv b.csv", "operating none.csv",
+                                  "fairness none.csv", "robustness none --root .", "curve man-1 --root nowhere",
+                                  "grid small --root nowhere",
+                                  "transfer faces --root nowhere", "ladder man-1 --root nowhere", "audit none.csv",
+                                  "score a.csv --out s.json --detector 'no such program' --save p.txt", "ledger nowhere", "clean nowhere"])
+def test_what_is_missing_is_found_before_torch_is_imported(line, tmp_path):
+    code, loaded = modules_after(*shlex.split(line.format(here=__file__)), cwd=tmp_path)
+    assert code == 2 and not loaded & {"torch", "fastai"}
+
+
+def test_every_command_prints_json_and_is_quiet_or_talkative_on_demand_and_shows_an_example(capsys):
+    for name, command in COMMANDS.items():
+        assert {"--json", "--quiet", "-q", "--verbose", "-v"} <= options(name).keys()
+        assert main([name, "--help"]) == 0 and f"Example: fakeface {name}" in " ".join(capsys.readouterr().out.split())
+        assert command.help
+
+
+def test_the_same_option_is_the_same_thing_everywhere():
+    kinds = defaultdict(set)
+    for name in COMMANDS:
+        for option, p in options(name).items():
+            kinds[option].add((p.metavar if option != "--out" else "FILE or FOLDER", p.multiple))
+    assert {o: k for o, k in kinds.items() if len(k) > 1} == {}
+
+
+def test_an_option_of_several_values_takes_them_in_a_row(monkeypatch):
+    import fakeface.experiments.learning_curve as curves
+    asked = {}
+
+    def curve(*args, **kwargs):
+        asked.update(kwargs)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(curves, "curve", curve)
+    for line in (["--sizes", "40", "80", "160"], ["--sizes", "40", "--sizes", "80", "--sizes=160"]):
+        assert main(["curve", "man-1", "--root", ".", *line, "--epochs", "1"]) == 130
+        assert list(asked.pop("sizes")) == [40, 80, 160]
+
+
+def test_completion_knows_the_recipes(tmp_path):
+    asked = {"_FAKEFACE_COMPLETE": "complete_bash", "COMP_WORDS": "fakeface run man", "COMP_CWORD": "2"}
+    env = {**os.environ, **asked, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", "fakeface.cli.main"], cwd=tmp_path, capture_output=True, text=True, env=env)
+    assert {"man-1", "man-2-test", "man-2-in"} <= set(done.stdout.split())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX's")
+def test_a_table_fits_the_terminal(tmp_path):
+    import pty
+    code = ("import pandas as pd; from fakeface.cli.shared import print_table\n"
+            "print_table(pd.DataFrame([['a long sentence ' * 3] * 9] * 3), 'T')")
+    parent, child = pty.openpty()
+    env = {**os.environ, "COLUMNS": "60", "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=child, env=env, cwd=tmp_path)
+    os.close(child)
+    text = b""
+    while True:
+        try: text += (part := os.read(parent, 65536))
+        except OSError: break
+        if not part: break
+    process.wait()
+    shown = re.sub(r"\x1b\[[\d;]*m", "", text.decode())
+    assert shown.count("sentence") >= 81 and max(map(len, shown.splitlines())) <= 60
