@@ -100,8 +100,8 @@ def class_item(c: ast.ClassDef, notes: dict[int, str]) -> Item:
     init = next((f for f in functions if f.name == "__init__"), None)
     params = docments(init, notes, True)[0] if init else fields
     members = [function_item(f, notes, True) for f in functions if f.name[0] != "_"]
-    bases = ", ".join(map(ast.unparse, c.bases))
-    return Item(c.name, "class", f"class {c.name}({bases})" if bases else f"class {c.name}", ast.get_docstring(c) or "", params, None, members)
+    bases = f"({', '.join(map(ast.unparse, c.bases))})" if c.bases else ""
+    return Item(c.name, "class", f"class {c.name}{bases}", ast.get_docstring(c) or "", params, None, members)
 
 
 def constant_item(name: str, node: ast.Assign | ast.AnnAssign, notes: dict[int, str]) -> Item:

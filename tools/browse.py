@@ -11,6 +11,7 @@ from pathlib import Path
 
 SITE = Path(__file__).resolve().parents[1] / "_site"
 WIDTHS = (390, 1200)
+LOCAL = ("file:", "data:", "blob:")
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -33,7 +34,7 @@ def watch(page: object, found: list[str]) -> None:
     page.on("console", lambda m: found.append(f"console {m.type}: {m.text}") if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: found.append(f"error: {e}"))
     page.on("requestfailed", lambda r: found.append(f"request failed: {r.url}"))
-    page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else found.append(f"request leaves the site: {r.url}"))
+    page.on("request", lambda r: None if r.url.startswith(LOCAL) else found.append(f"request leaves the site: {r.url}"))
 
 
 def look(page: object, path: Path, found: list[str], shots: Path | None) -> list[str]:
@@ -51,6 +52,19 @@ def look(page: object, path: Path, found: list[str], shots: Path | None) -> list
     return list(dict.fromkeys(found))
 
 
+def search(page: object, path: Path, found: list[str], word: str = "threshold") -> list[str]:
+    "Searches for a word that some page surely has; returns what is wrong."
+    found.clear()
+    page.goto(path.as_uri(), wait_until="load")
+    page.keyboard.press("/")
+    page.keyboard.type(word)
+    try:
+        page.wait_for_selector(".md-search-result__item", timeout=10_000)
+    except Exception as error:  # playwright's own TimeoutError
+        found.append(f"the search for {word!r} finds nothing ({type(error).__name__})")
+    return list(dict.fromkeys(found))
+
+
 def browse(site: Path = SITE, only: str = "", shots: Path | None = None, dark: bool = False) -> dict[str, list[str]]:
     "Page to what is wrong with it, for every page of the site whose path has `only` in it."
     from playwright.sync_api import sync_playwright
@@ -63,6 +77,8 @@ def browse(site: Path = SITE, only: str = "", shots: Path | None = None, dark: b
             name = path.relative_to(site).as_posix()
             if only in name:
                 told[name] = look(page, path, found, shots)
+        if (site / "search").is_dir() and told:
+            told[next(iter(told))] += search(page, site / next(iter(told)), found)
         chromium.close()
     return told
 
@@ -85,7 +101,8 @@ def main() -> int:
     for name, wrong in told.items():
         print(*(f"{name}: {w}" for w in wrong), sep="\n", end="\n" if wrong else "")
     bad = sum(map(bool, told.values()))
-    print(f"{len(told)} pages opened without a network at {' and '.join(map(str, WIDTHS))} px in {time.time() - began:.0f} s: {bad} with something to mend")
+    at = f"at {' and '.join(map(str, WIDTHS))} px, and searched, in {time.time() - began:.0f} s"
+    print(f"{len(told)} pages opened without a network {at}: {bad} with something to mend")
     return int(bool(bad) or not told)
 
 

@@ -63,7 +63,8 @@ def dataset(path: Path) -> str:
              ["attributes", ", ".join(f"`{c}`" for c in columns) or "none"],
              ["subject", f"`{card.subject['name']}`" if card.subject else "each image its own"],
              ["used by", ", ".join(f"{k} ({n:,} images)" for k, n in card.counts_used.items()) or "–"]]
-    layouts = [[f"`{name}`", part, f"`{spec['glob']}`", spec["kind"]] for name, parts in card.layouts.items() for part, spec in parts.items()]
+    layouts = [[f"`{name}`", part, f"`{spec['glob']}`", spec["kind"]]
+               for name, parts in card.layouts.items() for part, spec in parts.items()]
     return "\n\n".join([f"## {card.title} {{ #{card.name} }}", addressed(" ".join(card.what.split())), table(["", ""], facts),
                         "Layouts in which it arrives; the first one found is read:",
                         table(["layout", "part", "files below the folder", "kind"], layouts)])
@@ -121,7 +122,8 @@ def grid_text(spec: dict[str, Any]) -> str:
 
 def transfer_text(spec: dict[str, Any]) -> str:
     "One transfer matrix's section."
-    rows = [[f"set `{name}`", "; ".join(f"{label}: {parts_text(parts)}" for label, parts in sides.items())] for name, sides in spec["sets"].items()]
+    rows = [[f"set `{name}`", "; ".join(f"{label}: {parts_text(parts)}" for label, parts in sides.items())]
+            for name, sides in spec["sets"].items()]
     rows += [["fakes of all sets", parts_text(spec["fakes"])]] if spec.get("fakes") else []
     rows += [["all together", f"`{spec['all']}`"]] if spec.get("all") else []
     rows += [["after", addressed(spec["citation"])]] if spec.get("citation") else []
@@ -158,14 +160,16 @@ def report_card(root: Path) -> str:
         rows = list(csv.DictReader(file))
     injected = [r for r in rows if r["defect"]]
     clean = {(r["warning"], r["world"]): r for r in rows if not r["defect"]}
-    found = [[DEFECTS[r["defect"]].what, f"`{r['defect']}:{float(r['strength']):g}`", f"`{r['warning']}`", share(r), share(clean[r["warning"], r["world"]])]
-             for r in injected if r["default"] == "True"]
-    asked = sorted(injected, key=lambda r: ([i["defect"] for i in injected].index(r["defect"]), float(r["strength"])))
-    by_strength = [[f"`{r['defect']}`", DEFECTS[r["defect"]].strength, f"{float(r['strength']):g}", f"{float(r['injected']):g}", share(r)] for r in asked]
+    found = [[DEFECTS[r["defect"]].what, f"`{r['defect']}:{float(r['strength']):g}`", f"`{r['warning']}`", share(r),
+              share(clean[r["warning"], r["world"]])] for r in injected if r["default"] == "True"]
+    order = list(dict.fromkeys(r["defect"] for r in injected))
+    by_strength = [[f"`{r['defect']}`", DEFECTS[r["defect"]].strength, f"{float(r['strength']):g}", f"{float(r['injected']):g}", share(r)]
+                   for r in sorted(injected, key=lambda r: (order.index(r["defect"]), float(r["strength"])))]
     worlds = list(dict.fromkeys(w for _, w in clean))
-    quiet = [[f"`{name}`", *(share(clean[name, w]) if (name, w) in clean else "–" for w in worlds)] for name in dict.fromkeys(n for n, _ in clean)]
+    quiet = [[f"`{name}`", *(share(clean[name, w]) if (name, w) in clean else "–" for w in worlds)]
+             for name in dict.fromkeys(n for n, _ in clean)]
     return "\n\n".join([
         "## Found at the default strength", table(["injected", "defect", "check", "found", "false positives"], found),
         "## By strength", table(["defect", "strength is", "strength", "images changed (median)", "found"], by_strength),
-        "## Where nothing is injected", "In *equal* worlds only the generator's trace tells fakes, which `spectrum` may see; in the default world "
-        "the sources differ as real datasets do, and warnings are right.", table(["check", *worlds], quiet)])
+        "## Where nothing is injected", "In *equal* worlds only the generator's trace tells fakes, which `spectrum` may see; in the "
+        "default world the sources differ as real datasets do, and warnings are right.", table(["check", *worlds], quiet)])

@@ -66,7 +66,7 @@ def places(root: Path) -> dict[str, str]:
     for path in sorted([*(root / "docs").rglob("*.md"), *(root / "nbs").rglob("*.ipynb")]):
         name = path.relative_to(root).as_posix()
         if module := notebook_module(name):
-            found[name] = f"modules/{module.replace('.', '/')}.md"
+            found[name] = found[f"fakeface/{module.replace('.', '/')}.py"] = f"modules/{module.replace('.', '/')}.md"
         elif name.startswith("nbs/studies/"):
             found[name] = f"studies/{path.stem}.md"
         elif name.startswith("docs/"):
@@ -152,7 +152,8 @@ def output_text(output: dict, name: str, alt: str) -> tuple[str, dict[str, bytes
     "One output as Markdown, and its picture file, if any."
     data = {k: "".join(v) if isinstance(v, list) else v for k, v in output.get("data", {}).items()}
     if "image/png" in data:
-        return f'<p class="figure"><img src="{name}.png" alt="{html.escape(alt)}" loading="lazy"></p>', {f"{name}.png": base64.b64decode(data["image/png"])}
+        picture = {f"{name}.png": base64.b64decode(data["image/png"])}
+        return f'<p class="figure"><img src="{name}.png" alt="{html.escape(alt)}" loading="lazy"></p>', picture
     if "text/markdown" in data:
         return data["text/markdown"], {}
     if "text/html" in data:
@@ -304,7 +305,7 @@ def sources(root: Path = ROOT) -> dict[str, bytes]:
             files |= pictures | {target: text.encode()}
         elif name.endswith(".md"):
             files[target] = text_page(name, site).encode()
-        elif (root / name).is_file():
+        elif target.endswith((".png", ".txt")):
             files[target] = (root / name).read_bytes()
     return files
 
@@ -318,7 +319,7 @@ def how_tos(root: Path) -> list[dict[str, str]]:
 def navigation(root: Path) -> list[dict]:
     "The menu."
     site = plan(root)
-    floors = [{floor: [{name.partition(".")[2] or name: site.notebooks[name]} for name in names]} for floor, names in by_floor(site).items()]
+    floors = [{floor: [{name: site.notebooks[name]} for name in names]} for floor, names in by_floor(site).items()]
     studies = sorted(page for name, page in site.places.items() if name.startswith("nbs/studies/"))
     return [{"Start": "index.md"}, {"How-to": ["how-to/index.md", *how_tos(root)]}, {"Studies": ["studies.md", *studies]},
             {"Modules": ["api.md", *floors]}, {"Data": [{"Datasets": "datasets.md"}, {"Recipes, grids, transfers": "experiments.md"}]},
@@ -386,7 +387,8 @@ def dead(site: Path = SITE) -> Iterator[str]:
             elif parts.fragment and file in pages and urllib.parse.unquote(parts.fragment) not in pages[file].ids | {"__top"}:
                 yield f"{name}: {target}: no such id"
     for path in sorted(site.rglob("*.css")):
-        yield from (f"{path.relative_to(site)}: loads {u}" for u in re.findall(r"url\(['\"]?(https?:[^)'\"]+)", path.read_text(encoding="utf-8")))
+        outside = re.findall(r"url\(['\"]?(https?:[^)'\"]+)", path.read_text(encoding="utf-8"))
+        yield from (f"{path.relative_to(site).as_posix()}: loads {url} from outside" for url in outside)
 
 
 def main() -> int:

@@ -19,7 +19,9 @@ SPAN = re.compile(r"(?<!`)(`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)\1(?!`)", re.S)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
 HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$", re.M)
 ID = re.compile(r"""<[a-z][^>]*?\s(?:id|name)=["']([^"']+)["']""", re.I)
-LINK = re.compile(r"""\]\(\s*<?([^)\s>]+)>?(?:\s+["'][^)]*)?\)|^ {0,3}\[[^\]]+\]:\s*<?([^\s>]+)|<[^>]*?\s(?:href|src)=["']([^"']*)["']""", re.M)
+LINK = re.compile(r"""\]\(\s*<?([^)\s>]+)>?(?:\s+["'][^)]*)?\)  # [words](target "title"), and a picture's
+    |^[ ]{0,3}\[[^\]]+\]:\s*<?([^\s>]+)                         # [words]: target
+    |<[^>]*?\s(?:href|src)=["']([^"']*)["']""", re.M | re.X)
 OUTSIDE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.I)
 
 

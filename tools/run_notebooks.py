@@ -37,7 +37,8 @@ def with_palette(data: bytes) -> bytes:
     image = image.convert("RGBA")
     if opaque := image.getextrema()[3][0] == 255:
         image = image.convert("RGB")
-    few = image.quantize(256, Image.Quantize.MEDIANCUT if opaque else Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    # of Pillow's ways the one that leaves no small patch of a rare colour grey; it cannot do transparency
+    few = image.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4) if opaque else image.quantize(256, Image.Quantize.FASTOCTREE)
     buffer = io.BytesIO()
     few.save(buffer, "PNG", optimize=True)
     return min(data, buffer.getvalue(), key=len)
