@@ -96,16 +96,22 @@ def test_names_signatures_and_docments_are_read_without_importing(tmp_path):
     assert c.params[0] == ("x", "int", "0", "a field") and c.members[0].signature == "def m(k: str) -> None"
 
 
-def test_every_public_name_has_an_anchor_on_its_notebooks_page_and_a_place_in_the_index():
-    pages, site = docs.sources(ROOT), docs.plan(ROOT)
+@pytest.fixture(scope="module")
+def pages() -> dict[str, bytes]:
+    "The site's sources."
+    return docs.sources(ROOT)
+
+
+def test_every_public_name_has_an_anchor_on_its_notebooks_page_and_a_place_in_the_index(pages):
+    site = docs.plan(ROOT)
     index = pages["api.md"].decode()
     for name, m in site.modules.items():
         text, ids = pages[site.notebooks[name]].decode(), [f"fakeface.{name}.{i.name}" for i in m.items]
         assert [i for i in ids if f'<a id="{i}"></a>' not in text or f"#{i}\"" not in index] == []
 
 
-def test_every_card_is_shown_with_licence_and_citation():
-    page = docs.sources(ROOT)["datasets.md"].decode()
+def test_every_card_is_shown_with_licence_and_citation(pages):
+    page = pages["datasets.md"].decode()
     for card in map(docs.cards.read_card, (ROOT / "data_manifests/sources").glob("*.yaml")):
         for text in (card.licence, card.citation, card.get):
             assert docs.cards.addressed(" ".join(text.split())) in page, card.name
@@ -139,26 +145,32 @@ def test_a_planted_fault_in_a_page_is_found(planted, told, site):
     assert list(docs.dead(site)) == [told]
 
 
-def in_a_browser(site: Path) -> dict[str, list[str]]:
-    "What the browser says of each page; the test is skipped where there is none."
+FAULTS = {"script": ("<script>nothing()</script>", "error: nothing is not defined"),
+          "console": ("<script>console.error('oh')</script>", "console error: oh"),
+          "gone": ('<img src="gone.png">', "request failed"),
+          "outside": ('<script src="https://example.org/x.js"></script>', "request leaves the site"),
+          "wide": ('<div style="width:800px">wide</div>', "px wide on a screen of 390 px")}
+
+
+@pytest.fixture(scope="module")
+def browsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    "What the browser says of two pages in order and of one page a fault; skipped where there is no browser."
     if reason := browse.why_not():
         pytest.skip(reason)
-    return browse.browse(site)
+    at = tmp_path_factory.mktemp("site")
+    for name, (planted, _) in {"a": (PAGE, ""), "b": ('<p id="there">', ""), **FAULTS}.items():
+        (at / f"{name}.html").write_text(planted)
+    Image.new("RGB", (1, 1)).save(at / "p.png")
+    return browse.browse(at)
 
 
-def test_pages_in_order_pass_in_a_browser(site):
-    assert in_a_browser(site) == {"a.html": [], "b.html": []}
+def test_pages_in_order_pass_in_a_browser(browsed):
+    assert browsed["a.html"] == browsed["b.html"] == []
 
 
-@pytest.mark.parametrize("planted, told", [
-    ("<script>nothing()</script>", "error: nothing is not defined"), ("<script>console.error('oh')</script>", "console error: oh"),
-    ('<img src="gone.png">', "request failed"),
-    ('<script src="https://example.org/x.js"></script>', "request leaves the site"),
-    ('<div style="width:800px">wide</div>', "px wide on a screen of 390 px")])
-def test_a_planted_fault_is_seen_in_a_browser(planted, told, site):
-    (site / "b.html").write_text('<p id="there">' + planted)
-    found = in_a_browser(site)
-    assert found["a.html"] == [] and told in " ".join(found["b.html"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_seen_in_a_browser(name, browsed):
+    assert FAULTS[name][1] in " ".join(browsed[f"{name}.html"])
 
 
 # --- small pictures ---------------------------------------------------------------------------------------------------

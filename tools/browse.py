@@ -33,7 +33,8 @@ def watch(page: object, found: list[str]) -> None:
     "Writes down what a page complains of."
     page.on("console", lambda m: found.append(f"console {m.type}: {m.text}") if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: found.append(f"error: {e}"))
-    page.on("requestfailed", lambda r: found.append(f"request failed: {r.url}"))
+    # what is still on its way when the next page is opened is aborted, and has not failed
+    page.on("requestfailed", lambda r: found.append(f"request failed: {r.url}") if r.failure != "net::ERR_ABORTED" else None)
     page.on("request", lambda r: None if r.url.startswith(LOCAL) else found.append(f"request leaves the site: {r.url}"))
 
 
