@@ -10,7 +10,7 @@ MODULES := $(filter-out nbs/index.ipynb nbs/_%,$(wildcard nbs/*.ipynb))
 STUDIES := $(wildcard nbs/studies/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test readme notebooks studies wheel clean
+.PHONY: help install demo test readme notebooks studies docs wheel clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -42,7 +42,7 @@ test: $(INSTALLED) ## check and test everything
 	$(BIN)/ruff check
 	FAKEFACE_IMAGES=1000 OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -ra --durations=8
-	@echo "All of it passed: directives, export, clean, readme, ruff, notebooks, tests."
+	@echo "All of it passed: directives, export, clean, readme, links, ruff, notebooks, tests."
 
 readme: $(INSTALLED) ## README.md from nbs/index.ipynb, as it stands
 	$(BIN)/python tools/readme.py
@@ -53,6 +53,10 @@ notebooks: $(INSTALLED) ## run the modules' notebooks and the index in place
 studies: $(INSTALLED) ## run the studies in place
 	$(BIN)/python tools/run_notebooks.py $(STUDIES)
 
+docs: $(INSTALLED) ## the site in _site, from notebooks, cards and docstrings; offline, nothing is run
+	$(BIN)/python tools/docs.py
+	$(BIN)/python tools/browse.py
+
 long-%: $(INSTALLED) ## study %, such as long-03, at its published size on the real faces under $FAKEFACE_DATA; page in runs/long
 	@test -d "$(FAKEFACE_DATA)" || { echo "FAKEFACE_DATA names no folder: FAKEFACE_DATA=/path/to/faces make $@"; exit 1; }
 	FAKEFACE_DATA="$(abspath $(FAKEFACE_DATA))" $(BIN)/python tools/run_notebooks.py --into runs/long $(wildcard nbs/studies/$*_*.ipynb)
@@ -62,5 +66,5 @@ wheel: $(INSTALLED) ## dist/*.whl
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what was built: the demo, the wheel and caches; the environment stays
-	rm -rf $(DEMO)/world $(DEMO)/runs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO)/world $(DEMO)/runs _site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find fakeface nbs tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that it also works when loaded from elsewhere
+import links  # noqa: E402
 import readme  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -286,7 +287,13 @@ def check_readme(root: Path) -> list[Finding]:
     return found
 
 
-CHECKS = {"directives": check_directives, "export": check_export, "clean": check_clean, "readme": check_readme}
+def check_links(root: Path) -> list[Finding]:
+    "Links inside the repository that lead nowhere: README.md, CONTRIBUTING.md, CHANGELOG.md, docs/ and the notebooks."
+    return [Finding(d.file, d.cell, f"the link {d.target}: {d.why}", "mend the link, or bring back what it led to")
+            for d in links.dead_links(root)]
+
+
+CHECKS = {"directives": check_directives, "export": check_export, "clean": check_clean, "readme": check_readme, "links": check_links}
 
 
 def main() -> int:
