@@ -9,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from typer import TyperException
 
 from fakeface.cli.main import command_line, main
 
@@ -21,10 +22,22 @@ def options(command: str) -> dict[str, object]:
     return {name: p for p in COMMANDS[command].params for name in p.opts if name.startswith("-")}
 
 
+def written() -> list[tuple[str, str]]:
+    "Every command that a reader is shown, with where it stands."
+    texts = {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in
+             [ROOT/"README.md", ROOT/"CONTRIBUTING.md", *(ROOT/"docs").rglob("*.md"), *(ROOT/".github").rglob("*.yml")]}
+    for p in (ROOT/"nbs").rglob("*.ipynb"):
+        cells = json.loads(p.read_text(encoding="utf-8"))["cells"]
+        texts[p.relative_to(ROOT).as_posix()] = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    found = [(where, line) for where, text in texts.items()
+             for line in re.findall(r"^\s*(fakeface [a-z][^#\n]*)|`(fakeface [a-z][^`\n]*)`", text.replace("\\\n", " "), re.M)]
+    return [(where, (a or b).strip()) for where, (a, b) in found]
+
+
 def modules_after(*argv: str, cwd: Path) -> tuple[int, set[str]]:
     "The exit code of a command in a Python of its own, and which heavy packages it imported."
     code = ("import json, sys\nfrom fakeface.cli.main import main\ncode = main(sys.argv[1:])\n"
-            "print('\\n' + json.dumps([code, [m for m in ('torch', 'fastai', 'pandas', 'matplotlib') if m in sys.modules]]))")
+            "print('\\n' + json.dumps([code, sorted({'torch', 'fastai', 'pandas', 'matplotlib'} & sys.modules.keys())]))")
     env = {k: v for k, v in os.environ.items() if k != "FAKEFACE_DATA"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code, *argv], cwd=cwd, capture_output=True, text=True, check=True, env=env)
     code, loaded = json.loads(done.stdout.splitlines()[-1])
@@ -36,12 +49,14 @@ def test_help_imports_nothing_heavy(argv, tmp_path):
     assert modules_after(*argv, cwd=tmp_path) == (0, set())
 
 
-@pytest.mark.parametrize("line", ["explain none nofile.jpg", "explain none {here}", "ood none nowhere", "report none",
-                                  "run nowhere.yaml --root .", "run man-1 --root nowhere", "run man-1", "score none.csv", "compare a.csv b.csv", "operating none.csv",
-                                  "fairness none.csv", "robustness none --root .", "curve man-1 --root nowhere",
-                                  "grid small --root nowhere",
-                                  "transfer faces --root nowhere", "ladder man-1 --root nowhere", "audit none.csv",
-                                  "score a.csv --out s.json --detector 'no such program' --save p.txt", "ledger nowhere", "clean nowhere"])
+MISSING = ["explain none nofile.jpg", "explain none {here}", "ood none nowhere", "report none", "run nowhere.yaml --root .",
+           "run man-1 --root nowhere", "run man-1", "score none.csv", "compare a.csv b.csv", "operating none.csv", "fairness none.csv",
+           "robustness none --root .", "curve man-1 --root nowhere", "grid small --root nowhere", "transfer faces --root nowhere",
+           "ladder man-1 --root nowhere", "audit none.csv", "score a.csv --detector 'no such program' --save p.txt", "ledger nowhere",
+           "clean nowhere"]
+
+
+@pytest.mark.parametrize("line", MISSING)
 def test_what_is_missing_is_found_before_torch_is_imported(line, tmp_path):
     code, loaded = modules_after(*shlex.split(line.format(here=__file__)), cwd=tmp_path)
     assert code == 2 and not loaded & {"torch", "fastai"}
@@ -60,6 +75,17 @@ def test_the_same_option_is_the_same_thing_everywhere():
         for option, p in options(name).items():
             kinds[option].add((p.metavar if option != "--out" else "FILE or FOLDER", p.multiple))
     assert {o: k for o, k in kinds.items() if len(k) > 1} == {}
+
+
+def test_every_command_that_is_written_down_can_be_given():
+    lines = [(where, line) for where, line in written() if shlex.split(line)[1] in COMMANDS and len(shlex.split(line)) > 2]
+    assert len(lines) > 40
+    wrong = []
+    for where, line in lines:
+        _, name, *args = shlex.split(line.partition(" | ")[0].rstrip("; "))
+        try: COMMANDS[name].make_context(name, args)
+        except TyperException as e: wrong.append(f"{where}: {line}: {e.format_message()}")
+    assert wrong == []
 
 
 def test_an_option_of_several_values_takes_them_in_a_row(monkeypatch):
