@@ -12,6 +12,14 @@ __all__ = ['sources_table', 'load_manifest', 'scan', 'compose', 'read_recipe', '
            'robustness_report', 'error_gallery', 'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files',
            'fit_ood', 'write_report', 'DataNote', 'InputError']
 
+# %% ../nbs/99_all.ipynb #b4cf97da
+import ast
+import inspect
+import textwrap
+import tokenize
+from collections.abc import Callable
+from typing import Any
+
 # %% ../nbs/99_all.ipynb #5450e223
 from .data.sources import sources_table
 from .data.manifest import load_manifest, scan
@@ -69,3 +77,29 @@ _all_ = [
     "error_gallery", "plot_top_losses", "top_losses", "plot_feature_maps", "explain_files", "fit_ood",
     "write_report", "DataNote", "InputError",
 ]
+
+# %% ../nbs/99_all.ipynb #240613a1
+def _comments(function: Callable) -> dict[str, str]:
+    "What stands behind each parameter in the code, and behind the closing bracket, as `return`."
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines(keepends=True)
+    node = ast.parse("".join(lines)).body[0]
+    a = node.args
+    at = {x.arg: x.lineno for x in [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]}
+    if node.returns and node.returns.end_lineno not in at.values(): at["return"] = node.returns.end_lineno
+    tokens = tokenize.generate_tokens(iter(lines).__next__)
+    comments = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+    return {name: comments[line] for name, line in at.items() if line in comments and line < node.body[0].lineno}
+
+
+def _with_parameters(thing: Any) -> None:
+    "Adds what the code says of the parameters to the docstring of a function, or of a class that is made by its `__init__`."
+    function = thing.__init__ if inspect.isclass(thing) else thing
+    if not inspect.isfunction(function) or "Parameters\n" in (thing.__doc__ or ""): return
+    try: told = _comments(function)
+    except (OSError, SyntaxError): return # no source at hand
+    back, rows = told.pop("return", ""), [f"{name}\n    {comment}" for name, comment in told.items()]
+    parts = [inspect.cleandoc(thing.__doc__ or "")] + (["Parameters\n----------\n" + "\n".join(rows)] if rows else [])
+    thing.__doc__ = "\n\n".join(parts + ([f"Returns\n-------\n{back}"] if back else []))
+
+
+for _name in _all_: _with_parameters(globals()[_name])

@@ -247,8 +247,9 @@ def check_manifest(manifest: pd.DataFrame, # one row an image
     return manifest
 
 
-def load_manifest(path: str | Path) -> pd.DataFrame:
-    "A checked manifest from parquet or CSV."
+def load_manifest(path: str | Path, # parquet or CSV
+                 ) -> pd.DataFrame:
+    "A manifest from a file, checked. Raises `ManifestError` naming the file and what is wrong."
     path = Path(path)
     if not path.exists(): raise ManifestError(f"{path} does not exist; `fakeface manifest RECIPE --out {path}` makes one")
     needs = ("path", "source", "label", "split", "subject")
