@@ -58,7 +58,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_its_finished_cells_alone(worl
     assert len(after) == 6
     assert {name: after[name] for name in before} == before  # neither bytes nor times
     whole = tmp_path / "whole"
-    subprocess.run([sys.executable, "-c", SWEEP, str(world), str(whole)], check=True, capture_output=True)
+    curve("man-2-test", world, whole, **ASKED)
     assert not list(out.glob(".*"))  # what was being written is gone
     killed, unbroken = (pd.concat([pd.read_csv(p) for p in sorted(d.glob("*/epochs.csv"))]) for d in (out, whole))
     pd.testing.assert_frame_equal(killed.drop(columns="seconds"), unbroken.drop(columns="seconds"))
