@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakeface.audit.audit import CHECKS, VERDICTS, audit, check_shortcut, check_subjects
+from fakeface.audit.audit import CHECKS, audit, terms
+from fakeface.audit.checks import VERDICTS, Check, checks_table, verdict
+from fakeface.audit.shortcut_checks import check_shortcut
 from fakeface.audit.shortcuts import Baseline
+from fakeface.audit.subjects import check_subjects
 from fakeface.cli.main import main
 from fakeface.core.files import write_table
 from fakeface.data.duplicates import LeakError, find_leakage, near_pairs
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
+from fakeface.report.audit import write_audit
 from fakeface.synthetic.world import build_world
 
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces")
@@ -137,3 +141,27 @@ def test_a_file_that_is_gone_is_named(clean):
     gone = pd.concat([manifest, manifest.head(1).assign(path="celeba/none.jpg")])
     with pytest.raises(ValueError, match=r"celeba/none.jpg is not under"):
         audit(gone, root, faces=0)
+
+
+def dark_images(e):
+    "The measurement of a check that is new: how many images are dark."
+    share = float((e.thumbnails.mean((1, 2)) < 60).mean())
+    return verdict("warn" if share > 0.5 else "pass", f"{100 * share:.0f} % of the images are dark.", share, n=len(e.manifest))
+
+
+def test_a_check_that_is_registered_in_one_line_shows_everywhere(clean, tmp_path, monkeypatch):
+    root, manifest = clean
+    dark = Check("darkness", "Are most images dark?", "share of images below a grey of 60", "warn above 50 %", dark_images, "share",
+                 dict(dark=0.5))
+    monkeypatch.setitem(CHECKS, dark.name, dark)
+    found = audit(manifest.head(60), root, only=["darkness"], workers=1)
+    assert list(found.checks)[-1] == "darkness" and found.checks["darkness"]["verdict"] in ("pass", "warn")
+    assert {t["why"] for name, t in found.checks.items() if name != "darkness"} == {"Not asked for."}
+    assert found.lines()[-1].startswith("darkness ") and "<b>darkness</b>" in found._repr_html_()
+    stored = json.loads(found.to_json())
+    assert stored["checks"]["darkness"] == found.checks["darkness"] and stored["terms"]["dark"] == terms()["dark"] == 0.5
+    page = write_audit(found, tmp_path).read_text().replace("\u00a0", " ")
+    for words in ("<td>darkness</td>", found.checks["darkness"]["why"], "Share of images below a grey of 60.", "Warn above 50 %."):
+        assert words in page, words
+    assert checks_table(CHECKS.values()).loc["darkness", "question"] == "Are most images dark?"
+    with pytest.raises(ValueError, match="known: .*coverage, darkness"): audit(manifest, root, only=["sizes"])

@@ -24,7 +24,7 @@ from scipy.special import expit, logit
 from scipy.stats import beta
 
 from ..core.basics import InputError, percent
-from ..core.files import write_whole
+from ..core.files import FILES, write_whole
 from ..core.schema import OPEN, Count, Interval, Rate, Share, read_json
 from ..core.stats import rate_interval, subject_codes, wilson
 from .ledger import SealedError, images_fingerprint
@@ -176,7 +176,7 @@ def fit_operating_point(predictions: pd.DataFrame, # validation rows only
                           float((fake >= at).mean()), [float(x) for x in reach], images_fingerprint(rows))
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #2fb3a729
-POINT = "operating.json"
+POINT = FILES["operating"]
 
 
 def save_point(point: OperatingPoint,

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.basics import DataNote, InputError, percent
-from ..core.files import Claim, remove_dead, write_whole
+from ..core.files import Claim, is_finished, remove_dead, write_whole
 from ..core.records import SERIES
 from ..core.schema import read_json
-from ..train.runs import Run, is_finished
+from ..train.runs import Run
 
 # %% ../../nbs/82_experiments.series.ipynb #73a6acbe
 class Trial(NamedTuple):

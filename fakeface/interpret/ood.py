@@ -29,7 +29,7 @@ from torch import nn
 
 # %% ../../nbs/64_interpret.ood.ipynb #fb22e5cb
 from ..core.basics import LABELS, InputError, percent, progress
-from ..core.files import write_text, write_whole
+from ..core.files import run_file, write_text, write_whole
 from ..core.records import UnknownInfo
 from ..core.schema import read_json
 from ..core.stats import auc_with_interval, wilson
@@ -251,7 +251,7 @@ def _network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 # %% ../../nbs/64_interpret.ood.ipynb #e748fc8e
 def _weights_hash(folder: Path) -> str | None:
     "The hash of a run's weights, None where there are none."
-    file = folder/"model.safetensors"
+    file = run_file(folder, "weights")
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
