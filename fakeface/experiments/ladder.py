@@ -32,7 +32,7 @@ from ..evaluate.scores import is_misclassified, score_test
 from .equalise import STEPS, Steps, alignable, equalise, steps_for
 from .plan import Plan, fewer, fingerprint, plan
 from .run import run_recipe
-from .series import Trial, check_folder, open_folder, read_trials, run_trials
+from .series import Trial, check_folder, noted_settings, open_folder, read_trials, run_trials, write_series
 from ..synthetic.world import read_world, world_points
 from ..train.runs import Run
 
@@ -271,16 +271,16 @@ def _run_rungs(s: _Shared, trials: list[Trial], steps: Sequence[str], shortcuts:
         paths = pd.concat([s.composed.manifest, s.rest])["path"]
         write_table(s.found[list(POINTS)].assign(path=paths, **s.found.attrs), s.out/"points.parquet")
         write_table(s.rest[["path", "source", "label"]], s.out/"left_out.csv")
-        run_trials(trials, s.out, partial(_record, s.out), progress)
+        record = partial(write_series, ladder_table, s.out/"ladder.csv")
+        run_trials(trials, s.out, record, progress)
         if shortcuts: _measure_shortcuts(s.composed.manifest, s.out, [r for r in STEPS if r in steps], shortcuts, s.copy)
-        return _record(s.out)
+        return record()
 
 # %% ../../nbs/89_experiments.ladder.ipynb #a0d412d5
 def _asked(made: Plan, manifest: pd.DataFrame, steps: dict[str, Any], face_detector: str) -> dict[str, Any]:
     "What the trainings depend on."
-    weights = Path(made.settings["weights"] or "").name
     return dict(recipe=made.recipe.name, profile=made.profile, steps=steps, face_detector=face_detector,
-                settings=made.settings | {"weights": weights}, images=fingerprint(manifest))
+                settings=noted_settings(made.settings), images=fingerprint(manifest))
 
 
 def _check_ladder(steps: Sequence[str], seeds: int) -> None:
@@ -300,13 +300,6 @@ def _run_step(copy: Any, make: Any, sources: pd.DataFrame, out: Path, step: str,
     "One training on the copies of one step, which are written when they are first needed."
     images = out/"images"/step
     return make(root=images, out=folder, seed=seed, composed=Composition(copy(out=images, step=step), sources))
-
-
-def _record(out: Path) -> pd.DataFrame:
-    "The table as it is now, also written."
-    table = ladder_table(out)
-    write_table(table, out/"ladder.csv")
-    return table
 
 # %% ../../nbs/89_experiments.ladder.ipynb #b536b31f
 def ladder_table(out: str | Path, # of `ladder`, finished or not
