@@ -1,4 +1,4 @@
-"The audit's promises: injected problems ring, clean worlds stay silent, copies are found without comparing all pairs, a run refuses them."
+"The audit's promises: injected defects warn, clean worlds pass, copies are found without comparing all pairs, a run refuses them."
 import json
 import warnings
 from dataclasses import replace
@@ -23,8 +23,8 @@ from fakeface.report.audit import write_audit
 from fakeface.synthetic.world import build_world
 
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces")
-PLANTED = ("jpeg-quality", "exact-duplicates", "near-duplicates", "shared-subject:0.4")
-RANG = ("warn", "fail")
+DEFECTS = ("jpeg-quality", "exact-duplicates", "near-duplicates", "shared-subject:0.4")
+WARNED = ("warn", "fail")
 
 
 def recipe(**kwargs) -> Recipe:
@@ -45,13 +45,13 @@ def clean(tmp_path_factory): return drawn(tmp_path_factory.mktemp("clean"))
 
 
 @pytest.fixture(scope="module")
-def injected(tmp_path_factory): return drawn(tmp_path_factory.mktemp("injected"), *PLANTED)
+def injected(tmp_path_factory): return drawn(tmp_path_factory.mktemp("injected"), *DEFECTS)
 
 
-def test_a_world_in_which_only_the_trace_tells_rings_for_nothing_else(clean):
+def test_a_world_in_which_only_the_trace_tells_warns_of_nothing_else(clean):
     root, manifest = clean
     checks = audit(manifest, root, faces=0, workers=1).checks # geometry is left out, which costs most
-    assert {name for name, t in checks.items() if t["verdict"] in RANG} <= {"spectrum"}
+    assert {name for name, t in checks.items() if t["verdict"] in WARNED} <= {"spectrum"}
 
 
 def test_the_order_of_the_rows_changes_no_copy_and_no_subject(injected):
@@ -62,13 +62,13 @@ def test_the_order_of_the_rows_changes_no_copy_and_no_subject(injected):
     assert check_subjects(manifest, False)["figure"] == check_subjects(shuffled, False)["figure"] > 0
 
 
-def test_the_command_finds_what_is_planted_and_writes_page_and_figures(injected, tmp_path, capsys):
+def test_the_command_finds_what_is_injected_and_writes_page_and_figures(injected, tmp_path, capsys):
     root, manifest = injected
     file = write_table(manifest, tmp_path/"m.csv")
     assert main(["audit", str(file), "--root", str(root), "--out", str(tmp_path/"out"), "--faces", "0"]) == 0
     checks = json.loads((tmp_path/"out"/"audit.json").read_text())["checks"]
     assert set(checks) == set(CHECKS)
-    found = {n for n, t in checks.items() if t["verdict"] in RANG}
+    found = {n for n, t in checks.items() if t["verdict"] in WARNED}
     assert {"file-facts", "exact-duplicates", "near-duplicates", "shared-subjects"} <= found
     for check in checks.values():
         assert check["verdict"] in VERDICTS and {"verdict", "figure", "ci95", "why"} <= set(check)
@@ -111,7 +111,7 @@ def test_every_series_of_trainings_refuses_one_too(injected, tmp_path):
     assert len(find_leakage(divided, root)) == 0 and len(divided) > 200
 
 
-def test_a_sweep_enters_its_looks(clean, tmp_path):
+def test_a_sweep_enters_its_test_set_uses(clean, tmp_path):
     from fakeface.evaluate.ledger import Ledger
     from fakeface.experiments.learning_curve import curve
     with warnings.catch_warnings():

@@ -71,7 +71,7 @@ def check_duplicates(manifest: pd.DataFrame, # one row an image
         return verdict(word, f"{told}; {_across_words(across, by_test)}.", len(pairs), **more)
     if len(strangers) and (root or share >= WITHIN):
         first = strangers.iloc[0]
-        return verdict("warn", f"{told}; {len(strangers):,} of them under different subjects, so that dealing by subject may put them "
+        return verdict("warn", f"{told}; {len(strangers):,} of them under different subjects, so that a split by subject may put them "
                     f"on two sides: {first.path_i} and {first.path_j}.", len(pairs), **more)
     kept = "all known as one subject, which keeps them on one side" if known.all() else "none across splits"
     return verdict("pass", f"{told}, {kept}.", len(pairs), **more)

@@ -61,7 +61,7 @@ KNOWS = 0.8 # AUC of all baselines together below which they know too little to 
 def suspects(features: dict[str, np.ndarray], # shortcut -> (n, width), the rows of `manifest`
              manifest: pd.DataFrame, # one row an image
             ) -> dict[str, Any]: # rate, ci95, gain, knows (AUC), chance (n,); or why_not
-    "What a forest on all shortcuts together says about the labels; of few images the mean of three dealings of the folds."
+    "What a forest on all shortcuts together says about the labels; of few images the mean of three splits into folds."
     x = np.concatenate([v for v in features.values() if not np.isnan(v).all()], axis=1)
     fake, subject = (manifest["label"] == "fake").to_numpy(), manifest["subject"].to_numpy()
     if min(fake.sum(), (~fake).sum()) < 100: return dict(why_not="100 images of each label are needed")

@@ -139,7 +139,7 @@ def _cause_words(name: str, target: str, before: pd.Series, reals: float, t: pd.
     blind = [r for r in t.index if t.loc[r, "mended"] > MENDED and t.loc[r, "inside"] < STILL]
     if name == NONE:
         best = t["mended"].where(t["inside"] >= STILL).idxmax() if (t["inside"] >= STILL).any() else None
-        said.append(f"No step mends it{f'; at best {brings(best)}' if best else ''}. So it is the generator's taste or its trace, "
+        said.append(f"No step mends it{f'; at best {brings(best)}' if best else ''}. So it is generator bias or the trace, "
                     "or something that is not on the ladder.")
     if blind: said.append(" ".join(f"{brings(r)}, but there fakes are hardly found either ({inside[r]})." for r in blind))
     if t["seeds"].max() == 1: said.append("One training a step: what another training seed would change is not known.")
@@ -231,8 +231,8 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     made = plan(recipe, root, profile, scale=scale, split_seed=seed, **options)
     shared = _share(made, out, points, quality, small, progress)
     make = partial(run_recipe, recipe, profile=made.profile, split_seed=seed, scale=scale, progress=False, **options)
-    trials = _rung_trials(shared, make, seeds, steps)
-    return _run_rungs(shared, trials, steps, shortcuts, progress)
+    trials = _step_trials(shared, make, seeds, steps)
+    return _run_steps(shared, trials, steps, shortcuts, progress)
 
 # %% ../../nbs/89_experiments.ladder.ipynb #6b1b90a1
 class _Shared(NamedTuple):
@@ -256,13 +256,13 @@ def _share(made: Plan, out: Path, points: str | pd.DataFrame | None, quality: in
     return _Shared(out, made, composed, found, rest, steps, copy)
 
 # %% ../../nbs/89_experiments.ladder.ipynb #91853e5a
-def _rung_trials(s: _Shared, make: Callable, seeds: int, steps: Sequence[str]) -> list[Trial]:
+def _step_trials(s: _Shared, make: Callable, seeds: int, steps: Sequence[str]) -> list[Trial]:
     "A trial a step and seed, all steps of a seed before the next."
     return [Trial(f"{step}-seed{k}", dict(step=step, seed=k), partial(_run_step, s.copy, make, s.composed.sources, s.out, step, k))
             for k in range(seeds) for step in STEPS if step in steps]
 
 
-def _run_rungs(s: _Shared, trials: list[Trial], steps: Sequence[str], shortcuts: Sequence[str], progress: bool) -> pd.DataFrame:
+def _run_steps(s: _Shared, trials: list[Trial], steps: Sequence[str], shortcuts: Sequence[str], progress: bool) -> pd.DataFrame:
     "Runs the trials that are not finished, measures the shortcuts, and gives the table."
     asked = _asked(s.made, s.composed.manifest, asdict(s.steps), s.found.attrs["face_detector"])
     check_folder(s.out, "ladder", asked)

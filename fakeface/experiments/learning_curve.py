@@ -278,7 +278,7 @@ def plot_mix(table: pd.DataFrame, # of a sweep over `share_real`
         _runs(ax, 100 * rows["share_real"], rows[column], rows[n], colour, label)
         moved = rows.groupby("share_real")[f"{column}_moved"].mean() if f"{column}_moved" in rows else None
         if moved is not None: ax.plot(100 * moved.index, 100 * moved, "--", color=colour, lw=1, label=f"{label}, threshold moved")
-    ax.set(xlabel="real images in training, %", ylabel="called wrong, %", title=f"test {rows['test'].iloc[0]}")
+    ax.set(xlabel="real images in training, %", ylabel="misclassified, %", title=f"test {rows['test'].iloc[0]}")
     ax.set_ylim(bottom=min(-1, ax.get_ylim()[0]))
     ax.legend(frameon=False, fontsize=8)
     return _tidy(ax)
