@@ -29,7 +29,7 @@ from fakeface.core.stats import wilson
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.evaluate.scores import auc_interval
-from fakeface.interpret.faithfulness import Belief, belief_table, check_faithfulness
+from fakeface.interpret.faithfulness import Faithfulness, faithfulness_table, check_faithfulness
 from fakeface.synthetic.world import cached_world
 from fakeface.train.blocks import face_dataloaders
 from fakeface.train.fitting import train
@@ -38,10 +38,10 @@ from fakeface.train.learners import predict, seeded, transfer_learner
 WORLD = dict(images=3000, trace=0, psi=1, sources=["ffhq", "1m_fake_faces"])
 
 
-def say(b: Belief) -> None:
+def say(b: Faithfulness) -> None:
     "The table, a column a method."
     with pd.option_context("display.width", 250, "display.max_columns", None, "display.max_colwidth", None):
-        print(b.said, belief_table(b).T.to_string(), sep="\n", flush=True)
+        print(b.said, faithfulness_table(b).T.to_string(), sep="\n", flush=True)
 
 
 def share(hits: pd.Series) -> str:

@@ -43,15 +43,16 @@ def recipe() -> Recipe:
 def reported(predictions: pd.DataFrame, seed: int, injected: bool) -> dict[str, object]:
     "What the report says, printed and counted."
     report = fairness_report(predictions, test="twins")
-    alarms = report.alarms
-    old = alarms["group"].isin(OLD) & (alarms["measure"] == "fpr") & (alarms["direction"] == "higher")
+    differences = report.differences
+    old = differences["group"].isin(OLD) & (differences["measure"] == "fpr") & (differences["direction"] == "higher")
     rows = predictions[(predictions["split"] == "twins") & (predictions["label"] == "real")]
     wrong, aged = rows["p_fake"] >= 0.5, rows["age"] >= 60
-    said = [f"{g}: {d}, {100 * x:+.1f}" for g, d, x in zip(alarms["group"], alarms["direction"], alarms["difference"])]
+    said = [f"{g}: {d}, {100 * x:+.1f}" for g, d, x in zip(differences["group"], differences["direction"], differences["difference"])]
+    verdict = report.refused or "; ".join(said) or "no difference"
     print(f"seed {seed}, {'injected' if injected else 'nothing injected'}: called fake {percent(wrong[aged].mean())} of {aged.sum()} from "
-          f"60 on, {percent(wrong[~aged].mean())} of {(~aged).sum()} others; {report.refused or '; '.join(said) or 'no alarm'}", flush=True)
-    return dict(seed=seed, injected=injected, refused=bool(report.refused), alarm=len(alarms) > 0, named=bool(old.any()),
-                first=bool(len(alarms) and old.iloc[0]))
+          f"60 on, {percent(wrong[~aged].mean())} of {(~aged).sum()} others; {verdict}", flush=True)
+    return dict(seed=seed, injected=injected, refused=bool(report.refused), warned=len(differences) > 0, named=bool(old.any()),
+                first=bool(len(differences) and old.iloc[0]))
 
 
 def one(seed: int, defect: str, images: int, grid: float) -> list[dict[str, object]]:

@@ -5,7 +5,7 @@ generator's images. Then, again and again, groups are drawn from images that the
 
 - groups that differ by construction: photographs against fakes; photographs with glasses against those without;
 - random halves of one group, where every rejection is a false positive: of photographs, of fakes;
-- halves by person of photographs with several images a person, dealt by person and, for comparison, as if they were
+- halves by person of photographs with several images a person, permuted by person and, for comparison, as if they were
   strangers, which is wrong.
 
 Rejection means p <= 0.05; the rates come with Wilson intervals. Minutes on one core; `--repeats 50` halves them.
@@ -62,8 +62,8 @@ def p_values(maps: torch.Tensor, rows: pd.DataFrame, args: argparse.Namespace) -
 
     def test(kind: str, a: np.ndarray, b: np.ndarray, subjects: pd.Series | None = None) -> None:
         who = (subjects[a], subjects[b]) if subjects is not None else None
-        dealt = permutation_test(maps[a], maps[b], who, args.permutations, args.statistic, int(rng.integers(2**31)))
-        out.setdefault(kind, []).append(dealt.p)
+        permuted = permutation_test(maps[a], maps[b], who, args.permutations, args.statistic, int(rng.integers(2**31)))
+        out.setdefault(kind, []).append(permuted.p)
 
     for _ in range(args.repeats):
         for first, second in (("photographs", "fakes"), ("glasses", "no glasses")):
@@ -74,8 +74,8 @@ def p_values(maps: torch.Tensor, rows: pd.DataFrame, args: argparse.Namespace) -
             test(f"halves: {name} ({len(a)} each)", at[name][a], at[name][b])
         people = rows["subject"][at["celeba"]].unique()
         a, b = (at["celeba"][rows["subject"][at["celeba"]].isin(people[i])] for i in drawn(len(people), args.group // 3, rng))
-        test(f"halves: {args.group // 3} people each, dealt by person", a, b, rows["subject"])
-        test(f"halves: {args.group // 3} people each, dealt as strangers (wrong)", a, b)
+        test(f"halves: {args.group // 3} people each, permuted by person", a, b, rows["subject"])
+        test(f"halves: {args.group // 3} people each, permuted as strangers (wrong)", a, b)
     return out
 
 

@@ -131,7 +131,7 @@ def area_differences() -> Iterator[Case]:
 # --- operating points -------------------------------------------------------------------------------------------------
 
 def points() -> Iterator[Case]:
-    "TPR at an FPR, the equal error rate, the predictive value of a flag, and how well validation knows a threshold's FPR."
+    "TPR at an FPR, the equal error rate, the positive predictive value, and how well validation knows a threshold's FPR."
     apart = 3.0
     for reals, fakes, fpr, small in ((5000, 5000, 0.01, False), (1000, 1000, 0.01, False), (1000, 1000, 0.05, False),
                                      (5000, 500, 0.005, False), (200, 200, 0.01, True)):

@@ -5,7 +5,7 @@ the generator's pictures and its own photographs (FFHQ) have a property that the
 FFHQ (recipe man-2-test) after each equalising step, and `name_cause` has to say which step mends FFHQ. The cases:
 
 - jpeg-quality, size, alignment, colour: the defects of `fakeface world --defect`, to be named encoding, resolution, alignment, colour;
-- taste: the generator and FFHQ like glasses, the others wear none (drafted here); to be named `none of these`;
+- bias: the generator and FFHQ like glasses, the others wear none (drafted here); to be named `none of these`;
 - nothing: no difference at all; to be named `nothing to mend`.
 
 What is not the product's default, so that one training takes some five seconds: 760 images of 64 pixels a world, one training a step
@@ -37,7 +37,7 @@ from fakeface.synthetic.world import draw_row, plan_world
 
 DOSES = {"jpeg-quality": 6, "size": 1, "alignment": 1, "colour": 2}
 EPOCHS = {"jpeg-quality": 14} # what an encoding leaves is learnt late; the others get --epochs
-EXPECTED = {"jpeg-quality": "encoding", "size": "resolution", "alignment": "alignment", "colour": "colour", "taste": NONE, "nothing": WELL}
+EXPECTED = {"jpeg-quality": "encoding", "size": "resolution", "alignment": "alignment", "colour": "colour", "bias": NONE, "nothing": WELL}
 SOURCES = ["utkface", "lfw", "lag", "celeba", "ffhq", "1m_fake_faces"]
 STEPS = ("nothing", "encoding", "resolution", "alignment", "colour")
 TRACE, COARSE, TRACED = 30.0, 8, 0.7 # grey levels, period in pixels, share of the generated pictures that have it
@@ -51,7 +51,7 @@ def draw(root: Path, case: str, seed: int, images: int) -> None:
     made, rng = plan["kind"] == "generated", np.random.default_rng([seed, 70])
     plan = plan.assign(index=plan.index, trace=plan["trace"].where(rng.random(len(plan)) < TRACED, 0.0))
     plan["fingerprint"] = plan["fingerprint"].mask(made, "coarse")
-    if case == "taste": plan["glasses"] = np.where(made | plan["source"].isin(OWN), 0.8, 0.2)
+    if case == "bias": plan["glasses"] = np.where(made | plan["source"].isin(OWN), 0.8, 0.2)
     plan = plan[plan["source"].isin(SOURCES)]
     for path, text in texts.items():
         (root/path).parent.mkdir(parents=True, exist_ok=True)

@@ -131,9 +131,9 @@ def _reported(plain: pd.DataFrame, again: pd.DataFrame, seed: int, strength: flo
     plan = plan_world(seed, images, 0.7, 24.0, defects={"group-bias": strength} if strength else {})[0]
     injected = again[again["path"].isin(plan["path"][plan["injected"].notna()])]
     report = fairness_report(pd.concat([plain[~plain["path"].isin(injected["path"])], injected], ignore_index=True), test="twins")
-    alarms = report.alarms
-    named = alarms["group"].isin(OLD) & (alarms["measure"] == "fpr") & (alarms["direction"] == "higher")
-    found = bool(named.any()) if strength else len(alarms) > 0
+    differences = report.differences
+    named = differences["group"].isin(OLD) & (differences["measure"] == "fpr") & (differences["direction"] == "higher")
+    found = bool(named.any()) if strength else len(differences) > 0
     return dict(world="twins", defect="group-bias" if strength else "", strength=strength, seed=seed, images=len(plain),
                 injected=len(injected), check=FAIRNESS, verdict="warn" if found else "pass", versions=VERSIONS)
 

@@ -1,4 +1,4 @@
-"The audit's promises: injected problems ring, clean worlds stay silent, copies are found without comparing all pairs, a run refuses them."
+"The audit's promises: injected defects warn, clean worlds pass, copies are found without comparing all pairs, a run refuses them."
 import json
 import warnings
 from dataclasses import replace
@@ -9,18 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakeface.audit.audit import CHECKS, VERDICTS, audit, check_shortcut, check_subjects
+from fakeface.audit.audit import CHECKS, audit, terms
+from fakeface.audit.checks import VERDICTS, Check, checks_table, verdict
+from fakeface.audit.shortcut_checks import check_shortcut
 from fakeface.audit.shortcuts import Baseline
+from fakeface.audit.subjects import check_subjects
 from fakeface.cli.main import main
 from fakeface.core.files import write_table
 from fakeface.data.duplicates import LeakError, find_leakage, near_pairs
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
+from fakeface.report.audit import write_audit
 from fakeface.synthetic.world import build_world
 
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces")
-PLANTED = ("jpeg-quality", "exact-duplicates", "near-duplicates", "shared-subject:0.4")
-RANG = ("warn", "fail")
+DEFECTS = ("jpeg-quality", "exact-duplicates", "near-duplicates", "shared-subject:0.4")
+WARNED = ("warn", "fail")
 
 
 def recipe(**kwargs) -> Recipe:
@@ -41,13 +45,13 @@ def clean(tmp_path_factory): return drawn(tmp_path_factory.mktemp("clean"))
 
 
 @pytest.fixture(scope="module")
-def injected(tmp_path_factory): return drawn(tmp_path_factory.mktemp("injected"), *PLANTED)
+def injected(tmp_path_factory): return drawn(tmp_path_factory.mktemp("injected"), *DEFECTS)
 
 
-def test_a_world_in_which_only_the_trace_tells_rings_for_nothing_else(clean):
+def test_a_world_in_which_only_the_trace_tells_warns_of_nothing_else(clean):
     root, manifest = clean
     checks = audit(manifest, root, faces=0, workers=1).checks # geometry is left out, which costs most
-    assert {name for name, t in checks.items() if t["verdict"] in RANG} <= {"spectrum"}
+    assert {name for name, t in checks.items() if t["verdict"] in WARNED} <= {"spectrum"}
 
 
 def test_the_order_of_the_rows_changes_no_copy_and_no_subject(injected):
@@ -58,13 +62,13 @@ def test_the_order_of_the_rows_changes_no_copy_and_no_subject(injected):
     assert check_subjects(manifest, False)["figure"] == check_subjects(shuffled, False)["figure"] > 0
 
 
-def test_the_command_finds_what_is_planted_and_writes_page_and_figures(injected, tmp_path, capsys):
+def test_the_command_finds_what_is_injected_and_writes_page_and_figures(injected, tmp_path, capsys):
     root, manifest = injected
     file = write_table(manifest, tmp_path/"m.csv")
     assert main(["audit", str(file), "--root", str(root), "--out", str(tmp_path/"out"), "--sample-faces", "0"]) == 0
     checks = json.loads((tmp_path/"out"/"audit.json").read_text())["checks"]
     assert set(checks) == set(CHECKS)
-    found = {n for n, t in checks.items() if t["verdict"] in RANG}
+    found = {n for n, t in checks.items() if t["verdict"] in WARNED}
     assert {"file-facts", "exact-duplicates", "near-duplicates", "shared-subjects"} <= found
     for check in checks.values():
         assert check["verdict"] in VERDICTS and {"verdict", "figure", "ci95", "why"} <= set(check)
@@ -107,7 +111,7 @@ def test_every_series_of_trainings_refuses_one_too(injected, tmp_path):
     assert len(find_leakage(divided, root)) == 0 and len(divided) > 200
 
 
-def test_a_sweep_enters_its_looks(clean, tmp_path):
+def test_a_sweep_enters_its_test_set_uses(clean, tmp_path):
     from fakeface.evaluate.ledger import Ledger
     from fakeface.experiments.learning_curve import curve
     with warnings.catch_warnings():
@@ -137,3 +141,27 @@ def test_a_file_that_is_gone_is_named(clean):
     gone = pd.concat([manifest, manifest.head(1).assign(path="celeba/none.jpg")])
     with pytest.raises(ValueError, match=r"celeba/none.jpg is not under"):
         audit(gone, root, faces=0)
+
+
+def dark_images(e):
+    "The measurement of a check that is new: how many images are dark."
+    share = float((e.thumbnails.mean((1, 2)) < 60).mean())
+    return verdict("warn" if share > 0.5 else "pass", f"{100 * share:.0f} % of the images are dark.", share, n=len(e.manifest))
+
+
+def test_a_check_that_is_registered_in_one_line_shows_everywhere(clean, tmp_path, monkeypatch):
+    root, manifest = clean
+    dark = Check("darkness", "Are most images dark?", "share of images below a grey of 60", "warn above 50 %", dark_images, "share",
+                 dict(dark=0.5))
+    monkeypatch.setitem(CHECKS, dark.name, dark)
+    found = audit(manifest.head(60), root, only=["darkness"], workers=1)
+    assert list(found.checks)[-1] == "darkness" and found.checks["darkness"]["verdict"] in ("pass", "warn")
+    assert {t["why"] for name, t in found.checks.items() if name != "darkness"} == {"Not asked for."}
+    assert found.lines()[-1].startswith("darkness ") and "<b>darkness</b>" in found._repr_html_()
+    stored = json.loads(found.to_json())
+    assert stored["checks"]["darkness"] == found.checks["darkness"] and stored["terms"]["dark"] == terms()["dark"] == 0.5
+    page = write_audit(found, tmp_path).read_text().replace("\u00a0", " ")
+    for words in ("<td>darkness</td>", found.checks["darkness"]["why"], "Share of images below a grey of 60.", "Warn above 50 %."):
+        assert words in page, words
+    assert checks_table(CHECKS.values()).loc["darkness", "question"] == "Are most images dark?"
+    with pytest.raises(ValueError, match="known: .*coverage, darkness"): audit(manifest, root, only=["sizes"])

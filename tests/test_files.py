@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import fakeface.data.manifest as manifest
-from fakeface.audit.audit import read_subject
+from fakeface.audit.evidence import read_audited
 from fakeface.core.basics import DataNote, InputError
 from fakeface.core.files import write_table
 from fakeface.data.manifest import folder_images, read_facts, scan
@@ -230,16 +230,16 @@ def test_an_audit_leaves_out_what_is_not_what_its_table_lists(tmp_path):
     os.utime(paths[1], ns=(kept.st_atime_ns, kept.st_mtime_ns))
     paths[2].write_bytes(b"")
     with pytest.warns(DataNote, match=f"{paths[1].name} and others: 1 images changed since"):
-        subject = read_subject(listed, tmp_path)
+        subject = read_audited(listed, tmp_path)
     assert (set(subject.manifest.path), subject.rejected) == ({listed.path[0], listed.path[3]}, 2)
     for i, path in enumerate(paths): picture(path, 50 + i)
     with pytest.warns(DataNote), pytest.raises(InputError, match="none of its 4 images is as listed"):
-        read_subject(listed, tmp_path)
+        read_audited(listed, tmp_path)
 
 
 def test_an_audit_of_a_root_without_a_usable_image_says_why(tmp_path):
     picture(tmp_path / "utkface" / "UTKFace" / "1_0_0_20170109000000001.jpg", 1).write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 1 images found can be used: .*empty"): read_subject(tmp_path)
+    with pytest.raises(InputError, match="none of the 1 images found can be used: .*empty"): read_audited(tmp_path)
 
 
 def test_thousands_of_rejects_are_told_in_a_line(tmp_path):

@@ -30,7 +30,7 @@ def test_no_difference_is_announced_where_errors_are_a_matter_of_the_person():
     assert sum(by_images(t) for t in tables) > 10  # what one gets who takes photographs for people
 
 
-def test_a_planted_difference_is_named_with_its_direction():
+def test_an_injected_difference_is_named_with_its_direction():
     found = [by_fairness(data_set(seed, 0.7), draws=2000) for seed in range(100, 120)]
     assert sum(("female", "higher") in f for f in found) >= 18
 

@@ -86,7 +86,7 @@ PLANTED = { # what it is called -> where it is injected, the fault, the kind of 
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_fault_planted_in_the_program_is_found(name, store, tmp_path, monkeypatch):
+def test_a_fault_injected_into_the_program_is_found(name, store, tmp_path, monkeypatch):
     where, wrong, kind, n, verdict = PLANTED[name]
     monkeypatch.setattr(where, wrong)
     assert any(f": {verdict}: " in told for told in offending(kind, n, tmp_path / "task", store))

@@ -1,5 +1,6 @@
 "Networks by anybody: which output is fake, what is loaded of a file of weights, how images are fed, and which maps are refused."
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from PIL import Image
 from torch import nn
 
 from fakeface.cli.main import main
-from fakeface.core.basics import InputError
+from fakeface.core.basics import DataNote, InputError
+from fakeface.data.images import RejectedImage
 from fakeface.data.manifest import ManifestError
 from fakeface.evaluate.perturbations import PERTURBATIONS
 from fakeface.evaluate.robustness import ask
@@ -29,7 +31,7 @@ from fakeface.interpret.attribution import attribute, cam_layers, p_fake_of
 from fakeface.interpret.faithfulness import cascade
 from fakeface.interpret.ood import features
 from fakeface.train.blocks import face_dataloaders, feed_of
-from fakeface.train.learners import DivergedError, classes_of, make_learner, predict, transfer_learner
+from fakeface.train.learners import DivergedError, classes_of, make_learner, predict, small_learner, transfer_learner
 from fakeface.train.models import WeightsError, load_body, read_weights, small_net, transfer_net
 from fakeface.train.runs import LearnerScorer, load_model, load_scorer, network_card, run_settings
 
@@ -58,6 +60,48 @@ def manifest(photos: Path) -> pd.DataFrame:
 
 def loaders(manifest: pd.DataFrame, photos: Path, **options) -> object:
     return face_dataloaders(manifest, photos, **{"batch_size": 4, "size": 32, "device": "cpu", **options})
+
+
+# --- what a Learner may be given --------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def exported(photos: Path, manifest: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Learner, Path]:
+    "A small Learner on loaders of a relative root, and the file it was exported to."
+    file, here = tmp_path_factory.mktemp("export")/"small.pkl", os.getcwd()
+    torch.manual_seed(0)
+    os.chdir(photos.parent)
+    try: learn = small_learner(loaders(manifest, Path(photos.name)), 4)
+    finally: os.chdir(here)
+    learn.export(file)
+    return learn, file
+
+
+def items(photos: Path) -> dict[str, object]:
+    "One image in all the forms in which fastai's users hand it over."
+    file = photos/"fake/01.png"
+    return {"absolute Path": file, "absolute str": str(file), "Path in the root": Path("fake/01.png"), "str in the root": "fake/01.png",
+            "Pillow image": Image.open(file), "fastai image": PILImage.create(file), "array": np.asarray(Image.open(file)),
+            "bytes": file.read_bytes(), "row": pd.Series(dict(path="fake/01.png", label="fake"))}
+
+
+@pytest.mark.parametrize("kind", ["absolute Path", "absolute str", "Path in the root", "str in the root", "Pillow image", "fastai image",
+                                  "array", "bytes", "row"])
+def test_a_learner_takes_an_image_in_every_form_also_when_it_is_loaded_elsewhere(kind, exported, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    learn, file = exported
+    item, expected = items(photos)[kind], None
+    for one in (learn, load_learner(file)):
+        with one.no_bar():
+            word, position, p = one.predict(item)
+            batch = one.get_preds(dl=one.dls.test_dl([item, item]))[0]
+        assert word == ["real", "fake"][int(position)] and torch.allclose(batch, p.expand(2, 2), atol=1e-5)
+        expected = p if expected is None else expected
+        assert torch.allclose(p, expected, atol=1e-6)
+    with learn.no_bar(): assert torch.allclose(learn.predict(photos/"fake/01.png")[2], expected, atol=1e-6)
+
+
+def test_a_learner_names_a_file_that_is_not_there(exported, photos):
+    with pytest.raises(RejectedImage, match="none.png: cannot be read"), exported[0].no_bar(): exported[0].predict("none.png")
 
 
 # --- by the vocabulary ------------------------------------------------------------------------------------------------
@@ -300,9 +344,19 @@ def test_a_learner_takes_what_fastais_users_hand_it(photos, manifest, tmp_path):
 @pytest.mark.parametrize("change, words", [
     (lambda m: m.drop(columns="split"), "no column `split`"), (lambda m: m.drop(columns="label"), "no column `label`"),
     (lambda m: m.assign(label=(m["label"] == "fake").astype(int)), "write real or fake"),
-    (lambda m: m.assign(label=m["label"].str.upper()), "'REAL' in 20 rows"), (lambda m: m.assign(split="Train"), "there is: Train")])
+    (lambda m: m.assign(label="odd"), "label is odd; write real or fake"), (lambda m: m.assign(split="Train"), "there is: train"),
+    (lambda m: m.drop(columns="split").assign(is_valid="yes"), "is_valid is 'yes'; write True or False"),
+    (lambda m: m.assign(path=["gone.png", *m["path"][1:]]), "gone.png is not under the data root")])
 def test_a_manifest_that_cannot_be_trained_on_is_refused_in_words(photos, manifest, change, words):
     with pytest.raises(ManifestError, match=words): loaders(change(manifest), photos)
+
+
+def test_a_table_in_other_words_is_read_and_what_was_read_as_what_is_said(photos, manifest):
+    other = manifest.assign(label=manifest["label"].str.upper(), split=manifest["split"].replace("valid", "val")).rename(columns=str.title)
+    with pytest.warns(DataNote, match="REAL as real, FAKE as fake"): dls = loaders(other, photos)
+    plain = loaders(manifest.drop(columns="split").assign(is_valid=manifest["split"] == "valid"), photos)
+    assert [len(d.train_ds) for d in (dls, plain)] == [12, 12] and [len(d.valid_ds) for d in (dls, plain)] == [8, 8]
+    assert [int(y) for _, y in dls.valid_ds] == [int(y) for _, y in plain.valid_ds] == [int(w == "fake") for w in manifest["label"][12:]]
 
 
 def test_absolute_paths_and_devices_by_name_work(photos, manifest):

@@ -125,7 +125,7 @@ def test_the_published_misses_have_these_intervals_and_differ_by_more_than_chanc
     assert unpaired(*before, *after)["p"] == pytest.approx(2e-5, rel=0.5)
 
 
-def test_seven_against_three_false_alarms_are_no_more_than_chance():
+def test_seven_against_three_false_positives_are_no_more_than_chance():
     few, more = sorted([count("man-1", "false positives"), count("man-2-in", "false positives")])
     assert (few, more) == ((3, 202_000), (7, 202_000))
     assert unpaired(*few, *more)["p"] > 0.1
@@ -171,13 +171,13 @@ def test_compare_says_of_17_and_53_misses_that_test_sampling_does_not_explain_th
     assert found["verdict"].startswith("the first is better")
 
 
-def test_compare_says_of_7_and_3_false_alarms_that_they_are_noise():
+def test_compare_says_of_7_and_3_false_positives_that_they_are_noise():
     found = from_counts(*count("man-2-in", "false positives"), *count("man-1", "false positives"), "false positives")
     assert found["words"].startswith("7 against 3 false positives of 202,000: no more than test sampling (p = 0.3")
     assert found["ci95"][0] < 0 < found["ci95"][1]
 
 
-def test_compare_sets_29_percent_of_ffhq_against_the_false_alarms_on_celeba():
+def test_compare_sets_29_percent_of_ffhq_against_the_false_positives_on_celeba():
     row = STUDIES[STUDIES["study"].eq("man-2-test")].set_index("measure").loc["accuracy"]
     n = int(row["n"])
     wrong = n - round(row["value"] * n)
@@ -205,7 +205,7 @@ def test_nedz_nine_errors_beat_a_detector_that_never_looks():
     assert table.loc[("nedz", "all"), "p"] == pytest.approx(paired(6, 47, 100)["p"])  # on 53 images the two disagree
 
 
-def test_nedz_six_false_alarms_and_three_misses_do_not_tell_which_class_is_harder():
+def test_nedz_six_false_positives_and_three_misses_do_not_tell_which_class_is_harder():
     kinds = NEDZ["kind"].value_counts()
     found = from_counts(int(kinds["false_positive"]), 50, int(kinds["false_negative"]), 50)
     assert found["words"].startswith("6 against 3 wrong of 50: no more than test sampling (p = 0.49)")

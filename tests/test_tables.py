@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fakeface.audit.audit import audit, byte_duplicates, check_shortcuts, read_subject
-from fakeface.audit.checks import contradictions
-from fakeface.audit.shortcuts import SHORTCUTS
+from fakeface.audit.audit import audit
+from fakeface.audit.duplicates import byte_duplicates
+from fakeface.audit.evidence import read_audited
+from fakeface.audit.labels import contradictions
+from fakeface.audit.shortcut_checks import judge_shortcut
 from fakeface.cli.main import main
 from fakeface.core.basics import DataNote, InputError
 from fakeface.data.manifest import load_manifest
@@ -240,7 +242,7 @@ def test_a_file_listed_in_two_splits_or_under_both_labels_is_found_before_anythi
     assert quick(both, tmp_path)["exact-duplicates"]["verdict"] == "fail"
     labels = quick(pd.concat([m, m[:10].assign(label="fake")]), tmp_path)["labels"]
     assert labels["verdict"] == "warn" and labels["both_labels"] == 10
-    again, notes = noted(read_subject, pd.concat([m, m[:5]]), tmp_path)
+    again, notes = noted(read_audited, pd.concat([m, m[:5]]), tmp_path)
     assert len(again.manifest) == len(m) and any("5 rows stand twice" in n for n in notes)
 
 
@@ -252,11 +254,11 @@ def test_a_copy_in_training_is_seen_though_another_test_holds_one_too():
 def test_a_list_reads_absolute_paths_inside_its_root_and_refuses_what_leads_out(tmp_path):
     m = listed(tmp_path/"pics", 3)
     for path in (m["path"].map(lambda p: str(tmp_path/"pics"/p)), m["path"].str.replace("/", "\\"), " " + m["path"]):
-        for read in (images_to_score, lambda t, r: (noted(read_subject, t, r)[0].manifest, r)):
+        for read in (images_to_score, lambda t, r: (noted(read_audited, t, r)[0].manifest, r)):
             assert noted(read, m.assign(path=path), tmp_path/"pics")[0][0]["path"].tolist() == m["path"].tolist()
     picture(tmp_path/"out.jpg", 0)
     for path in ("../out.jpg", str(tmp_path/"out.jpg")):
-        for read in (images_to_score, read_subject):
+        for read in (images_to_score, read_audited):
             with pytest.raises(InputError, match="leads out of the data root"): read(m.assign(path=[path, *m["path"][1:]]), tmp_path/"pics")
 
 
@@ -307,11 +309,10 @@ def test_the_verdict_of_a_shortcut_is_that_of_the_worst_of_training_and_each_tes
     fake = rng.random(3 * n) < 0.5
     m = pd.DataFrame({"split": split, "label": np.where(fake, "fake", "real"), "subject": [f"s{i}" for i in range(3 * n)], "source": "x"})
     size = np.where(split == "mild", rng.normal(0, 1, 3 * n), np.where(fake, 256.0, 200.0))
-    features = {name: np.full((3 * n, 2), np.nan) for name in SHORTCUTS} | {"size": size[:, None].repeat(2, 1)}
-    t = check_shortcuts(features, m)[0]["size"]
+    t = judge_shortcut("size", size[:, None].repeat(2, 1), m)[0]
     assert t["verdict"] == "fail" and t["figure"] > 0.98 and ("on test bad" in t["why"] or "in training" in t["why"])
     assert t["pooled"]["ci95"][0] < 0.95 and len(t["by_place"]) == 3 and {"by_test", "figure", "ci95", "n"} <= set(t)
-    unsplit = check_shortcuts(features, m.assign(split="all"))[0]["size"]
+    unsplit = judge_shortcut("size", size[:, None].repeat(2, 1), m.assign(split="all"))[0]
     assert "place" not in unsplit and unsplit["verdict"] != "fail"
 
 
@@ -342,5 +343,5 @@ def test_images_that_one_side_lacks_are_counted_and_none_in_common_is_said():
 def test_a_damaged_manifest_of_a_run_is_refused_by_name(tmp_path):
     for text in (b"", b"PAR1 and no more", b"no table"):
         (tmp_path/"manifest.parquet").write_bytes(text)
-        for read in (read_subject, images_to_score):
+        for read in (read_audited, images_to_score):
             with pytest.raises(InputError, match="manifest.parquet"): read(tmp_path, tmp_path)

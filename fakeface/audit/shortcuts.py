@@ -285,8 +285,8 @@ def measure_baselines(manifest: pd.DataFrame, # composed: path, label, split, su
                    seed: int = 0, # of the sample
                   ) -> dict[str, dict[str, dict[str, Any]]]: # test set -> shortcut -> n, auc, ci95, called_fake
     "The shortcut baselines of a run's test sets, seconds of work; all shortcuts but geometry."
-    dealt = manifest[manifest["split"] != "valid"]
-    some = dealt[sample_rows(dealt, most, seed)].reset_index(drop=True)
+    asked = manifest[manifest["split"] != "valid"]
+    some = asked[sample_rows(asked, most, seed)].reset_index(drop=True)
     large = "width" in some and some["width"].astype(float).median() > 400
     features = read_features(some["path"], root, workers=None if large else 1).values
     by = {name: baselines_by_test(x, some) for name, x in features.items()}
@@ -296,7 +296,7 @@ def measure_baselines(manifest: pd.DataFrame, # composed: path, label, split, su
 
 def highest(baselines: dict[str, dict[str, Any]], # of one test set: shortcut -> auc, ...
            ) -> tuple[str, dict[str, Any]] | None: # the shortcut with the highest AUC; None where there is no AUC
-    "The floor that counts: not the spectrum, where a generator's own trace shows, which is a fair clue."
+    "The shortcut baseline that counts: not the spectrum, where a generator's own trace shows, which is a fair clue."
     measured = {k: f for k, f in baselines.items() if f["auc"] is not None and k != "spectrum"}
     return max(measured.items(), key=lambda kv: kv[1]["auc"]) if measured else None
 

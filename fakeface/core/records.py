@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from .basics import LABELS, RATES, InputError
+from .files import FILES
 from .schema import (OPEN, Count, Interval, Name, Number, Rate, Seed, parse_json, read_json,
                                   read_own_table, read_yaml)
 
@@ -217,7 +218,7 @@ def _series(columns: dict[str, Any]) -> type:
 SERIES = {kind: _series(columns) for kind, columns in _COLUMNS.items()}
 
 # %% ../../nbs/04_core.records.ipynb #554f1ef9
-RECORDS = {"metrics.json": Metrics, "run.json": RunInfo, "model.json": ModelInfo, "world.json": World,
+RECORDS = {FILES["metrics"]: Metrics, FILES["info"]: RunInfo, FILES["card"]: ModelInfo, "world.json": World,
            **{f"{kind}.json": of for kind, of in SERIES.items()}}
 COLUMNS_OF = {"predictions": dict(path="key", label=LABELS, p_fake="share", split="key", source="text"),
               "manifest": dict(path="key", label=LABELS, split="key", source="text"),

@@ -80,7 +80,7 @@ def rate_interval(hits: np.ndarray, # one an image: bool, or the share of runs, 
                   subject: np.ndarray | None = None, # whose image each is; None: each its own
                   level: float = 0.95, # of confidence
                  ) -> tuple[float, float, float]: # rate, lowest, highest
-    """Wilson's interval on as many images as these are worth. Covers 93 to 97 % near 99.9 % of 30,000 images; with fewer than
+    """Wilson's interval on their effective sample size. Covers 93 to 97 % near 99.9 % of 30,000 images; with fewer than
     about ten wrong images, or with repeated subjects and few wrong ones, it errs on the wide side (up to 99 %)."""
     hits = np.asarray(hits, float)
     if not len(hits): return float("nan"), 0.0, 1.0

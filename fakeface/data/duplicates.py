@@ -85,7 +85,7 @@ def mirror_hashes(hashes: np.ndarray) -> np.ndarray:
     return hashes ^ _MIRROR
 
 # %% ../../nbs/14_data.duplicates.ipynb #2d1135c7
-def _deal_bits(hashes: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+def _group_bits(hashes: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
     "Masks of `m` groups of bits that part the hashes about equally, and the logarithm of each group's chance to agree."
     ones = ((hashes[:20_000, None] & _BIT) > 0).mean(0)
     order, agree = np.argsort(np.abs(ones - 0.5), kind="stable"), np.log(ones**2 + (1 - ones)**2)
@@ -100,7 +100,7 @@ def _choices(hashes: np.ndarray, distance: int) -> np.ndarray:
     "The masks on which near hashes are equal in at least one: as many groups as make the search cheapest."
     n, best = len(hashes), (np.inf, None)
     for m in range(distance + 1, distance + 6):
-        masks, chance = _deal_bits(hashes, m)
+        masks, chance = _group_bits(hashes, m)
         chosen = [list(c) for c in combinations(range(m), m - distance)]
         cost = len(chosen) * n * 12 + sum(np.exp(chance[c].sum()) for c in chosen) * n**2 / 2 # a sort is 12 comparisons a row
         if cost < best[0]: best = cost, np.array([np.bitwise_or.reduce(masks[c]) for c in chosen])

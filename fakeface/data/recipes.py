@@ -219,7 +219,7 @@ def _split(pool: pd.DataFrame, wishes: list[Wish], claimed: dict[str, str], take
     share = scale * min(1.0, len(pool) / sum(w.count for w in wishes))
     room = {i: max(1, int(w.count * share)) for i, w in enumerate(wishes)}
     pool = pool.assign(order=subject_order(pool["subject"], seed)).sort_values(["order", "path"])
-    dealt = {}
+    chosen = {}
     for subject, paths in pool.groupby("subject", sort=False)["path"]:
         side = claimed.get(subject)
         i = next((i for i, n in room.items() if n and side in (None, wishes[i].side)), None)
@@ -229,8 +229,8 @@ def _split(pool: pd.DataFrame, wishes: list[Wish], claimed: dict[str, str], take
         room[i] -= len(new)
         claimed[subject] = wishes[i].side
         taken.update(new)
-        dealt.update(dict.fromkeys(new, wishes[i]))
-    return dealt
+        chosen.update(dict.fromkeys(new, wishes[i]))
+    return chosen
 
 # %% ../../nbs/15_data.recipes.ipynb #750e556b
 class Composition(NamedTuple):
@@ -250,17 +250,17 @@ def compose(recipe: Recipe, # what to cook
     wishes, known = _wishes(recipe), read_cards()
     pools = {}
     for w in wishes: pools.setdefault((w.part.source, w.part.part, w.part.where), []).append(w)
-    claimed, taken, dealt, table = {}, set(), {}, {}
+    claimed, taken, chosen, table = {}, set(), {}, {}
     for (source, _, _), ws in pools.items():
         pool = eligible(scan.images, ws[0].part, recipe.name)
         if not len(pool) and source not in {*known, *scan.images["source"], *_rejected(scan)["source"]}:
             raise RecipeError(f"{recipe.name}: unknown source `{source}`; known: {', '.join(known)}")
         got = _split(pool, ws, claimed, taken, seed, scale) if len(pool) else {}
-        dealt.update(got)
+        chosen.update(got)
         row = table.setdefault(source, dict(asked=0, found=0, used=0))
         asked = round(scale * sum(w.count for w in ws))
         for key, n in (("asked", asked), ("found", len(pool)), ("used", len(got))): row[key] += n
-    manifest = _split_manifest(scan.images, dealt)
+    manifest = _split_manifest(scan.images, chosen)
     check_classes(manifest, recipe, table, _rejected(scan))
     return Composition(manifest, pd.DataFrame.from_dict(table, orient="index").rename_axis("source"))
 
@@ -279,11 +279,11 @@ def _lacking(table: dict[str, dict[str, int]], rejects: pd.DataFrame) -> str:
     return "; ".join(told + [f"{s} is there and cannot be used: {rejects_words(some, 1)}" for s, some in there.items()])
 
 
-def _split_manifest(images: pd.DataFrame, dealt: dict[str, Wish]) -> pd.DataFrame:
+def _split_manifest(images: pd.DataFrame, chosen: dict[str, Wish]) -> pd.DataFrame:
     "The chosen rows with split and label, in a fixed order."
-    m = images[images["path"].isin(dealt)].copy()
-    m["split"] = [dealt[p].side for p in m["path"]]
-    m["label"] = [dealt[p].part.label or KINDS[k] for p, k in zip(m["path"], m["kind"])]
+    m = images[images["path"].isin(chosen)].copy()
+    m["split"] = [chosen[p].side for p in m["path"]]
+    m["label"] = [chosen[p].part.label or KINDS[k] for p, k in zip(m["path"], m["kind"])]
     rest = [c for c in m if c not in COLUMNS and m[c].notna().any()]
     return check_manifest(m[[*COLUMNS, *rest]].sort_values(["split", "path"]).reset_index(drop=True))
 

@@ -30,6 +30,7 @@ from scipy.special import expit
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8894baaa
 from ..core.basics import DataNote, InputError, progress
+from ..core.files import run_file
 from ..data.images import RejectedImage
 from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
 from ..data.tables import TableError, check_once, read_table, tidy_table
@@ -201,12 +202,12 @@ def images_to_score(where: str | Path | pd.DataFrame, # a table, a run folder, o
                    ) -> tuple[pd.DataFrame, Path]: # path, label, split, source and what else is known; the data root
     """The images that a detector is to be asked about, without train and valid. What is left out is counted in a `DataNote`. Raises
     `InputError` where there are none."""
-    if not isinstance(where, pd.DataFrame) and Path(where).is_dir() and not (Path(where)/"manifest.parquet").is_file():
+    if not isinstance(where, pd.DataFrame) and Path(where).is_dir() and not run_file(where, "manifest").is_file():
         return _folder_rows(Path(where)), Path(root or where)
     if isinstance(where, pd.DataFrame):
         if root is None: raise InputError("a table of images needs its data root: images_to_score(table, root)")
         name, rows = "table", _tidy_rows(where, "table", Path(root))
-    elif Path(where).is_dir(): name, root, rows = where, root or Path(where).parent, load_manifest(Path(where)/"manifest.parquet")
+    elif Path(where).is_dir(): name, root, rows = where, root or Path(where).parent, load_manifest(run_file(where, "manifest"))
     else:
         name, root = where, root or Path(where).parent
         rows = _tidy_rows(read_table(where, TableError), Path(where).name, Path(root))

@@ -32,7 +32,7 @@ from ..evaluate.scores import is_misclassified, score_test
 from .equalise import STEPS, Steps, alignable, equalise, steps_for
 from .plan import Plan, fewer, fingerprint, plan
 from .run import run_recipe
-from .series import Trial, check_folder, open_folder, read_trials, run_trials
+from .series import Trial, check_folder, noted_settings, open_folder, read_trials, run_trials, write_series
 from ..synthetic.world import read_world, world_points
 from ..train.runs import Run
 
@@ -139,7 +139,7 @@ def _cause_words(name: str, target: str, before: pd.Series, reals: float, t: pd.
     blind = [r for r in t.index if t.loc[r, "mended"] > MENDED and t.loc[r, "inside"] < STILL]
     if name == NONE:
         best = t["mended"].where(t["inside"] >= STILL).idxmax() if (t["inside"] >= STILL).any() else None
-        said.append(f"No step mends it{f'; at best {brings(best)}' if best else ''}. So it is the generator's taste or its trace, "
+        said.append(f"No step mends it{f'; at best {brings(best)}' if best else ''}. So it is generator bias or the trace, "
                     "or something that is not on the ladder.")
     if blind: said.append(" ".join(f"{brings(r)}, but there fakes are hardly found either ({inside[r]})." for r in blind))
     if t["seeds"].max() == 1: said.append("One training a step: what another training seed would change is not known.")
@@ -231,8 +231,8 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     made = plan(recipe, root, profile, scale=scale, split_seed=seed, **options)
     shared = _share(made, out, points, quality, small, progress)
     make = partial(run_recipe, recipe, profile=made.profile, split_seed=seed, scale=scale, progress=False, **options)
-    trials = _rung_trials(shared, make, seeds, steps)
-    return _run_rungs(shared, trials, steps, shortcuts, progress)
+    trials = _step_trials(shared, make, seeds, steps)
+    return _run_steps(shared, trials, steps, shortcuts, progress)
 
 # %% ../../nbs/89_experiments.ladder.ipynb #6b1b90a1
 class _Shared(NamedTuple):
@@ -256,13 +256,13 @@ def _share(made: Plan, out: Path, points: str | pd.DataFrame | None, quality: in
     return _Shared(out, made, composed, found, rest, steps, copy)
 
 # %% ../../nbs/89_experiments.ladder.ipynb #91853e5a
-def _rung_trials(s: _Shared, make: Callable, seeds: int, steps: Sequence[str]) -> list[Trial]:
+def _step_trials(s: _Shared, make: Callable, seeds: int, steps: Sequence[str]) -> list[Trial]:
     "A trial a step and seed, all steps of a seed before the next."
     return [Trial(f"{step}-seed{k}", dict(step=step, seed=k), partial(_run_step, s.copy, make, s.composed.sources, s.out, step, k))
             for k in range(seeds) for step in STEPS if step in steps]
 
 
-def _run_rungs(s: _Shared, trials: list[Trial], steps: Sequence[str], shortcuts: Sequence[str], progress: bool) -> pd.DataFrame:
+def _run_steps(s: _Shared, trials: list[Trial], steps: Sequence[str], shortcuts: Sequence[str], progress: bool) -> pd.DataFrame:
     "Runs the trials that are not finished, measures the shortcuts, and gives the table."
     asked = _asked(s.made, s.composed.manifest, asdict(s.steps), s.found.attrs["face_detector"])
     check_folder(s.out, "ladder", asked)
@@ -271,16 +271,16 @@ def _run_rungs(s: _Shared, trials: list[Trial], steps: Sequence[str], shortcuts:
         paths = pd.concat([s.composed.manifest, s.rest])["path"]
         write_table(s.found[list(POINTS)].assign(path=paths, **s.found.attrs), s.out/"points.parquet")
         write_table(s.rest[["path", "source", "label"]], s.out/"left_out.csv")
-        run_trials(trials, s.out, partial(_record, s.out), progress)
+        record = partial(write_series, ladder_table, s.out/"ladder.csv")
+        run_trials(trials, s.out, record, progress)
         if shortcuts: _measure_shortcuts(s.composed.manifest, s.out, [r for r in STEPS if r in steps], shortcuts, s.copy)
-        return _record(s.out)
+        return record()
 
 # %% ../../nbs/89_experiments.ladder.ipynb #a0d412d5
 def _asked(made: Plan, manifest: pd.DataFrame, steps: dict[str, Any], face_detector: str) -> dict[str, Any]:
     "What the trainings depend on."
-    weights = Path(made.settings["weights"] or "").name
     return dict(recipe=made.recipe.name, profile=made.profile, steps=steps, face_detector=face_detector,
-                settings=made.settings | {"weights": weights}, images=fingerprint(manifest))
+                settings=noted_settings(made.settings), images=fingerprint(manifest))
 
 
 def _check_ladder(steps: Sequence[str], seeds: int) -> None:
@@ -300,13 +300,6 @@ def _run_step(copy: Any, make: Any, sources: pd.DataFrame, out: Path, step: str,
     "One training on the copies of one step, which are written when they are first needed."
     images = out/"images"/step
     return make(root=images, out=folder, seed=seed, composed=Composition(copy(out=images, step=step), sources))
-
-
-def _record(out: Path) -> pd.DataFrame:
-    "The table as it is now, also written."
-    table = ladder_table(out)
-    write_table(table, out/"ladder.csv")
-    return table
 
 # %% ../../nbs/89_experiments.ladder.ipynb #b536b31f
 def ladder_table(out: str | Path, # of `ladder`, finished or not

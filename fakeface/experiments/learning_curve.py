@@ -20,12 +20,11 @@ from matplotlib.axes import Axes
 from scipy.special import expit, logit
 
 from ..core.basics import LABELS, InputError, percent
-from ..core.files import write_table
 from ..core.stats import wilson
 from ..data.recipes import Composition, Recipe, subject_order
 from .plan import Plan, fewer, fingerprint, plan
 from .run import run_recipe
-from .series import Trial, read_trials, run_series
+from .series import Trial, noted_settings, read_trials, run_series, write_series
 from ..train.fitting import SCHEDULES
 from ..train.runs import Run, read_part
 
@@ -279,7 +278,7 @@ def plot_mix(table: pd.DataFrame, # of a sweep over `share_real`
         _runs(ax, 100 * rows["share_real"], rows[column], rows[n], colour, label)
         moved = rows.groupby("share_real")[f"{column}_moved"].mean() if f"{column}_moved" in rows else None
         if moved is not None: ax.plot(100 * moved.index, 100 * moved, "--", color=colour, lw=1, label=f"{label}, threshold moved")
-    ax.set(xlabel="real images in training, %", ylabel="called wrong, %", title=f"test {rows['test'].iloc[0]}")
+    ax.set(xlabel="real images in training, %", ylabel="misclassified, %", title=f"test {rows['test'].iloc[0]}")
     ax.set_ylim(bottom=min(-1, ax.get_ylim()[0]))
     ax.legend(frameon=False, fontsize=8)
     return _tidy(ax)
@@ -320,29 +319,21 @@ def run_cells(made: Plan, # the images of all cells
               more: dict[str, Any] | None = None, # that the results depend on
              ) -> pd.DataFrame: # the cells' epochs, one below the other; also in <out>/sweep.csv
     "Runs what is not finished. Raises `InputError` where no cell could be."
-    weights = Path(made.settings["weights"] or "").name or None
     asked = dict(recipe=made.recipe.name, schedule=schedule, images=fingerprint(made.manifest), scale=made.scale,
-                 settings={**made.settings, "weights": weights}) | (more or {})
+                 settings=noted_settings(made.settings)) | (more or {})
     out, rest = Path(out), made.manifest[made.manifest["split"] != "train"]
     trials = []
     for name, (columns, train) in cells.items():
         composed = fewer(made.composed, pd.concat([train, rest], ignore_index=True))
         make = partial(_run_cell, made, composed, columns["seed"], schedule)
         trials.append(Trial(name, {**columns, "images": len(train)}, make, made.settings["epochs"] * (len(train) + len(rest) / 3)))
-    return run_series(out, kind, asked, trials, partial(_record, out, kind), progress)
+    return run_series(out, kind, asked, trials, partial(write_series, partial(sweep_table, kind=kind), out/"sweep.csv"), progress)
 
 
 def _run_cell(made: Plan, composed: Composition, seed: int, schedule: str, folder: Path) -> Run:
     "One training."
     return run_recipe(made.recipe, made.root, folder, made.profile, seed, made.scale, progress=False, split_seed=made.split_seed,
                       composed=composed, schedule=schedule, each_epoch=True, **made.settings)
-
-# %% ../../nbs/84_experiments.learning_curve.ipynb #888cd9c7
-def _record(out: Path, kind: str) -> pd.DataFrame:
-    "The table as it is now, also written."
-    table = sweep_table(out, kind)
-    write_table(table, out/"sweep.csv")
-    return table
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #2b63dd98
 def sweep_table(out: str | Path, # of `curve` or `mix`, finished or not

@@ -32,7 +32,7 @@ from safetensors.torch import save_file
 from .. import __version__
 from ..audit.shortcuts import measure_baselines
 from ..core.basics import InputError
-from ..core.files import KEPT, Claim, holds_something, recover, whole_folder, write_whole
+from ..core.files import KEPT, Claim, holds_something, recover, run_file, whole_folder, write_whole
 from ..data.manifest import check_manifest
 from ..data.recipes import Composition, Recipe, read_recipe
 from ..evaluate.scores import score_predictions
@@ -41,7 +41,7 @@ from ..report.run import write_report
 from ..synthetic.world import cached_world, read_world
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.learners import LEARNERS, classes_of, make_learner, predict, seeded
-from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, run_file, store
+from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
 
 import shutil # noqa: F401
 from ..train.fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train # noqa: F401

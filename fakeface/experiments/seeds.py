@@ -25,7 +25,7 @@ from ..data.recipes import Recipe, read_recipe
 from ..evaluate.scores import is_misclassified
 from .plan import fingerprint, plan
 from .run import run_recipe
-from .series import Trial, read_trials, run_series
+from .series import Trial, noted_settings, read_trials, run_series
 
 # %% ../../nbs/83_experiments.seeds.ipynb #cb9b5e1b
 def spread(values: Sequence[float], # a score of each run
@@ -169,7 +169,7 @@ def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     if not seeds: raise InputError(f"{recipe.name}: no seed; give 1 or more")
     out, split_seed = Path(out) if out else Path("runs")/recipe.name/"seeds", recipe.seed if split_seed is None else split_seed
     made = plan(recipe, root, profile, scale=scale, split_seed=split_seed, aim=aim, **options)
-    asked = dict(recipe=asdict(recipe), settings=made.settings | dict(weights=Path(made.settings["weights"] or "").name),
+    asked = dict(recipe=asdict(recipe), settings=noted_settings(made.settings),
                  profile=made.profile, split_seed=split_seed, scale=scale, images=fingerprint(made.manifest))
     make = partial(run_recipe, recipe, root, profile=made.profile, scale=scale, split_seed=split_seed, progress=False, aim=aim, **options)
     trials = [Trial(f"seed-{s}", dict(seed=s), partial(_one, make, s)) for s in seeds]

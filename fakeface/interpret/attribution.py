@@ -39,13 +39,14 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 # %% ../../nbs/62_interpret.attribution.ipynb #0eb13c4f
 from ..core.basics import LABELS, InputError, progress
+from ..core.files import run_file
 from ..core.style import FRAMES, GREY, figure
 from ..data.images import RejectedImage, open_rgb
 from ..evaluate.scores import ERRORS, THRESHOLD, with_errors
 from .features import conv_layers, device_of, find_layer, image_batches, layer_calls, model_of
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.learners import classes_of, seeded
-from ..train.runs import load_model, read_part, run_file, run_settings
+from ..train.runs import load_model, read_part, run_settings
 
 # %% ../../nbs/62_interpret.attribution.ipynb #a146a754
 class LogOdds(nn.Module):

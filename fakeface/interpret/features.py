@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GROUPS', 'CONFIDENT', 'STATISTICS', 'model_of', 'find_layer', 'watching', 'device_of', 'layer_calls', 'conv_layers',
            'last_convs', 'image_batches', 'feature_maps', 'spatial_patterns', 'plot_filters', 'plot_feature_maps',
-           'plot_feature_pair', 'group', 'worst', 'Dealt', 'permutation_test', 'GroupDifference', 'average_face',
-           'compare_groups', 'plot_group_difference']
+           'plot_feature_pair', 'group', 'worst', 'PermutationTest', 'permutation_test', 'GroupDifference',
+           'average_face', 'compare_groups', 'plot_group_difference']
 
 # %% ../../nbs/61_interpret.features.ipynb #98b05bd3
 import os
@@ -328,14 +328,14 @@ def worst(predictions: pd.DataFrame, # one row an image
     return chosen
 
 # %% ../../nbs/61_interpret.features.ipynb #d1c6aecf
-class Dealt(NamedTuple):
+class PermutationTest(NamedTuple):
     "The result of a permutation test."
-    p: float # share of dealings with a statistic as large, the observed one counted in
+    p: float # share of permutations with a statistic as large, the observed one counted in
     statistic: float # observed
-    null: np.ndarray # the dealt statistics, shape (permutations,)
+    null: np.ndarray # the permuted statistics, shape (permutations,)
     t: np.ndarray # observed t in each cell, shape of a map
     beyond: float # cells with |t| above it differ, at 5 % for all cells together
-    how: str # what was dealt, in words
+    how: str # what was permuted, in words
 
     @property
     def p_words(self) -> str: return f"p {'≤' if self.p <= 1 / (1 + len(self.null)) else '='} {self.p:.2g}"
@@ -352,7 +352,7 @@ def _subject_means(maps: torch.Tensor, first: np.ndarray, subjects: pd.Series) -
 
 # %% ../../nbs/61_interpret.features.ipynb #b485096d
 def _shuffled_labels(first: np.ndarray, subject: np.ndarray, permutations: int, seed: int) -> np.ndarray:
-    "Dealt memberships, shape (permutations, units): whole subjects among each other, twins within themselves."
+    "Permuted memberships, shape (permutations, units): whole subjects among each other, twins within themselves."
     rng, twins = np.random.default_rng(seed), pd.Series(subject).duplicated(keep=False).to_numpy()
     labels = np.tile(first, (permutations, 1))
     labels[:, ~twins] = rng.permuted(labels[:, ~twins], axis=1)
@@ -371,8 +371,8 @@ def _standardised(x: torch.Tensor) -> torch.Tensor: # (units, cells), centred, o
     return torch.where(length > 1e-5 * length.max().clamp_min(1e-30), x / length.clamp_min(1e-30), torch.zeros(()))
 
 
-def _correlations(x: torch.Tensor, labels: np.ndarray) -> torch.Tensor: # (dealings, cells)
-    "Of each dealing's membership with each cell of standardised maps."
+def _correlations(x: torch.Tensor, labels: np.ndarray) -> torch.Tensor: # (permutations, cells)
+    "Of each permutation's membership with each cell of standardised maps."
     n, n1 = len(x), int(labels[0].sum())
     scale = float(np.sqrt(n / (n1 * (n - n1))))
     return torch.from_numpy(labels.astype(np.float32) * scale) @ x
@@ -384,7 +384,7 @@ def _t(r: torch.Tensor, n: int) -> torch.Tensor:
 
 # %% ../../nbs/61_interpret.features.ipynb #7c9a5574
 def _statistics(x: torch.Tensor, labels: np.ndarray, wanted: str) -> dict[str, np.ndarray]:
-    "The largest |t| of every dealing, and the energy where it is wanted; in chunks that fit into memory."
+    "The largest |t| of every permutation, and the energy where it is wanted; in chunks that fit into memory."
     step, out = max(1, 20_000_000 // x.shape[1]), {name: [] for name in {"max", wanted}}
     for i in range(0, len(labels), step):
         r = _correlations(x, labels[i:i + step])
@@ -409,9 +409,9 @@ def permutation_test(first: torch.Tensor, # maps of one group, shape (n, ...)
                      subjects: tuple[Iterable, Iterable] | None = None, # who is in each image of both; default all different
                      permutations: int = 1000,
                      statistic: str = "max", # or energy
-                     seed: int = 0, # of the dealing
-                    ) -> Dealt:
-    "Whether two groups of maps differ by more than dealing makes. Raises `InputError` for groups too small or unlike."
+                     seed: int = 0, # of the permutations
+                    ) -> PermutationTest:
+    "Whether two groups of maps differ by more than permutation makes. Raises `InputError` for groups too small or unlike."
     if statistic not in STATISTICS: raise InputError(f"no statistic `{statistic}`; known: {', '.join(STATISTICS)}")
     if first.shape[1:] != second.shape[1:]:
         raise InputError(f"maps of {tuple(first.shape[1:])} and {tuple(second.shape[1:])}: take the same layer and size for both groups")
@@ -426,14 +426,14 @@ def permutation_test(first: torch.Tensor, # maps of one group, shape (n, ...)
     observed = float(_statistics(x, member[None], statistic)[statistic][0])
     t = _t(_correlations(x, member[None])[0], len(x)).reshape(first.shape[1:])
     p = (1 + int((null[statistic] >= observed * (1 - 1e-6)).sum())) / (1 + permutations)
-    return Dealt(p, observed, null[statistic], t.numpy(), float(np.quantile(null["max"], 0.95)),
+    return PermutationTest(p, observed, null[statistic], t.numpy(), float(np.quantile(null["max"], 0.95)),
                  _how(len(who), n1, n2, int(twins.sum()) // 2))
 
 # %% ../../nbs/61_interpret.features.ipynb #8e42a13c
 def _how(images: int, n1: int, n2: int, twins: int) -> str:
-    "What was dealt, in words."
-    if images == n1 + n2 and not twins: return f"{n1} and {n2} images were dealt, no two of one subject"
-    told = f"{n1} and {n2} subjects were dealt, the maps of each averaged ({images} images)"
+    "What was permuted, in words."
+    if images == n1 + n2 and not twins: return f"{n1} and {n2} images were permuted, no two of one subject"
+    told = f"{n1} and {n2} subjects were permuted, the maps of each averaged ({images} images)"
     return told + (f"; {twins} of them are in both groups and only changed places with themselves" if twins else "")
 
 # %% ../../nbs/61_interpret.features.ipynb #f819568c
@@ -445,7 +445,7 @@ class GroupDifference(NamedTuple):
     faces: tuple[np.ndarray, np.ndarray] # each group's average picture, RGB from 0 to 1
     maps: tuple[np.ndarray, np.ndarray] # each group's average of the layer's mean activation, (h, w)
     channel: tuple[int, np.ndarray, np.ndarray] | None # the one that differs most: number, difference, cells beyond chance
-    test: Dealt
+    test: PermutationTest
 
     @property
     def difference(self) -> np.ndarray: return self.maps[0] - self.maps[1]
@@ -478,7 +478,7 @@ def compare_groups(learn: Learner | nn.Module, # trained
                    names: tuple[str, str] | None = None, # default the groups' own
                    permutations: int = 1000,
                    statistic: str = "max", # or energy
-                   seed: int = 0, # of the dealing
+                   seed: int = 0, # of the permutations
                    channels: bool = True, # test every channel, else the mean activation
                    **kwargs: Any, # of image_batches
                   ) -> GroupDifference:
@@ -535,11 +535,11 @@ def _bar(fig: Figure, drawn: Any, ax: Axes) -> None:
     fig.colorbar(drawn, ax=ax, shrink=0.75, pad=0.02).ax.tick_params(labelsize=7)
 
 # %% ../../nbs/61_interpret.features.ipynb #fbb9a995
-def _plot_null(ax: Axes, test: Dealt) -> None:
-    "Where the observed statistic lies among the dealt ones."
+def _plot_null(ax: Axes, test: PermutationTest) -> None:
+    "Where the observed statistic lies among the permuted ones."
     ax.hist(test.null, bins=30, color="#9aa5b1")
     ax.axvline(test.statistic, color="#d55e00", lw=2)
-    ax.set_title(f"{len(test.null):,} dealings (grey), observed (line)\n{test.p_words}", fontsize=8)
+    ax.set_title(f"{len(test.null):,} permutations (grey), observed (line)\n{test.p_words}", fontsize=8)
     ax.set(yticks=[])
     ax.set_xlabel("test statistic", fontsize=8)
     ax.tick_params(labelsize=7)

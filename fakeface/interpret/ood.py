@@ -29,7 +29,7 @@ from torch import nn
 
 # %% ../../nbs/64_interpret.ood.ipynb #fb22e5cb
 from ..core.basics import LABELS, InputError, percent, progress
-from ..core.files import write_text, write_whole
+from ..core.files import run_file, write_text, write_whole
 from ..core.records import UnknownInfo
 from ..core.schema import read_json
 from ..core.stats import auc_with_interval, wilson
@@ -251,7 +251,7 @@ def _network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 # %% ../../nbs/64_interpret.ood.ipynb #e748fc8e
 def _weights_hash(folder: Path) -> str | None:
     "The hash of a run's weights, None where there are none."
-    file = folder/"model.safetensors"
+    file = run_file(folder, "weights")
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
@@ -309,14 +309,14 @@ GROUPS = ("known", "new source", "picture")
 # %% ../../nbs/64_interpret.ood.ipynb #dbbbb4ca
 def ood_rates(asked: pd.DataFrame, # as `ask` returns it
                   unknown: OutOfDistribution, # that was asked
-                 ) -> pd.DataFrame: # one row a kind: n, real, mean_p_fake, flagged_<score>, auc_<score>; with _lo and _hi
+                 ) -> pd.DataFrame: # one row a kind: n, real, mean_p_fake, ood_<score>, auc_<score>; with _lo and _hi
     """By group and kind: the share called real, the share above each score's threshold, and how well each score tells the kind from
     as many known real as known fake test images (AUC; 0.5 is chance; `reference_words` says which), all with 95 % intervals, the
     AUC's by Student's t, which is wide where images are few. The AUC is missing for the known, or where there are none."""
     known, rows = _even(asked[asked["group"] == "known"]), []
     for (group, kind), some in asked.groupby(["group", "kind"], sort=False):
         n, row = len(some), dict(group=group, kind=kind, n=len(some), mean_p_fake=some["p_fake"].mean())
-        counts = {"real": some["predicted"] == "real"} | {f"flagged_{s}": some[s] > unknown.thresholds[s] for s in SCORES}
+        counts = {"real": some["predicted"] == "real"} | {f"ood_{s}": some[s] > unknown.thresholds[s] for s in SCORES}
         for name, hits in counts.items(): row |= _with_interval(name, hits.mean(), *wilson(int(hits.sum()), n))
         for s in SCORES:
             if group == "known" or not len(known): row |= _with_interval(f"auc_{s}", np.nan, np.nan, np.nan)
@@ -357,7 +357,7 @@ def _with_interval(name: str, value: float, lo: float, hi: float) -> dict[str, f
 def ood_table(asked: pd.DataFrame, # as `ask` returns it
                   unknown: OutOfDistribution, # that was asked
                  ) -> pd.DataFrame: # as text with intervals
-    "`ood_rates` to read: flagged is by the score that decides."
+    "`ood_rates` to read: out-of-distribution is by the score that decides."
     r = ood_rates(asked, unknown)
     def cell(row: Any, name: str) -> str: return percent(row[name], [row[f"{name}_lo"], row[f"{name}_hi"]])
     def auc(row: Any, s: str) -> str:
@@ -365,7 +365,7 @@ def ood_table(asked: pd.DataFrame, # as `ask` returns it
         return "–" if np.isnan(v) else f"{v:.3f} [{lo:.3f}, {hi:.3f}]"
     decides = unknown.info["score"]
     cells = [{"group": x["group"], "kind": x["kind"], "n": f"{x['n']:,}", "called real": cell(x, "real"),
-              "mean p_fake": f"{x['mean_p_fake']:.3f}", f"unknown ({decides})": cell(x, f"flagged_{decides}"),
+              "mean p_fake": f"{x['mean_p_fake']:.3f}", f"unknown ({decides})": cell(x, f"ood_{decides}"),
               **{f"AUC {s}": auc(x, s) for s in SCORES}} for _, x in r.iterrows()]
     return pd.DataFrame(cells).set_index(["group", "kind"])
 

@@ -15,8 +15,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from ..audit.audit import VERDICTS, Audit, by_tests
-from ..audit.shortcuts import SHORTCUTS, baselines_table
+from ..audit.audit import CHECKS, Audit, by_tests
+from ..audit.checks import VERDICTS, shared
+from ..audit.shortcuts import baselines_table
 from ..core.basics import LABELS, percent
 from ..core.files import write_whole
 from ..core.page import bar, render
@@ -83,14 +84,6 @@ def summary(told: Audit) -> list[str]: # sentences
     return [what, f"Of {len(told.checks)} checks: {' and '.join(parts)}; {len(by['pass'])} pass"
             + (f", {len(by['not measured'])} not measured." if by["not measured"] else ".")]
 
-
-def _figure_words(name: str, t: dict[str, Any]) -> str:
-    "The figure of a check as people read it."
-    if t["figure"] is None: return "–"
-    if name in SHORTCUTS: return f"{t['figure']:.3f}" + (f" [{t['ci95'][0]:.3f}, {t['ci95'][1]:.3f}]" if t["ci95"] else "")
-    if name in ("labels", "coverage"): return percent(t["figure"], t["ci95"])
-    return f"{t['figure']:,.0f}"
-
 # %% ../../nbs/71_report.audit.ipynb #306754c0
 def _pairs(told: Audit, rows: pd.DataFrame, side: int = 140) -> list[dict[str, Any]]:
     "Pairs of copies as two pictures with what is known of each."
@@ -138,8 +131,7 @@ img.chart.full { max-width:none; } @media (max-width:640px) { .wide .checks { mi
 
 # %% ../../nbs/71_report.audit.ipynb #e3b7014a
 _TEMPLATES = {"audit_traps": """
-<section><h2>The checks</h2><p>For the first six the figure is an AUC with its 95 % interval, the tick at 0.5 a coin; for copies and
-subjects a count; for labels the share that seems wrong; for coverage the share of real images without counterpart.</p>
+<section><h2>The checks</h2>
 <div class="wide"><table class="checks"><thead><tr><th>check</th><th>verdict</th><th>figure</th><th>why</th></tr></thead><tbody>
 {% for t in checks %}<tr><td>{{ t.name }}</td>
 <td><span class="verdict {{ t.verdict }}">{{ t.verdict }}</span></td><td>{{ t.figure }}<br>{{ t.bar }}</td>
@@ -178,20 +170,10 @@ where the attribute is known for both labels.</p>{{ part.table(confounded, ["att
 # %% ../../nbs/71_report.audit.ipynb #71680608
 _TEMPLATES |= {"audit_how": """
 <section><h2>How the verdicts are reached</h2>
-<p><b>Shortcuts.</b> Boosted trees are trained on the shortcut alone and asked, in five folds by subject, about images whose subject they
-never saw. The AUC’s 95 % interval is DeLong’s, by subject. Wholly above {{ terms.warn }} is <i>warn</i>, wholly above
-{{ terms.fail }}, or an AUC of 1.000, <i>fail</i>; the spectrum is never called fail, since a generator’s own trace is a fair
-clue. Bytes per pixel follow the pixels and that trace: they decide about the file facts only where they differ among the real sources,
-too. Of images in splits the verdict is that of the worst of training (cross-validated) and each test set (learnt in training). An interval
-wholly below 0.5 is no good news.</p>
-<p><b>Copies.</b> Byte for byte by sha256; resized or saved again by 64-bit hashes at most 6 bits apart, confirmed by pixels; mirror
-images too, cropped ones only where the crop is slight. Across splits is <i>warn</i>, {{ percent(terms.leak) }} of a test set in
-training <i>fail</i>. Inside one split, copies under different subjects are <i>warn</i> from {{ percent(terms.within) }} of its
-images on, in a data root any.</p>
-<p><b>Labels.</b> One picture under both labels, or a rate of contradictions that does not die out where all baselines together are surest
-(twice the log likelihood ratio {{ terms.likelihood }} and more).</p>
-<p><b>Coverage.</b> An attribute that goes with the label (V from {{ terms.association }} on), or a real source that a shortcut other
-than the spectrum tells from all fakes (lower bound of the AUC above 0.8).</p></section>
+<h3>What the figure is</h3>{% for words, names in figures.items() %}
+<p><b>{{ names | join(", ") }}.</b> {{ words }}</p>{% endfor %}
+<h3>When it is warn, and when fail</h3>{% for words, names in rules.items() %}
+<p><b>{{ names | join(", ") }}.</b> {{ words }}</p>{% endfor %}</section>
 """}
 _SECTIONS = ("audit_traps", "audit_copies", "audit_pictures", "audit_labels", "audit_coverage", "audit_how")
 
@@ -219,8 +201,8 @@ def _banner(told: Audit) -> list[str]:
 # %% ../../nbs/71_report.audit.ipynb #5f790356
 def audit_values(told: Audit) -> dict[str, Any]: # what the templates name
     "Everything the page shows, as plain values."
-    rows = [dict(name=n, verdict=t["verdict"], figure=_figure_words(n, t), why=t["why"],
-                 bar=bar(t["figure"], t["ci95"], 0.5) if n in SHORTCUTS else "") for n, t in told.checks.items()]
+    rows = [dict(name=n, verdict=t["verdict"], figure=CHECKS[n].shown(t), why=t["why"],
+                 bar=bar(t["figure"], t["ci95"], 0.5) if CHECKS[n].unit == "AUC" else "") for n, t in told.checks.items()]
     baselines = baselines_table(by_tests(told.checks))
     table, linked = told.coverage.reset_index(), told.checks["coverage"].get("confounded", [])
     errors = told.errors.assign(p_fake=told.errors["p_fake"]) if len(told.errors) else told.errors
@@ -234,7 +216,8 @@ def audit_values(told: Audit) -> dict[str, Any]: # what the templates name
                 suspects=_tiles(told, told.suspects, "chance"), n_suspects=f"{len(told.suspects):,}",
                 errors=_tiles(told, errors, "p_fake"), n_errors=f"{len(told.errors):,}",
                 coverage=[tuple(map(_cell, row)) for row in table.itertuples(index=False)],
-                coverage_heads=list(table), terms=told.terms,
+                coverage_heads=list(table), figures=shared(map(CHECKS.get, told.checks), "figure"),
+                rules=shared(map(CHECKS.get, told.checks), "rule"),
                 coverage_numeric=[k for k, c in enumerate(table) if pd.api.types.is_integer_dtype(table[c])],
                 confounded=[(d["attribute"].replace("_", " "), f"{d['n']:,}", f"{d['v']:.2f}") for d in linked],
                 footer="The same figures are in audit.json.")

@@ -191,7 +191,7 @@ def draw_nonfaces(out: str | Path, # a folder that does not exist yet, or is emp
     root, kinds = Path(out), list(kinds)
     _check_nonfaces(kinds, n, size)
     of = hashlib.sha256(b"".join(Path(f).read_bytes() for f in faces)).hexdigest()[:16] if len(faces) else None
-    asked, mark = dict(version=1, n=n, seed=seed, size=size, kinds=kinds, faces=of), root/".others.json"
+    asked, mark = dict(version=1, n=n, seed=seed, size=size, kinds=kinds, faces=of), root/".nonfaces.json"
     drawn = read_json(mark, dict, "give another folder") if mark.is_file() else None
     if drawn != asked:
         if root.exists() and (not root.is_dir() or any(root.iterdir())) and not (overwrite and drawn):
@@ -204,9 +204,9 @@ def draw_nonfaces(out: str | Path, # a folder that does not exist yet, or is emp
 def _check_nonfaces(kinds: list[str], n: int, size: int) -> None:
     "Refuses what cannot be drawn."
     unknown = [k for k in kinds if k not in NONFACES]
-    if unknown or not kinds: raise InputError(f"others: no kind {unknown[0] if unknown else 'given'}; known: {', '.join(NONFACES)}")
+    if unknown or not kinds: raise InputError(f"non-faces: no kind {unknown[0] if unknown else 'given'}; known: {', '.join(NONFACES)}")
     for name, value, low, high in (("n", n, 1, 100_000), ("size", size, 16, 1024)):
-        if not low <= value <= high: raise InputError(f"others: {name} is {value}; give {low} to {high}")
+        if not low <= value <= high: raise InputError(f"non-faces: {name} is {value}; give {low} to {high}")
 
 
 def _write_nonfaces(root: Path, asked: dict, faces: list) -> None:
@@ -215,8 +215,8 @@ def _write_nonfaces(root: Path, asked: dict, faces: list) -> None:
         (root/kind).mkdir(parents=True)
         for i in range(asked["n"]):
             try: (root/kind/f"{i:03d}.jpg").write_bytes(nonface_picture(kind, asked["seed"], i, asked["size"], faces))
-            except RejectedImage as e: raise InputError(f"others: {Path(faces[i % len(faces)]).name} is no usable face: {e}") from e
-    (root/".others.json").write_text(json.dumps(asked, indent=1))
+            except RejectedImage as e: raise InputError(f"non-faces: {Path(faces[i % len(faces)]).name} is no usable face: {e}") from e
+    (root/".nonfaces.json").write_text(json.dumps(asked, indent=1))
 
 # %% ../../nbs/24_synthetic.objects.ipynb #dcf5e560
 def nonfaces_sheet(root: str | Path, # the folder that the paths are relative to

@@ -35,12 +35,17 @@ from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open
                                   plain_jpeg, read_file, to_rgb)
 from ..data.manifest import ManifestError
 from ..data.recipes import COLORS
+from ..data.tables import tidy_table
 
 # %% ../../nbs/50_train.blocks.ipynb #29b655d5
 def open_image(path: str | Path, # an image file
               ) -> torch.Tensor: # uint8, shape (3, height, width), upright RGB
     "The pixels of a file as a tensor, the same as `open_rgb`'s. Raises `RejectedImage` for a file that is no image."
-    data = read_file(path)
+    return _decoded(read_file(path))
+
+
+def _decoded(data: bytes) -> torch.Tensor:
+    "The pixels of a file's bytes."
     size, turn, image = plain_jpeg(data), 1, None
     if not size:
         image = open_header(data)
@@ -52,7 +57,7 @@ def open_image(path: str | Path, # an image file
     if len(pixels) not in (1, 3): return _from_pillow(image or open_header(data))
     return _turned(pixels.expand(3, -1, -1), turn)
 
-
+# %% ../../nbs/50_train.blocks.ipynb #7bdb27d3
 def _from_pillow(image: Image.Image) -> torch.Tensor:
     "Pillow's pixels as a tensor, copied strip by strip: all at once a large picture would for a moment be held four times."
     rgb = to_rgb(image)
@@ -105,12 +110,13 @@ def preprocess(image: torch.Tensor, # uint8, shape (3, height, width)
     return tv.rgb_to_grayscale(image, num_output_channels=3) if color == "grey" else image
 
 # %% ../../nbs/50_train.blocks.ipynb #16b5c3da
-def pixels_of(image: str | Path | Image.Image | np.ndarray | torch.Tensor, # a file, or a picture: (h, w), (h, w, 3), tensors (3, h, w)
+def pixels_of(image: Any, # a file's path or bytes; a Pillow image; an array (h, w) or (h, w, 3); a tensor (3, h, w)
              ) -> torch.Tensor: # uint8, shape (3, height, width)
     "The pixels of a file or of an open picture. Raises `RejectedImage` naming the file, `InputError` for floats and other shapes."
     if isinstance(image, str | Path):
         try: return open_image(image)
         except RejectedImage as e: raise RejectedImage(f"{image}: {e.words}") from e
+    if isinstance(image, bytes): return _decoded(image)
     if isinstance(image, torch.Tensor):
         if image.dtype != torch.uint8 or image.ndim != 3 or len(image) not in (1, 3):
             raise InputError(f"a tensor of {image.dtype}, shape {tuple(image.shape)}: give uint8, shape (3, height, width)")
@@ -129,7 +135,7 @@ class OpenFace(Transform):
         super().__init__()
         self.size, self.how, self.color, self.crop, self.interpolation = size, how, color, crop, interpolation
 
-    def encodes(self, image: str | Path | Image.Image | np.ndarray | torch.Tensor) -> TensorImage:
+    def encodes(self, image: str | Path | bytes | Image.Image | np.ndarray | torch.Tensor) -> TensorImage:
         x = preprocess(pixels_of(image), self.size, self.how, self.color, self.crop, self.interpolation)
         return TensorImage(x.contiguous())
 
@@ -153,11 +159,11 @@ def read_vocabulary(vocab: Sequence[Any], # a Learner's classes, `dls.vocab`
 class ListedPath(Transform):
     """fastai's `get_x` for the rows of a manifest: the path below a root, with the file's hash where the manifest knows it. A path or a
     picture on its own is taken as it is."""
-    input_types = (pd.Series, dict, tuple, str, Path, Image.Image, np.ndarray, torch.Tensor) # what `learn.predict` may be given
+    input_types = (pd.Series, dict, tuple, str, Path, bytes, Image.Image, np.ndarray, torch.Tensor) # what `learn.predict` may be given
 
     def __init__(self, root: str | Path): # the data root
         super().__init__()
-        self.root = Path(root)
+        self.root = Path(os.path.abspath(root)) # a Learner that is loaded elsewhere still finds its images
 
     def __call__(self, item: Any, **kwargs: Any) -> Any: # a `ListedFile`, a `Path`, or the picture
         if hasattr(item, "_fields"): item = item._asdict() # a row of `itertuples`
@@ -202,14 +208,15 @@ def face_datablock(root: str | Path, # the data root that the manifest's paths a
                      item_tfms=[RandomFlip(p=0.5)] if augment == "flip" else [], batch_tfms=batch)
 
 # %% ../../nbs/50_train.blocks.ipynb #1e481add
-def face_dataloaders(manifest: pd.DataFrame, # with train and valid rows; others are ignored
+def face_dataloaders(manifest: pd.DataFrame, # with path, label, and split or fastai's is_valid; rows of tests are ignored
                      root: str | Path, # the data root
                      batch_size: int = 64,
                      workers: int | None = None, # processes that open images; default none for small pictures
                      device: str | torch.device | None = None, # default the GPU where there is one
                      **kwargs: Any, # size, how, augment, imagenet, color, crop, ...: see face_datablock
                     ) -> DataLoaders:
-    "Training and validation batches of a manifest. Raises `ManifestError` for a missing side, column or file, or an unknown label."
+    """Training and validation batches of a manifest, or of any table that says it in other words (`data.tables`). Raises `ManifestError`
+    for a missing side, column or file, or a label that does not say real or fake."""
     items = _training_rows(manifest, root, kwargs.get("vocab", LABELS))
     n_train = int((items["split"] == "train").sum())
     workers = (0 if kwargs.get("size", 64) <= 64 else None) if workers is None else workers
@@ -221,20 +228,31 @@ def face_dataloaders(manifest: pd.DataFrame, # with train and valid rows; others
 # %% ../../nbs/50_train.blocks.ipynb #c3a32be1
 def _training_rows(manifest: pd.DataFrame, root: str | Path, vocab: Sequence[str]) -> pd.DataFrame:
     "The rows of train and valid, if they can be trained on."
-    lacking = next((c for c in ("path", "label", "split") if c not in manifest), None)
-    if lacking: raise ManifestError(f"manifest: no column `{lacking}`; path, label (real, fake) and split (train, valid) are needed")
-    items = _items(manifest[manifest["split"].isin(["train", "valid"])], "split")
+    if not isinstance(manifest, pd.DataFrame):
+        raise ManifestError(f"manifest is {type(manifest).__name__}; give a DataFrame, such as `load_manifest` or `pd.read_csv` returns")
+    table = _in_our_words(manifest, root, vocab)
+    items = _items(table[table["split"].isin(["train", "valid"])], "split")
     for side in ("train", "valid"):
         if not (items["split"] == side).any():
-            others = ", ".join(map(str, manifest["split"].unique()[:5])) or "no rows"
+            others = ", ".join(map(str, table["split"].unique()[:5])) or "no rows"
             raise ManifestError(f"manifest: no row with split `{side}` (there is: {others}); `split` says train or valid")
-    strange = items.loc[~items["label"].isin(list(vocab)), "label"]
-    if len(strange):
-        raise ManifestError(f"manifest: label {strange.iloc[0]!r} in {len(strange):,} rows; write {' or '.join(vocab)}, for instance "
-                            "manifest.label.map({0: 'real', 1: 'fake'})")
-    first = Path(root)/str(items["path"].iloc[0])
-    if not os.path.isfile(first): raise ManifestError(f"{items['path'].iloc[0]} is not under the data root {root}; is it the right one?")
+    gone = [p for p in items["path"] if not os.path.isfile(Path(root)/str(p))]
+    if gone:
+        count = f" ({len(gone):,} of {len(items):,} are missing)" if len(gone) > 1 else ""
+        raise ManifestError(f"{gone[0]} is not under the data root {root}{count}; is it the right one?")
     return items
+
+# %% ../../nbs/50_train.blocks.ipynb #0e6e6caf
+def _in_our_words(table: pd.DataFrame, root: str | Path, vocab: Sequence[str]) -> pd.DataFrame:
+    "The table with path, label (out of `vocab`) and split; itself where it has them."
+    if "is_valid" in table and "split" not in table:
+        strange = [v for v in table["is_valid"].unique() if v not in (True, False)]
+        if strange: raise ManifestError(f"manifest: is_valid is {strange[0]!r}; write True or False in every row")
+        table = table.assign(split=np.where(table["is_valid"].astype(bool), "valid", "train"))
+    if {"path", "label", "split"} <= set(table):
+        used = table[table["split"].isin(["train", "valid"])]
+        if used["split"].nunique() == 2 and used["label"].isin(list(vocab)).all() and used["path"].notna().all(): return table
+    return tidy_table(table, "manifest", root, ("path", "label", "split"), ManifestError)
 
 # %% ../../nbs/50_train.blocks.ipynb #4d43071e
 def loader_options(chosen: dict[str, Any], # of `data.recipes.settings`, or of `train.runs.run_settings`
