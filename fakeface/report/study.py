@@ -40,14 +40,16 @@ def table_values(table: pd.DataFrame, # as text
     "A table as the template takes it."
     named = table.rename_axis(index=[str(n or "") for n in table.index.names], columns=None).reset_index()
     rows = [[c if isinstance(c, Markup) else str(c) for c in row] for row in named.to_numpy().tolist()]
-    numeric = [k for k in range(named.shape[1]) if k >= table.index.nlevels and all(_is_figure(row[k]) for row in rows)]
+    numeric = [k for k in range(named.shape[1]) if k >= table.index.nlevels and all(_is_figure(row[k]) for row in rows)
+               and any(re.search(r"\d", str(row[k])) for row in rows)]
     first = [link(row[0], (links or {}).get(key)) for row, key in zip(rows, table.index.get_level_values(0))]
     for i, row in enumerate(rows): row[0] = "" if i and table.index.nlevels > 1 and str(first[i]) == str(first[i - 1]) else first[i]
     return dict(heads=[str(c) for c in named], rows=[list(r) for r in rows], numeric=numeric)
 
 # %% ../../nbs/73_report.study.ipynb #58b4776f
 _TEMPLATES = {"sections": """
-{% for s in parts %}<section>{% if s.sub %}<h3>{{ s.title }}</h3>{% else %}<h2>{{ s.title }}</h2>{% endif %}{% for w in s.words %}<p>{{ w }}</p>{% endfor %}
+{% for s in parts %}<section>{% if s.sub %}<h3>{{ s.title }}</h3>{% else %}<h2>{{ s.title }}</h2>{% endif %}
+{% for w in s.words %}<p>{{ w }}</p>{% endfor %}
 {% for p in s.pictures %}{{ p }}{% endfor %}
 {% if s.rows %}{{ part.table(s.rows, s.heads, s.numeric) }}{% endif %}{{ part.lines(s.notes) }}</section>{% endfor %}
 """}
