@@ -146,6 +146,8 @@ _STYLE = """
 .runs td { overflow-wrap:break-word; } .runs .under { white-space:nowrap; }
 .runs td:nth-child(3) { min-width:15rem; } .runs td:nth-child(4) { min-width:9rem; } .pill { display:block; margin-bottom:4px; }
 @media (max-width:640px) { .runs .under { display:inline; margin-left:.5em; } .runs td:empty { display:none; }
+  .runs tr { display:block; border-bottom:1px solid var(--line); padding:8px 0; }
+  .wide .runs td:last-child { border:0; padding:2px 0; margin:0; }
   .runs td:nth-child(3),.runs td:nth-child(4) { min-width:0; } }
 """
 _GROUPS = {"Runs": ("run",), "Series of runs": tuple(SERIES), "Not finished, or not readable": ("unfinished", "unreadable")}
