@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +25,7 @@ from pydantic import Field
 # %% ../../nbs/86_experiments.grid.ipynb #980a20e7
 from ..core.basics import InputError, percent
 from ..core.schema import CLOSED, Name, Seed, Text, check_fields, unknown_words
+from ..core.style import GREY, figure
 from ..data.recipes import (SETTINGS, Recipe, check_settings, read_recipe, read_spec, settings, spec_beside)
 from ..evaluate.compare import compare
 from .plan import choose, fingerprint, plan
@@ -301,39 +301,45 @@ def grid_scores(table: pd.DataFrame, # of `grid_table`
 
 # %% ../../nbs/86_experiments.grid.ipynb #7c9e9c32
 def plot_grid(table: pd.DataFrame, # of `grid_table`
-              tests: Sequence[str] | None = None, # rows of panels; default validation and every test
+              tests: Sequence[str] | None = None, # panels; default validation and every test
+              most: int = 40, # settings, the best in validation
              ) -> Figure:
-    "Accuracy by every axis of a grid. Raises `InputError` where no trial is done yet."
+    "Accuracy of every setting by name, a panel a test set, best in validation first. Raises `InputError` where no trial is done yet."
     done = table[table["status"] == "done"]
     if not len(done): raise InputError("no trial of the grid is done; run it first, its failures are in the table's column `error`")
-    tests, axes = list(tests or done["test"].unique()), grid_axes(done) or ["setting"]
+    tests, settings = list(tests or done["test"].unique()), list(done.sort_values("rank", kind="stable")["setting"].unique())
     for test in set(tests) - set(done["test"]): raise InputError(f"no test set `{test}`; the grid has {', '.join(done['test'].unique())}")
-    widths = [max(2, done[a].map(_said).nunique()) for a in axes]
-    size = (1.2 + 1.1 * sum(widths), 0.7 + 2.3 * len(tests))
-    fig, panels = plt.subplots(len(tests), len(axes), figsize=size, sharex="col", sharey="row", squeeze=False,
-                               width_ratios=widths, layout="constrained")
-    for test, row in zip(tests, panels):
-        for axis, ax in zip(axes, row): _panel(ax, done[done["test"] == test], axis)
-        row[0].set_ylabel(f"{'validation' if test == 'valid' else test}\ncorrect, %")
-    for axis, ax in zip(axes, panels[-1]): ax.set_xlabel(axis)
-    same = done.loc[done["as_good"] & (done["rank"] > 1), "setting"].nunique()
-    others = done["setting"].nunique() - 1
-    fig.suptitle(f"ring: best in validation; blue: not to be told from it there ({same} of the {others} others)", fontsize=10)
+    shown, axes = settings[:most], grid_axes(done)
+    names = [_setting_name(done[done["setting"] == s].iloc[0], axes) for s in shown]
+    fig = figure(0.085 * max(map(len, names)) + 0.6 + 2.5 * len(tests), 1.2 + 0.34 * len(shown))
+    panels = fig.subplots(1, len(tests), sharex=True, sharey=True, squeeze=False)[0]
+    for test, ax in zip(tests, panels): _panel(ax, done[done["test"] == test], shown, {"valid": "validation, which ranks"}.get(test, test))
+    panels[0].set_yticks(range(len(shown)), names, fontsize=9)
+    panels[0].set_ylim(len(shown) - 0.4, -0.6)
+    more = f"; the best {most} of {len(settings)} settings" if len(settings) > most else ""
+    fig.supxlabel(f"correct, % (95 %); diamond: best in validation, filled: not to be told from it there, hollow: behind it\n"
+                  f"dashed: always the larger class{more}", fontsize=9)
     return fig
 
+# %% ../../nbs/86_experiments.grid.ipynb #00ba7686
+def _setting_name(row: pd.Series, axes: Sequence[str]) -> str:
+    "A setting by what tells it from the others."
+    said = ", ".join(f"{a.removeprefix('model.')} {_said(row[a])}" for a in axes if _said(row[a]) != "–") or str(row["setting"])
+    return said if len(said) < 60 else f"{said[:58]}…"
+
 # %% ../../nbs/86_experiments.grid.ipynb #360ae1dd
-def _panel(ax: Axes, rows: pd.DataFrame, axis: str) -> None:
-    "One test set by one axis; trials with the same value stand side by side, best first."
-    keys, ordered = rows[axis].map(_said), rows.sort_values(axis) if rows[axis].dtype.kind in "if" else rows
-    values = list(dict.fromkeys(ordered[axis].map(_said)))
-    for i, key in enumerate(values):
-        group = rows[keys == key].sort_values(["rank", "seed"])
+def _panel(ax: Axes, rows: pd.DataFrame, settings: Sequence[str], title: str) -> None:
+    "One test set: a line a setting, its trainings one below the other; how it compares by the form of the mark, and by its colour."
+    for y, setting in enumerate(settings):
+        group = rows[rows["setting"] == setting].sort_values("seed")
         for j, t in enumerate(group.itertuples()):
-            x, color = i + 0.7 * ((j + 0.5) / len(group) - 0.5), "tab:blue" if t.as_good else "0.6"
-            ax.plot([x, x], [100 * t.accuracy_lo, 100 * t.accuracy_hi], color=color, lw=1.2)
-            ax.plot(x, 100 * t.accuracy, "o", color=color, ms=4)
-            if t.rank == 1: ax.plot(x, 100 * t.accuracy, "o", mfc="none", mec="black", ms=9)
-    ax.axhline(100 * rows["majority"].iloc[0], color="0.3", ls="--", lw=0.8)
-    ax.set_xticks(range(len(values)), [v if len(v) < 14 else v.replace("(", "\n(") for v in values], fontsize=8)
-    ax.set_xlim(-0.5, len(values) - 0.5)
-    ax.grid(axis="y", alpha=0.25)
+            at = y + 0.6 * ((j + 0.5) / len(group) - 0.5)
+            color, marker = "#0072b2" if t.as_good else "#6d6a62", "D" if t.rank == 1 else "o"
+            ax.plot([100 * t.accuracy_lo, 100 * t.accuracy_hi], [at, at], color=color, lw=1.4)
+            ax.plot(100 * t.accuracy, at, marker, color=color, ms=6.5, mfc=color if t.as_good or t.rank == 1 else "white")
+    ax.axvline(100 * rows["majority"].iloc[0], color=GREY, ls="--", lw=1)
+    ax.grid(axis="x", color="#e4e4e4")
+    ax.set_axisbelow(True)
+    ax.tick_params(length=0, labelsize=9)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title, fontsize=10, loc="left")

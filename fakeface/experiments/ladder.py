@@ -159,27 +159,48 @@ def ladder_text(table: pd.DataFrame, # of `ladder_rows`
     return wide.rename_axis(index="equalised", columns="correct (positive: fake)")
 
 # %% ../../nbs/89_experiments.ladder.ipynb #673e8401
+_MARKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#56b4e9", "^"), ("#e69f00", "D"), ("#cc79a7", "v"),
+          ("#21201d", "P")) # Okabe and Ito's, no red with green
+
+# %% ../../nbs/89_experiments.ladder.ipynb #2aefcd9b
 def plot_ladder(table: pd.DataFrame, # of `ladder_rows`
                 groups: Sequence[str] | None = None, # which; default all but the reals of validation
                 ax: Axes | None = None, # drawn there, else on a new figure
                ) -> Axes:
-    "Steps from left to right: accuracy with its 95 % interval, each training a small dot."
+    "Steps from left to right: accuracy with its 95 % interval, each training a small dot; every group is named beside its last mark."
     steps = [r for r in STEPS if r in set(table["step"])]
     if not steps: raise InputError("no step of the ladder is done; run it first")
     groups = list(groups or [g for g in dict.fromkeys(table["images"]) if g != REALS])
-    ax = ax or plt.subplots(figsize=(1.6 + 1.25 * len(steps), 4), layout="constrained")[1]
+    ax, names = ax or plt.subplots(figsize=(3.2 + 1.3 * len(steps), 4.4), layout="constrained")[1], {}
     for k, g in enumerate(groups):
-        t = table[table["images"] == g].set_index("step").reindex(steps)
-        x, (rate, lo, hi) = np.arange(len(steps)) + 0.14 * (k - (len(groups) - 1) / 2), (100 * t[c] for c in ("accuracy", "lo", "hi"))
-        label = f"{g} (n = {t['n'].max():,.0f})"
-        line = ax.errorbar(x, rate, yerr=[rate - lo, hi - rate], marker="o", ms=5, lw=0.8, capsize=3, label=label)[0]
+        t, (color, marker) = table[table["images"] == g].set_index("step").reindex(steps), _MARKS[k % len(_MARKS)]
+        x, (rate, lo, hi) = np.arange(len(steps)) + 0.15 * (k - (len(groups) - 1) / 2), (100 * t[c] for c in ("accuracy", "lo", "hi"))
+        ax.errorbar(x, rate, yerr=[rate - lo, hi - rate], fmt=marker, ms=7, lw=1.2, capsize=3, color=color)
         for i, own in enumerate(t["by_seed"].fillna("").astype(str).str.split()):
-            if len(own) > 1: ax.plot([x[i] + 0.04] * len(own), [100 * float(v) for v in own], ".", ms=4, color=line.get_color(), alpha=0.5)
-    ax.set(xticks=range(len(steps)), ylim=(-4, 104), xlabel="made equal for all images", ylabel="correct, %")
-    ax.set_xticks(range(len(steps)), steps)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
+            if len(own) > 1: ax.plot([x[i] + 0.05] * len(own), [100 * float(v) for v in own], ".", ms=4, color=color, alpha=0.5)
+        names[f"{g} (n = {t['n'].max():,.0f})"] = (rate.dropna().iloc[-1], x[rate.notna().to_numpy().nonzero()[0][-1]], color, marker)
+    _name_marks(ax, names, len(steps))
+    for i in range(0, len(steps), 2): ax.axvspan(i - 0.5, i + 0.5, color="#8a8a8a", alpha=0.08, lw=0, zorder=0)
+    ax.set(ylim=(-4, 104), xlabel="made equal for all images", ylabel="correct, %")
+    ax.set_xticks(range(len(steps)), steps, fontsize=10)
     ax.grid(axis="y", alpha=0.25)
     return ax
+
+# %% ../../nbs/89_experiments.ladder.ipynb #f7cea8b1
+def _name_marks(ax: Axes, names: dict[str, tuple[float, float, str, str]], steps: int) -> None:
+    "Each group's name at the height of its last mark, as far apart as they need to be read, with a thin line to the mark."
+    order, gap = sorted(names, key=lambda g: names[g][0]), 7.5
+    at = np.array([names[g][0] for g in order])
+    for k in range(1, len(at)): at[k] = max(at[k], at[k - 1] + gap)
+    at -= max(0.0, at[-1] - 101)
+    for k in range(len(at) - 2, -1, -1): at[k] = min(at[k], at[k + 1] - gap)
+    for g, y in zip(order, at):
+        rate, x, color, marker = names[g]
+        ax.plot([x, steps - 0.42], [rate, y], color=color, lw=0.7, alpha=0.6)
+        ax.plot(steps - 0.38, y, marker, color=color, ms=6)
+        ax.text(steps - 0.28, y, g, va="center", fontsize=9.5)
+    ax.set_xlim(-0.5, steps + 0.1 + 0.06 * max(map(len, names)))
+    ax.spines[["top", "right"]].set_visible(False)
 
 # %% ../../nbs/89_experiments.ladder.ipynb #8a578830
 def _with_faces(made: Plan, out: Path, points: str | pd.DataFrame | None,

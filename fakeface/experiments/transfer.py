@@ -289,18 +289,20 @@ def plot_transfer(table: pd.DataFrame, # of `transfer_table`
     done = table[table["status"] == "done"]
     if not len(done): raise InputError("no row of the matrix is done; run it first, its failures are in the table's column `status`")
     rows, columns = list(done["train"].unique()), list(done["test"].unique())
-    ax = ax or plt.subplots(figsize=(1.7 + 1.55 * len(columns), 1.1 + 0.95 * len(rows)), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=(1.9 + 1.75 * len(columns), 1.9 + 1.1 * len(rows)), layout="constrained")[1]
     value = np.full((len(rows), len(columns)), np.nan)
     for c in done.itertuples():
         i, j = rows.index(c.train), columns.index(c.test)
         if c.test != POOL: value[i, j] = 100 * c.balanced_accuracy
         _write_cell(ax, i, j, c, value[i, j])
     image = ax.imshow(value, cmap="RdBu", vmin=0, vmax=100, aspect="auto")
-    ax.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel="tested on", ylabel="trained on", yticklabels=rows)
+    ax.set(xticks=range(len(columns)), yticks=range(len(rows)), ylabel="trained on", yticklabels=rows)
+    ax.set_xlabel("tested on", labelpad=8)
     ax.set_xticks(range(len(columns)), ["held-out fakes" if c == POOL else c for c in columns])
     if POOL in columns: ax.axvline(columns.index(POOL) - 0.5, color="0.3", lw=1.5)
-    ax.tick_params(length=0)
-    ax.figure.colorbar(image, ax=ax, label="balanced accuracy, %", ticks=[0, 25, 50, 75, 100], pad=0.02)
+    ax.tick_params(length=0, labelsize=10)
+    _frame_legend(ax, done)
+    ax.figure.colorbar(image, ax=ax, label="balanced accuracy, % (50: chance)", ticks=[0, 25, 50, 75, 100], pad=0.02)
     return ax
 
 # %% ../../nbs/87_experiments.transfer.ipynb #10350bef
@@ -309,10 +311,23 @@ def _write_cell(ax: Axes, i: int, j: int, c: Any, value: float) -> None:
     color = "white" if abs(value - 50) > 33 else "black"
     k = "sensitivity" if c.test == POOL else "balanced_accuracy"
     rate, lo, hi = (100 * getattr(c, name) for name in (k, f"{k}_lo", f"{k}_hi"))
-    ax.text(j, i - 0.2, f"{rate:.1f} %", ha="center", va="center", color=color, fontsize=11)
-    ax.text(j, i + 0.06, f"[{lo:.1f}, {hi:.1f}]", ha="center", va="center", color=color, fontsize=8)
+    ax.text(j, i - 0.24, f"{rate:.1f} %", ha="center", va="center", color=color, fontsize=13)
+    ax.text(j, i + 0.02, f"[{lo:.1f}, {hi:.1f}]", ha="center", va="center", color=color, fontsize=10)
     below = f"n = {c.n_fake:,}"
     if c.test != POOL: below = f"real {100 * c.specificity:.0f}, fake {100 * c.sensitivity:.0f}\nn = {c.n_real:,} + {c.n_fake:,}"
-    ax.text(j, i + 0.31, below, ha="center", va="center", color=color, fontsize=7)
-    if not c.learnt: return
-    ax.add_patch(Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, fill=False, ec="tab:orange", lw=3.0 if c.train == c.test else 1.2))
+    ax.text(j, i + 0.3, below, ha="center", va="center", color=color, fontsize=9)
+    if c.learnt: ax.add_patch(Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, **_frame(c.train == c.test)))
+
+
+def _frame(own: bool) -> dict[str, Any]:
+    "A frame: whole and thick where trained on this set alone, dotted where it was among several."
+    return dict(fill=False, ec="#e69f00", lw=3.5) if own else dict(fill=False, ec="#e69f00", lw=2, ls=(0, (2, 1.5)))
+
+
+def _frame_legend(ax: Axes, done: pd.DataFrame) -> None:
+    "What the frames mean, as far as they occur."
+    learnt = done[done["learnt"].eq(True)]
+    own = learnt["train"] == learnt["test"]
+    names = {True: "trained on this set (on other images of it)", False: "this set was among those trained on"}
+    marks = [Rectangle((0, 0), 1, 1, label=names[k], **_frame(k)) for k in (True, False) if (own == k).any()]
+    if marks: ax.figure.legend(handles=marks, loc="outside lower center", ncols=1, frameon=False, fontsize=9)

@@ -28,6 +28,7 @@ from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize as Scale
 from matplotlib.figure import Figure
@@ -318,28 +319,36 @@ def _say(row: pd.Series, p_fake: float) -> tuple[str, str]:
 def _lines(shown: np.ndarray, says: list[tuple[str, str]], columns: list[tuple[str, torch.Tensor, bool]], title: str) -> Figure:
     "One line an image: the image, then a column a map; each column on its own scale, told below it."
     n, width = len(shown), len(columns) + 1
-    fig = figure(max(1.22 * width + 0.3, 5), 1.27 * n + 1.1)
+    fig = figure(max(1.3 * width + 1.5, 5), 1.35 * n + 1.2)
     axes = fig.subplots(n + 1, width, squeeze=False, height_ratios=[1] * n + [0.07])
     for i, line in enumerate(axes[:n]):
         for ax in line: ax.set(xticks=[], yticks=[])
         line[0].imshow(shown[i])
-        line[0].set_ylabel(says[i][0], fontsize=7)
+        line[0].set_ylabel(says[i][0], fontsize=8.5, rotation=0, ha="right", va="center", labelpad=6)
         for side in line[0].spines.values(): side.set(color=says[i][1], linewidth=2.2 if says[i][1] != GREY else 0.8)
     for (name, maps, signed), column in zip(columns, axes.T[1:]):
         maps = smoothed(maps)
         most = float(np.quantile(maps.abs().numpy(), 0.998))
-        for ax, image, heat in zip(column, shown, maps): ax.imshow(overlay(image, heat, most, signed))
-        column[0].set_title(name, fontsize=7)
+        for ax, image, heat in zip(column, shown, maps): _tile(ax, overlay(image, heat, most, signed), heat, most)
+        column[0].set_title(name, fontsize=8)
         ticks = [-most, most] if signed else [0, most]
         bar = fig.colorbar(ScalarMappable(Scale(ticks[0], most), _cmap(signed)), cax=column[-1], orientation="horizontal", ticks=ticks)
-        bar.ax.set_xticklabels([f"{t:.2g}" for t in ticks], fontsize=6)
-    axes[0][0].set_title("the image", fontsize=7)
+        bar.ax.set_xticklabels([f"{t:.2g}" for t in ticks], fontsize=7)
+    axes[0][0].set_title("the image", fontsize=8)
     axes[-1][0].axis("off")
-    fig.suptitle(title, fontsize=8.5)
+    fig.suptitle(title, fontsize=9.5)
     return fig
 
+# %% ../../nbs/62_interpret.attribution.ipynb #016da777
+def _tile(ax: Axes, picture: np.ndarray, heat: torch.Tensor, most: float) -> None:
+    "One map over its image; a map without anything in it says so."
+    ax.imshow(picture)
+    words = "empty: zero\nin every image" if most < 1e-9 else "empty: zero\neverywhere" if float(heat.abs().max()) < 1e-6 * most else ""
+    paper = dict(fc="white", ec="none", alpha=0.85, pad=2)
+    if words: ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=7.5, bbox=paper)
+
 # %% ../../nbs/62_interpret.attribution.ipynb #4b8275f7
-_SCALE = "one scale a column, the same for all images; orange for, purple against, or bright is more"
+_SCALE = "same scale down each column; orange speaks for it, purple against; in maps of one sign brighter is more"
 
 
 def explain(learn: Learner | nn.Module, # trained
@@ -356,7 +365,7 @@ def explain(learn: Learner | nn.Module, # trained
     names = asked_index(methods, learn, x)
     columns = [(METHODS[m].title.replace(" ", "\n", 1), attribute(learn, x, m, target, layer, **kwargs), METHODS[m].signed) for m in names]
     says = [_say(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
-    return _lines(pixels(learn, x), says, columns, f"what speaks for {target}\n{_SCALE}")
+    return _lines(pixels(learn, x), says, columns, f"Evidence for {target}\n{_SCALE}")
 
 # %% ../../nbs/62_interpret.attribution.ipynb #f7f1ccb7
 def explain_layers(learn: Learner | nn.Module, # trained

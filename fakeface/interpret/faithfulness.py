@@ -373,34 +373,38 @@ def plot_faithfulness(b: Faithfulness, # of `check_faithfulness`
                ) -> Figure:
     "The tests side by side, each with its chance level dashed."
     t, known = b.table[::-1], "hits" in b.table
-    fig = figure(11.5 if known else 9, 3.1)
+    fig = figure(11.5 if known else 9, 3.4)
     tests = {"similarity": "upper half random:\nstill alike? (ring: without signs)", "deletion": "deletion, gain\nover random order",
              "insertion": "insertion, gain\nover random order"} | ({"hits": "maximum in the\ntrue place, share"} if known else {})
     axes = fig.subplots(1, len(tests), sharey=True)
     for ax, (name, title) in zip(axes, tests.items()):
         for y, (_, row) in enumerate(t.iterrows()):
-            colour, chance = _passes(row, name)
+            colour, marker, chance = _passes(row, name)
             ax.plot([row[f"{name}_lo"], row[f"{name}_hi"]], [y, y], color=colour, lw=2)
-            ax.plot(row[name], y, "o", color=colour, ms=5)
+            ax.plot(row[name], y, marker, color=colour, ms=6.5)
             ax.plot([chance] * 2, [y - 0.4, y + 0.4], ls=":", color="black", lw=1.3)
             if name == "hits": ax.plot(row["hits_randomised"], y, "x", color="black", ms=5)
-            if name == "similarity": ax.plot(row["magnitude"], y, "o", mec=colour, mfc="none", ms=5)
+            if name == "similarity": ax.plot(row["magnitude"], y, "o", mec=colour, mfc="none", ms=9)
         ax.set_title(title, fontsize=9)
         ax.grid(axis="x", alpha=0.25)
         ax.tick_params(labelsize=8)
     axes[0].set_yticks(range(len(t)), [METHODS[m].title for m in t.index], fontsize=9)
     cross = "; cross: a randomised network's maxima" if known else ""
     near = " THE DETECTOR IS NEAR CHANCE: its maps explain nothing" if b.auc[1] < DETECTS else ""
-    fig.suptitle(f"blue passes, red fails, grey neither; dotted: the yardstick{cross}; n = {b.n}, 95 % intervals{near}", fontsize=8.5)
+    marks = "blue circle: passes; red triangle: fails; grey square: neither; dotted: the yardstick"
+    fig.suptitle(f"{marks}{cross}; n = {b.n}, 95 % intervals{near}", fontsize=8.5)
     return fig
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #09998439
-def _passes(row: pd.Series, name: str) -> tuple[str, float]: # colour, yardstick
+_MARK = {BLUE: "o", RED: "v", GREY: "s"} # the form says what the colour says
+
+
+def _passes(row: pd.Series, name: str) -> tuple[str, str, float]: # colour, marker, yardstick
     "How a method did in one test."
-    if name == "similarity":
-        return {"fails": RED, "depends on the weights": BLUE}.get(row["randomisation"], GREY), row["similarity_yardstick"]
-    chance = max(row["chance"], row["elsewhere"]) if name == "hits" else 0.0
-    return {"better": BLUE, "worse": RED}.get(_versus(row[f"{name}_lo"], row[f"{name}_hi"], chance), GREY), chance
+    chance = row["similarity_yardstick"] if name == "similarity" else max(row["chance"], row["elsewhere"]) if name == "hits" else 0.0
+    if name == "similarity": colour = {"fails": RED, "depends on the weights": BLUE}.get(row["randomisation"], GREY)
+    else: colour = {"better": BLUE, "worse": RED}.get(_versus(row[f"{name}_lo"], row[f"{name}_hi"], chance), GREY)
+    return colour, _MARK[colour], chance
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #c2f1bdf5
 def plot_cascade(done: pd.DataFrame, # as `cascade` returns it
