@@ -26,7 +26,6 @@ WORDS = {  # the word that is used -> the old one, in its old sense
     "format-matched": r"\btwin evaluation\b",
     "generator bias": r"\btastes?\b|_taste\b|\btaste_",
 }
-ELSEWHERE = {"95_cli.commands", "96_cli.main", "70_report.run", "71_report.audit", "72_report.robustness", "index"}
 
 
 def without_outputs(path: Path) -> str:
@@ -36,9 +35,11 @@ def without_outputs(path: Path) -> str:
 
 def texts() -> dict[str, str]:
     "Everything that is read by people: the notebooks, from which package, README and site are made, and the guides beside them."
-    notebooks = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if p.stem not in ELSEWHERE and ".ipynb_checkpoints" not in p.parts]
-    guides = [ROOT / "CONTRIBUTING.md", ROOT / "settings.ini", *sorted((ROOT / "data_manifests").rglob("*.yaml"))]
-    return {str(p.relative_to(ROOT)): without_outputs(p) for p in notebooks} | {p.name: p.read_text(encoding="utf-8") for p in guides}
+    notebooks = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    guides = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "settings.ini", "benchmarks/README.md")),
+              *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "data_manifests").rglob("*.yaml"))]
+    read = {p: without_outputs(p) for p in notebooks} | {p: p.read_text(encoding="utf-8") for p in guides}
+    return {str(p.relative_to(ROOT)): text for p, text in read.items()}
 
 
 @pytest.mark.parametrize("word", WORDS)

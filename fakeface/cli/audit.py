@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FAILED', 'audit']
 
-# %% ../../nbs/92_cli.audit.ipynb #73c58705
+# %% ../../nbs/92_cli.audit.ipynb #57ab1edf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from .shared import FaceDetector, Output, Root, argument, drawn_note, option, shown
 from ..core.basics import InputError
 
-# %% ../../nbs/92_cli.audit.ipynb #a4739c96
+# %% ../../nbs/92_cli.audit.ipynb #75ab96bb
 FAILED = 3 # exit code of a command that did its work and found what it was told to fail on
 _What = Annotated[Path, argument("WHAT", "A manifest (.csv, .parquet), a data root, a folder with real/ and "
                                  "fake/, or a run folder.")]
@@ -40,7 +40,7 @@ def audit(what: _What, output: Output, root: Root = None,
     found = {check["verdict"] for check in told.checks.values()}
     return FAILED if fail_on and found & {"fail", fail_on} else None
 
-# %% ../../nbs/92_cli.audit.ipynb #1d6b77fc
+# %% ../../nbs/92_cli.audit.ipynb #dbf3503d
 def _tell_audit(told: Any, out: Path | None, output: Output) -> None:
     "The verdicts, what shortcuts reach on each test set, and where the page is."
     import json

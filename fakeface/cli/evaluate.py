@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['SWEPT', 'score', 'compare', 'operating', 'ledger', 'fairness', 'robustness']
 
-# %% ../../nbs/94_cli.evaluate.ipynb #e56a5ea1
+# %% ../../nbs/94_cli.evaluate.ipynb #1ee7719e
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 from .shared import (Aim, Detector, Output, Root, Test, about, argument, check_suffix, data_root, drawn_note, log_use, option,
-                                 read_predictions_of, run_folder, shown)
+                                 read_predictions_of, run_folder, shown, write_page)
 from ..core.basics import InputError
 
-# %% ../../nbs/94_cli.evaluate.ipynb #b8542a3f
+# %% ../../nbs/94_cli.evaluate.ipynb #3ce85cb6
 _Sample = Annotated[int | None, option("N", "With --detector: at most N images of each class; without it all.")]
 
 
@@ -22,7 +22,7 @@ _Predictions = Annotated[Path, argument("PREDICTIONS", "A table (.csv, .parquet)
                                         "source; or a run. With --detector the images: a table with path and label, a run, or a folder (a "
                                         "data root, or one with real/ and fake/).")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #73eef614
+# %% ../../nbs/94_cli.evaluate.ipynb #fcdd6227
 def score(predictions: _Predictions, output: Output, detector: Detector, root: Root = None, sample: _Sample = None,
           out: Annotated[Path | None, option("FILE", "Write the scores there as JSON.")] = None,
           save: Annotated[Path, shown("FILE", "With --detector: its predictions, .csv or .parquet.")] = Path("predictions.csv"),
@@ -45,7 +45,7 @@ def score(predictions: _Predictions, output: Output, detector: Detector, root: R
     from fakeface.core.files import write_text
     output.note(f"\n{write_text(out, json.dumps(metrics, indent=1))}")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #0f678449
+# %% ../../nbs/94_cli.evaluate.ipynb #cca17278
 def _accuracies(metrics: dict[str, Any]) -> list[str]:
     "One line a test set."
     from fakeface.core.basics import percent
@@ -63,19 +63,21 @@ def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path,
     output.note(f"{len(predictions):,} images by `{detector.detector}`; predictions: {save}")
     return predictions
 
-# %% ../../nbs/94_cli.evaluate.ipynb #e7299180
+# %% ../../nbs/94_cli.evaluate.ipynb #cd86115b
+_Page = Annotated[Path | None, option("FILE", "A page, .html.")]
 _Against = Annotated[list[Path], option("RUN...", "The runs of the other detector.")]
+_Runs = Annotated[list[Path], argument("RUN...", "Two of: a run folder, a folder of run --seeds, a table of predictions; with --against "
+                                       "any number, the runs of one detector.")]
 
-
-def compare(runs: Annotated[list[Path], argument("RUN...", "Two of: a run folder, a folder of run --seeds, a "
-                                                 "table of predictions; with --against any number, the runs of one detector.")],
-            output: Output, against: _Against = ()) -> None:
+# %% ../../nbs/94_cli.evaluate.ipynb #5fcb4757
+def compare(runs: _Runs, output: Output, against: _Against = (), out: _Page = None) -> None:
     """Compare two runs or two series of runs, paired where the test images are the same.
 
     Example: fakeface compare runs/first runs/second; fakeface compare a1 a2 a3 --against b1 b2 b3"""
     if not against and len(runs) != 2:
         raise InputError(f"compare: {len(runs)} given; give two, or one side, --against and the other side, as in "
                          "`fakeface compare a1 a2 --against b1 b2`")
+    check_suffix(out, ".html")
     from fakeface.evaluate.compare import compare as compare_tables, comparison_table, comparison_words
     sides = [_series(side) for side in ((runs, against) if against else (runs[:1], runs[1:]))]
     found = compare_tables(*([read_predictions_of(run) for run in side] for side in sides))
@@ -85,14 +87,17 @@ def compare(runs: Annotated[list[Path], argument("RUN...", "Two of: a run folder
     output.table(comparison_table(found).drop(columns="verdict"))
     output.say(*(f"- {words}" for words in comparison_words(found)))
     if len(found) > 1: output.note(f"Each p stands for itself: of {len(found)} comparisons without a difference, 1 in 20 is below 0.05.")
+    if not out: return
+    from fakeface.report.compare import compare_page
+    write_page(compare_page(found, *sides, out), out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #c0d30ac2
+# %% ../../nbs/94_cli.evaluate.ipynb #7dc6e587
 def _series(paths: list[Path]) -> list[Path]:
     "The runs or tables that a side names; a folder of `fakeface run --seeds` stands for its runs."
     runs = lambda path: sorted(p.parent for p in path.glob("seed-*/predictions.parquet")) if (path/"seeds.json").is_file() else []
     return [run for path in paths for run in runs(path) or [path]]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #15b39bb6
+# %% ../../nbs/94_cli.evaluate.ipynb #f94d53c8
 def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of predictions with split "
                                             "`valid` and tests.")],
               output: Output, aim: Aim, test: Test = None,
@@ -116,7 +121,7 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     if used: output.note("", *used)
     if out: _draw(list(scores.values()), out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #d798099c
+# %% ../../nbs/94_cli.evaluate.ipynb #2ffa8865
 def _point(run: Path, table: Any, asked: dict[str, Any], refit: bool) -> tuple[Any, bool]:
     """The frozen point of a run, or one fitted now; of a table of scores, which has no folder, one fitted now. And whether it is a
     choice that the test sets have not been asked about: reading the frozen point again is none."""
@@ -132,7 +137,7 @@ def _point(run: Path, table: Any, asked: dict[str, Any], refit: bool) -> tuple[A
     if run.is_dir(): save_point(point, run, refit)
     return point, not frozen
 
-# %% ../../nbs/94_cli.evaluate.ipynb #5064c85e
+# %% ../../nbs/94_cli.evaluate.ipynb #10ad907a
 def _draw(scores: list[dict], out: Path, output: Output) -> None:
     "Reliability and the positive predictive value, a row a test set that has both labels."
     from matplotlib.figure import Figure
@@ -148,7 +153,7 @@ def _draw(scores: list[dict], out: Path, output: Output) -> None:
     output.record(picture=out)
     output.note(f"\n{out}")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #9f7bf35f
+# %% ../../nbs/94_cli.evaluate.ipynb #9f659749
 def ledger(output: Output, folder: Annotated[Path, argument("FOLDER", "The folder that holds the runs.")] = Path("runs")) -> None:
     """Show how often each test set was used, by how many models and questions (guards against tuning on the test).
 
@@ -163,13 +168,13 @@ def ledger(output: Output, folder: Annotated[Path, argument("FOLDER", "The folde
     output.note("\nA test set is known by its images, whatever its name. A use is another model, or another choice or question. "
                 "The more was chosen by its scores, the less the best of them means.")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #2712bcaa
+# %% ../../nbs/94_cli.evaluate.ipynb #898a5355
 _Scored = Annotated[Path, argument("RUN", "A run folder, or any detector's table: path, label, p_fake and age, gender, race.")]
 _By = Annotated[list[str], option("ATTRIBUTE...", "Attributes to compare; join two with + for intersections (gender+race). Without it "
                                   "age_band, gender, race, glasses.")]
 _MinN = Annotated[int | None, option("N", "Images of a class that a group needs to be scored; 20 without it.")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #141b4b26
+# %% ../../nbs/94_cli.evaluate.ipynb #c9e80b68
 def fairness(run: _Scored, output: Output, test: Test = None,
              source: Annotated[str | None, option("NAME", "Only images of this source.")] = None,
              by: _By = (), min_n: _MinN = None,
@@ -189,21 +194,20 @@ def fairness(run: _Scored, output: Output, test: Test = None,
     note = drawn_note(run)
     output.record(sections=[r.values for r in reports])
     output.say(note + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
-    if out: _fairness_page(reports, f"Error rates by group: {run.name}", note, out, output)
+    if out: _fairness_page(reports, run, out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #4f592961
-def _fairness_page(reports: list[Any], title: str, note: str, out: Path, output: Output) -> None:
+# %% ../../nbs/94_cli.evaluate.ipynb #df70fd31
+def _fairness_page(reports: list[Any], run: Path, out: Path, output: Output) -> None:
     "The sections as a page, and their figures beside it."
-    from html import escape
     from fakeface.core.files import write_text
-    from fakeface.core.page import plain_page
-    body = "".join(f"<h2>{escape(r.title)}</h2>{r._repr_html_()}" for r in reports)
-    write_text(out, plain_page(title, (f"<p><b>{note}</b></p>" if note else "") + body))
-    write_text(out.with_suffix(".json"), json.dumps([r.values for r in reports], indent=1))
-    output.record(page=out)
-    output.note(f"\n{out}\n{out.with_suffix('.json')}")
+    from fakeface.core.page import page_links
+    from fakeface.report.fairness import fairness_page
+    from fakeface.report.run import banner_of
+    links = page_links(out, [run] if run.is_dir() else [])
+    write_page(fairness_page(reports, run.name, banner_of(run), links), out, output)
+    output.note(str(write_text(out.with_suffix(".json"), json.dumps([r.values for r in reports], indent=1))))
 
-# %% ../../nbs/94_cli.evaluate.ipynb #22fb37a4
+# %% ../../nbs/94_cli.evaluate.ipynb #58eb8fc0
 SWEPT = ("jpeg", "scale", "blur", "noise", "crop", "gamma", "screenshot") # names of sweeps, which help shows without importing them
 _Sweeps = Annotated[list[str], option("SWEEP...", f"Out of {', '.join(SWEPT)}, with own values as in "
                                       "jpeg:90,50; or none. Without it all.")]
@@ -213,7 +217,7 @@ _Asked = Annotated[Path, argument("RUN", "A run folder; with --detector the imag
 _Size = Annotated[int | None, option("PIXELS", "Longest side that both classes are brought to; without it the smaller class's median.")]
 _Quality = Annotated[int | None, option("Q", "JPEG quality of both classes; without it the files' lowest tenth, up to 90.")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #8253e5b9
+# %% ../../nbs/94_cli.evaluate.ipynb #d1a5793b
 def robustness(run: _Asked, output: Output, detector: Detector, root: Root = None, test: Test = None,
                sample: Annotated[int, shown("N", "Images of each class at most, evenly from its sources.")] = 200,
                sweeps: _Sweeps = (),
@@ -229,9 +233,9 @@ def robustness(run: _Asked, output: Output, detector: Detector, root: Root = Non
     note = drawn_note(found.root)
     output.record(perturbations=found.table, notes=found.notes)
     output.say(f"{note}{found}")
-    if out: _robustness_page(found, detector.detector or run.name, note, out, output)
+    if out: _robustness_page(found, run, detector.detector, out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #d332fe37
+# %% ../../nbs/94_cli.evaluate.ipynb #12995145
 def _robustness(run: Path, detector: Detector, root: Path | None, test: str | None, sample: int, sweeps: list[str],
                 match: tuple[int | None, int | None]) -> Any: # a `report.robustness.RobustnessReport`
     "Asks a detector or a run about the images under every perturbation."
@@ -249,13 +253,15 @@ def _robustness(run: Path, detector: Detector, root: Path | None, test: str | No
         found.notes.extend([f"The network sees pictures at {scorer.size} pixels: what is finer is lost before it looks.", *used])
     return found
 
-# %% ../../nbs/94_cli.evaluate.ipynb #30d9b61f
-def _robustness_page(found: Any, name: str, note: str, out: Path, output: Output) -> None:
+# %% ../../nbs/94_cli.evaluate.ipynb #91c0c205
+def _robustness_page(found: Any, run: Path, detector: str | None, out: Path, output: Output) -> None:
     "The page, and the tables beside it."
-    from fakeface.core.files import write_table, write_text
-    from fakeface.core.page import plain_page
-    write_text(out, plain_page(f"Robustness of {name}", (f"<p><b>{note}</b></p>" if note else "") + found._repr_html_()))
+    from fakeface.core.files import write_table
+    from fakeface.core.page import page_links
+    from fakeface.report.robustness import robustness_page
+    from fakeface.report.run import banner_of
+    links = page_links(out, [run] if run.is_dir() and not detector else [])
+    write_page(robustness_page(found, detector or run.name, banner_of(found.root), links), out, output)
     write_table(found.table, out.with_suffix(".csv"))
     images = write_table(found.by_image, out.with_name(f"{out.stem}.images.csv"))
-    output.record(page=out)
-    output.note(f"\n{out}; one row a perturbation: {out.with_suffix('.csv')}; one row an image: {images}")
+    output.note(f"one row a perturbation: {out.with_suffix('.csv')}; one row an image: {images}")

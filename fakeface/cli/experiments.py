@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['Seeds', 'Images', 'EQUALISED', 'curve', 'grid', 'transfer', 'ladder']
 
-# %% ../../nbs/97_cli.experiments.ipynb #f5afd819
+# %% ../../nbs/97_cli.experiments.ipynb #cf5ab490
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from .shared import FaceDetector, Output, Recipe, Root, Scale, Seed, Training, argument, data_root, option, shown
+from .shared import FaceDetector, Output, Recipe, Root, Scale, Seed, Training, argument, data_root, option, shown, write_page
 
-# %% ../../nbs/97_cli.experiments.ipynb #eedd9d6a
+# %% ../../nbs/97_cli.experiments.ipynb #4c89a154
 def _out(default: str) -> Any:
     "The folder of a series, which goes on where it was."
     return option("FOLDER", f"The folder, which goes on where it was; without it {default}.")
@@ -22,14 +22,12 @@ def _out(default: str) -> Any:
 Seeds = Annotated[int | None, option("N", "Trainings of each.")]
 Images = Annotated[int | None, option("N", "Training images; without it as many as all parts allow.")]
 
-# %% ../../nbs/97_cli.experiments.ipynb #865bc8f9
+# %% ../../nbs/97_cli.experiments.ipynb #eaba531b
 def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
           out: Annotated[Path | None, _out("runs/curve-RECIPE")] = None,
-          sizes: Annotated[list[int], option("N...", "Training images; without it all, a half, a quarter, "
-                                             "an eighth.")] = (),
-          mix: Annotated[bool, Option("--mix", help="Sweep the share of real images instead.")] = False,
-          shares: Annotated[list[float], option("SHARE...", "With --mix: the shares of real images; without "
-                                                "it 0.1 0.3 0.5 0.7 0.9.")] = (),
+          sizes: Annotated[list[int], option("N...", "Training images; without it all, a half, a quarter, an eighth.")] = (),
+          mix: Annotated[bool, option(None, "Sweep the share of real images instead.")] = False,
+          shares: Annotated[list[float], option("SHARE...", "With --mix: the shares of real images; 0.1 0.3 0.5 0.7 0.9 without.")] = (),
           images: Images = None, seeds: Annotated[int, shown("N", "Trainings of each.")] = 3,
           schedule: Annotated[Literal["flat", "one-cycle"] | None, option(None, "Of the learning rate; without it flat for sizes, "
                                                                           "one-cycle for the mix.")] = None) -> None:
@@ -38,6 +36,7 @@ def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
     Example: fakeface curve man-2-in --root faces --out runs/curve --sizes 200 400 800"""
     root, out = data_root(root), out or Path(f"runs/{'mix' if mix else 'curve'}-{Path(recipe).stem}")
     from fakeface.experiments.learning_curve import curve as sweep_sizes, mix as sweep_mix, sweep_failures
+    from fakeface.experiments.pages import curve_page
     common = dict(seeds=range(seeds), profile=training.profile, progress=not output.quiet) | training.settings
     if schedule: common["schedule"] = schedule
     if mix: table = sweep_mix(recipe, root, out, **({"shares": shares} if shares else {}), total=images, **common)
@@ -46,9 +45,10 @@ def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
     output.record(folder=out, table=table, failures=failures)
     _tell_sweep(table, out, mix, output)
     output.say(*failures)
+    write_page(curve_page(table, out), out/"curve.html", output)
     output.note(f"\nPositive class: fake. A cell is a run folder below {out}; table: {out/'sweep.csv'}; pictures: {out}/*.png")
 
-# %% ../../nbs/97_cli.experiments.ipynb #74012001
+# %% ../../nbs/97_cli.experiments.ipynb #dfbfadd9
 def _tell_sweep(table: Any, out: Path, mixed: bool, output: Output) -> None:
     "Table, advice and pictures of each test; what is true of all of them is printed once, at the end."
     from fakeface.experiments.advice import advise, advise_mix
@@ -63,7 +63,7 @@ def _tell_sweep(table: Any, out: Path, mixed: bool, output: Output) -> None:
         _draw_sweep(table, test, out, mixed)
     if shared: output.say("\nFor every test:", *(f"- {w}" for w in shared))
 
-# %% ../../nbs/97_cli.experiments.ipynb #e96a9ce9
+# %% ../../nbs/97_cli.experiments.ipynb #6e791141
 def _draw_sweep(table: Any, test: str, out: Path, mixed: bool) -> None:
     "The pictures of one test."
     from fakeface.core.files import save_figure
@@ -75,7 +75,7 @@ def _draw_sweep(table: Any, test: str, out: Path, mixed: bool) -> None:
         pictures = {"curve": plot_curve(table, test, fit=fit), "epochs": plot_epochs(table, test, enough_epochs(table, test).epoch)}
     for name, ax in pictures.items(): save_figure(ax.figure, out/f"{name}-{test}.png", bbox_inches="tight")
 
-# %% ../../nbs/97_cli.experiments.ipynb #51ac3f31
+# %% ../../nbs/97_cli.experiments.ipynb #ace15239
 def grid(spec: Annotated[str, argument("GRID", "A YAML file, or a name such as small or kyllo.", "grids")],
          output: Output, training: Training, root: Root = None, out: Annotated[Path | None, _out("runs/grid-NAME")] = None,
          scale: Annotated[float | None, option("SHARE", "0.1 uses a tenth of the images; without it the grid's.")] = None,
@@ -86,15 +86,17 @@ def grid(spec: Annotated[str, argument("GRID", "A YAML file, or a name such as s
     root, out = data_root(root), out or Path(f"runs/grid-{Path(spec).stem}")
     from fakeface.core.files import save_figure
     from fakeface.experiments.grid import grid_answer, grid_scores, plot_grid, run_grid
+    from fakeface.experiments.pages import grid_page
     table = run_grid(spec, root, out, profile=training.profile, scale=scale, seeds=seeds and list(range(seeds)), progress=not output.quiet,
                      **training.settings)
     output.record(folder=out, table=table, answer=grid_answer(table))
     output.table(grid_scores(table))
     output.say("", *grid_answer(table))
     save_figure(plot_grid(table), out/"grid.png", bbox_inches="tight")
+    write_page(grid_page(table, out), out/"grid.html", output)
     output.note(f"\nPositive class: fake. A trial is a run folder below {out}; table: {out/'grid.csv'}, picture: {out/'grid.png'}")
 
-# %% ../../nbs/97_cli.experiments.ipynb #53dd2d23
+# %% ../../nbs/97_cli.experiments.ipynb #2f591262
 def transfer(spec: Annotated[str, argument("TRANSFER", "A YAML file, or a name such as faces or kyllo.", "transfers")],
              output: Output, training: Training, root: Root = None, out: Annotated[Path | None, _out("runs/transfer-NAME")] = None,
              images: Images = None,
@@ -105,6 +107,7 @@ def transfer(spec: Annotated[str, argument("TRANSFER", "A YAML file, or a name s
     Example: fakeface transfer faces --root faces --out runs/transfer"""
     root, out = data_root(root), out or Path(f"runs/transfer-{Path(spec).stem}")
     from fakeface.core.files import save_figure
+    from fakeface.experiments.pages import transfer_page
     from fakeface.experiments.transfer import plot_transfer, run_transfer, transfer_answer, transfer_text
     table = run_transfer(spec, root, out, profile=training.profile, scale=scale, seed=seed, images=images, equal=False if unequal else None,
                          progress=not output.quiet, **training.settings)
@@ -112,9 +115,10 @@ def transfer(spec: Annotated[str, argument("TRANSFER", "A YAML file, or a name s
     output.table(transfer_text(table))
     output.say("", *transfer_answer(table))
     save_figure(plot_transfer(table).figure, out/"transfer.png", bbox_inches="tight")
+    write_page(transfer_page(table, out), out/"transfer.html", output)
     output.note(f"\nPositive class: fake. A row is a run folder below {out}; table: {out/'transfer.csv'}, picture: {out/'transfer.png'}")
 
-# %% ../../nbs/97_cli.experiments.ipynb #f5a03add
+# %% ../../nbs/97_cli.experiments.ipynb #2dc8bc17
 EQUALISED = ("nothing", "encoding", "resolution", "alignment", "colour", "all") # the steps, which help shows without importing them
 
 
@@ -138,12 +142,13 @@ def ladder(recipe: Recipe, output: Output, training: Training, root: Root = None
     if steps: options["steps"] = steps
     _climb(cooked, root, out or Path(f"runs/ladder-{cooked.name}"), source, shortcuts, options | training.settings, output)
 
-# %% ../../nbs/97_cli.experiments.ipynb #c80e4445
+# %% ../../nbs/97_cli.experiments.ipynb #1ea6dcce
 def _climb(recipe: Any, root: Path, out: Path, source: str | None, shortcuts: bool, options: dict[str, Any], output: Output) -> None:
     "Trains every step and names the cause."
     from fakeface.audit.shortcuts import SHORTCUTS
     from fakeface.core.files import save_figure
     from fakeface.experiments.ladder import ladder as climb, ladder_text, name_cause, plot_ladder, shortcuts_text
+    from fakeface.experiments.pages import ladder_page
     table = climb(recipe, root, out, shortcuts=SHORTCUTS if shortcuts else (), progress=not output.quiet, **options)
     cause = name_cause(table, source)
     output.record(folder=out, table=table, cause=cause.name, answer=cause.said)
@@ -151,4 +156,5 @@ def _climb(recipe: Any, root: Path, out: Path, source: str | None, shortcuts: bo
     if shortcuts: output.table(shortcuts_text(out), "AUC of fake against real by each shortcut alone (training and validation images)")
     output.say(f"\nNamed: {cause.name}. {cause.said}")
     save_figure(plot_ladder(table).figure, out/"ladder.png", bbox_inches="tight")
+    write_page(ladder_page(table, out, source), out/"ladder.html", output)
     output.note(f"\nPositive class: fake. A training is a run folder below {out}; table: {out/'ladder.csv'}, picture: {out/'ladder.png'}")

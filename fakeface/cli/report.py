@@ -5,20 +5,26 @@
 # %% auto #0
 __all__ = ['report']
 
-# %% ../../nbs/96_cli.report.ipynb #ab31f3e7
+# %% ../../nbs/96_cli.report.ipynb #4db57aec
 from pathlib import Path
 from typing import Annotated
 
 
 from .shared import Output, Root, argument, data_root, run_folder
 
-# %% ../../nbs/96_cli.report.ipynb #ca19dc53
-def report(run: Annotated[Path, argument("RUN", "A run folder.")], output: Output, root: Root = None) -> None:
-    """Write a run's report.html anew.
+# %% ../../nbs/96_cli.report.ipynb #394f3e28
+_What = Annotated[Path, argument("RUN", "A run folder, or a folder of runs.")]
 
-    Example: fakeface report runs/first --root faces"""
+
+def report(run: _What, output: Output, root: Root = None) -> None:
+    """Write a run's report.html anew; of a folder of runs its index.html.
+
+    Example: fakeface report runs/first --root faces; fakeface report runs"""
     run, root = run_folder(run), data_root(root) if root else None
+    from fakeface.report.index import write_runs_index
     from fakeface.report.run import write_report
-    page = write_report(run, root)
+    from fakeface.train.runs import is_finished
+    page = None if is_finished(run) else write_runs_index(run)
+    page = page or write_report(run, root)
     output.record(report=page)
     output.say(str(page))

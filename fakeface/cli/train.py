@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Treatment', 'run']
 
-# %% ../../nbs/93_cli.train.ipynb #114fe5b1
+# %% ../../nbs/93_cli.train.ipynb #7feb069d
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,17 +13,17 @@ from typing import Annotated, Any, Literal
 from typer import Option
 
 from .data import tell_shortfalls
-from .shared import Aim, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option
+from .shared import Aim, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, refresh_index, write_page
 from ..core.basics import InputError
 
-# %% ../../nbs/93_cli.train.ipynb #2c2b00e8
+# %% ../../nbs/93_cli.train.ipynb #bba68322
 Treatment = Literal["refuse", "drop", "keep"] # of duplicates across splits
 _What = Annotated[str, argument("RECIPE", "A name such as man-2-test (`fakeface recipes` lists them), a YAML file, or a folder of your own "
                                   "with real/ and fake/.", "recipes")]
 _Out = Annotated[Path | None, option("FOLDER", "The run folder; without it runs/RECIPE/TIME. With --seeds the folder of the runs, which "
                                      "goes on where it was; without it runs/RECIPE/seeds.")]
 
-# %% ../../nbs/93_cli.train.ipynb #b0fe0c5f
+# %% ../../nbs/93_cli.train.ipynb #811e2c6c
 def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root = None, out: _Out = None,
         overwrite: Annotated[bool, Option("--overwrite", help="Replace the run that is there.")] = False,
         seeds: Annotated[int | None, option("N", "Train N times on the same split, that of --seed.")] = None,
@@ -43,7 +43,7 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
     if seeds is not None: return _run_seeds(cooked, root, out, overwrite, seeds, options | {"split_seed": seed}, output)
     _run_once(cooked, root, out, output, overwrite=overwrite, own=images, seed=seed, **options)
 
-# %% ../../nbs/93_cli.train.ipynb #f2058f70
+# %% ../../nbs/93_cli.train.ipynb #c6e9cf77
 def _own(folder: str, seed: int | None, scale: float) -> tuple[Any, Path, tuple]:
     "A folder with real and fake in the place of a recipe: recipe, data root, images and rejects."
     from fakeface.experiments.plan import own_folder
@@ -60,7 +60,7 @@ def _run_once(recipe: Any, root: Path, out: Path | None, output: Output, **optio
     made = run_recipe(recipe, root, out, progress=output.watched, cbs=[] if silent else [EpochLines()], **options)
     _tell_run(made, output)
 
-# %% ../../nbs/93_cli.train.ipynb #40032f30
+# %% ../../nbs/93_cli.train.ipynb #944ad2fd
 def _tell_run(made: Any, output: Output) -> None:
     "What came of a run: its scores, what a shortcut reaches, what was left out, and where the page is."
     import pandas as pd
@@ -78,9 +78,10 @@ def _tell_run(made: Any, output: Output) -> None:
     if len(baselines):
         output.table(baselines, "Shortcut baselines on them, learnt on the same training images (AUC; positive class: fake):")
     _tell_left_out(made, output)
+    refresh_index(made.folder)
     output.say(f"\n{made.shown('report')}")
 
-# %% ../../nbs/93_cli.train.ipynb #0addafdc
+# %% ../../nbs/93_cli.train.ipynb #358f76c7
 def _tell_left_out(made: Any, output: Output) -> None:
     "Images that are not in the run, and why."
     copies, rejected = made.metrics.get("duplicates"), made.metrics["rejected"]
@@ -88,11 +89,12 @@ def _tell_left_out(made: Any, output: Output) -> None:
         output.note(f"\n{copies['found']:,} duplicates across splits: {copies['dropped']:,} images left out, {copies['kept']:,} pairs kept")
     if rejected: output.note(f"\n{rejected} files were rejected; {made.shown('rejects')} says why")
 
-# %% ../../nbs/93_cli.train.ipynb #43876637
+# %% ../../nbs/93_cli.train.ipynb #e17febe9
 def _run_seeds(recipe: Any, root: Path, out: Path | None, overwrite: bool, seeds: int, options: dict[str, Any], output: Output) -> None:
     "Several trainings of one split."
     if overwrite: raise InputError("--overwrite and --seeds: finished runs of a series are kept; give another --out for a new one")
     if seeds < 1: raise InputError(f"--seeds {seeds}: give 1 or more")
+    from fakeface.experiments.pages import seeds_page
     from fakeface.experiments.seeds import run_seeds, seeds_table, seeds_words
     out = out or Path(f"runs/{recipe.name}/seeds")
     table = run_seeds(recipe, root, out, seeds, progress=not output.quiet, **options)
@@ -101,3 +103,4 @@ def _run_seeds(recipe: Any, root: Path, out: Path | None, overwrite: bool, seeds
                                      "standard deviations in percentage points.")
     output.say(*(f"- {words}" for words in seeds_words(table)))
     output.note(f"\nThe runs: {out}/seed-*; table: {out/'summary.csv'}; picture: {out/'seeds.png'}")
+    write_page(seeds_page(table, out), out/"seeds.html", output)

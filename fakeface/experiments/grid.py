@@ -243,7 +243,7 @@ def _asked(grid: Grid, manifest: pd.DataFrame) -> dict[str, Any]:
     "What a grid's results depend on."
     common = noted_settings(settings(grid.recipe, grid.profile, **{k: v for k, v in grid.settings.items() if "." not in k}))
     common |= {k: v for k, v in grid.settings.items() if "." in k}
-    return dict(trace=grid.name, recipe=grid.recipe.name, profile=grid.profile, scale=grid.scale, images=fingerprint(manifest),
+    return dict(grid=grid.name, recipe=grid.recipe.name, profile=grid.profile, scale=grid.scale, images=fingerprint(manifest),
                 settings={k: v for k, v in common.items() if k not in grid.axes}, axes=grid.axes, skip=grid.skip, trials=grid.trials,
                 seeds=grid.seeds)
 

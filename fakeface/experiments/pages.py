@@ -114,7 +114,7 @@ def grid_page(table: pd.DataFrame, # of `grid_table`
     n = {("validation" if t == "valid" else t): int(rows["n"].iloc[0]) for t, rows in table[table["status"] == "done"].groupby("test")}
     scores = scores.rename(columns={c: f"{c} (n = {k:,})" for c, k in n.items()})
     parts = [Section("Every setting, by validation", pictures=pictures), Section("The scores", table=scores.astype(object))]
-    name = f.asked.get("trace") or Path(out).name
+    name = f.asked.get("grid") or Path(out).name
     return _page(f, f"Experiment grid {name}: which settings are best", "experiment grid", answers, parts, _GRID_NOT, failed)
 
 # %% ../../nbs/89_experiments.pages.ipynb #847d211e
@@ -157,7 +157,7 @@ def ladder_words(table: pd.DataFrame, # of `ladder_rows`
 
 # %% ../../nbs/89_experiments.pages.ipynb #58ab52da
 _LADDER_NOT = ("A step that mends names what the detector had learnt from, in these images; another may learn from something else.",
-               "What is on no step of the ladder is not tested; “none of these” is no proof that it is the generator’s taste.",
+               "What is on no step of the ladder is not tested; “none of these” is no proof that it is the generator’s bias.",
                "A step also takes detail away: where fakes are no longer found either, nothing is mended.")
 
 # %% ../../nbs/89_experiments.pages.ipynb #31db4e14

@@ -19,6 +19,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+# %% ../../nbs/62_interpret.attribution.ipynb #0eb13c4f
+from ..core.basics import LABELS, InputError, progress
+from ..core.files import run_file
+from ..core.style import FRAMES, GREY, figure
+from ..data.images import RejectedImage, open_rgb
+from ..evaluate.scores import ERRORS, THRESHOLD, with_errors
+from .features import conv_layers, device_of, find_layer, image_batches, layer_calls, model_of
+from ..train.blocks import face_dataloaders, loader_options
+from ..train.learners import classes_of, seeded
+from ..train.runs import load_model, read_part, run_settings
+
 # %% ../../nbs/62_interpret.attribution.ipynb #567d01c4
 import numpy as np
 import pandas as pd
@@ -37,17 +48,6 @@ from torch.nn import functional as F
 from torch.nn.functional import interpolate
 from torch.overrides import TorchFunctionMode
 from torchvision.transforms.v2.functional import gaussian_blur
-
-# %% ../../nbs/62_interpret.attribution.ipynb #0eb13c4f
-from ..core.basics import LABELS, InputError, progress
-from ..core.files import run_file
-from ..core.style import FRAMES, GREY, figure
-from ..data.images import RejectedImage, open_rgb
-from ..evaluate.scores import ERRORS, THRESHOLD, with_errors
-from .features import conv_layers, device_of, find_layer, image_batches, layer_calls, model_of
-from ..train.blocks import face_dataloaders, loader_options
-from ..train.learners import classes_of, seeded
-from ..train.runs import load_model, read_part, run_settings
 
 # %% ../../nbs/62_interpret.attribution.ipynb #a146a754
 class LogOdds(nn.Module):

@@ -7,6 +7,19 @@ __all__ = ['FED', 'SCORES', 'MAX_FEATURES', 'GROUPS', 'COLOURS', 'last_linear', 
            'known_threshold', 'OutOfDistribution', 'fit_ood', 'save_ood', 'load_ood', 'ask', 'ood_rates',
            'reference_words', 'ood_table', 'plot_ood']
 
+# %% ../../nbs/64_interpret.ood.ipynb #fb22e5cb
+from ..core.basics import LABELS, InputError, percent, progress
+from ..core.files import run_file, write_text, write_whole
+from ..core.records import UnknownInfo
+from ..core.schema import read_json
+from ..core.stats import auc_with_interval, wilson
+from ..data.images import RejectedImage
+from ..data.manifest import folder_images
+from ..evaluate.scores import predicted
+from .features import conv_layers, image_batches, model_of, watching
+from ..train.learners import classes_of
+from ..train.runs import Run, load_model, normalised, opener_of, run_settings
+
 # %% ../../nbs/64_interpret.ood.ipynb #eae1e1a1
 import hashlib
 import json
@@ -26,19 +39,6 @@ from safetensors.numpy import load_file, save_file
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
-
-# %% ../../nbs/64_interpret.ood.ipynb #fb22e5cb
-from ..core.basics import LABELS, InputError, percent, progress
-from ..core.files import run_file, write_text, write_whole
-from ..core.records import UnknownInfo
-from ..core.schema import read_json
-from ..core.stats import auc_with_interval, wilson
-from ..data.images import RejectedImage
-from ..data.manifest import folder_images
-from ..evaluate.scores import predicted
-from .features import conv_layers, image_batches, model_of, watching
-from ..train.learners import classes_of
-from ..train.runs import Run, load_model, normalised, opener_of, run_settings
 
 # %% ../../nbs/64_interpret.ood.ipynb #6d5303dd
 FED = ("size", "resize", "color", "crop", "interpolation", "stats") # of `run_settings`, what is done to a run's images

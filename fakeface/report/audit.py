@@ -151,7 +151,7 @@ _STYLE = """
 """
 
 # %% ../../nbs/71_report.audit.ipynb #e3b7014a
-_TEMPLATES = {"audit_traps": """
+_TEMPLATES = {"audit_checks": """
 <section><h2>The checks</h2>
 <div class="wide"><table class="checks"><thead><tr><th>check</th><th>verdict</th><th>figure</th><th>why</th></tr></thead><tbody>
 {% for t in checks %}<tr><td>{{ t.name }}</td>
@@ -196,7 +196,7 @@ _TEMPLATES |= {"audit_how": """
 <h3>When it is warn, and when fail</h3>{% for words, names in rules.items() %}
 <p><b>{{ names | join(", ") }}.</b> {{ words }}</p>{% endfor %}</section>
 """}
-_SECTIONS = ("audit_traps", "audit_copies", "audit_pictures", "audit_labels", "audit_coverage", "audit_how")
+_SECTIONS = ("audit_checks", "audit_copies", "audit_pictures", "audit_labels", "audit_coverage", "audit_how")
 
 # %% ../../nbs/71_report.audit.ipynb #74fa67a6
 def _by_test(told: Audit) -> list[tuple[str, str, str, str]]:

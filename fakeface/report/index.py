@@ -17,11 +17,11 @@ from markupsafe import Markup
 
 from ..audit.shortcuts import highest
 from ..core.basics import InputError, area, percent
-from ..core.files import write_text
+from ..core.files import FILES, write_text
 from ..core.page import PAGES, SERIES_PAGES, address, is_page, link, render
 from ..core.records import SERIES
 from ..core.schema import parse_json, read_json
-from ..train.runs import FILES, Run, is_finished
+from ..train.runs import Run, is_finished
 
 # %% ../../nbs/76_report.index.ipynb #0e35af1e
 class Entry(NamedTuple):

@@ -142,10 +142,10 @@ sure the detector was: p_fake near 0 was taken for real, near 1 for fake; the da
 
 # %% ../../nbs/70_report.run.ipynb #78128e63
 TEMPLATES["operating"] = """
-{% if operating %}<section><h2>Where to cut, and the predictive value of a flag</h2>
+{% if operating %}<section><h2>The operating point, and its positive predictive value</h2>
 {% for s in operating.notes %}<p>{{ s }}</p>{% endfor %}
 {% for t in operating.tests %}<h3>{{ t.name }}</h3>{{ part.lines(t.words) }}{% if t.reliability %}<div class="cards">
-<div class="card">{{ t.reliability }}</div><div class="card">{{ t.flags }}</div></div>{% endif %}{% endfor %}</section>{% endif %}
+<div class="card">{{ t.reliability }}</div><div class="card">{{ t.ppv }}</div></div>{% endif %}{% endfor %}</section>{% endif %}
 """
 TEMPLATES["test_use"] = """
 {% if test_use %}<section><h2>Test-set use</h2><p>A test set answers once. Each use of one, by another model or for another choice, is
@@ -239,7 +239,7 @@ def answer(name: str, # of the test set
         return f"{lead} {rate} were called {majority(scores)}; {always} would score 100 %."
     lo, hi = scores["accuracy_ci95"]
     than = "better than" if lo > even else "worse than" if hi < even else "not clearly different from"
-    return f"{lead} {rate} were called what they are, {than} {always}, which would score {percent(even)}."
+    return f"{lead} {rate} were classified correctly, {than} {always}, which would score {percent(even)}."
 
 # %% ../../nbs/70_report.run.ipynb #8aa1ec9b
 def remarks(s: dict[str, Any], # the scores of one test set
@@ -247,8 +247,8 @@ def remarks(s: dict[str, Any], # the scores of one test set
     "What a reader should notice in a test set's scores."
     told, n, most = [], s["n"], percent(1 - s["accuracy_ci95"][0])
     wrong = s["confusion"]["real"]["fake"] + s["confusion"]["fake"]["real"]
-    if not wrong: told.append(f"None was called wrong; a true error rate of up to {most} would still be plausible.")
-    if wrong == n: told.append("Every one was called wrong.")
+    if not wrong: told.append(f"None was misclassified; a true error rate of up to {most} would still be plausible.")
+    if wrong == n: told.append("Every one was misclassified.")
     if n < 30: told.append(f"With n = {n} the intervals are wide: nothing fine can be read from them.")
     if s["n_real"] and s["n_fake"]: return told + _remarks_on_both(s)
     return [*told, f"Only {majority(s)} images: no AUC, average precision or balanced accuracy can be given."]
@@ -501,9 +501,9 @@ def _operating(run: Run) -> dict[str, Any] | None:
         reading = score_at_point(point, rows)
         both = reading["n_real"] and reading["n_fake"]
         pictures = [_drawing(plot, reading, words) if both else None for plot, words in ((plot_reliability, _reliability_words),
-                                                                                            (plot_ppv, _flag_words))]
-        tests.append(dict(name=name, words=point_words(reading), **dict(zip(("reliability", "flags"), pictures))))
-    lead = f"An image is flagged from p_fake {point.threshold:.3g} on; the scores above cut at 0.5."
+                                                                                            (plot_ppv, _ppv_words))]
+        tests.append(dict(name=name, words=point_words(reading), **dict(zip(("reliability", "ppv"), pictures))))
+    lead = f"An image is called fake from p_fake {point.threshold:.3g} on; the scores above cut at 0.5."
     return dict(notes=[lead, *point_notes(point)], tests=tests)
 
 
@@ -522,10 +522,10 @@ def _reliability_words(r: dict[str, Any]) -> str:
     return f"Reliability diagram of {r['test']}, p_fake in tenths: {', and '.join(ends)}; {error}."
 
 
-def _flag_words(r: dict[str, Any]) -> str:
-    "What the curve of flags shows."
-    parts = [f"{percent(f['ppv'])} where 1 in {1 / f['prevalence']:,.0f} is fake" for f in r["flags"] if f["ppv"] is not None]
-    return f"Share of flags that are right on {r['test']}, the rarer fakes are the lower: {', '.join(parts) or 'nothing is flagged'}."
+def _ppv_words(r: dict[str, Any]) -> str:
+    "What the curve of predictive values shows."
+    parts = [f"{percent(f['ppv'])} where 1 in {1 / f['prevalence']:,.0f} is fake" for f in r["predictive_values"] if f["ppv"] is not None]
+    return f"Positive predictive value on {r['test']}, the rarer fakes are the lower: {', '.join(parts) or 'nothing is called fake'}."
 
 # %% ../../nbs/70_report.run.ipynb #4769e4f9
 def _test_use(run: Run) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ __all__ = ['RESIZES', 'INTERPOLATIONS', 'AUGMENTS', 'open_image', 'resize', 'pre
 # %% ../../nbs/50_train.blocks.ipynb #09db6997
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -19,6 +20,9 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+with warnings.catch_warnings(): # fastai compiles with a function that PyTorch warns of
+    warnings.simplefilter("ignore", FutureWarning)
+    import fastai.layers  # noqa: F401
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, Datasets, TfmdDL
 from fastai.data.transforms import ColReader, IntToFloatTensor, Normalize
@@ -210,7 +214,7 @@ def face_datablock(root: str | Path, # the data root that the manifest's paths a
 # %% ../../nbs/50_train.blocks.ipynb #1e481add
 def face_dataloaders(manifest: pd.DataFrame, # with path, label, and split or fastai's is_valid; rows of tests are ignored
                      root: str | Path, # the data root
-                     batch_size: int = 64,
+                     batch_size: int = 64, # images a step
                      workers: int | None = None, # processes that open images; default none for small pictures
                      device: str | torch.device | None = None, # default the GPU where there is one
                      **kwargs: Any, # size, how, augment, imagenet, color, crop, ...: see face_datablock

@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from .blocks import face_test_loader, open_image
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader, SkipItemException
@@ -29,7 +30,6 @@ from ..core.basics import InputError
 from ..core.files import write_table
 from ..data.images import RejectedImage
 from ..evaluate.scores import sweep_row
-from .blocks import face_test_loader, open_image
 from .learners import classes_of, seeded
 
 # %% ../../nbs/53_train.fitting.ipynb #70b9ff7c

@@ -7,6 +7,14 @@ __all__ = ['LEARNERS', 'OPTS', 'image_size', 'small_learner', 'scratch_learner',
            'PlateauLearner', 'last_block_splitter', 'last_block_learner', 'DivergedError', 'StopDiverged',
            'make_learner', 'seeded', 'classes_of', 'probabilities', 'with_answers', 'predict']
 
+# %% ../../nbs/52_train.learners.ipynb #90b8ee91
+from ..core.basics import LABELS, InputError
+from .blocks import fed_dataloaders, image_loader, read_vocabulary
+from .models import (MODELS, arch_feed, last_block, load_body, make_net, read_call, read_weights,
+                                   small_net, transfer_net)
+
+import fastai.callback.all # noqa: F401 (gives every Learner fit_one_cycle, fine_tune, lr_find, no_bar)
+
 # %% ../../nbs/52_train.learners.ipynb #9ec87108
 import random
 from collections.abc import Callable, Iterator
@@ -28,14 +36,6 @@ from fastai.metrics import accuracy
 from fastai.optimizer import SGD, Adam, Lamb, RAdam, RMSProp, ranger
 from fastai.vision.learner import default_split
 from torch import nn
-
-# %% ../../nbs/52_train.learners.ipynb #90b8ee91
-from ..core.basics import LABELS, InputError
-from .blocks import fed_dataloaders, image_loader, read_vocabulary
-from .models import (MODELS, arch_feed, last_block, load_body, make_net, read_call, read_weights,
-                                   small_net, transfer_net)
-
-import fastai.callback.all # noqa: F401 (gives every Learner fit_one_cycle, fine_tune, lr_find, no_bar)
 
 # %% ../../nbs/52_train.learners.ipynb #5cfbf46f
 def _learner(dls: DataLoaders, model: torch.nn.Module, **kwargs: Any) -> Learner:

@@ -9,6 +9,7 @@ __all__ = ['MODELS', 'WeightsError', 'small_net', 'two_conv_net', 'three_conv', 
 # %% ../../nbs/51_train.models.ipynb #8e5d0313
 import ast
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,9 @@ from typing import Any
 import timm
 import torch
 import torchvision
+with warnings.catch_warnings(): # fastai compiles with a function that PyTorch warns of
+    warnings.simplefilter("ignore", FutureWarning)
+    import fastai.layers  # noqa: F401
 from fastai.layers import ConvLayer
 from fastai.vision.learner import add_head, create_timm_model, create_vision_model, default_split, model_meta
 from fastcore.foundation import L

@@ -7,6 +7,19 @@ __all__ = ['ASKED', 'store', 'read_part', 'RunFiles', 'Run', 'data_words', 'log_
            'run_settings', 'load_model', 'load_run_model', 'opener_of', 'normalised', 'RunScorer', 'load_scorer',
            'LearnerScorer']
 
+# %% ../../nbs/54_train.runs.ipynb #2f687f72
+from ..core.basics import LABELS, InputError
+from ..core.files import is_finished, recover, run_file, write_table, write_whole
+from ..core.records import read_record
+from ..data.images import to_rgb
+from ..data.recipes import SETTINGS, check_settings
+from ..evaluate.ledger import Ledger
+from ..evaluate.scores import base_rate_words, scores_table, sources_scores
+from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
+                                   read_vocabulary)
+from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner, probabilities
+from .models import WeightsError, read_weights
+
 # %% ../../nbs/54_train.runs.ipynb #4933d449
 import json
 import os
@@ -29,19 +42,6 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.vision.core import PILImage, imagenet_stats
 from torch import nn
-
-# %% ../../nbs/54_train.runs.ipynb #2f687f72
-from ..core.basics import LABELS, InputError
-from ..core.files import is_finished, recover, run_file, write_table, write_whole
-from ..core.records import read_record
-from ..data.images import to_rgb
-from ..data.recipes import SETTINGS, check_settings
-from ..evaluate.ledger import Ledger
-from ..evaluate.scores import base_rate_words, scores_table, sources_scores
-from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
-                                   read_vocabulary)
-from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner, probabilities
-from .models import WeightsError, read_weights
 
 # %% ../../nbs/54_train.runs.ipynb #0195a17c
 def store(folder: str | Path, # of a run

@@ -1,4 +1,4 @@
-"""Which attribution methods find a mark that is known to be what tells the fakes? `python benchmarks/attribution_honesty.py`.
+"""Which attribution methods find a mark that is known to be what tells the fakes? `python benchmarks/attribution_faithfulness.py`.
 
 For every seed a built-in world whose generator leaves no trace but one injected patch, elsewhere in every face. A small network
 learns to tell these faces from photographs; asked about the same faces drawn without the patch it has to call them real, so the patch
