@@ -6,11 +6,12 @@
 __all__ = ['sources_table', 'load_manifest', 'scan', 'compose', 'read_recipe', 'recipe_names', 'build_world', 'cached_world',
            'data_root', 'audit', 'write_audit', 'face_datablock', 'face_dataloaders', 'make_learner', 'predict',
            'scratch_learner', 'small_learner', 'transfer_learner', 'two_conv_learner', 'Run', 'load_model',
-           'own_folder', 'ffhq_as_test', 'ffhq_in_train', 'run_recipe', 'save_run', 'run_seeds', 'curve', 'mix',
-           'run_grid', 'run_transfer', 'ladder', 'plot_confusion', 'read_predictions', 'score_predictions',
-           'scores_table', 'compare', 'comparison_table', 'fit_operating_point', 'score_at_point', 'fairness_report',
-           'robustness_report', 'error_gallery', 'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files',
-           'fit_ood', 'write_report', 'DataNote', 'InputError']
+           'own_folder', 'ffhq_as_test', 'ffhq_in_train', 'run_recipe', 'save_run', 'run_seeds', 'curve', 'curve_table',
+           'mix', 'run_grid', 'grid_scores', 'run_transfer', 'transfer_text', 'ladder', 'ladder_text', 'plot_confusion',
+           'read_predictions', 'score_predictions', 'scores_table', 'compare', 'comparison_table',
+           'fit_operating_point', 'score_at_point', 'fairness_report', 'robustness_report', 'error_gallery',
+           'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files', 'fit_ood', 'write_report', 'DataNote',
+           'InputError']
 
 # %% ../nbs/99_all.ipynb #b4cf97da
 import ast
@@ -41,10 +42,10 @@ from .train.runs import Run, load_model
 from .experiments.plan import own_folder
 from .experiments.run import ffhq_as_test, ffhq_in_train, run_recipe, save_run
 from .experiments.seeds import run_seeds
-from .experiments.learning_curve import curve, mix
-from .experiments.grid import run_grid
-from .experiments.transfer import run_transfer
-from .experiments.ladder import ladder
+from .experiments.learning_curve import curve, curve_table, mix
+from .experiments.grid import grid_scores, run_grid
+from .experiments.transfer import run_transfer, transfer_text
+from .experiments.ladder import ladder, ladder_text
 
 # %% ../nbs/99_all.ipynb #2bf66348
 from .evaluate.scores import plot_confusion, read_predictions, score_predictions, scores_table
@@ -70,8 +71,8 @@ _all_ = [
     "audit", "write_audit",
     "face_datablock", "face_dataloaders", "make_learner", "predict", "scratch_learner", "small_learner", "transfer_learner",
     "two_conv_learner", "Run", "load_model",
-    "own_folder", "ffhq_as_test", "ffhq_in_train", "run_recipe", "save_run", "run_seeds", "curve", "mix", "run_grid",
-    "run_transfer", "ladder",
+    "own_folder", "ffhq_as_test", "ffhq_in_train", "run_recipe", "save_run", "run_seeds", "curve", "curve_table", "mix",
+    "run_grid", "grid_scores", "run_transfer", "transfer_text", "ladder", "ladder_text",
     "plot_confusion", "read_predictions", "score_predictions", "scores_table", "compare", "comparison_table",
     "fit_operating_point", "score_at_point", "fairness_report", "robustness_report",
     "error_gallery", "plot_top_losses", "top_losses", "plot_feature_maps", "explain_files", "fit_ood",

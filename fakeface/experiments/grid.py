@@ -185,7 +185,7 @@ def run_grid(grid: str | Path | Grid, # a name, a YAML file, or a grid
              seeds: Sequence[int] | None = None, # default the grid's
              progress: bool = True, # a line a trial
              **options: Any, # epochs, weights, ...: win over the grid's `settings` where not None
-            ) -> pd.DataFrame: # as `grid_table` gives it, also in <out>/grid.csv
+            ) -> pd.DataFrame: # as `grid_table` gives it, also in <out>/grid.csv; `grid_scores` makes it a table to read
     "Trains every trial that is not finished, ranked by validation. Raises `InputError` where the grid cannot work as a whole."
     grid = grid if isinstance(grid, Grid) else read_grid(grid)
     options = {k: v for k, v in options.items() if v is not None}

@@ -243,7 +243,7 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
            shortcuts: Sequence[str] = SHORTCUTS, # baselines to measure at every step; () for none
            progress: bool = True, # a line a training
            **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
-          ) -> pd.DataFrame: # as `ladder_table` gives it, also in <out>/ladder.csv
+          ) -> pd.DataFrame: # as `ladder_table` gives it, also in <out>/ladder.csv; `ladder_text` makes it a table to read
     "Runs every step that is not finished. Raises `InputError` where the ladder cannot work as a whole."
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     out = Path(out) if out else Path("runs")/f"ladder-{recipe.name}"

@@ -364,7 +364,7 @@ def curve(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
           schedule: str = "flat", # one of SCHEDULES: `one-cycle` makes only the last epoch comparable
           progress: bool = True, # a line a cell
           **options: Any, # size, arch, weights, lr, ...: win over the profile where not None
-         ) -> pd.DataFrame: # one row a size, seed, epoch and test; see `experiments.learning_curve`
+         ) -> pd.DataFrame: # one row a size, seed, epoch and test; `curve_table` makes it a table to read
     "Data size by epochs by seeds. Tests and validation are the same everywhere. Raises `InputError` where it cannot work."
     made = _prepare(recipe, root, profile, schedule, epochs=epochs, **options)
     train = made.manifest[made.manifest["split"] == "train"]

@@ -159,7 +159,7 @@ def run_transfer(spec: str | Path | Transfer, # a name, a YAML file, or a transf
                  images: int | None = None, # at most so many training images a row; default what the smallest set allows
                  progress: bool = True, # a line a row
                  **options: Any, # size, arch, weights, epochs, ...: win over the profile where not None
-                ) -> pd.DataFrame: # as `transfer_table` gives it, also in <out>/transfer.csv
+                ) -> pd.DataFrame: # as `transfer_table` gives it, also in <out>/transfer.csv; `transfer_text` makes it a table to read
     "Trains every row that is not finished and tests it on every set. Raises `InputError` where it cannot work as a whole."
     spec = spec if isinstance(spec, Transfer) else read_transfer(spec)
     seed, equal = spec.seed if seed is None else seed, spec.equal if equal is None else equal
