@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEPS', 'command_line', 'main', 'Stopped', 'stoppable']
 
-# %% ../../nbs/98_cli.main.ipynb #d7be02d4
+# %% ../../nbs/98_cli.main.ipynb #368e0fca
 import os
 import signal
 import sys
@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .audit import audit
+from .audit import audit, checks
 from .data import clean, manifest, recipes, sources, world
 from .evaluate import compare, fairness, ledger, operating, robustness, score
 from .experiments import curve, grid, ladder, transfer
@@ -32,16 +32,16 @@ from .shared import Command, spread
 from .train import run
 from ..core.basics import DataNote, InputError
 
-# %% ../../nbs/98_cli.main.ipynb #b2f1a062
+# %% ../../nbs/98_cli.main.ipynb #576b87e6
 STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes through the house
     "Data": (world, sources, recipes, manifest, clean),
-    "Before training": (audit,),
+    "Before training": (audit, checks),
     "Training": (run, curve, grid, transfer, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
     "What the network sees": (explain, ood),
     "Pages": (report,)}
 
-# %% ../../nbs/98_cli.main.ipynb #9fbcf3c2
+# %% ../../nbs/98_cli.main.ipynb #4d97625f
 def command_line() -> typer.core.TyperGroup:
     "The whole command line."
     app = typer.Typer(name="fakeface", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -67,7 +67,7 @@ _Version = Annotated[bool, typer.Option("--version", callback=_tell_version, is_
 def _about(version: _Version = False) -> None:
     "Can this network tell a generated face from a photographed one, and can I believe the number?"
 
-# %% ../../nbs/98_cli.main.ipynb #eaf15b3b
+# %% ../../nbs/98_cli.main.ipynb #4e64a217
 def main(argv: Sequence[str] | None = None, # default the command line's
         ) -> int: # exit code: 0 done, 1 a fault of this package, 2 what the user can mend, 3 a check failed, 130 or 143 stopped
     "The command line."
@@ -88,7 +88,7 @@ def _call(argv: list[str]) -> int | None: # exit code, where it is not 0
     if "_FAKEFACE_COMPLETE" in os.environ: return app.main(argv, "fakeface") # the shell asks how to go on
     with app.make_context("fakeface", argv or ["--help"]) as context: return app.invoke(context)
 
-# %% ../../nbs/98_cli.main.ipynb #ae45a294
+# %% ../../nbs/98_cli.main.ipynb #8b827995
 def _ended(e: BaseException) -> int: # exit code
     "What is said about a command that did not end as it should."
     kept = " ".join(getattr(e, "__notes__", []))
@@ -102,7 +102,7 @@ def _ended(e: BaseException) -> int: # exit code
         return _fail(f"stopped; {kept or 'nothing half-written is left'}", 128 + getattr(e, "signal", signal.SIGINT))
     return _fail(f"a fault in fakeface, not in what you gave: {type(e).__name__}: {str(e)[:200]}. {kept} {_log(e)}", 1)
 
-# %% ../../nbs/98_cli.main.ipynb #de0b3f61
+# %% ../../nbs/98_cli.main.ipynb #9dc40227
 def _unknown(e: typer.TyperException) -> int: # exit code
     "A command or an option that is not there, or not so."
     path = getattr(getattr(e, "ctx", None), "command_path", "fakeface")
@@ -114,7 +114,7 @@ def _fail(message: str, code: int) -> int:
     print("fakeface: " + " ".join(message.split()), file=sys.stderr)
     return code
 
-# %% ../../nbs/98_cli.main.ipynb #608fb79a
+# %% ../../nbs/98_cli.main.ipynb #1b339d4d
 class Stopped(KeyboardInterrupt):
     "A signal that ends the command."
     def __init__(self, number: int): # of the signal
@@ -137,7 +137,7 @@ def stoppable() -> Iterator[None]:
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
 
-# %% ../../nbs/98_cli.main.ipynb #dea627f3
+# %% ../../nbs/98_cli.main.ipynb #4ad5b7ed
 def _no_reader() -> int: # exit code
     "Nobody reads what is printed any more."
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

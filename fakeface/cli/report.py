@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['report']
 
-# %% ../../nbs/96_cli.report.ipynb #4db57aec
+# %% ../../nbs/96_cli.report.ipynb #1c9f8efb
 from pathlib import Path
 from typing import Annotated
 
 
 from .shared import Output, Root, argument, data_root, run_folder
 
-# %% ../../nbs/96_cli.report.ipynb #394f3e28
+# %% ../../nbs/96_cli.report.ipynb #bfe0fd15
 _What = Annotated[Path, argument("RUN", "A run folder, or a folder of runs.")]
 
 
@@ -23,7 +23,7 @@ def report(run: _What, output: Output, root: Root = None) -> None:
     run, root = run_folder(run), data_root(root) if root else None
     from fakeface.report.index import write_runs_index
     from fakeface.report.run import write_report
-    from fakeface.train.runs import is_finished
+    from fakeface.core.files import is_finished
     page = None if is_finished(run) else write_runs_index(run)
     page = page or write_report(run, root)
     output.record(report=page)

@@ -8,7 +8,7 @@ __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Seed', 'FaceDetector', 'Scale', 'pl
            'check_suffix', 'run_folder', 'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index',
            'drawn_note']
 
-# %% ../../nbs/90_cli.shared.ipynb #6311acbb
+# %% ../../nbs/90_cli.shared.ipynb #02f394c0
 import inspect
 import json
 import logging
@@ -26,7 +26,7 @@ from typer.core import TyperCommand
 
 from ..core.basics import InputError
 
-# %% ../../nbs/90_cli.shared.ipynb #e0ad5770
+# %% ../../nbs/90_cli.shared.ipynb #570571f2
 def plain_json(value: Any) -> Any: # what `json.dumps` takes
     "A value as JSON has it: tables as lists of rows, paths as text, what is no number as null."
     if hasattr(value, "to_json") and hasattr(value, "columns"): # a DataFrame; its index is a column where it has a name
@@ -39,7 +39,7 @@ def plain_json(value: Any) -> Any: # what `json.dumps` takes
     if isinstance(value, float): return value if abs(value) < float("inf") else None # NaN is not below it either
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
-# %% ../../nbs/90_cli.shared.ipynb #e7db972b
+# %% ../../nbs/90_cli.shared.ipynb #cc6c8ab4
 def print_table(table: Any, # a DataFrame
                 title: str = "", # printed above
                ) -> None:
@@ -66,7 +66,7 @@ def _fitted(table: Any) -> None:
     for row in named.itertuples(index=False): shown.add_row(*(Text("–" if v is None or v != v else str(v)) for v in row))
     console.print(shown)
 
-# %% ../../nbs/90_cli.shared.ipynb #4050f48c
+# %% ../../nbs/90_cli.shared.ipynb #688d15c7
 @dataclass
 class _Talk:
     "The three options."
@@ -75,7 +75,7 @@ class _Talk:
     verbose: Annotated[bool, Option("--verbose", "-v", help="Print the steps with their times, and where an error came from.",
                                     rich_help_panel="Output")] = False
 
-# %% ../../nbs/90_cli.shared.ipynb #7223897a
+# %% ../../nbs/90_cli.shared.ipynb #7de4baa2
 @dataclass
 class Output(_Talk):
     "How a command says what it found. What it prints goes through here."
@@ -100,7 +100,7 @@ class Output(_Talk):
     @property
     def watched(self) -> bool: return sys.stdout.isatty() and not (self.json or self.quiet) # bars are of use
 
-# %% ../../nbs/90_cli.shared.ipynb #af6d5b4f
+# %% ../../nbs/90_cli.shared.ipynb #4b986648
 @contextmanager
 def printing(output: Output) -> Iterator[None]:
     "The level of the log for the time of a command, and its JSON document at the end."
@@ -119,7 +119,7 @@ def printing(output: Output) -> Iterator[None]:
         log.removeHandler(told)
         log.setLevel(before)
 
-# %% ../../nbs/90_cli.shared.ipynb #9b4fd1f3
+# %% ../../nbs/90_cli.shared.ipynb #0896f485
 def spread(command: Callable, # with parameters that are dataclasses of options
           ) -> Callable: # the same with their fields as parameters, for Typer
     "A command whose groups of options are spread out; it prints through an `Output` of its own."
@@ -137,7 +137,7 @@ def spread(command: Callable, # with parameters that are dataclasses of options
     called.__annotations__ = {p.name: p.annotation for p in params}
     return called
 
-# %% ../../nbs/90_cli.shared.ipynb #baeccce8
+# %% ../../nbs/90_cli.shared.ipynb #665ba370
 class Command(TyperCommand):
     "A command whose options of several values take them in a row."
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -152,14 +152,14 @@ class Command(TyperCommand):
             out.append(arg)
         return super().parse_args(ctx, out)
 
-# %% ../../nbs/90_cli.shared.ipynb #9e249103
+# %% ../../nbs/90_cli.shared.ipynb #44d71d9a
 def names_in(kind: str, # recipes, grids or transfers
             ) -> list[str]:
     "The names of what the package brings, such as its recipes."
     from fakeface.core.basics import data_manifests
     return sorted(p.stem for p in (data_manifests()/kind).glob("*.yaml"))
 
-# %% ../../nbs/90_cli.shared.ipynb #f30dc787
+# %% ../../nbs/90_cli.shared.ipynb #72b17566
 def argument(metavar: str, # what stands for the value
              help: str, # a sentence
              complete: str = "", # recipes, grids or transfers, where a name of them is asked for
@@ -180,7 +180,7 @@ def shown(metavar: str | None, help: str, panel: str | None = None) -> Any: # as
     "An option whose default the help shows."
     return Option(help=help, metavar=metavar, rich_help_panel=panel)
 
-# %% ../../nbs/90_cli.shared.ipynb #b0f1b720
+# %% ../../nbs/90_cli.shared.ipynb #87b05e03
 Root = Annotated[Path | None, Option(metavar="FOLDER", show_default=False, envvar="FAKEFACE_DATA",
                                      help="The data root: the folder below which the datasets lie.")]
 Recipe = Annotated[str, argument("RECIPE", "A name such as man-2-test (`fakeface recipes` lists them), or a YAML file.", "recipes")]
@@ -191,7 +191,7 @@ FaceDetector = Annotated[Literal["auto", "light", "dlib"] | None, option(None, "
                                                                          "installed, else light. In a built-in world they are known.")]
 Scale = Annotated[float, shown("SHARE", "0.1 uses a tenth of the images.")]
 
-# %% ../../nbs/90_cli.shared.ipynb #0953c442
+# %% ../../nbs/90_cli.shared.ipynb #54f0aa99
 _TRAINING = "Training: without these, the recipe's profile"
 
 
@@ -216,7 +216,7 @@ class Training:
     @property
     def settings(self) -> dict[str, Any]: return {k: v for k, v in asdict(self).items() if k != "profile"} # None where not given
 
-# %% ../../nbs/90_cli.shared.ipynb #21036c35
+# %% ../../nbs/90_cli.shared.ipynb #a4264750
 _AIM = "Threshold"
 
 
@@ -233,7 +233,7 @@ class Aim:
     @property
     def given(self) -> dict[str, Any]: return {k: v for k, v in asdict(self).items() if v is not None}
 
-# %% ../../nbs/90_cli.shared.ipynb #c2201930
+# %% ../../nbs/90_cli.shared.ipynb #776917ab
 _DETECTOR = "A detector of somebody else"
 
 
@@ -255,7 +255,7 @@ class Detector:
         from fakeface.evaluate.detectors import load_detector
         return load_detector(self.detector, self.takes, self.batch, self.timeout, self.logit, self.flip)
 
-# %% ../../nbs/90_cli.shared.ipynb #33882259
+# %% ../../nbs/90_cli.shared.ipynb #2056f0f8
 def data_root(root: Path | None) -> Path:
     "The data root, as --root or FAKEFACE_DATA name it. Raises `InputError` where there is none."
     if not root: raise InputError("no data root: give --root FOLDER, or set FAKEFACE_DATA")
@@ -272,7 +272,7 @@ def check_suffix(path: Path | None, # of --out, None where it is not given
         many = ", ".join(allowed[:-1]) + f" or {allowed[-1]}" if len(allowed) > 1 else allowed[0]
         raise InputError(f"{option} {path}: end the name in {many}")
 
-# %% ../../nbs/90_cli.shared.ipynb #94e5d654
+# %% ../../nbs/90_cli.shared.ipynb #5610666e
 def run_folder(path: Path) -> Path:
     "A run's folder. Raises `InputError` where nothing is there, before torch is imported."
     if not path.exists(): raise InputError(f"{path} does not exist; give a run folder, as `fakeface run` makes one")
@@ -285,12 +285,12 @@ def read_predictions_of(path: Path, # a run folder or a table
     "A run folder's predictions, or a table's."
     from fakeface.evaluate.scores import read_predictions
     if not path.is_dir(): return read_predictions(path, **read)
-    from fakeface.train.runs import run_file
+    from fakeface.core.files import run_file
     if any(read.values()):
         raise InputError(f"{path} is a folder: a run's numbers are probabilities of fake; --logit and --flip are for tables and detectors")
     return read_predictions(run_file(path, "predictions"))
 
-# %% ../../nbs/90_cli.shared.ipynb #5068a9f2
+# %% ../../nbs/90_cli.shared.ipynb #59c65109
 @contextmanager
 def about(path: Path) -> Iterator[None]: # a run folder or a table
     "What is wrong with the rows of a table is said with its name, which those who are handed the rows do not know."
@@ -299,7 +299,7 @@ def about(path: Path) -> Iterator[None]: # a run folder or a table
         if path.name in str(e): raise
         raise type(e)(f"{path}: {e}") from e
 
-# %% ../../nbs/90_cli.shared.ipynb #107275f1
+# %% ../../nbs/90_cli.shared.ipynb #de6db340
 def log_use(run: Path, # whose model is asked
             rows: Any, # a DataFrame of test images
             question: str, # what is asked
@@ -307,11 +307,13 @@ def log_use(run: Path, # whose model is asked
            ) -> list[str]: # sentences on how often each was used before
     "Enters in the ledger that a run's test sets are about to be used. Nothing where it is not a run."
     from fakeface.evaluate.ledger import ledger_words
-    from fakeface.train.runs import Run, is_finished
-    told = [ledger_words(entry) for entry in Run(run).log_test_use(rows, question, test).values()] if is_finished(run) else []
+    from fakeface.core.files import is_finished
+    if not is_finished(run): return []
+    from fakeface.train.runs import Run
+    told = [ledger_words(entry) for entry in Run(run).log_test_use(rows, question, test).values()]
     return [words for words in told if words] # a re-reading says nothing
 
-# %% ../../nbs/90_cli.shared.ipynb #dd87fa86
+# %% ../../nbs/90_cli.shared.ipynb #dd2e577b
 def write_page(page: str, # HTML
                out: Path, # .html
                output: Output, # which names it
@@ -328,16 +330,19 @@ def refresh_index(folder: Path) -> None: # of a run, or of a series of runs
     "Makes `index.html` of the folder of runs anew: of one that is called runs, or has an index already."
     from fakeface.core.page import is_page
     from fakeface.report.index import write_runs_index
-    from fakeface.train.runs import is_finished
+    from fakeface.core.files import is_finished
     series = any((folder/f"{kind}.json").is_file() for kind in ("seeds", "curve", "mix", "grid", "transfer", "ladder"))
     top = folder.resolve().parent if series or is_finished(folder) else folder.resolve()
     if top.name == "runs" or is_page(top/"index.html"): write_runs_index(top)
 
-# %% ../../nbs/90_cli.shared.ipynb #6a20f842
+# %% ../../nbs/90_cli.shared.ipynb #b6438a19
 def drawn_note(path: Path, # a run folder or a data root
               ) -> str: # one line with its end, or nothing
     "What has to be said first where the faces are drawn."
+    from fakeface.core.files import is_finished
     from fakeface.synthetic.world import read_world
-    from fakeface.train.runs import Run, is_finished
-    drawn = Run(path).world if is_finished(path) else read_world(path)
+    if is_finished(path):
+        from fakeface.train.runs import Run
+        drawn = Run(path).world
+    else: drawn = read_world(path)
     return "Drawn faces, not people: this is on the built-in world and says nothing about anybody.\n" if drawn else ""

@@ -6,6 +6,25 @@
 __all__ = ['new_run_folder', 'run_recipe', 'Job', 'save_model', 'save_run', 'ffhq_as_test', 'ffhq_in_train', 'trace_dial',
            'plot_dial']
 
+# %% ../../nbs/81_experiments.run.ipynb #7925f386
+from .. import __version__
+from ..audit.shortcuts import measure_baselines
+from ..core.basics import InputError
+from ..core.files import KEPT, Claim, holds_something, recover, run_file, whole_folder, write_whole
+from ..data.manifest import check_manifest
+from ..data.recipes import Composition, Recipe, read_recipe
+from ..evaluate.scores import score_predictions
+from ..evaluate.thresholds import fit_operating_point, save_point, score_at_point
+from ..report.run import write_report
+from ..synthetic.world import cached_world, read_world
+from ..train.blocks import face_dataloaders, loader_options
+from ..train.learners import LEARNERS, classes_of, make_learner, predict, seeded
+from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
+
+import shutil # noqa: F401
+from ..train.fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train # noqa: F401
+from .plan import Plan, choose, fewer, fingerprint, plan, sources_of, without_duplicates # noqa: F401
+
 # %% ../../nbs/81_experiments.run.ipynb #2868fd66
 import json
 import os
@@ -27,25 +46,6 @@ from fastai.learner import Learner
 from matplotlib.axes import Axes
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-
-# %% ../../nbs/81_experiments.run.ipynb #7925f386
-from .. import __version__
-from ..audit.shortcuts import measure_baselines
-from ..core.basics import InputError
-from ..core.files import KEPT, Claim, holds_something, recover, run_file, whole_folder, write_whole
-from ..data.manifest import check_manifest
-from ..data.recipes import Composition, Recipe, read_recipe
-from ..evaluate.scores import score_predictions
-from ..evaluate.thresholds import fit_operating_point, save_point, score_at_point
-from ..report.run import write_report
-from ..synthetic.world import cached_world, read_world
-from ..train.blocks import face_dataloaders, loader_options
-from ..train.learners import LEARNERS, classes_of, make_learner, predict, seeded
-from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
-
-import shutil # noqa: F401
-from ..train.fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train # noqa: F401
-from .plan import Plan, choose, fewer, fingerprint, plan, sources_of, without_duplicates # noqa: F401
 
 # %% ../../nbs/81_experiments.run.ipynb #1a77f7d1
 def new_run_folder(out: str | Path | None, # where; default runs/<recipe>/<time>

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from ..train.learners import classes_of, seeded
 from fastai.learner import Learner
 from matplotlib.figure import Figure
 from scipy.integrate import trapezoid
@@ -33,7 +34,6 @@ from .attribution import METHODS, absent, asked_index, attribute, p_fake_of, pho
 from .features import device_of, image_batches, model_of
 from ..synthetic.defects import truth_boxes
 from ..synthetic.world import read_world
-from ..train.learners import classes_of, seeded
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #c579910c
 def alike(a: torch.Tensor, # maps, shape (n, h, w)

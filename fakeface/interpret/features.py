@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from ..train.blocks import OpenFace, image_loader
 from fastai.learner import Learner
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +32,6 @@ from ..core.style import figure
 from ..data.images import open_rgb
 from ..evaluate.scores import ERRORS, with_errors
 from .losses import picture
-from ..train.blocks import OpenFace, image_loader
 
 # %% ../../nbs/61_interpret.features.ipynb #b994e74b
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
