@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FAILED', 'audit', 'checks']
 
-# %% ../../nbs/92_cli.audit.ipynb #76f36957
+# %% ../../nbs/92_cli.audit.ipynb #3f46be03
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,17 +13,19 @@ from typing import Annotated, Any, Literal
 from .shared import FaceDetector, Output, Root, argument, drawn_note, option, shown
 from ..core.basics import InputError
 
-# %% ../../nbs/92_cli.audit.ipynb #05941096
+# %% ../../nbs/92_cli.audit.ipynb #7f58bf26
 FAILED = 3 # exit code of a command that did its work and found what it was told to fail on
 _What = Annotated[Path, argument("WHAT", "A manifest (.csv, .parquet), a data root, a folder with real/ and "
                                  "fake/, or a run folder.")]
 
+_Sample = Annotated[int, shown("N", "Images in the sample for shortcuts; duplicates are sought among all.")]
+_Faces = Annotated[int, shown("N", "Images in the sample for geometry; 0 leaves it out.")]
 
+# %% ../../nbs/92_cli.audit.ipynb #eb22d21b
 def audit(what: _What, output: Output, root: Root = None,
           out: Annotated[Path | None, option("FOLDER", "A folder for audit.html and audit.json; without it "
                                              "the verdicts are only printed.")] = None,
-          sample: Annotated[int, shown("N", "Images in the sample for shortcuts; duplicates are sought among all.")] = 8000,
-          sample_faces: Annotated[int, shown("N", "Images in the sample for geometry; 0 leaves it out.")] = 1000,
+          sample: _Sample = 8000, sample_faces: _Faces = 1000,
           face_detector: FaceDetector = None,
           seed: Annotated[int, shown("N", "Of samples and folds.")] = 0,
           only: Annotated[list[str], option("CHECK...", "Only these; `fakeface checks` lists them.")] = (),
@@ -41,7 +43,7 @@ def audit(what: _What, output: Output, root: Root = None,
     found = {check["verdict"] for check in told.checks.values()}
     return FAILED if fail_on and found & {"fail", fail_on} else None
 
-# %% ../../nbs/92_cli.audit.ipynb #9a727925
+# %% ../../nbs/92_cli.audit.ipynb #266453b4
 def _tell_audit(told: Any, out: Path | None, output: Output) -> None:
     "The verdicts, what shortcuts reach on each test set, and where the page is."
     import json
@@ -58,7 +60,7 @@ def _tell_audit(told: Any, out: Path | None, output: Output) -> None:
     output.record(page=page)
     output.say(f"\n{page}\n{page.with_suffix('.json')}")
 
-# %% ../../nbs/92_cli.audit.ipynb #98f1debd
+# %% ../../nbs/92_cli.audit.ipynb #8fcf3555
 def checks(output: Output) -> None:
     """List what the audit checks: the question, the figure, and when the verdict is warn or fail.
 

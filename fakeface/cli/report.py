@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['report']
 
-# %% ../../nbs/96_cli.report.ipynb #1c9f8efb
+# %% ../../nbs/96_cli.report.ipynb #20198437
 from pathlib import Path
 from typing import Annotated
 
 
 from .shared import Output, Root, argument, data_root, run_folder
 
-# %% ../../nbs/96_cli.report.ipynb #bfe0fd15
+# %% ../../nbs/96_cli.report.ipynb #0949cf49
 _What = Annotated[Path, argument("RUN", "A run folder, or a folder of runs.")]
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEARNERS', 'OPTS', 'image_size', 'small_learner', 'scratch_learner', 'two_conv_learner', 'transfer_learner',
-           'PlateauLearner', 'last_block_splitter', 'last_block_learner', 'DivergedError', 'StopDiverged',
-           'make_learner', 'seeded', 'classes_of', 'probabilities', 'with_answers', 'predict']
+           'PlateauLearner', 'last_block_learner', 'DivergedError', 'StopDiverged', 'make_learner', 'seeded',
+           'classes_of', 'probabilities', 'predict']
 
 # %% ../../nbs/52_train.learners.ipynb #90b8ee91
 from ..core.basics import LABELS, InputError
@@ -108,7 +108,7 @@ class PlateauLearner(Learner):
         self.fit(n_epoch, lr_max)
 
 
-def last_block_splitter(model: torch.nn.Module, # body and head
+def _last_block_splitter(model: torch.nn.Module, # body and head
                        ) -> list[list[torch.nn.Parameter]]: # of the last block, of the head: nothing else is trained
     "fastai's splitter for a network of which only the head and the last convolution block are tuned."
     return [list(last_block(model[0]).parameters()), list(model[1].parameters())]
@@ -127,9 +127,9 @@ def last_block_learner(dls: DataLoaders, # of `face_dataloaders`
     cbs = [ReduceLROnPlateau("valid_loss", patience=patience[0], factor=5.0), EarlyStoppingCallback("valid_loss", patience=patience[1])]
     if pretrained or weights:
         for p in model.parameters(): p.requires_grad_(False)
-        for group in last_block_splitter(model):
+        for group in _last_block_splitter(model):
             for p in group: p.requires_grad_(True)
-        kwargs, cbs = {"splitter": last_block_splitter, **kwargs}, [*cbs, BnFreeze()]
+        kwargs, cbs = {"splitter": _last_block_splitter, **kwargs}, [*cbs, BnFreeze()]
     else: model.requires_grad_(True)
     kwargs = {"loss_func": CrossEntropyLossFlat(), "metrics": accuracy, "wd": 0.0, **kwargs}
     learn = PlateauLearner(dls, model, cbs=[*cbs, *kwargs.pop("cbs", [])], **kwargs)
@@ -215,7 +215,7 @@ def probabilities(learn: Learner, # trained
     return p
 
 # %% ../../nbs/52_train.learners.ipynb #092d69ab
-def with_answers(rows: pd.DataFrame, # with `label` where known
+def _with_answers(rows: pd.DataFrame, # with `label` where known
                  p: torch.Tensor, # of `probabilities`
                 ) -> pd.DataFrame: # the rows with p_fake and, where labels are known, loss (cross-entropy, nats)
     "Answers beside the images they belong to; p_fake and loss come from the same numbers, labels are written real and fake."
@@ -234,4 +234,4 @@ def predict(learn: Learner, # trained; of `make_learner`, or of plain fastai
            ) -> pd.DataFrame: # the rows with p_fake (probability), loss (cross-entropy, nats), run
     "One prediction a row, in the rows' order; nothing augmented. Raises `InputError` for classes or items that cannot be read."
     if "path" not in rows: raise InputError(f"no column `path` in the rows; there is {', '.join(map(str, rows)) or 'none'}")
-    return with_answers(rows, probabilities(learn, image_loader(learn.dls, rows, root))).assign(run=run)
+    return _with_answers(rows, probabilities(learn, image_loader(learn.dls, rows, root))).assign(run=run)
