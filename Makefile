@@ -10,7 +10,7 @@ MODULES := $(filter-out nbs/index.ipynb nbs/_%,$(wildcard nbs/*.ipynb))
 STUDIES := $(wildcard nbs/studies/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test readme notebooks studies docs wheel clean
+.PHONY: help install demo test readme notebooks studies docs picture wheel clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,9 @@ notebooks: $(INSTALLED) ## run the modules' notebooks and the index in place
 
 studies: $(INSTALLED) ## run the studies in place
 	$(BIN)/python tools/run_notebooks.py $(STUDIES)
+
+picture: ## docs/images/report.png anew, from the report of `make demo`; needs Chromium
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1020,700 --screenshot=docs/images/report.png $(DEMO)/runs/man-2-test/report.html
 
 docs: $(INSTALLED) ## the site in _site, from notebooks, cards and docstrings; offline, nothing is run
 	$(BIN)/python tools/docs.py

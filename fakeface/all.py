@@ -8,7 +8,7 @@ __all__ = ['sources_table', 'load_manifest', 'scan', 'compose', 'read_recipe', '
            'scratch_learner', 'small_learner', 'transfer_learner', 'two_conv_learner', 'Run', 'load_model',
            'own_folder', 'ffhq_as_test', 'ffhq_in_train', 'run_recipe', 'save_run', 'run_seeds', 'curve', 'curve_table',
            'mix', 'run_grid', 'grid_scores', 'run_transfer', 'transfer_text', 'ladder', 'ladder_text', 'plot_confusion',
-           'read_predictions', 'score_predictions', 'scores_table', 'compare', 'comparison_table',
+           'read_predictions', 'score_predictions', 'scores_table', 'compare', 'comparison_table', 'ledger_table',
            'fit_operating_point', 'score_at_point', 'fairness_report', 'robustness_report', 'error_gallery',
            'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files', 'fit_ood', 'write_report', 'DataNote',
            'InputError']
@@ -50,6 +50,7 @@ from .experiments.ladder import ladder, ladder_text
 # %% ../nbs/99_all.ipynb #2bf66348
 from .evaluate.scores import plot_confusion, read_predictions, score_predictions, scores_table
 from .evaluate.compare import compare, comparison_table
+from .evaluate.ledger import ledger_table
 from .evaluate.thresholds import fit_operating_point, score_at_point
 from .evaluate.fairness import fairness_report
 from .report.robustness import robustness_report
@@ -73,7 +74,7 @@ _all_ = [
     "two_conv_learner", "Run", "load_model",
     "own_folder", "ffhq_as_test", "ffhq_in_train", "run_recipe", "save_run", "run_seeds", "curve", "curve_table", "mix",
     "run_grid", "grid_scores", "run_transfer", "transfer_text", "ladder", "ladder_text",
-    "plot_confusion", "read_predictions", "score_predictions", "scores_table", "compare", "comparison_table",
+    "plot_confusion", "read_predictions", "score_predictions", "scores_table", "compare", "comparison_table", "ledger_table",
     "fit_operating_point", "score_at_point", "fairness_report", "robustness_report",
     "error_gallery", "plot_top_losses", "top_losses", "plot_feature_maps", "explain_files", "fit_ood",
     "write_report", "DataNote", "InputError",

@@ -320,7 +320,7 @@ NOTEBOOKS = {
     "no number": ("data.planted.ipynb", [DEFAULT], "makes `data.planted` under another name"),
     "a module made twice": ("04_data.good.ipynb", [code("#| default_exp data.good")], "makes `data.good`, which"),
     "exports from a study": ("studies/a.ipynb", [code(EXP + "x = 1")], "exports from a study"),
-    "too many bytes": ("02_data.planted.ipynb", [DEFAULT, markdown("x" * check.MAX_BYTES)], "3.0 MB, 3 are allowed"),
+    "too many bytes": ("02_data.planted.ipynb", [DEFAULT, markdown("x" * check.MAX_BYTES)], "1.0 MB, 1 are allowed"),
 }
 
 

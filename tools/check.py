@@ -23,7 +23,7 @@ import links  # noqa: E402
 import readme  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_CELL, MAX_MODULE, MAX_BYTES = 25, 700, 3_000_000  # lines of an exported cell; of a module; of a notebook
+MAX_CELL, MAX_MODULE, MAX_BYTES = 25, 700, 1_000_000  # lines of an exported cell; of a module; of a notebook
 
 EXPORTS = {"export", "exports", "exporti"}
 # What nbdev 2 acts on, and the notes for its documentation. Other words it takes in silently and does nothing.

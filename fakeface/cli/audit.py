@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FAILED', 'audit', 'checks']
 
-# %% ../../nbs/92_cli.audit.ipynb #3f46be03
+# %% ../../nbs/92_cli.audit.ipynb #3899a4a1
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from .shared import FaceDetector, Output, Root, argument, drawn_note, option, shown
 from ..core.basics import InputError
 
-# %% ../../nbs/92_cli.audit.ipynb #7f58bf26
+# %% ../../nbs/92_cli.audit.ipynb #31813e8a
 FAILED = 3 # exit code of a command that did its work and found what it was told to fail on
 _What = Annotated[Path, argument("WHAT", "A manifest (.csv, .parquet), a data root, a folder with real/ and "
                                  "fake/, or a run folder.")]
@@ -21,7 +21,7 @@ _What = Annotated[Path, argument("WHAT", "A manifest (.csv, .parquet), a data ro
 _Sample = Annotated[int, shown("N", "Images in the sample for shortcuts; duplicates are sought among all.")]
 _Faces = Annotated[int, shown("N", "Images in the sample for geometry; 0 leaves it out.")]
 
-# %% ../../nbs/92_cli.audit.ipynb #eb22d21b
+# %% ../../nbs/92_cli.audit.ipynb #aeb1e38f
 def audit(what: _What, output: Output, root: Root = None,
           out: Annotated[Path | None, option("FOLDER", "A folder for audit.html and audit.json; without it "
                                              "the verdicts are only printed.")] = None,
@@ -43,7 +43,7 @@ def audit(what: _What, output: Output, root: Root = None,
     found = {check["verdict"] for check in told.checks.values()}
     return FAILED if fail_on and found & {"fail", fail_on} else None
 
-# %% ../../nbs/92_cli.audit.ipynb #266453b4
+# %% ../../nbs/92_cli.audit.ipynb #77515110
 def _tell_audit(told: Any, out: Path | None, output: Output) -> None:
     "The verdicts, what shortcuts reach on each test set, and where the page is."
     import json
@@ -60,7 +60,7 @@ def _tell_audit(told: Any, out: Path | None, output: Output) -> None:
     output.record(page=page)
     output.say(f"\n{page}\n{page.with_suffix('.json')}")
 
-# %% ../../nbs/92_cli.audit.ipynb #8fcf3555
+# %% ../../nbs/92_cli.audit.ipynb #01d1ac5f
 def checks(output: Output) -> None:
     """List what the audit checks: the question, the figure, and when the verdict is warn or fail.
 

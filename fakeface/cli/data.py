@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INJECTED', 'world', 'sources', 'recipes', 'manifest', 'tell_shortfalls', 'clean']
 
-# %% ../../nbs/91_cli.data.ipynb #faa53045
+# %% ../../nbs/91_cli.data.ipynb #81bcb70e
 from pathlib import Path
 from textwrap import fill
 from typing import Annotated, Any
@@ -15,11 +15,11 @@ from typer import Option
 from .shared import Output, Recipe, Root, Scale, Seed, argument, check_suffix, data_root, option, shown
 from ..core.basics import InputError
 
-# %% ../../nbs/91_cli.data.ipynb #27c97a02
+# %% ../../nbs/91_cli.data.ipynb #a99ae3be
 INJECTED = ("jpeg-quality", "size", "alignment", "colour", "exact-duplicates", "near-duplicates", "trained-on", "shared-subject",
             "mislabelled", "group-bias", "artefact") # the names, which help shows without importing what injects them
 
-# %% ../../nbs/91_cli.data.ipynb #e98c0fbc
+# %% ../../nbs/91_cli.data.ipynb #66b59bd8
 def world(folder: Annotated[Path, argument("ROOT", "A folder that is empty or does not exist yet.")],
           output: Output,
           seed: Annotated[int, shown("N", "Everything follows from it, to the byte.")] = 0,
@@ -41,7 +41,7 @@ def world(folder: Annotated[Path, argument("ROOT", "A folder that is empty or do
     root = build_world(folder, seed=seed, images=images, trace=trace, psi=psi, size=size, defect=defect, sources=sources, equal=equal)
     _tell_world(root, output)
 
-# %% ../../nbs/91_cli.data.ipynb #aa93b2b9
+# %% ../../nbs/91_cli.data.ipynb #6e40596f
 def _tell_world(root: Path, output: Output) -> None:
     "What was drawn."
     import pandas as pd
@@ -51,7 +51,7 @@ def _tell_world(root: Path, output: Output) -> None:
     output.say(f"built-in world: {drawn.sum():,} drawn faces, seed {told['seed']}, trace {told['trace']:g}, psi {told['psi']:g}, in {root}")
     output.note(*(f"  {source}: {n:,}" for source, n in drawn.items()), f"next: fakeface run man-2-test --root {root}")
 
-# %% ../../nbs/91_cli.data.ipynb #cd777a92
+# %% ../../nbs/91_cli.data.ipynb #5641213b
 def sources(output: Output, root: Root = None) -> None:
     """List the datasets: present or not, how many of how many, licence, how to get them.
 
@@ -76,7 +76,7 @@ def _tell_list(output: Output, title: str, lines: dict[str, str]) -> None:
     if lines: output.note(f"\n{title}:", *(fill(f"- {name}: {line}", 118, subsequent_indent="  ", break_on_hyphens=False,
                                                 break_long_words=False) for name, line in lines.items()))
 
-# %% ../../nbs/91_cli.data.ipynb #c6db9602
+# %% ../../nbs/91_cli.data.ipynb #1eb38379
 def recipes(output: Output) -> None:
     """List what can be run: recipes, grids and transfers, each with its title.
 
@@ -103,7 +103,7 @@ def _specs(kind: str) -> list[dict[str, str]]:
         out.append(dict(command=command, name=file.stem, title=title, tests=tests))
     return out
 
-# %% ../../nbs/91_cli.data.ipynb #15a80453
+# %% ../../nbs/91_cli.data.ipynb #b69e555e
 def manifest(recipe: Recipe, output: Output, root: Root = None,
              out: Annotated[Path | None, option("FILE", "The manifest, .csv or .parquet; rejected files go "
                                                 "beside it. Without it RECIPE.csv.")] = None,
@@ -127,7 +127,7 @@ def manifest(recipe: Recipe, output: Output, root: Root = None,
     tell_shortfalls(composed.sources, found.rejects, output)
     _tell_manifest(len(composed.manifest), out, found.rejects, rejects, output)
 
-# %% ../../nbs/91_cli.data.ipynb #69449a93
+# %% ../../nbs/91_cli.data.ipynb #cb945799
 def _tell_manifest(images: int, out: Path, rejected: Any, rejects: Path, output: Output) -> None:
     "Where the files are, and why images were left out."
     from fakeface.data.sources import rejects_words
@@ -146,7 +146,7 @@ def tell_shortfalls(sources: Any, # a DataFrame, one row a source: asked, found,
             for source, found in short["found"].items()]
     output.table(short.assign(note=note), "Fewer images than the recipe asks; the parts of such a source shrink in proportion:")
 
-# %% ../../nbs/91_cli.data.ipynb #988a2374
+# %% ../../nbs/91_cli.data.ipynb #32c95bda
 def clean(output: Output,
           folder: Annotated[Path, argument("FOLDER", "It and all folders below, and the cache.")] = Path("."),
           everything: Annotated[bool, Option("--all", help="Unfinished runs whose training is finished as well.")] = False) -> None:

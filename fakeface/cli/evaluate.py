@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SWEPT', 'score', 'compare', 'operating', 'ledger', 'fairness', 'robustness']
 
-# %% ../../nbs/94_cli.evaluate.ipynb #de5da9b9
+# %% ../../nbs/94_cli.evaluate.ipynb #c0d824e0
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from .shared import (Aim, Detector, Output, Root, Test, about, argument, check_s
                                  read_predictions_of, run_folder, shown, write_page)
 from ..core.basics import InputError
 
-# %% ../../nbs/94_cli.evaluate.ipynb #f23c3f79
+# %% ../../nbs/94_cli.evaluate.ipynb #8faf66ff
 _Sample = Annotated[int | None, option("N", "With --detector: at most N images of each class; without it all.")]
 
 
@@ -22,7 +22,7 @@ _Predictions = Annotated[Path, argument("PREDICTIONS", "A table (.csv, .parquet)
                                         "source; or a run. With --detector the images: a table with path and label, a run, or a folder (a "
                                         "data root, or one with real/ and fake/).")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #1efb2aa4
+# %% ../../nbs/94_cli.evaluate.ipynb #6389866a
 def score(predictions: _Predictions, output: Output, detector: Detector, root: Root = None, sample: _Sample = None,
           out: Annotated[Path | None, option("FILE", "Write the scores there as JSON.")] = None,
           save: Annotated[Path, shown("FILE", "With --detector: its predictions, .csv or .parquet.")] = Path("predictions.csv"),
@@ -45,7 +45,7 @@ def score(predictions: _Predictions, output: Output, detector: Detector, root: R
     from fakeface.core.files import write_text
     output.note(f"\n{write_text(out, json.dumps(metrics, indent=1))}")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #9991d160
+# %% ../../nbs/94_cli.evaluate.ipynb #25db8371
 def _accuracies(metrics: dict[str, Any]) -> list[str]:
     "One line a test set."
     from fakeface.core.basics import percent
@@ -63,13 +63,13 @@ def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path,
     output.note(f"{len(predictions):,} images by `{detector.detector}`; predictions: {save}")
     return predictions
 
-# %% ../../nbs/94_cli.evaluate.ipynb #3e66f030
+# %% ../../nbs/94_cli.evaluate.ipynb #b28c1941
 _Page = Annotated[Path | None, option("FILE", "A page, .html.")]
 _Against = Annotated[list[Path], option("RUN...", "The runs of the other detector.")]
 _Runs = Annotated[list[Path], argument("RUN...", "Two of: a run folder, a folder of run --seeds, a table of predictions; with --against "
                                        "any number, the runs of one detector.")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #f96adfe5
+# %% ../../nbs/94_cli.evaluate.ipynb #0581e8aa
 def compare(runs: _Runs, output: Output, against: _Against = (), out: _Page = None) -> None:
     """Compare two runs or two series of runs, paired where the test images are the same.
 
@@ -91,13 +91,14 @@ def compare(runs: _Runs, output: Output, against: _Against = (), out: _Page = No
     from fakeface.report.compare import compare_page
     write_page(compare_page(found, *sides, out), out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #9d0b79c9
+# %% ../../nbs/94_cli.evaluate.ipynb #31634a1a
 def _series(paths: list[Path]) -> list[Path]:
     "The runs or tables that a side names; a folder of `fakeface run --seeds` stands for its runs."
-    runs = lambda path: sorted(p.parent for p in path.glob("seed-*/predictions.parquet")) if (path/"seeds.json").is_file() else []
+    from fakeface.core.files import is_finished
+    runs = lambda path: sorted(p for p in path.glob("seed-*") if is_finished(p)) if (path/"seeds.json").is_file() else []
     return [run for path in paths for run in runs(path) or [path]]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #7267544b
+# %% ../../nbs/94_cli.evaluate.ipynb #d39cf473
 def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of predictions with split "
                                             "`valid` and tests.")],
               output: Output, aim: Aim, test: Test = None,
@@ -121,7 +122,7 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     if used: output.note("", *used)
     if out: _draw(list(scores.values()), out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #4f00b89d
+# %% ../../nbs/94_cli.evaluate.ipynb #db86bf12
 def _point(run: Path, table: Any, asked: dict[str, Any], refit: bool) -> tuple[Any, bool]:
     """The frozen point of a run, or one fitted now; of a table of scores, which has no folder, one fitted now. And whether it is a
     choice that the test sets have not been asked about: reading the frozen point again is none."""
@@ -137,7 +138,7 @@ def _point(run: Path, table: Any, asked: dict[str, Any], refit: bool) -> tuple[A
     if run.is_dir(): save_point(point, run, refit)
     return point, not frozen
 
-# %% ../../nbs/94_cli.evaluate.ipynb #67b30c2c
+# %% ../../nbs/94_cli.evaluate.ipynb #c8f3dc5c
 def _draw(scores: list[dict], out: Path, output: Output) -> None:
     "Reliability and the positive predictive value, a row a test set that has both labels."
     from matplotlib.figure import Figure
@@ -153,7 +154,7 @@ def _draw(scores: list[dict], out: Path, output: Output) -> None:
     output.record(picture=out)
     output.note(f"\n{out}")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #efd8be0e
+# %% ../../nbs/94_cli.evaluate.ipynb #9ed443af
 def ledger(output: Output, folder: Annotated[Path, argument("FOLDER", "The folder that holds the runs.")] = Path("runs")) -> None:
     """Show how often each test set was used, by how many models and questions (guards against tuning on the test).
 
@@ -168,13 +169,13 @@ def ledger(output: Output, folder: Annotated[Path, argument("FOLDER", "The folde
     output.note("\nA test set is known by its images, whatever its name. A use is another model, or another choice or question. "
                 "The more was chosen by its scores, the less the best of them means.")
 
-# %% ../../nbs/94_cli.evaluate.ipynb #b6255af0
+# %% ../../nbs/94_cli.evaluate.ipynb #930e3b42
 _Scored = Annotated[Path, argument("RUN", "A run folder, or any detector's table: path, label, p_fake and age, gender, race.")]
 _By = Annotated[list[str], option("ATTRIBUTE...", "Attributes to compare; join two with + for intersections (gender+race). Without it "
                                   "age_band, gender, race, glasses.")]
 _MinN = Annotated[int | None, option("N", "Images of a class that a group needs to be scored; 20 without it.")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #9fbc5876
+# %% ../../nbs/94_cli.evaluate.ipynb #90b8e2e0
 def fairness(run: _Scored, output: Output, test: Test = None,
              source: Annotated[str | None, option("NAME", "Only images of this source.")] = None,
              by: _By = (), min_n: _MinN = None,
@@ -196,7 +197,7 @@ def fairness(run: _Scored, output: Output, test: Test = None,
     output.say(note + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
     if out: _fairness_page(reports, run, out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #8258f3e2
+# %% ../../nbs/94_cli.evaluate.ipynb #f89c0bc6
 def _fairness_page(reports: list[Any], run: Path, out: Path, output: Output) -> None:
     "The sections as a page, and their figures beside it."
     from fakeface.core.files import write_text
@@ -207,7 +208,7 @@ def _fairness_page(reports: list[Any], run: Path, out: Path, output: Output) -> 
     write_page(fairness_page(reports, run.name, banner_of(run), links), out, output)
     output.note(str(write_text(out.with_suffix(".json"), json.dumps([r.values for r in reports], indent=1))))
 
-# %% ../../nbs/94_cli.evaluate.ipynb #bd510419
+# %% ../../nbs/94_cli.evaluate.ipynb #e5bfd751
 SWEPT = ("jpeg", "scale", "blur", "noise", "crop", "gamma", "screenshot") # names of sweeps, which help shows without importing them
 _Sweeps = Annotated[list[str], option("SWEEP...", f"Out of {', '.join(SWEPT)}, with own values as in "
                                       "jpeg:90,50; or none. Without it all.")]
@@ -217,7 +218,7 @@ _Asked = Annotated[Path, argument("RUN", "A run folder; with --detector the imag
 _Size = Annotated[int | None, option("PIXELS", "Longest side that both classes are brought to; without it the smaller class's median.")]
 _Quality = Annotated[int | None, option("Q", "JPEG quality of both classes; without it the files' lowest tenth, up to 90.")]
 
-# %% ../../nbs/94_cli.evaluate.ipynb #dd99cf9a
+# %% ../../nbs/94_cli.evaluate.ipynb #472d4621
 def robustness(run: _Asked, output: Output, detector: Detector, root: Root = None, test: Test = None,
                sample: Annotated[int, shown("N", "Images of each class at most, evenly from its sources.")] = 200,
                sweeps: _Sweeps = (),
@@ -235,7 +236,7 @@ def robustness(run: _Asked, output: Output, detector: Detector, root: Root = Non
     output.say(f"{note}{found}")
     if out: _robustness_page(found, run, detector.detector, out, output)
 
-# %% ../../nbs/94_cli.evaluate.ipynb #0f13bea3
+# %% ../../nbs/94_cli.evaluate.ipynb #c3c9a9ea
 def _robustness(run: Path, detector: Detector, root: Path | None, test: str | None, sample: int, sweeps: list[str],
                 match: tuple[int | None, int | None]) -> Any: # a `report.robustness.RobustnessReport`
     "Asks a detector or a run about the images under every perturbation."
@@ -253,7 +254,7 @@ def _robustness(run: Path, detector: Detector, root: Path | None, test: str | No
         found.notes.extend([f"The network sees pictures at {scorer.size} pixels: what is finer is lost before it looks.", *used])
     return found
 
-# %% ../../nbs/94_cli.evaluate.ipynb #fcc93692
+# %% ../../nbs/94_cli.evaluate.ipynb #0220bf3c
 def _robustness_page(found: Any, run: Path, detector: str | None, out: Path, output: Output) -> None:
     "The page, and the tables beside it."
     from fakeface.core.files import write_table

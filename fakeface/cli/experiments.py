@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Seeds', 'Images', 'EQUALISED', 'curve', 'grid', 'transfer', 'ladder']
 
-# %% ../../nbs/97_cli.experiments.ipynb #8b4fae85
+# %% ../../nbs/97_cli.experiments.ipynb #a9e52c1d
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +13,7 @@ from typer import Option
 
 from .shared import FaceDetector, Output, Recipe, Root, Scale, Seed, Training, argument, data_root, option, shown, write_page
 
-# %% ../../nbs/97_cli.experiments.ipynb #41f67ef5
+# %% ../../nbs/97_cli.experiments.ipynb #cf71951d
 def _out(default: str) -> Any:
     "The folder of a series, which goes on where it was."
     return option("FOLDER", f"The folder, which goes on where it was; without it {default}.")
@@ -22,7 +22,7 @@ def _out(default: str) -> Any:
 Seeds = Annotated[int | None, option("N", "Trainings of each.")]
 Images = Annotated[int | None, option("N", "Training images; without it as many as all parts allow.")]
 
-# %% ../../nbs/97_cli.experiments.ipynb #7f98b092
+# %% ../../nbs/97_cli.experiments.ipynb #099e0bf7
 def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
           out: Annotated[Path | None, _out("runs/curve-RECIPE")] = None,
           sizes: Annotated[list[int], option("N...", "Training images; without it all, a half, a quarter, an eighth.")] = (),
@@ -48,7 +48,7 @@ def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
     write_page(curve_page(table, out), out/"curve.html", output)
     output.note(f"\nPositive class: fake. A cell is a run folder below {out}; table: {out/'sweep.csv'}; pictures: {out}/*.png")
 
-# %% ../../nbs/97_cli.experiments.ipynb #5974b170
+# %% ../../nbs/97_cli.experiments.ipynb #1ee63c19
 def _tell_sweep(table: Any, out: Path, mixed: bool, output: Output) -> None:
     "Table, advice and pictures of each test; what is true of all of them is printed once, at the end."
     from fakeface.experiments.advice import advise, advise_mix
@@ -63,7 +63,7 @@ def _tell_sweep(table: Any, out: Path, mixed: bool, output: Output) -> None:
         _draw_sweep(table, test, out, mixed)
     if shared: output.say("\nFor every test:", *(f"- {w}" for w in shared))
 
-# %% ../../nbs/97_cli.experiments.ipynb #b7d2a1de
+# %% ../../nbs/97_cli.experiments.ipynb #2db18312
 def _draw_sweep(table: Any, test: str, out: Path, mixed: bool) -> None:
     "The pictures of one test."
     from fakeface.core.files import save_figure
@@ -75,7 +75,7 @@ def _draw_sweep(table: Any, test: str, out: Path, mixed: bool) -> None:
         pictures = {"curve": plot_curve(table, test, fit=fit), "epochs": plot_epochs(table, test, enough_epochs(table, test).epoch)}
     for name, ax in pictures.items(): save_figure(ax.figure, out/f"{name}-{test}.png", bbox_inches="tight")
 
-# %% ../../nbs/97_cli.experiments.ipynb #f9bf1b54
+# %% ../../nbs/97_cli.experiments.ipynb #c8f2165e
 def grid(spec: Annotated[str, argument("GRID", "A YAML file, or a name such as small or kyllo.", "grids")],
          output: Output, training: Training, root: Root = None, out: Annotated[Path | None, _out("runs/grid-NAME")] = None,
          scale: Annotated[float | None, option("SHARE", "0.1 uses a tenth of the images; without it the grid's.")] = None,
@@ -96,7 +96,7 @@ def grid(spec: Annotated[str, argument("GRID", "A YAML file, or a name such as s
     write_page(grid_page(table, out), out/"grid.html", output)
     output.note(f"\nPositive class: fake. A trial is a run folder below {out}; table: {out/'grid.csv'}, picture: {out/'grid.png'}")
 
-# %% ../../nbs/97_cli.experiments.ipynb #e4cae3e2
+# %% ../../nbs/97_cli.experiments.ipynb #1c219c65
 def transfer(spec: Annotated[str, argument("TRANSFER", "A YAML file, or a name such as faces or kyllo.", "transfers")],
              output: Output, training: Training, root: Root = None, out: Annotated[Path | None, _out("runs/transfer-NAME")] = None,
              images: Images = None,
@@ -118,7 +118,7 @@ def transfer(spec: Annotated[str, argument("TRANSFER", "A YAML file, or a name s
     write_page(transfer_page(table, out), out/"transfer.html", output)
     output.note(f"\nPositive class: fake. A row is a run folder below {out}; table: {out/'transfer.csv'}, picture: {out/'transfer.png'}")
 
-# %% ../../nbs/97_cli.experiments.ipynb #1c817619
+# %% ../../nbs/97_cli.experiments.ipynb #544d8e76
 EQUALISED = ("nothing", "encoding", "resolution", "alignment", "colour", "all") # the steps, which help shows without importing them
 
 
@@ -142,7 +142,7 @@ def ladder(recipe: Recipe, output: Output, training: Training, root: Root = None
     if steps: options["steps"] = steps
     _climb(cooked, root, out or Path(f"runs/ladder-{cooked.name}"), source, shortcuts, options | training.settings, output)
 
-# %% ../../nbs/97_cli.experiments.ipynb #29623901
+# %% ../../nbs/97_cli.experiments.ipynb #035aae90
 def _climb(recipe: Any, root: Path, out: Path, source: str | None, shortcuts: bool, options: dict[str, Any], output: Output) -> None:
     "Trains every step and names the cause."
     from fakeface.audit.shortcuts import SHORTCUTS

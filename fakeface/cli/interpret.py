@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['explain', 'ood']
 
-# %% ../../nbs/95_cli.interpret.ipynb #fd3e1941
+# %% ../../nbs/95_cli.interpret.ipynb #a1010856
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from typer import Option
 from .shared import Output, Root, Run, argument, check_suffix, data_root, log_use, option, run_folder, shown
 from ..core.basics import InputError
 
-# %% ../../nbs/95_cli.interpret.ipynb #4c9e9c93
+# %% ../../nbs/95_cli.interpret.ipynb #b90000cd
 _Images = Annotated[list[Path], argument("IMAGE...", "Image files.")]
 _Method = Annotated[list[str], option("METHOD...", "grad_cam, guided_backprop, guided_grad_cam, "
                                       "integrated_gradients, occlusion, shap. Without it all that suit the network.")]
@@ -41,7 +41,7 @@ def explain(run: Run, images: _Images, output: Output, root: Root = None, method
     if sample is None: output.note("Whether such maps are faithful to this network is not tested; --sample N with --root tests it.")
     else: _tell_faithfulness(run, root, sample, method, output)
 
-# %% ../../nbs/95_cli.interpret.ipynb #9858d3a3
+# %% ../../nbs/95_cli.interpret.ipynb #d9e3b549
 def _check_files(images: list[Path]) -> None:
     "Raises `InputError` where one is missing."
     for path in images:
@@ -64,7 +64,7 @@ def _tell_faithfulness(run: Path, root: Path, sample: int, method: list[str], ou
     output.table(faithfulness_table(found).T)
     if used: output.note("", *used)
 
-# %% ../../nbs/95_cli.interpret.ipynb #2534bb7a
+# %% ../../nbs/95_cli.interpret.ipynb #8a214ab8
 _NO_ROOT = "Without --root the run's own test images are not asked, and there is no AUC."
 _Keep = Annotated[float | None, option("SHARE", "Share of validation images that must count as in distribution; 0.95 without it. Changing "
                                        "it refits the threshold.")]
@@ -88,7 +88,7 @@ def ood(run: Run, folder: Annotated[Path, argument("FOLDER", "Pictures, one sub-
         known.save(run)
     _tell_ood(known, run, folder, pictures, rejects, root, out, output)
 
-# %% ../../nbs/95_cli.interpret.ipynb #697aec1c
+# %% ../../nbs/95_cli.interpret.ipynb #a686f162
 def _tell_ood(known: Any, run: Path, folder: Path, pictures: Any, rejects: Any, root: Path | None, out: Path, output: Output) -> None:
     "What the run says of the pictures, beside what it says of its own test images."
     from fakeface.core.files import write_table

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEPS', 'command_line', 'main', 'Stopped', 'stoppable']
 
-# %% ../../nbs/98_cli.main.ipynb #d88d67d8
+# %% ../../nbs/98_cli.main.ipynb #600080cd
 import os
 import signal
 import sys
@@ -32,7 +32,7 @@ from .shared import Command, spread
 from .train import run
 from ..core.basics import DataNote, InputError
 
-# %% ../../nbs/98_cli.main.ipynb #b057d4b4
+# %% ../../nbs/98_cli.main.ipynb #cd476857
 STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes through the house
     "Data": (world, sources, recipes, manifest, clean),
     "Before training": (audit, checks),
@@ -41,7 +41,7 @@ STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes thr
     "What the network sees": (explain, ood),
     "Pages": (report,)}
 
-# %% ../../nbs/98_cli.main.ipynb #3bf52f22
+# %% ../../nbs/98_cli.main.ipynb #e63fb6d0
 def command_line() -> typer.core.TyperGroup:
     "The whole command line."
     app = typer.Typer(name="fakeface", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False,
@@ -67,7 +67,7 @@ _Version = Annotated[bool, typer.Option("--version", callback=_tell_version, is_
 def _about(version: _Version = False) -> None:
     "Can this network tell a generated face from a photographed one, and can I believe the number?"
 
-# %% ../../nbs/98_cli.main.ipynb #24afc775
+# %% ../../nbs/98_cli.main.ipynb #a9249c78
 def main(argv: Sequence[str] | None = None, # default the command line's
         ) -> int: # exit code: 0 done, 1 a fault of this package, 2 what the user can mend, 3 a check failed, 130 or 143 stopped
     "The command line."
@@ -88,7 +88,7 @@ def _call(argv: list[str]) -> int | None: # exit code, where it is not 0
     if "_FAKEFACE_COMPLETE" in os.environ: return app.main(argv, "fakeface") # the shell asks how to go on
     with app.make_context("fakeface", argv or ["--help"]) as context: return app.invoke(context)
 
-# %% ../../nbs/98_cli.main.ipynb #9977e5ad
+# %% ../../nbs/98_cli.main.ipynb #f78eb3c4
 def _ended(e: BaseException) -> int: # exit code
     "What is said about a command that did not end as it should."
     kept = " ".join(getattr(e, "__notes__", []))
@@ -102,7 +102,7 @@ def _ended(e: BaseException) -> int: # exit code
         return _fail(f"stopped; {kept or 'nothing half-written is left'}", 128 + getattr(e, "signal", signal.SIGINT))
     return _fail(f"a fault in fakeface, not in what you gave: {type(e).__name__}: {str(e)[:200]}. {kept} {_log(e)}", 1)
 
-# %% ../../nbs/98_cli.main.ipynb #52229b27
+# %% ../../nbs/98_cli.main.ipynb #0c1327f5
 def _unknown(e: typer.TyperException) -> int: # exit code
     "A command or an option that is not there, or not so."
     path = getattr(getattr(e, "ctx", None), "command_path", "fakeface")
@@ -114,7 +114,7 @@ def _fail(message: str, code: int) -> int:
     print("fakeface: " + " ".join(message.split()), file=sys.stderr)
     return code
 
-# %% ../../nbs/98_cli.main.ipynb #32377de5
+# %% ../../nbs/98_cli.main.ipynb #94124583
 class Stopped(KeyboardInterrupt):
     "A signal that ends the command."
     def __init__(self, number: int): # of the signal
@@ -137,7 +137,7 @@ def stoppable() -> Iterator[None]:
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
 
-# %% ../../nbs/98_cli.main.ipynb #3273c36f
+# %% ../../nbs/98_cli.main.ipynb #9fb6b66f
 def _no_reader() -> int: # exit code
     "Nobody reads what is printed any more."
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['report']
 
-# %% ../../nbs/96_cli.report.ipynb #20198437
+# %% ../../nbs/96_cli.report.ipynb #5c30313a
 from pathlib import Path
 from typing import Annotated
 
 
 from .shared import Output, Root, argument, data_root, run_folder
 
-# %% ../../nbs/96_cli.report.ipynb #0949cf49
+# %% ../../nbs/96_cli.report.ipynb #80c12e5b
 _What = Annotated[Path, argument("RUN", "A run folder, or a folder of runs.")]
 
 

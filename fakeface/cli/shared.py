@@ -8,7 +8,7 @@ __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Seed', 'FaceDetector', 'Scale', 'pl
            'check_suffix', 'run_folder', 'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index',
            'drawn_note']
 
-# %% ../../nbs/90_cli.shared.ipynb #b848a12e
+# %% ../../nbs/90_cli.shared.ipynb #ce33029f
 import inspect
 import json
 import logging
@@ -26,7 +26,7 @@ from typer.core import TyperCommand
 
 from ..core.basics import InputError
 
-# %% ../../nbs/90_cli.shared.ipynb #12f14db1
+# %% ../../nbs/90_cli.shared.ipynb #2568aed4
 def plain_json(value: Any) -> Any: # what `json.dumps` takes
     "A value as JSON has it: tables as lists of rows, paths as text, what is no number as null."
     if hasattr(value, "to_json") and hasattr(value, "columns"): # a DataFrame; its index is a column where it has a name
@@ -39,7 +39,7 @@ def plain_json(value: Any) -> Any: # what `json.dumps` takes
     if isinstance(value, float): return value if abs(value) < float("inf") else None # NaN is not below it either
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
-# %% ../../nbs/90_cli.shared.ipynb #cedd1739
+# %% ../../nbs/90_cli.shared.ipynb #5a2e2417
 def print_table(table: Any, # a DataFrame
                 title: str = "", # printed above
                ) -> None:
@@ -66,7 +66,7 @@ def _fitted(table: Any) -> None:
     for row in named.itertuples(index=False): shown.add_row(*(Text("–" if v is None or v != v else str(v)) for v in row))
     console.print(shown)
 
-# %% ../../nbs/90_cli.shared.ipynb #d399e72f
+# %% ../../nbs/90_cli.shared.ipynb #28fe7902
 @dataclass
 class _Talk:
     "The three options."
@@ -75,7 +75,7 @@ class _Talk:
     verbose: Annotated[bool, Option("--verbose", "-v", help="Print the steps with their times, and where an error came from.",
                                     rich_help_panel="Output")] = False
 
-# %% ../../nbs/90_cli.shared.ipynb #149f957d
+# %% ../../nbs/90_cli.shared.ipynb #ab8cc552
 @dataclass
 class Output(_Talk):
     "How a command says what it found. What it prints goes through here."
@@ -100,7 +100,7 @@ class Output(_Talk):
     @property
     def watched(self) -> bool: return sys.stdout.isatty() and not (self.json or self.quiet) # bars are of use
 
-# %% ../../nbs/90_cli.shared.ipynb #7dc3fd5a
+# %% ../../nbs/90_cli.shared.ipynb #f0dcf58f
 @contextmanager
 def printing(output: Output) -> Iterator[None]:
     "The level of the log for the time of a command, and its JSON document at the end."
@@ -119,7 +119,7 @@ def printing(output: Output) -> Iterator[None]:
         log.removeHandler(told)
         log.setLevel(before)
 
-# %% ../../nbs/90_cli.shared.ipynb #45d833d8
+# %% ../../nbs/90_cli.shared.ipynb #7449b321
 def spread(command: Callable, # with parameters that are dataclasses of options
           ) -> Callable: # the same with their fields as parameters, for Typer
     "A command whose groups of options are spread out; it prints through an `Output` of its own."
@@ -137,7 +137,7 @@ def spread(command: Callable, # with parameters that are dataclasses of options
     called.__annotations__ = {p.name: p.annotation for p in params}
     return called
 
-# %% ../../nbs/90_cli.shared.ipynb #d581bf58
+# %% ../../nbs/90_cli.shared.ipynb #146651c3
 class Command(TyperCommand):
     "A command whose options of several values take them in a row."
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -152,14 +152,14 @@ class Command(TyperCommand):
             out.append(arg)
         return super().parse_args(ctx, out)
 
-# %% ../../nbs/90_cli.shared.ipynb #ff91e50d
+# %% ../../nbs/90_cli.shared.ipynb #2b80d253
 def names_in(kind: str, # recipes, grids or transfers
             ) -> list[str]:
     "The names of what the package brings, such as its recipes."
     from fakeface.core.basics import data_manifests
     return sorted(p.stem for p in (data_manifests()/kind).glob("*.yaml"))
 
-# %% ../../nbs/90_cli.shared.ipynb #24f29f12
+# %% ../../nbs/90_cli.shared.ipynb #50cb4774
 def argument(metavar: str, # what stands for the value
              help: str, # a sentence
              complete: str = "", # recipes, grids or transfers, where a name of them is asked for
@@ -180,7 +180,7 @@ def shown(metavar: str | None, help: str, panel: str | None = None) -> Any: # as
     "An option whose default the help shows."
     return Option(help=help, metavar=metavar, rich_help_panel=panel)
 
-# %% ../../nbs/90_cli.shared.ipynb #3ee66ba1
+# %% ../../nbs/90_cli.shared.ipynb #07e633fa
 Root = Annotated[Path | None, Option(metavar="FOLDER", show_default=False, envvar="FAKEFACE_DATA",
                                      help="The data root: the folder below which the datasets lie.")]
 Recipe = Annotated[str, argument("RECIPE", "A name such as man-2-test (`fakeface recipes` lists them), or a YAML file.", "recipes")]
@@ -191,7 +191,7 @@ FaceDetector = Annotated[Literal["auto", "light", "dlib"] | None, option(None, "
                                                                          "installed, else light. In a built-in world they are known.")]
 Scale = Annotated[float, shown("SHARE", "0.1 uses a tenth of the images.")]
 
-# %% ../../nbs/90_cli.shared.ipynb #ba1b78e4
+# %% ../../nbs/90_cli.shared.ipynb #305c9c64
 _TRAINING = "Training: without these, the recipe's profile"
 
 
@@ -216,7 +216,7 @@ class Training:
     @property
     def settings(self) -> dict[str, Any]: return {k: v for k, v in asdict(self).items() if k != "profile"} # None where not given
 
-# %% ../../nbs/90_cli.shared.ipynb #01eadc46
+# %% ../../nbs/90_cli.shared.ipynb #16396486
 _AIM = "Threshold"
 
 
@@ -233,7 +233,7 @@ class Aim:
     @property
     def given(self) -> dict[str, Any]: return {k: v for k, v in asdict(self).items() if v is not None}
 
-# %% ../../nbs/90_cli.shared.ipynb #d9c29e8f
+# %% ../../nbs/90_cli.shared.ipynb #a5a2fd03
 _DETECTOR = "A detector of somebody else"
 
 
@@ -255,7 +255,7 @@ class Detector:
         from fakeface.evaluate.detectors import load_detector
         return load_detector(self.detector, self.takes, self.batch, self.timeout, self.logit, self.flip)
 
-# %% ../../nbs/90_cli.shared.ipynb #f7d57764
+# %% ../../nbs/90_cli.shared.ipynb #f04ce14e
 def data_root(root: Path | None) -> Path:
     "The data root, as --root or FAKEFACE_DATA name it. Raises `InputError` where there is none."
     if not root: raise InputError("no data root: give --root FOLDER, or set FAKEFACE_DATA")
@@ -272,7 +272,7 @@ def check_suffix(path: Path | None, # of --out, None where it is not given
         many = ", ".join(allowed[:-1]) + f" or {allowed[-1]}" if len(allowed) > 1 else allowed[0]
         raise InputError(f"{option} {path}: end the name in {many}")
 
-# %% ../../nbs/90_cli.shared.ipynb #75f58828
+# %% ../../nbs/90_cli.shared.ipynb #b1214b46
 def run_folder(path: Path) -> Path:
     "A run's folder. Raises `InputError` where nothing is there, before torch is imported."
     if not path.exists(): raise InputError(f"{path} does not exist; give a run folder, as `fakeface run` makes one")
@@ -290,7 +290,7 @@ def read_predictions_of(path: Path, # a run folder or a table
         raise InputError(f"{path} is a folder: a run's numbers are probabilities of fake; --logit and --flip are for tables and detectors")
     return read_predictions(run_file(path, "predictions"))
 
-# %% ../../nbs/90_cli.shared.ipynb #6871ea64
+# %% ../../nbs/90_cli.shared.ipynb #8df435e5
 @contextmanager
 def about(path: Path) -> Iterator[None]: # a run folder or a table
     "What is wrong with the rows of a table is said with its name, which those who are handed the rows do not know."
@@ -299,7 +299,7 @@ def about(path: Path) -> Iterator[None]: # a run folder or a table
         if path.name in str(e): raise
         raise type(e)(f"{path}: {e}") from e
 
-# %% ../../nbs/90_cli.shared.ipynb #76928c5f
+# %% ../../nbs/90_cli.shared.ipynb #4724ed0d
 def log_use(run: Path, # whose model is asked
             rows: Any, # a DataFrame of test images
             question: str, # what is asked
@@ -313,7 +313,7 @@ def log_use(run: Path, # whose model is asked
     told = [ledger_words(entry) for entry in Run(run).log_test_use(rows, question, test).values()]
     return [words for words in told if words] # a re-reading says nothing
 
-# %% ../../nbs/90_cli.shared.ipynb #d6a5ced2
+# %% ../../nbs/90_cli.shared.ipynb #9c26fb70
 def write_page(page: str, # HTML
                out: Path, # .html
                output: Output, # which names it
@@ -335,7 +335,7 @@ def refresh_index(folder: Path) -> None: # of a run, or of a series of runs
     top = folder.resolve().parent if series or is_finished(folder) else folder.resolve()
     if top.name == "runs" or is_page(top/"index.html"): write_runs_index(top)
 
-# %% ../../nbs/90_cli.shared.ipynb #c71edf74
+# %% ../../nbs/90_cli.shared.ipynb #3e3a6efd
 def drawn_note(path: Path, # a run folder or a data root
               ) -> str: # one line with its end, or nothing
     "What has to be said first where the faces are drawn."

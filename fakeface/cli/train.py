@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Treatment', 'run']
 
-# %% ../../nbs/93_cli.train.ipynb #49def7b0
+# %% ../../nbs/93_cli.train.ipynb #a4a9a688
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,14 +16,14 @@ from .data import tell_shortfalls
 from .shared import Aim, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, refresh_index, write_page
 from ..core.basics import InputError
 
-# %% ../../nbs/93_cli.train.ipynb #9388abb3
+# %% ../../nbs/93_cli.train.ipynb #429402c7
 Treatment = Literal["refuse", "drop", "keep"] # of duplicates across splits
 _What = Annotated[str, argument("RECIPE", "A name such as man-2-test (`fakeface recipes` lists them), a YAML file, or a folder of your own "
                                   "with real/ and fake/.", "recipes")]
 _Out = Annotated[Path | None, option("FOLDER", "The run folder; without it runs/RECIPE/TIME. With --seeds the folder of the runs, which "
                                      "goes on where it was; without it runs/RECIPE/seeds.")]
 
-# %% ../../nbs/93_cli.train.ipynb #b06123d5
+# %% ../../nbs/93_cli.train.ipynb #4ebe1ecc
 def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root = None, out: _Out = None,
         overwrite: Annotated[bool, Option("--overwrite", help="Replace the run that is there.")] = False,
         seeds: Annotated[int | None, option("N", "Train N times on the same split, that of --seed.")] = None,
@@ -43,7 +43,7 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
     if seeds is not None: return _run_seeds(cooked, root, out, overwrite, seeds, options | {"split_seed": seed}, output)
     _run_once(cooked, root, out, output, overwrite=overwrite, own=images, seed=seed, **options)
 
-# %% ../../nbs/93_cli.train.ipynb #bac79958
+# %% ../../nbs/93_cli.train.ipynb #40c9c66e
 def _own(folder: str, seed: int | None, scale: float) -> tuple[Any, Path, tuple]:
     "A folder with real and fake in the place of a recipe: recipe, data root, images and rejects."
     from fakeface.experiments.plan import own_folder
@@ -60,7 +60,7 @@ def _run_once(recipe: Any, root: Path, out: Path | None, output: Output, **optio
     made = run_recipe(recipe, root, out, progress=output.watched, cbs=[] if silent else [EpochLines()], **options)
     _tell_run(made, output)
 
-# %% ../../nbs/93_cli.train.ipynb #ec7f6e41
+# %% ../../nbs/93_cli.train.ipynb #37098edc
 def _tell_run(made: Any, output: Output) -> None:
     "What came of a run: its scores, what a shortcut reaches, what was left out, and where the page is."
     import pandas as pd
@@ -81,7 +81,7 @@ def _tell_run(made: Any, output: Output) -> None:
     refresh_index(made.folder)
     output.say(f"\n{made.shown('report')}")
 
-# %% ../../nbs/93_cli.train.ipynb #7b65a8f3
+# %% ../../nbs/93_cli.train.ipynb #430acaba
 def _tell_left_out(made: Any, output: Output) -> None:
     "Images that are not in the run, and why."
     copies, rejected = made.metrics.get("duplicates"), made.metrics["rejected"]
@@ -89,7 +89,7 @@ def _tell_left_out(made: Any, output: Output) -> None:
         output.note(f"\n{copies['found']:,} duplicates across splits: {copies['dropped']:,} images left out, {copies['kept']:,} pairs kept")
     if rejected: output.note(f"\n{rejected} files were rejected; {made.shown('rejects')} says why")
 
-# %% ../../nbs/93_cli.train.ipynb #6b72fbf1
+# %% ../../nbs/93_cli.train.ipynb #460f5f98
 def _run_seeds(recipe: Any, root: Path, out: Path | None, overwrite: bool, seeds: int, options: dict[str, Any], output: Output) -> None:
     "Several trainings of one split."
     if overwrite: raise InputError("--overwrite and --seeds: finished runs of a series are kept; give another --out for a new one")

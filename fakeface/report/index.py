@@ -49,11 +49,18 @@ def _found(folder: Path, depth: int = 3) -> Iterator[tuple[Path, str]]:
         if kind: yield child, kind
         if depth > 1 and (kind in (None, "run")): yield from ((p, k) for p, k in _found(child, depth - 1) if kind is None or k in SERIES)
 
+# %% ../../nbs/76_report.index.ipynb #49f357d4
+def _wrong_pills(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    "Tests on which a constant answer does better: the larger class's; where there is one class alone, more than half is wrong."
+    least = {test: s["majority_baseline"] if s["auc_ci95"] else 0.5 for test, s in metrics["tests"].items()}
+    wrong = [test for test, s in metrics["tests"].items() if s["accuracy_ci95"] and s["accuracy_ci95"][1] < least[test]]
+    return [("fail", f"a constant answer is better: {', '.join(wrong)}")] if wrong else []
+
 # %% ../../nbs/76_report.index.ipynb #c040e76d
 def _run_pills(metrics: dict[str, Any], learnt: str) -> list[tuple[str, str]]:
     "Verdicts on a run."
     if learnt: return [("fail", "no more than the base rate")]
-    below, unclear, above = [], [], []
+    told, below, unclear, above = _wrong_pills(metrics), [], [], []
     for test, s in metrics["tests"].items():
         best = highest(metrics.get("baselines", {}).get(test, {}))
         if best is None or s["auc_ci95"] is None or best[1]["ci95"] is None: continue
@@ -61,8 +68,8 @@ def _run_pills(metrics: dict[str, Any], learnt: str) -> list[tuple[str, str]]:
         (above if s["auc_ci95"][0] > hi else below if s["auc_ci95"][1] < lo else unclear).append(test)
     both = [s for s in metrics["tests"].values() if s["auc_ci95"]]
     if not (below or unclear or above): # no shortcut was measured
-        return [("pass", "above chance")] if both and all(s["auc_ci95"][0] > 0.5 for s in both) else []
-    told = [("fail", f"below a shortcut: {', '.join(below)}")] if below else []
+        return told or ([("pass", "above chance")] if both and all(s["auc_ci95"][0] > 0.5 for s in both) else [])
+    told += [("fail", f"below a shortcut: {', '.join(below)}")] if below else []
     if unclear: told.append(("warn", f"not above a shortcut: {', '.join(unclear)}"))
     return told + ([("pass", f"above every shortcut: {', '.join(above)}")] if above else [])
 
@@ -143,7 +150,7 @@ _TEMPLATES = {"entries": """
 {% if others %}<section><h2>Other pages</h2><ul>{% for o in others %}<li>{{ o }}</li>{% endfor %}</ul></section>{% endif %}
 """}
 _STYLE = """
-.runs td { overflow-wrap:break-word; } .runs .under { white-space:nowrap; }
+.runs td { overflow-wrap:break-word; } .runs .under,.runs td:last-child a { white-space:nowrap; }
 .runs td:nth-child(3) { min-width:15rem; } .runs td:nth-child(4) { min-width:9rem; } .pill { display:block; margin-bottom:4px; }
 @media (max-width:640px) { .runs .under { display:inline; margin-left:.5em; } .runs td:empty { display:none; }
   .runs tr { display:block; border-bottom:1px solid var(--line); padding:8px 0; }
