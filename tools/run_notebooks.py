@@ -23,9 +23,6 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent))
 import check  # noqa: E402
 
-os.environ["IN_TEST"] = "1"  # as under nbdev_test: an `nbdev_export()` at the end of a notebook then does nothing
-
-
 SMALL = 4_000  # bytes: smaller pictures stay as they are
 
 
@@ -104,6 +101,7 @@ def main() -> int:
         for path in args.notebooks:
             shrink_file(path)
         return 0
+    os.environ["IN_TEST"] = "1"  # as under nbdev_test: an `nbdev_export()` at the end of a notebook then does nothing
     flags, failed = check.tst_flags(check.ROOT), []
     for path in args.notebooks:
         began = time.time()

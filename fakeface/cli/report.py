@@ -11,6 +11,7 @@ from typing import Annotated
 
 
 from .shared import Output, Root, argument, data_root, run_folder
+from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.report.ipynb #80c12e5b
 _What = Annotated[Path, argument("RUN", "A run folder, or a folder of runs.")]
@@ -21,10 +22,11 @@ def report(run: _What, output: Output, root: Root = None) -> None:
 
     Example: fakeface report runs/first --root faces; fakeface report runs"""
     run, root = run_folder(run), data_root(root) if root else None
-    from fakeface.report.index import write_runs_index
-    from fakeface.report.run import write_report
     from fakeface.core.files import is_finished
-    page = None if is_finished(run) else write_runs_index(run)
-    page = page or write_report(run, root)
+    from fakeface.report.index import entries, write_runs_index
+    from fakeface.report.run import write_report
+    runs = not is_finished(run) and any(e.kind not in ("unfinished", "unreadable") for e in entries(run))
+    page = write_runs_index(run) if runs else write_report(run, root)
+    if not page: raise InputError(f"{run/'index.html'} was not written by fakeface, and stays as it is; rename it, or give another folder")
     output.record(report=page)
     output.say(str(page))
