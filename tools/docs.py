@@ -79,7 +79,7 @@ def plan(root: Path) -> Plan:
     to = places(root)
     modules = api.modules(root / "fakeface")
     made = {notebook_module(name): to[name] for name in sorted(to) if notebook_module(name) in modules}
-    to |= {p.relative_to(root).as_posix(): f"readme/{p.name}" for p in sorted((root / "docs/readme").glob("*.png"))}
+    to |= {p.relative_to(root).as_posix(): f"{at}/{p.name}" for at in ("readme", "images") for p in sorted((root / "docs" / at).glob("*.png"))}
     return Plan(root, to, git_url(root), modules, made)
 
 
@@ -287,9 +287,13 @@ MADE_BY: dict[str, Callable[[Plan], str]] = {
     "experiments": lambda site: cards.experiments(site.root), "report-card": lambda site: cards.report_card(site.root)}
 
 
+BADGE = re.compile(r"^\[!\[[^]]*\]\(https?://[^)]*\)\]\([^)]*\)\n", re.M)  # its picture would come from a server
+
+
 def text_page(name: str, site: Plan) -> str:
-    "A Markdown file as a page, with what is made for it."
-    text = relinked(described((site.root / name).read_text(encoding="utf-8")), name, site.places[name], site)
+    "A Markdown file as a page, with what is made for it, without badges."
+    text = BADGE.sub("", (site.root / name).read_text(encoding="utf-8"))
+    text = relinked(described(text), name, site.places[name], site)
     return MADE.sub(lambda m: MADE_BY[m[1]](site), text)
 
 
