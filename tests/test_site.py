@@ -196,3 +196,10 @@ def test_pictures_are_stored_small_in_the_same_size_and_once(tmp_path):
     assert np.abs(np.asarray(small.convert("RGB"), int) - np.asarray(noisy, int)).mean() < 4
     run_notebooks.shrink_file(path)
     assert path.read_text() == once
+
+
+def test_the_start_page_shows_its_own_picture_and_no_badge():
+    pages = docs.sources()
+    start = pages["index.md"].decode()
+    assert "(images/report.png)" in start and "images/report.png" in pages
+    assert "badge" not in start and "shields.io" not in start

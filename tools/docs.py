@@ -79,7 +79,8 @@ def plan(root: Path) -> Plan:
     to = places(root)
     modules = api.modules(root / "fakeface")
     made = {notebook_module(name): to[name] for name in sorted(to) if notebook_module(name) in modules}
-    to |= {p.relative_to(root).as_posix(): f"{at}/{p.name}" for at in ("readme", "images") for p in sorted((root / "docs" / at).glob("*.png"))}
+    for at in ("readme", "images"):
+        to |= {p.relative_to(root).as_posix(): f"{at}/{p.name}" for p in sorted((root / "docs" / at).glob("*.png"))}
     return Plan(root, to, git_url(root), modules, made)
 
 
