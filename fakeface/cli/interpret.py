@@ -84,7 +84,7 @@ def ood(run: Run, folder: Annotated[Path, argument("FOLDER", "Pictures, one sub-
     from fakeface.interpret.ood import fit_ood, load_ood
     if (run/"ood.json").is_file() and keep is None and depths is None: known = load_ood(run)
     else:
-        known = fit_ood(run, data_root(root), layer=None if depths is False else "depths", keep=keep or 0.95)
+        known = fit_ood(run, data_root(root), layer=None if depths is False else "depths", keep=0.95 if keep is None else keep)
         known.save(run)
     _tell_ood(known, run, folder, pictures, rejects, root, out, output)
 

@@ -29,8 +29,8 @@ from ..core.basics import InputError
 # %% ../../nbs/90_cli.shared.ipynb #2568aed4
 def plain_json(value: Any) -> Any: # what `json.dumps` takes
     "A value as JSON has it: tables as lists of rows, paths as text, what is no number as null."
-    if hasattr(value, "to_json") and hasattr(value, "columns"): # a DataFrame; its index is a column where it has a name
-        table = value.reset_index() if any(n is not None for n in value.index.names) else value
+    if hasattr(value, "to_json") and hasattr(value, "columns"): # a DataFrame; its index is a column where it is more than a count
+        table = value.reset_index() if type(value.index).__name__ != "RangeIndex" else value
         return json.loads(table.to_json(orient="records", double_precision=15))
     if is_dataclass(value) and not isinstance(value, type): return plain_json(asdict(value))
     if isinstance(value, dict): return {str(k): plain_json(v) for k, v in value.items()}
@@ -326,12 +326,14 @@ def write_page(page: str, # HTML
     refresh_index(out.parent)
 
 
-def refresh_index(folder: Path) -> None: # of a run, or of a series of runs
-    "Makes `index.html` of the folder of runs anew: of one that is called runs, or has an index already."
+def refresh_index(folder: Path, # of a run, or of a series of runs
+                 ) -> None:
+    "Makes `index.html` of the folder above anew, where that is called runs or has an index already."
     from fakeface.core.page import is_page
+    from fakeface.core.records import SERIES
     from fakeface.report.index import write_runs_index
     from fakeface.core.files import is_finished
-    series = any((folder/f"{kind}.json").is_file() for kind in ("seeds", "curve", "mix", "grid", "transfer", "ladder"))
+    series = any((folder/f"{kind}.json").is_file() for kind in SERIES)
     top = folder.resolve().parent if series or is_finished(folder) else folder.resolve()
     if top.name == "runs" or is_page(top/"index.html"): write_runs_index(top)
 

@@ -59,7 +59,7 @@ class _Folder:
         return address(file, self.out) if file.is_file() else None
 
 # %% ../../nbs/89_experiments.pages.ipynb #deecb7fe
-def _runs(f: _Folder, words: Callable[[dict], str], **where: Any) -> Markup | str: # HTML: links, a dash where there is no run
+def _runs(f: _Folder, words: Callable[[dict], str], **where: Any) -> Markup | str: # HTML: links, a dash without one
     "The trials whose columns are these, by name, each leading to its report."
     some = [(words(c), t) for t, c in f.trials.items() if all(c.get(k) == v for k, v in where.items())]
     return Markup(", ").join(link(text, f.report(t)) for text, t in some) if some else "–"

@@ -100,7 +100,8 @@ def run_series(out: Path, # a new folder, or one that was begun
                record: Callable[[], Any], # writes the table, after every trial
                progress: bool = True, # a line a trial
               ) -> Any: # what `record` gives at the end
-    "Runs what is not finished, in a folder that nobody else may write meanwhile."
+    "Runs what is not finished, in a folder that nobody else may write meanwhile. Raises `InputError` where there is nothing to run."
+    if not trials: raise InputError(f"{out}: no training is asked for; give one seed or more, and one value or more of each setting")
     check_folder(out, kind, asked)
     with Claim(out, inside=True):
         open_folder(out, kind, asked, trials)
