@@ -10,6 +10,11 @@ ini.read(here / "settings.ini", encoding="utf-8")
 cfg = ini["DEFAULT"]
 readme = here / "README.md"
 
+
+def extra(name: str) -> list[str]:
+    return cfg[f"{name}_requirements"].split()
+
+
 # The cards and recipes stand at the top of a checkout, where people look for them, and go into the wheel as a folder
 # of the package, where they can be found after installing.
 CARDS = "fakeface.data_manifests"
@@ -28,10 +33,10 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=[*find_packages(include=["fakeface", "fakeface.*"]), CARDS],
     package_dir={CARDS: "data_manifests"},
-    package_data={"fakeface": ["py.typed"], CARDS: ["**/*.yaml", "**/*.csv", "**/*.npy"]},
+    package_data={"fakeface": ["py.typed"], CARDS: ["**/*.yaml", "**/*.csv", "**/*.npy", "web/*", "models/*"]},
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
-    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "geometry")},
+    extras_require={"app": extra("app"), "geometry": extra("geometry"), "dev": extra("dev") + extra("app")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -17,7 +17,7 @@ import readme  # noqa: E402
 PACKAGE = ROOT / "fakeface"
 
 # A folder is a floor: a module imports from its own folder and from those before it in this list.
-FOLDERS = ["core", "data", "synthetic", "audit", "evaluate", "train", "interpret", "report", "experiments", "cli"]
+FOLDERS = ["core", "data", "synthetic", "audit", "evaluate", "train", "interpret", "report", "experiments", "serve", "cli"]
 DOOR = "all"  # the front door, the one module outside of them
 LIGHT = {"core", "data", "synthetic"}  # import nothing heavy, but for these two, which are about it
 PICTURES_AND_STATISTICS = {"core.style", "core.stats"}
@@ -75,8 +75,9 @@ def test_no_module_imports_anothers_private_name(name):
 
 
 def test_the_tens_of_a_notebooks_number_are_its_floor_and_imports_point_to_smaller_numbers():
+    "The last two floors, where people touch the house, share the nineties."
     numbers = {p.stem.partition("_")[2]: int(p.name[:2]) for p in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb")}
-    assert {name: n // 10 for name, n in numbers.items() if name != DOOR} == {name: floor(name) for name in PATHS if name != DOOR}
+    assert {name: n // 10 for name, n in numbers.items() if name != DOOR} == {name: min(floor(name), 9) for name in PATHS if name != DOOR}
     assert numbers[DOOR] == max(numbers.values())
     later = {f"{name} -> {m}" for name in PATHS for m in imported(name) if numbers[m] > numbers[name]}
     assert not later
