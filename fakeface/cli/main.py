@@ -27,6 +27,7 @@ from .data import clean, manifest, recipes, sources, world
 from .evaluate import compare, fairness, ledger, operating, robustness, score
 from .experiments import curve, grid, ladder, transfer
 from .interpret import explain, ood
+from .quiz import quiz
 from .report import report
 from .shared import Command, spread
 from .train import run
@@ -39,6 +40,7 @@ STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes thr
     "Training": (run, curve, grid, transfer, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
     "What the network sees": (explain, ood),
+    "In people's hands": (quiz,),
     "Pages": (report,)}
 
 # %% ../../nbs/97_cli.main.ipynb #e63fb6d0

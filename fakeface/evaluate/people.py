@@ -129,10 +129,21 @@ def _matrix(rows: pd.DataFrame, # as `check_answers` returns it
     return _Matrix(value, seen, fake, pd.Index(people, name="person"), pd.Index(paths, name="path"))
 
 
-def _estimate(x: _Matrix, value: float, person: np.ndarray, item: np.ndarray, cell: np.ndarray, rate: bool = False) -> Estimate:
-    "From pulls as arrays, with the corrections for few people and few pictures."
-    n, cells = len(x.people), pd.MultiIndex.from_product([x.people, x.paths])
-    person = person * np.sqrt(n / (n - 1)) if n > 1 else person * 0 # one person says nothing of others
+def _estimate(x: _Matrix, seen: np.ndarray, # bool, the answers it is made of, shape (people, pictures)
+              value: float, pulls: Sequence[np.ndarray], # by person, by picture, by answer
+              rate: bool = False, # it lies between 0 and 1
+             ) -> Estimate:
+    "With the corrections for few people and few pictures."
+    person, item, cell = pulls
+    p, i, c = (float((a**2).sum()) for a in pulls)
+    n, people, k = seen.sum(), (seen.sum(1) / seen.sum())**2, (seen.sum(0) / seen.sum())**2
+    if len(x.people) < 2: person, few = person * 0, 1 / max(1e-9, 1 - k.sum()) # one person says nothing of others
+    else:
+        person = person / np.sqrt(1 - people.sum())
+        kept = 1 - people.sum() - k.sum() + 1 / n
+        few = ((p + i - c) / max(kept, 1e-9) - p / (1 - people.sum()) + c) / i if i > 0 else 1
+    item = item * np.sqrt(max(1.0, few))
+    cells = pd.MultiIndex.from_product([x.people, x.paths])
     return Estimate(float(value), pd.Series(person, x.people), pd.Series(item, x.paths), pd.Series(cell.ravel(), cells), rate)
 
 # %% ../../nbs/49_evaluate.people.ipynb #02d986c4
@@ -141,11 +152,11 @@ def _mean(x: _Matrix, of: np.ndarray, # bool, which pictures
          ) -> Estimate:
     "The mean over all answers to some pictures."
     seen = x.seen & of
-    n, k = seen.sum(), int(seen.any(axis=0).sum())
+    n = seen.sum()
     if not n: raise InputError(f"no answer to a {'fake' if x.fake[of].any() else 'real'} picture; both classes are needed")
     mean = (x.value * seen).sum() / n
     pull = (x.value - mean) * seen / n
-    return _estimate(x, mean, pull.sum(1), pull.sum(0) * np.sqrt(k / max(1, k - 1)), pull, rate)
+    return _estimate(x, seen, mean, (pull.sum(1), pull.sum(0), pull), rate)
 
 # %% ../../nbs/49_evaluate.people.ipynb #a2052ff5
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
@@ -198,19 +209,16 @@ def _latent(x: _Matrix, of: np.ndarray) -> Estimate:
     "Mean over people of what lies behind a class's answers, in standard deviations: z of the rate, put right for people who differ."
     seen = x.seen & of
     n, people, k = int(seen.sum()), len(x.people), int(seen.any(axis=0).sum())
-    wide = np.sqrt(k / max(1, k - 1))
     shares, pulls = _pairs(x.value * seen, seen)
     if not 0 < shares[0] < 1: return _no_spread(x, of, shares[0], n, min(people, k) if people > 1 else k)
     if people < 2 or k < 2: # nothing is known of how people differ
         slope = np.sqrt(2 * np.pi) * np.exp(ndtri(shares[0])**2 / 2)
-        pull = slope * pulls[0][2]
-        return _estimate(x, ndtri(shares[0]), pull.sum(1), pull.sum(0) * wide, pull)
+        return _estimate(x, seen, ndtri(shares[0]), [slope * p for p in pulls[0]])
     edge = 0.25 / n**2
     at = np.clip(shares, edge, 1 - edge)
     step = min(1e-4, *(at / 10), *((1 - at) / 10))
     slopes = [(_mu(*(at + step * e)) - _mu(*(at - step * e))) / (2 * step) for e in np.eye(3)]
-    person, item, cell = (sum(g * p for g, p in zip(slopes, parts)) for parts in zip(*pulls))
-    return _estimate(x, _mu(*at), person, item * wide, cell)
+    return _estimate(x, seen, _mu(*at), [sum(g * p for g, p in zip(slopes, parts)) for parts in zip(*pulls)])
 
 
 def _no_spread(x: _Matrix, of: np.ndarray, share: float, n: int, trials: int) -> Estimate:
@@ -218,13 +226,13 @@ def _no_spread(x: _Matrix, of: np.ndarray, share: float, n: int, trials: int) ->
     value = ndtri((share * n + 0.5) / (n + 1))
     bound = ndtri(beta.ppf(0.025, trials + 0.5, 0.5)) * (1 if share == 1 else -1)
     item = np.where(of, abs(value - bound) / 1.96 / np.sqrt(of.sum()), 0.0)
-    return _estimate(x, value, np.zeros(len(x.people)), item, np.zeros(x.seen.shape))
+    return _estimate(x, x.seen & of, value, (np.zeros(len(x.people)), item, np.zeros(x.seen.shape)))
 
 # %% ../../nbs/49_evaluate.people.ipynb #fb314437
 def signal_detection(answers: pd.DataFrame, # person, path, label, answer
                     ) -> dict[str, Estimate]: # accuracy, hit rate, false-positive rate, d', criterion
-    """The figures of signal detection over people and pictures. d' and criterion are means over people, for people and pictures like these. With one
-    person the intervals are about other pictures only. Raises `InputError` where a class has no answer."""
+    """The figures of signal detection over people and pictures. d' and criterion are means over people, for people and pictures like
+    these. With one person the intervals are about other pictures only. Raises `InputError` where a class has no answer."""
     rows = check_answers(answers)
     x = _matrix(rows, (rows["answer"] == "fake").to_numpy())
     hit, false = _mean(x, x.fake, rate=True), _mean(x, ~x.fake, rate=True)
@@ -243,11 +251,11 @@ def _z_rate(k: np.ndarray, n: np.ndarray, # said fake, of how many; shape (peopl
 
 
 def by_person(answers: pd.DataFrame, # person, path, label, answer
-             ) -> pd.DataFrame: # a row a person: n, accuracy, hit_rate, false_positive_rate, d_prime, criterion; _lo and _hi of the last two
+             ) -> pd.DataFrame: # a row a person: n, accuracy, hit_rate, false_positive_rate; d_prime and criterion, with _lo and _hi
     "Each person's figures, with 95 % intervals over pictures; a person without answers to both classes is left out."
     rows = check_answers(answers)
     said = (rows["answer"] == "fake").groupby([rows["person"], rows["label"]]).agg(["sum", "size"]).unstack().dropna()
-    if "real" not in said["size"] or "fake" not in said["size"]: raise InputError("no person answered real and fake pictures; both are needed")
+    if set(said["size"]) < set(LABELS): raise InputError("no person answered real and fake pictures; both are needed")
     (k, n), (j, m) = ([said[what, label].to_numpy(float) for what in ("sum", "size")] for label in ("fake", "real"))
     (zh, h_lo, h_hi), (zf, f_lo, f_hi) = _z_rate(k, n), _z_rate(j, m)
     below, above = np.hypot(zh - h_lo, f_hi - zf), np.hypot(h_hi - zh, zf - f_lo)
@@ -349,8 +357,9 @@ def published_lines(kind: str, # accuracy or trust
     rows = published().query("study == 'nightingale-farid'")
     rows = rows[rows["measure"].eq("accuracy") == (kind == "accuracy")]
     def figure(r: pd.Series) -> str:
-        if kind == "accuracy": return f"{r['condition']}: {percent(r['value'], [r['low'], r['high']])} of {int(r['people'])} people's answers correct"
-        return f"{r['faces']} faces: mean trust {r['value']:.2f} of 7, {int(r['people'])} people"
+        n = int(r["people"])
+        if kind == "accuracy": return f"{r['condition']}: {percent(r['value'], [r['low'], r['high']])} of {n} people's answers correct"
+        return f"{r['faces']} faces: mean trust {r['value']:.2f} of 7, {n} people"
     return [*(figure(r) for _, r in rows.iterrows()), rows["citation"].iloc[0]]
 
 # %% ../../nbs/49_evaluate.people.ipynb #184fcd53

@@ -58,7 +58,8 @@ class Plan:
     def cells(self) -> list[tuple[str, bool, bool]]: # arm, tips, advice
         "Every condition that a person may be in."
         of = {"no": [False], "yes": [True], "after": [True], "half": [False, True]}
-        return [c for arm in self.arms for c in ([(arm, False, False)] if arm == "trust" else product([arm], of[self.tips], of[self.advice]))]
+        asked = lambda arm: [(arm, False, False)] if arm == "trust" else product([arm], of[self.tips], of[self.advice])
+        return [cell for arm in self.arms for cell in asked(arm)]
 
 # %% ../../nbs/92_serve.sessions.ipynb #55885d3f
 def draw_items(pool: pd.DataFrame, # path, label; subject, source, split, p_fake, threshold where known
@@ -71,7 +72,8 @@ def draw_items(pool: pd.DataFrame, # path, label; subject, source, split, p_fake
     for label in LABELS:
         some = rows[rows["label"] == label].head(need)
         if len(some) < need:
-            raise InputError(f"{len(some):,} {label} pictures (one a subject) for a quiz that needs {need}; ask fewer with --items, or give more")
+            raise InputError(f"{len(some):,} {label} pictures (one a subject) for a quiz that needs {need}; ask fewer with --items, or give "
+                             "more")
         drawn.append(some.assign(part=["practice"] * (plan.practice // 2) + ["test"] * (plan.items // 2)))
     return pd.concat(drawn).sample(frac=1, random_state=plan.seed).reset_index(drop=True)
 
@@ -355,8 +357,8 @@ def answers_table(quiz: Quiz,
     rows = _rows(quiz, """SELECT p.number, p.arm, p.tips, p.advice, i.part, a.phase, i.path, i.label, i.source, i.split, i.subject,
         a.answer, a.confidence, a.trust, a.seconds, a.server_seconds, a.times_shown, i.p_fake, i.threshold
         FROM answers a JOIN people p ON p.number = a.person JOIN items i ON i.token = a.token ORDER BY a.at, i.token""")
-    columns = ["number", "arm", "tips", "advice", "part", "phase", "path", "label", "source", "split", "subject", "answer", "confidence", "trust",
-               "seconds", "server_seconds", "times_shown", "p_fake", "threshold"]
+    columns = ["number", "arm", "tips", "advice", "part", "phase", "path", "label", "source", "split", "subject", "answer", "confidence",
+               "trust", "seconds", "server_seconds", "times_shown", "p_fake", "threshold"]
     table = pd.DataFrame(map(dict, rows), columns=columns)
     table = table[table["part"] == part] if part != "all" else table
     words = dict(tips=table["tips"].map({0: "no tips", 1: "tips"}), advice=table["advice"].map({0: "no advice", 1: "advice"}))
