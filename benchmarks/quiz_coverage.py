@@ -2,11 +2,12 @@
 
 Simulated observers of known d' and criterion, which vary by person and by picture (`evaluate.people.simulate_answers`), answer a quiz; the
 analysis that `fakeface quiz --results` makes is asked for its 95 % intervals. Counted is how often they hold the mean over people of d' and
-of the criterion, and the hit and false-positive rate that such people have with such pictures. For comparison: intervals for d' that take every answer for
-an independent trial, and those that take the people alone for random (each person's d', the mean and Student's t).
+of the criterion, and the hit and false-positive rate that such people have with such pictures. For comparison: intervals for d' that take
+every answer for an independent trial, and those that take the people alone for random (each person's d', the mean and Student's t).
 
-A design is a number of people and pictures, the spread of d' and criterion over people, and the share of a class's variance that belongs to the
-picture. In the last designs each person sees a part of the pictures only. Seeds: the design's number and the simulation's. Some 15 ms a simulation with its comparisons.
+A design is a number of people and pictures, the spread of d' and criterion over people, and the share of a class's variance that belongs
+to the picture. In the last designs each person sees a part of the pictures only. Seeds: the design's number and the simulation's. Some
+15 ms a simulation with its comparisons.
 """
 import argparse
 import time
@@ -49,8 +50,8 @@ def truth(design: pd.Series) -> dict[str, float]:
 def simulated(k: int, seed: int) -> dict[str, object]:
     "One simulation: for each figure its value, and whether the interval held the truth."
     design, rng = DESIGNS.iloc[k], np.random.default_rng([k, seed])
-    answers = simulate_answers(design.people, int(design.pictures), design.d_prime, design.criterion, (design.spread_d, design.spread_c),
-                               design.shared, rng)
+    spread = design.spread_d, design.spread_c
+    answers = simulate_answers(design.people, int(design.pictures), design.d_prime, design.criterion, spread, design.shared, rng)
     if design.part < 1:  # as many of either class
         lot = pd.Series(rng.random(len(answers)), answers.index).groupby([answers["person"], answers["label"]]).rank()
         answers = answers[lot <= design.part * design.pictures / 2]
@@ -63,7 +64,8 @@ def simulated(k: int, seed: int) -> dict[str, object]:
     se = np.sqrt(sum(p * (1 - p) / half / norm.pdf(x)**2 for p, x in zip(rates, z)))
     each = by_person(answers)["d_prime"]
     wide = t.ppf(0.975, len(each) - 1) * each.std() / np.sqrt(len(each))
-    return row | {"independent held": abs(z[0] - z[1] - design.d_prime) <= 1.96 * se, "people held": abs(each.mean() - design.d_prime) <= wide}
+    return row | {"independent held": abs(z[0] - z[1] - design.d_prime) <= 1.96 * se,
+                  "people held": abs(each.mean() - design.d_prime) <= wide}
 
 
 def summed(table: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +74,8 @@ def summed(table: pd.DataFrame) -> pd.DataFrame:
     for k, some in table.groupby("k"):
         design = DESIGNS.iloc[k]
         for name, true in truth(design).items():
-            others = {} if name != "d'" else {"independent": int(some["independent held"].sum()), "people_only": int(some["people held"].sum())}
+            others = {"independent": int(some["independent held"].sum()), "people_only": int(some["people held"].sum())}
+            if name != "d'": others = {}
             rows.append({**design, "figure": name, "truth": round(float(true), 4), "held": int(some[f"{name} held"].sum()),
                          "simulations": len(some), "bias": round(float(some[name].mean() - true), 4),
                          "width": round(float(some[f"{name} width"].mean()), 4), **others})
@@ -95,8 +98,8 @@ def main() -> None:
     write_table(table, args.out)
     for row in table.itertuples():
         share = percent(row.held / row.simulations, wilson(row.held, row.simulations))
-        more = "" if np.isnan(row.independent) else (f"; answers taken for independent {percent(row.independent / row.simulations)}, people "
-                                                     f"alone {percent(row.people_only / row.simulations)}")
+        alone, people = (percent(x / row.simulations) for x in (row.independent, row.people_only))
+        more = "" if np.isnan(row.independent) else f"; answers taken for independent {alone}, people alone {people}"
         print(f"{row.design}, {row.figure}: {share} of {row.simulations:,}, bias {row.bias:+.3f}{more}")
     print(f"{time.time() - start:.0f} s; {args.out}")
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from .. import __version__
 from .audit import audit, checks
 from .data import clean, manifest, recipes, sources, world

@@ -16,14 +16,16 @@ from .shared import (Output, Root, Test, argument, check_suffix, data_root, draw
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.quiz.ipynb #fe3b1115
-_Source = Annotated[Path | None, argument("RUN|FOLDER", "A finished run, whose test pictures are drawn from (with --root) and whose network "
-                                          "is the machine; or a folder with real/ and fake/ in it. Left out, the quiz in --out goes on.")]
-_Arm = Annotated[list[str], option("ARM...", "single: one face at a time, real or fake, and how sure; grid: several, which are fake; trust: "
-                                   "from 1 to 7, nothing being said of fakes. Of several each person gets one; without it single.")]
+_Source = Annotated[Path | None, argument("RUN|FOLDER", "A finished run, whose test pictures are drawn from (with --root) and "
+                                          "whose network is the machine; or a folder with real/ and fake/ in it. Left out, the quiz in "
+                                          "--out goes on.")]
+_Arm = Annotated[list[str], option("ARM...", "single: one face at a time, real or fake, and how sure; grid: several, which are fake; "
+                                   "trust: from 1 to 7, nothing being said of fakes. Of several each person gets one; without it single.")]
 _Tips = Annotated[Literal["no", "yes", "half"] | None, option(None, "What to look for, before the first face: for nobody (without it), "
                                                               "everybody, or every other person.")]
-_Advice = Annotated[Literal["no", "after", "half"] | None, option(None, "The machine's verdict, shown after the first answer, which is kept; "
-                                                                  "then the face is asked again. no without it; half: every other person.")]
+_Advice = Annotated[Literal["no", "after", "half"] | None, option(None, "The machine's verdict, shown after the first answer, "
+                                                                  "which is kept; then the face is asked again. no without it; half: every "
+                                                                  "other person.")]
 
 # %% ../../nbs/96_cli.quiz.ipynb #8d8c1dde
 def quiz(output: Output, source: _Source = None, root: Root = None, test: Test = None, arm: _Arm = (), tips: _Tips = None,
@@ -67,7 +69,7 @@ def _open(source: Path | None, root: Path | None, test: str | None, out: Path, g
     _make(source, root, test, out, plan, output)
     return Quiz(out)
 
-
+# %% ../../nbs/96_cli.quiz.ipynb #2f858eb6
 def _make(source: Path, root: Path | None, test: str | None, out: Path, plan: Any, output: Output) -> None:
     "Draws, seals and writes."
     from fakeface.core.files import is_finished

@@ -128,7 +128,7 @@ def _matrix(rows: pd.DataFrame, # as `check_answers` returns it
     fake[j] = rows["label"] == "fake"
     return _Matrix(value, seen, fake, pd.Index(people, name="person"), pd.Index(paths, name="path"))
 
-
+# %% ../../nbs/49_evaluate.people.ipynb #3338ba39
 def _estimate(x: _Matrix, seen: np.ndarray, # bool, the answers it is made of, shape (people, pictures)
               value: float, pulls: Sequence[np.ndarray], # by person, by picture, by answer
               rate: bool = False, # it lies between 0 and 1

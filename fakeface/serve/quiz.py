@@ -33,7 +33,8 @@ def _page(title: str, *content: Any, who: Person | None = None, status: int = 20
     from starlette.responses import HTMLResponse
     foot = []
     if who and not who.finished:
-        foot = [P("Your code is ", Span(_spelt(who.code), cls="code"), ". With it you can go on later, here or on another device.", cls="foot soft")]
+        foot = [P("Your code is ", Span(_spelt(who.code), cls="code"), ". With it you can go on later, here or on another device.",
+                  cls="foot soft")]
     html = page_html(title, *content, *foot, scripts=["quiz.js"], styles=["quiz.css"])
     return HTMLResponse(html.replace(" · fakeface</title>", "</title>").replace('<meta name="generator" content="fakeface">', ""), status)
 
@@ -53,16 +54,16 @@ def _start(quiz: Quiz) -> Any:
     "The first page: neutral, for people of every arm."
     n = quiz.plan.items
     code = Input(type="text", id="code", name="code", autocomplete="off", spellcheck="false", required=True, maxlength=20, size=12)
-    return _page("Faces", P(f"You will see {n} pictures of faces and be asked about them. It takes some {max(2, n // 8)} to {max(4, n // 4)} "
-                            "minutes. You can stop at any time, and go on later.", cls="lede"),
+    return _page("Faces", P(f"You will see {n} pictures of faces and be asked about them. It takes some {max(2, n // 8)} to "
+                            f"{max(4, n // 4)} minutes. You can stop at any time, and go on later.", cls="lede"),
                  Form(Button("Start", autofocus=True), method="post", action="/join"),
                  H2("I have a code"),
                  Form(Label("Code", _for="code"), Div(code, Button("Go on", cls="quiet"), cls="row"), method="post", action="/back"),
                  H2("What is kept"),
-                 P("Your answers, when you gave them and how long you took, and the size of your window, roughly. No name, no address, nothing "
-                   "about your device or browser, no cookie."),
-                 P("The pictures were drawn before you came, and the list of them is sealed. After your last answer you see the list and can "
-                   "check it against this seal:"), P(quiz.seal, cls="seal"))
+                 P("Your answers, when you gave them and how long you took, and the size of your window, roughly. No name, no address, "
+                   "nothing about your device or browser, no cookie."),
+                 P("The pictures were drawn before you came, and the list of them is sealed. After your last answer you see the list and "
+                   "can check it against this seal:"), P(quiz.seal, cls="seal"))
 
 # %% ../../nbs/93_serve.quiz.ipynb #8c51582d
 _TONES = {"dark": (0, (4, 8, 16, 32)), "bright": (255, (251, 247, 239, 223))} # background and squares, of 255
@@ -79,7 +80,7 @@ def patches() -> bytes: # PNG
     image.save(data, "PNG")
     return data.getvalue()
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #9a7ca9de
 def _screen(quiz: Quiz, who: Person, step: Step) -> Any:
     "The check of the screen."
     side = max(Image.open(io.BytesIO(picture(quiz, items_table(quiz)["token"].iloc[0]))).size)
@@ -122,12 +123,12 @@ _EXPLAIN = {
                "computer. Say which it is, and how sure you are. Go by your eyes, and do not hurry: but the time you take is kept."),
     "grid": ("Find the fakes", "You see several faces on a page. Some are photographs of people, others were made by a computer; how many "
              "differs from page to page. Mark those that are fake."),
-    "trust": ("Trust", "You see one face at a time. Say how trustworthy this person looks to you, from 1 (not at all) to 7 (very). There is no "
-              "right answer; go by your first impression.")}
+    "trust": ("Trust", "You see one face at a time. Say how trustworthy this person looks to you, from 1 (not at all) to 7 (very). There "
+              "is no right answer; go by your first impression.")}
 _ADVICE = "After your answer a machine says what it thinks, and you are asked once more. It may be wrong. Both of your answers count."
 _KEYS = {"single": "the number keys 1 to 6", "grid": "the number keys mark a face, Enter goes on", "trust": "the number keys 1 to 7"}
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #4ef19c9f
 def _tips() -> Any:
     "What to look for."
     return Ul(*map(Li, TIPS))
@@ -198,7 +199,7 @@ def _one(quiz: Quiz, who: Person, step: Step) -> list[Any]:
                   f"(fake), where it says fake from {at:.2f} on.", cls="says", role="status")]
     return [Figure(Img(src=f"/p/{token}.png", alt="The face to judge", cls="face"), cls="one"), *says, *_buttons(who, before)]
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #507c06e5
 def _wall(quiz: Quiz, who: Person, step: Step) -> list[Any]:
     "Several faces to mark."
     before, machine = _first_answers(quiz, who, step), _machine_rows(quiz, step)
@@ -227,7 +228,7 @@ def _ask(quiz: Quiz, who: Person, step: Step) -> Any:
     form = Form(*hidden, *body, method="post", action=f"/c/{who.code}", data_timed=True, autocomplete="off")
     return _page(title[0].upper() + title[1:], form, *tips, who=who)
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #f218bdd2
 def _answers(who: Person, step: Step, fields: dict[str, str]) -> dict[str, Answer]: # by token
     "What a form says of each picture. Raises `Refused` where it says nothing."
     kind, _, value = fields.get("choice", "").partition("-")
@@ -265,19 +266,20 @@ def _told(row: pd.Series, answer: Any, trusted: bool) -> Any:
     return Figure(Img(src=f"/p/{row['token']}.png", alt=f"{row['label']}; {said}", cls=f"face{right}", loading="lazy"),
                   Figcaption(Strong(row["label"]), f"; {said}{more}"))
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #dedc8b9b
 def _done(quiz: Quiz, who: Person, step: Step) -> Any:
     "The truth, the list behind the seal, and the person's own answers."
     items, table = items_table(quiz), answers_table(quiz)
     items, mine = items[items["part"] == "test"], table[table["person"] == f"person {who.number}"]
     trusted, first = who.arm == "trust", mine[mine["phase"] == "first"].set_index("path")
     told = [_told(r, first.loc[r["path"], "trust" if trusted else "answer"], trusted) for _, r in items.iterrows()]
-    lead = [P("Half of these faces were photographs of people. The other half were made by a computer: nobody looks like that. You were not "
-              "told, because it might have changed your answers.", cls="lede")] if trusted else _score_words(mine, items)
-    return _page("Thank you", *lead, P("That was all; your answers are kept. Please say nothing about single pictures to others who may still "
-                 "take part."), H2("The pictures"), Div(*told, cls="told"), H2("The list behind the seal"),
+    lead = [P("Half of these faces were photographs of people. The other half were made by a computer: nobody looks like that. You were "
+              "not told, because it might have changed your answers.", cls="lede")] if trusted else _score_words(mine, items)
+    return _page("Thank you", *lead, P("That was all; your answers are kept. Please say nothing about single pictures to others who may "
+                 "still take part."), H2("The pictures"), Div(*told, cls="told"), H2("The list behind the seal"),
                  P("The SHA-256 of this text, without a line break at its end, is the seal that you were shown at the start:"),
-                 P(quiz.seal, cls="seal"), Label("The sealed list", _for="sealed"), Textarea(quiz.sealed, id="sealed", readonly=True, cls="sealed"), who=who)
+                 P(quiz.seal, cls="seal"), Label("The sealed list", _for="sealed"),
+                 Textarea(quiz.sealed, id="sealed", readonly=True, cls="sealed"), who=who)
 
 # %% ../../nbs/93_serve.quiz.ipynb #f9206b96
 _SHOW: dict[str, Callable] = {"screen": _screen, "explain": _explain, "ask": _ask, "done": _done}
@@ -288,6 +290,14 @@ def _known(quiz: Quiz, code: str) -> Person:
     who = person(quiz, code)
     if who is None: raise Refused(404, "Nobody has that code here. Look at it again, or start anew.")
     return who
+
+
+
+def _shown(quiz: Quiz, token: str) -> bytes: # PNG
+    "A picture. Raises `Refused` where there is none."
+    data = picture(quiz, token)
+    if data is None: raise Refused(404, "There is no such picture.")
+    return data
 
 
 def _taken(quiz: Quiz, code: str, fields: dict[str, str]) -> Person:
@@ -319,10 +329,7 @@ def quiz_app(quiz: Quiz,
     async def back(request: Any) -> Any:
         form = await read_form(request)
         return _to(await run_in_threadpool(_known, quiz, form.fields.get("code", "")))
-    def show(request: Any) -> Any:
-        data = picture(quiz, request.path_params["token"])
-        if data is None: raise Refused(404, "There is no such picture.")
-        return Response(data, media_type="image/png")
+    def show(request: Any) -> Any: return Response(_shown(quiz, request.path_params["token"]), media_type="image/png")
     routes = [("/", lambda request: _start(quiz), "GET"), ("/join", lambda request: _to(join(quiz)), "POST"), ("/back", back, "POST"),
               ("/c/{code}", ask, "GET"), ("/c/{code}", answer, "POST"), ("/p/{token}.png", show, "GET"),
               ("/patches.png", lambda request: Response(patches(), media_type="image/png"), "GET")]
@@ -342,7 +349,7 @@ def _both(rows: pd.DataFrame) -> bool:
     "Whether pictures of both classes were judged."
     return rows["label"].nunique() == 2
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #bdb63062
 def differences(answers: pd.DataFrame, # person, path, label, answer, arm, tips, phase
                ) -> dict[str, dict[str, Estimate]]: # what differs -> differences in accuracy, d', criterion and the rates
     "What tips did (other people, the same pictures) and what the machine's advice did (the same people, the same pictures), arm by arm."
@@ -367,7 +374,7 @@ def _difference_table(found: dict[str, dict[str, Estimate]]) -> pd.DataFrame: # 
     rows = {name: {k if k in ("d'", "criterion") else f"{k}, points": cell(k, e) for k, e in es.items()} for name, es in found.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("difference (positive: fake)")
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #5a16d2ea
 def _person_table(answers: pd.DataFrame) -> pd.DataFrame: # as text
     "Each person, to read; of the first answers."
     each, seconds = by_person(answers), answers.groupby("person")["seconds"].median()
@@ -387,12 +394,12 @@ def _machine_words(answers: pd.DataFrame, machine: pd.DataFrame) -> list[str]:
     return [f"On the same {side['n']} pictures people were right in {figure_words('', side['people'])} of their answers, the machine in "
             f"{percent(side['machine'])}: {100 * side['difference'].value:+.1f} points [{100 * lo:+.1f}, {100 * hi:+.1f}] for people, over "
             "people and pictures.",
-            f"The majority of the people was right on {percent(side['crowd'])} of the pictures. {w['crowd_only']} pictures only the crowd got "
-            f"wrong, {w['machine_only']} only the machine (McNemar, exact: {p}).",
+            f"The majority of the people was right on {percent(side['crowd'])} of the pictures. {w['crowd_only']} pictures only the crowd "
+            f"got wrong, {w['machine_only']} only the machine (McNemar, exact: {p}).",
             f"Person by person, McNemar's test at 5 %, not corrected for {len(alone)} tests: the machine better than {better}, worse than "
             f"{worse}, of {len(alone)} people."]
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #704c2dc3
 def _trust_words(ratings: pd.DataFrame) -> list[str]:
     "Trust of real and of fake faces, in sentences."
     found = trust(ratings)
@@ -415,7 +422,7 @@ def quiz_tables(quiz: Quiz) -> dict[str, pd.DataFrame]: # name -> a table to wri
         tables["people" if name == "all" else "people-" + name.replace(", ", "-").replace(" ", "-")] = people_predictions(rows)
     return tables | ({"machine": machine_predictions(items)} if "p_fake" in items else {})
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #5fecb035
 def quiz_words(quiz: Quiz) -> dict[str, list[str]]: # heading -> sentences
     "The results in sentences. Raises `InputError` where nobody has answered."
     said, rated = _split(quiz)
@@ -444,8 +451,8 @@ def _hardest(quiz: Quiz, answers: pd.DataFrame, label: str, n: int = 8) -> Marku
     kind, tiles = "fn" if label == "fake" else "fp", []
     for path, r in found[found["label"] == label].head(n).iterrows():
         told, source = f"{percent(r['said_fake'])} of {r['n']} people said fake", data_uri(picture(quiz, items.loc[path, "token"]), "png")
-        tiles.append(f'<figure><img class="tile {kind}" src="{source}" alt="{label}, {told}"><figcaption>{told}<br>{escape(Path(path).name)}'
-                     '</figcaption></figure>')
+        tiles.append(f'<figure><img class="tile {kind}" src="{source}" alt="{label}, {told}"><figcaption>{told}<br>'
+                     f'{escape(Path(path).name)}</figcaption></figure>')
     return Markup(f'<h3>{label.capitalize()} faces</h3><div class="tiles">{"".join(tiles)}</div>')
 
 
@@ -458,10 +465,10 @@ def _detection_html(quiz: Quiz, said: pd.DataFrame) -> str: # HTML
     "The sections on real and fake."
     first, parts = _once(said[said["phase"] == "first"]), ["<h2>Real or fake</h2>", table_html(detection_table(said))]
     d = figure_words("d'", signal_detection(first)["d'"])
-    parts += ["<p>Intervals are 95 %, over people and pictures like these. d' is how far real and fake lie apart for people, 0 being a guess; "
-              "the criterion is above 0 for people who are slow to say fake. Both are means over people.</p>",
-              chart_html(plot_people(first), f"Each person's d' with its interval; the mean over people is {d}. Beside it each person's hit "
-                         "rate over the false-positive rate.")]
+    parts += ["<p>Intervals are 95 %, over people and pictures like these. d' is how far real and fake lie apart for people, 0 being a "
+              "guess; the criterion is above 0 for people who are slow to say fake. Both are means over people.</p>",
+              chart_html(plot_people(first), f"Each person's d' with its interval; the mean over people is {d}. Beside it each person's "
+                         "hit rate over the false-positive rate.")]
     if found := differences(said): parts += ["<h2>Differences</h2>", table_html(_difference_table(found))]
     if first["confidence"].notna().any():
         sure = (first["answer"] == first["label"]).groupby(first["confidence"].map(_SURE), sort=False).agg(["size", "mean"])
@@ -469,14 +476,14 @@ def _detection_html(quiz: Quiz, said: pd.DataFrame) -> str: # HTML
     parts += ["<h2>Person by person</h2>", table_html(_person_table(first)), "<h2>The hardest pictures</h2>"]
     return "".join(map(str, [*parts, _hardest(quiz, first, "fake"), _hardest(quiz, first, "real")]))
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #a4b75217
 def quiz_page(quiz: Quiz) -> str: # HTML
     "The page of results. Raises `InputError` where nobody has answered."
     said, rated = _split(quiz)
     words = quiz_words(quiz)
     body = _detection_html(quiz, said) if len(said) and _both(said) else ""
     body += "".join(f"<h2>{escape(head)}</h2>{_listed(lines)}" for head, lines in words.items() if head != "Who")
-    body += (f"<h2>The seal</h2><p>{len(items_table(quiz))} pictures, drawn with seed {quiz.plan.seed} before the first answer; SHA-256 of the "
-             f"list: <code>{quiz.seal}</code></p>")
+    body += (f"<h2>The seal</h2><p>{len(items_table(quiz))} pictures, drawn with seed {quiz.plan.seed} before the first answer; SHA-256 of "
+             f"the list: <code>{quiz.seal}</code></p>")
     lead = [line for head, lines in words.items() if head in ("People and machine", "Trust") for line in lines[:1]]
     return plain_page("The quiz", body, "fakeface quiz · positive: fake", lead or words["Who"], meta=" ".join(words["Who"]))

@@ -16,7 +16,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import product
@@ -33,7 +33,7 @@ from ..data.images import RejectedImage, open_rgb
 # %% ../../nbs/92_serve.sessions.ipynb #b540bffe
 ARMS = ("single", "grid", "trust")
 
-
+# %% ../../nbs/92_serve.sessions.ipynb #76a6ef48
 @dataclass(frozen=True)
 class Plan:
     "What a quiz asks."
@@ -46,13 +46,7 @@ class Plan:
     advice: Literal["no", "after", "half"] = "no" # the machine's verdict, after the first answer
     side: int | None = None # pixels of the longer side of every picture; None: that of the smallest, at most 512
 
-    def __post_init__(self):
-        unknown = [a for a in self.arms if a not in ARMS]
-        if unknown or not self.arms: raise InputError(f"arm {''.join(unknown[:1]) or 'none'}: choose out of {', '.join(ARMS)}")
-        if self.items < 4 or self.items % 2: raise InputError(f"{self.items} items: give an even number of at least 4, half will be fake")
-        if self.practice < 0 or self.practice % 2: raise InputError(f"{self.practice} practice items: give an even number, or 0")
-        if not 2 <= self.grid <= 9: raise InputError(f"{self.grid} pictures a page: give 2 to 9, one for each number key")
-        if self.side is not None and not 32 <= self.side <= 2048: raise InputError(f"{self.side} pixels a side: give 32 to 2048")
+    def __post_init__(self): _check_plan(self)
 
     @property
     def cells(self) -> list[tuple[str, bool, bool]]: # arm, tips, advice
@@ -60,6 +54,16 @@ class Plan:
         of = {"no": [False], "yes": [True], "after": [True], "half": [False, True]}
         asked = lambda arm: [(arm, False, False)] if arm == "trust" else product([arm], of[self.tips], of[self.advice])
         return [cell for arm in self.arms for cell in asked(arm)]
+
+# %% ../../nbs/92_serve.sessions.ipynb #329b1b9e
+def _check_plan(plan: Plan) -> None:
+    "Raises `InputError` for what cannot be asked."
+    unknown = [a for a in plan.arms if a not in ARMS]
+    if unknown or not plan.arms: raise InputError(f"arm {''.join(unknown[:1]) or 'none'}: choose out of {', '.join(ARMS)}")
+    if plan.items < 4 or plan.items % 2: raise InputError(f"{plan.items} items: give an even number of at least 4, half will be fake")
+    if plan.practice < 0 or plan.practice % 2: raise InputError(f"{plan.practice} practice items: give an even number, or 0")
+    if not 2 <= plan.grid <= 9: raise InputError(f"{plan.grid} pictures a page: give 2 to 9, one for each number key")
+    if plan.side is not None and not 32 <= plan.side <= 2048: raise InputError(f"{plan.side} pixels a side: give 32 to 2048")
 
 # %% ../../nbs/92_serve.sessions.ipynb #55885d3f
 def draw_items(pool: pd.DataFrame, # path, label; subject, source, split, p_fake, threshold where known
@@ -72,8 +76,8 @@ def draw_items(pool: pd.DataFrame, # path, label; subject, source, split, p_fake
     for label in LABELS:
         some = rows[rows["label"] == label].head(need)
         if len(some) < need:
-            raise InputError(f"{len(some):,} {label} pictures (one a subject) for a quiz that needs {need}; ask fewer with --items, or give "
-                             "more")
+            raise InputError(f"{len(some):,} {label} pictures (one a subject) for a quiz that needs {need}; ask fewer with --items, or "
+                             "give more")
         drawn.append(some.assign(part=["practice"] * (plan.practice // 2) + ["test"] * (plan.items // 2)))
     return pd.concat(drawn).sample(frac=1, random_state=plan.seed).reset_index(drop=True)
 
@@ -164,7 +168,7 @@ def create_quiz(path: str | Path, # of the SQLite file, which must not be there
         db.close()
     return write_whole(path, write)
 
-# %% ../../nbs/92_serve.sessions.ipynb #76a6ef48
+# %% ../../nbs/92_serve.sessions.ipynb #ffb102d4
 @dataclass(frozen=True)
 class Person:
     "Somebody who answers."
@@ -301,7 +305,7 @@ def note_shown(quiz: Quiz, who: Person, step: Step) -> None:
         db.execute("INSERT INTO shown VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET last = excluded.last, times = times + 1",
                    (who.number, step.name, now, now))
 
-
+# %% ../../nbs/92_serve.sessions.ipynb #2dd1b872
 @dataclass(frozen=True)
 class Answer:
     "What somebody said of one picture."
@@ -309,7 +313,7 @@ class Answer:
     confidence: int | None = None # 1 a guess, 2 fairly sure, 3 sure
     trust: int | None = None # from 1 to 7
 
-
+# %% ../../nbs/92_serve.sessions.ipynb #1cf26195
 def save_answers(quiz: Quiz, who: Person, step: Step,
                  answers: dict[str, Answer], # by token; one for each picture of the step
                  seconds: float | None = None, # that the browser measured, from the picture on the screen to the answer
