@@ -292,14 +292,13 @@ def _known(quiz: Quiz, code: str) -> Person:
     return who
 
 
-
 def _shown(quiz: Quiz, token: str) -> bytes: # PNG
     "A picture. Raises `Refused` where there is none."
     data = picture(quiz, token)
     if data is None: raise Refused(404, "There is no such picture.")
     return data
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #816c3d06
 def _taken(quiz: Quiz, code: str, fields: dict[str, str]) -> Person:
     "Takes what a page sent, if it is what is asked now; anything else changes nothing."
     who = _known(quiz, code)
