@@ -180,8 +180,8 @@ def main() -> None:
         with Quiz(file) as quiz: done = [r["finished"] is not None for r in quiz._db.execute("SELECT finished FROM people")]
     told = {k: v for k, v in faults.items() if v}
     print(f"{killed} kills, {n:,} answers of {len(done)} people ({sum(done)} to the end) in the file, "
-          f"{sum(len(q.taken) for q in people):,} told as taken ({untold} more, whose reply the kill cut off); {resumed} times somebody went on with "
-          f"the same code; {time.time() - begun:.0f} s")
+          f"{sum(len(q.taken) for q in people):,} told as taken ({untold} more, whose reply the kill cut off); {resumed} times "
+          f"somebody went on with the same code; {time.time() - begun:.0f} s")
     print("faults: " + (", ".join(f"{v} {k}" for k, v in told.items()) or "none"))
     sys.exit(bool(told))
 

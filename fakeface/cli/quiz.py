@@ -121,6 +121,7 @@ def _results(file: Path, output: Output) -> None:
     written = [write_table(table, file.with_name(f"{file.stem}-{name}.csv")) for name, table in tables.items()]
     output.record(tables=written)
     write_page(page, file.with_suffix(".html"), output)
-    crowd, machine = (next((p.name for p in written if p.stem.startswith(f"{file.stem}-{kind}")), None) for kind in ("people", "machine"))
+    named = {p.stem.removeprefix(f"{file.stem}-"): p.name for p in written}
+    crowd = next((name for kind, name in named.items() if kind.startswith("people") and "final" not in kind), None)
     output.note("tables: " + ", ".join(p.name for p in written))
-    if crowd and machine: output.note(f"people beside the machine: `fakeface compare {crowd} {machine}`")
+    if crowd and "machine" in named: output.note(f"people beside the machine: `fakeface compare {crowd} {named['machine']}`")
