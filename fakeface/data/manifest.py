@@ -81,7 +81,7 @@ def read_facts(root: str | Path, # the data root
 
 # %% ../../nbs/13_data.manifest.ipynb #180df71b
 def _mark(facts: pd.DataFrame, rows: pd.Index, root: Path, known: pd.DataFrame, cache: Path) -> pd.DataFrame:
-    "Fills in the marks of files whose other facts are known; returns and writes the cache. What cannot be read now is asked again next time."
+    "Fills in the marks of files whose other facts are known; returns and writes the cache. What cannot be read is asked again."
     def marks(i: int) -> str | None:
         try: return marks_code(read_marks(read_file(root/facts.at[i, "path"])))
         except RejectedImage: return None
