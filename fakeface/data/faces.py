@@ -24,6 +24,7 @@ from ..core.basics import InputError, progress
 from ..core.files import die_with_parent
 from .blazeface import blazeface
 from .images import RejectedImage, open_rgb
+from .mtcnn import has_mtcnn, mtcnn
 
 # %% ../../nbs/17_data.faces.ipynb #16c3cbdf
 POINTS = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y", "mouth_x", "mouth_y") # shares of width and height
@@ -103,6 +104,7 @@ class FaceDetector(NamedTuple):
 _NO_DLIB = "pip install dlib-bin face_recognition_models"
 DETECTORS: dict[str, FaceDetector] = {
     "blazeface": FaceDetector(blazeface, "BlazeFace and face mesh of MediaPipe, Apache 2.0"),
+    "mtcnn": FaceDetector(mtcnn, "MTCNN: its author says that the weights are not for commercial use", has_mtcnn, "pip install mtcnn==1.0.0"),
     "dlib": FaceDetector(partial(_dlib_faces, landmarks=68), "dlib's 68 landmarks: trained on iBUG 300-W, no commercial use",
                          lambda: bool(_dlib_models()), _NO_DLIB),
     "dlib5": FaceDetector(partial(_dlib_faces, landmarks=5), "dlib's 5 landmarks, public domain (CC0); the mouth is a guess from the nose",
