@@ -55,12 +55,13 @@ DOSES = {"jpeg-quality": (0.1, 0.2, 0.3, 0.4, 1), "size": (0.1, 0.2, 0.3, 0.4, 1
          "shared-subject": (0.05, 0.1, 0.2, 0.4), "mislabelled": (0.005, 0.01, 0.03, 0.1), "group-bias": (0.1, 0.25, 0.5, 1)}
 CLEAN = {"equal": dict(equal=True), "equal, no trace": dict(equal=True, trace=0), "default": {}}
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces", "generated_photos")
-ROOMS = ("world", "defects", "population", "shortcuts", "hashes", "landmarks", "labels", "coverage", "audit") # an answer depends on
+ROOMS = ("synthetic/world", "synthetic/defects", "synthetic/population", "audit/shortcuts", "data/duplicates", "data/blazeface", "data/faces",
+         "audit/labels", "audit/coverage", "audit/audit") # an answer depends on
 
 
 def versions() -> str:
     "Of the packages and of the rooms that an answer depends on; answers of other versions are made anew."
-    texts = [(Path(fakeface.__file__).parent/"data"/f"{room}.py").read_text() for room in ROOMS]
+    texts = [(Path(fakeface.__file__).parent/f"{room}.py").read_text() for room in ROOMS]
     code = "\n".join(line for text in texts for line in text.splitlines() if not line.startswith("#"))
     rooms = hashlib.sha256(code.encode()).hexdigest()[:8]
     return ", ".join([f"{m.__name__} {m.__version__}" for m in (fakeface, np, pd, sklearn)] + [f"rooms {rooms}"])

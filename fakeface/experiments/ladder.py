@@ -24,7 +24,7 @@ from ..core.basics import InputError, percent
 from ..core.files import Claim, write_table
 from ..core.schema import read_own_table
 from ..core.stats import rate_interval
-from ..data.landmarks import POINTS, face_points
+from ..data.faces import POINTS, face_points
 from ..data.recipes import Composition, Recipe, check_classes, read_recipe
 from ..evaluate.compare import compare_rows
 from ..evaluate.scores import is_misclassified, score_test
