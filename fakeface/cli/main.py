@@ -28,6 +28,7 @@ from .evaluate import compare, fairness, ledger, operating, robustness, score
 from .experiments import curve, grid, ladder, transfer
 from .interpret import explain, ood
 from .predict import export, predict
+from .prepare import faces
 from .report import report
 from .shared import Command, spread
 from .train import run
@@ -35,7 +36,7 @@ from ..core.basics import DataNote, InputError
 
 # %% ../../nbs/97_cli.main.ipynb #cd476857
 STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes through the house
-    "Data": (world, sources, recipes, manifest, clean),
+    "Data": (world, sources, faces, recipes, manifest, clean),
     "Before training": (audit, checks),
     "Training": (run, curve, grid, transfer, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
