@@ -30,11 +30,12 @@ from .interpret import explain, ood
 from .report import report
 from .shared import Command, spread
 from .train import run
+from .twins import twins
 from ..core.basics import DataNote, InputError
 
 # %% ../../nbs/97_cli.main.ipynb #cd476857
 STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes through the house
-    "Data": (world, sources, recipes, manifest, clean),
+    "Data": (world, sources, recipes, manifest, twins, clean),
     "Before training": (audit, checks),
     "Training": (run, curve, grid, transfer, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
