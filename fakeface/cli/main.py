@@ -32,11 +32,12 @@ from .prepare import faces
 from .report import report
 from .shared import Command, spread
 from .train import run
+from .twins import twins
 from ..core.basics import DataNote, InputError
 
 # %% ../../nbs/97_cli.main.ipynb #cd476857
 STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes through the house
-    "Data": (world, sources, faces, recipes, manifest, clean),
+    "Data": (world, sources, faces, twins, recipes, manifest, clean),
     "Before training": (audit, checks),
     "Training": (run, curve, grid, transfer, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
