@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from .. import __version__
 from .audit import audit, checks
 from .data import clean, manifest, recipes, sources, world
@@ -29,6 +28,7 @@ from .experiments import curve, grid, ladder, transfer
 from .interpret import explain, ood
 from .predict import export, predict
 from .prepare import faces
+from .quiz import quiz
 from .report import report
 from .shared import Command, spread
 from .train import run
@@ -42,7 +42,7 @@ STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes thr
     "Training": (run, curve, grid, transfer, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
     "What the network sees": (explain, ood),
-    "In people's hands": (export, predict),
+    "In people's hands": (export, predict, quiz),
     "Pages": (report,)}
 
 # %% ../../nbs/97_cli.main.ipynb #e63fb6d0
