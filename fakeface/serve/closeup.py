@@ -17,7 +17,7 @@ from ..interpret.features import image_batches
 from ..interpret.ood import features
 from ..train.runs import Run, load_run_model, run_settings
 
-# %% ../../nbs/93_serve.closeup.ipynb #b440de93
+# %% ../../nbs/93_serve.closeup.ipynb #0c0c3a96
 import hashlib
 import io
 import json
@@ -27,7 +27,7 @@ import queue
 import textwrap
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -191,6 +191,8 @@ class Closeup:
         self.training = manifest[manifest["split"] == "train"].reset_index(drop=True)
         self.pictures = Pictures(self.training, root)
 
+        self.embedded: Any = None # once it is known
+
     @cached_property
     def learn(self) -> Learner: # raises `InputError` where the run holds no network, or there is no data root
         if self.root is None: raise InputError("the pictures are not at hand: start with --root FOLDER")
@@ -210,21 +212,31 @@ def _validation(closeup: Closeup) -> pd.DataFrame:
     return pd.concat([some.sample(min(len(some), _TESTED), random_state=0) for _, some in rows.groupby("label")] or [rows])
 
 
-def tested_methods(closeup: Closeup, job: Job) -> dict[str, str]: # method -> yes, or what it does not pass
+def tested_methods(closeup: Closeup, job: Job,
+                   methods: Sequence[str] | None = None, # of `interpret.attribution.METHODS`; default all that suit the network
+                  ) -> dict[str, str]: # method -> yes, or what it does not pass
     "Which maps are faithful to this network. Raises `InputError` where that cannot be tested."
     learn, rows = closeup.learn, _validation(closeup)
     if not len(rows): raise InputError("no validation image is at hand, so that no map can be tested")
     file = cache_folder()/f"maps-{_digest(closeup.network, *rows['path'])}.json"
-    if file.is_file():
-        try: return read_json(file, dict[str, str], "remove it")
-        except InputError: pass # is made anew
-    methods, found = asked_index(None, learn, torch.cat([b.cpu() for b in image_batches(learn, rows.head(1), closeup.root)])), {}
-    for i, method in enumerate(methods):
-        job.tell(i, len(methods))
+    found = _verdicts(file)
+    names = asked_index(methods, learn, torch.cat([b.cpu() for b in image_batches(learn, rows.head(1), closeup.root)]))
+    for i, method in enumerate(names):
+        job.tell(i, len(names))
+        if method in found: continue
         tested = check_faithfulness(learn, rows, closeup.root, [method], most=_TESTED, random_n=_RANDOMISED)
         found[method] = str(tested.table["faithful"].iloc[0])
-    write_text(file, json.dumps(found))
-    return found
+        try: write_text(file, json.dumps(found))
+        except OSError: pass # it is tested anew the next time
+    return {m: found[m] for m in names}
+
+
+def _verdicts(file: Path) -> dict[str, str]:
+    "Kept verdicts; a damaged file counts as none."
+    if not file.is_file(): return {}
+    try: found = read_json(file, dict, "remove it")
+    except InputError: return {}
+    return found if all(isinstance(v, str) for v in found.values()) else {}
 
 # %% ../../nbs/93_serve.closeup.ipynb #74b4dacf
 def maps_of(closeup: Closeup, path: str, job: Job) -> dict[str, Any]: # maps: title -> JPEG; refused: title -> why
@@ -273,6 +285,12 @@ def _features(closeup: Closeup, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndar
 def embed_training(closeup: Closeup, job: Job) -> Embedded:
     "Features of the training images, from the cache where they are known. Raises `InputError` where none is at hand."
     closeup.learn # says where there is no network, or no data root
+    if closeup.embedded is None: closeup.embedded = _embedded(closeup, job)
+    return closeup.embedded
+
+
+def _embedded(closeup: Closeup, job: Job) -> Embedded:
+    "The same, worked out or read."
     training = closeup.training
     at = np.linspace(0, len(training) - 1, min(len(training), _MOST)).round().astype(int) if len(training) else np.empty(0, int)
     rows = training.iloc[at]
