@@ -17,8 +17,11 @@
     if (old && fresh) old.replaceWith(document.adoptNode(fresh));
   };
 
+  /* --- on a wide page the tools stand open --- */
+  if (matchMedia("(min-width:901px)").matches) for (const tool of document.querySelectorAll(".tool")) tool.open = true;
+
   /* --- the threshold: its figures at once, the faces when it is let go --- */
-  const slider = one("#slider"), field = one("#f-threshold"), odds = one("#f-prevalence"), form = one("#filters");
+  const slider = one("#slider"), field = one("#f-threshold"), odds = one("#f-prevalence"), form = one("#filters"), title = one("#threshold > summary");
   const asked = () => {
     const query = new URLSearchParams(new FormData(form));
     for (const [name, value] of [...query]) if (!value) query.delete(name);
@@ -42,6 +45,7 @@
     slider.addEventListener("input", () => {
       const p = 1 / (1 + Math.exp(-slider.value));
       field.value = p.toPrecision(6);
+      title.textContent = `Threshold: ${p.toPrecision(4)}`;
       slider.setAttribute("aria-valuetext", p.toPrecision(4));
       clearTimeout(waiting);
       waiting = setTimeout(figures, 40);

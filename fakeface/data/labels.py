@@ -34,10 +34,12 @@ def check_label(attribute: str, # a column of the manifest, `label` or `left_out
     attribute, value = (" ".join(str(text).split()) for text in (attribute, value))
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,39}", attribute):
         raise InputError(f"the attribute {attribute[:60]!r} is no name; use letters, digits and underscores, at most 40")
-    if attribute in _TAKEN: raise InputError(f"`{attribute}` is not labelled by hand; use `label`, `{LEFT_OUT}` or an attribute such as glasses")
+    if attribute in _TAKEN:
+        raise InputError(f"`{attribute}` is not labelled by hand; use `label`, `{LEFT_OUT}` or an attribute such as glasses")
     known = {"label": LABELS, LEFT_OUT: ("yes",)}.get(attribute)
     if known and value not in known: raise InputError(f"{attribute} is {value[:60]!r}; use {' or '.join(known)}")
-    if not value or value.casefold() in MISSING: raise InputError(f"{attribute}: {value!r} says nothing; give a word, or take the label away")
+    if not value or value.casefold() in MISSING:
+        raise InputError(f"{attribute}: {value!r} says nothing; give a word, or take the label away")
     if len(value) > 200: raise InputError(f"{attribute}: the value is longer than 200 characters; give a word")
     return attribute, value
 

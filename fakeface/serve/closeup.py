@@ -15,7 +15,8 @@ from ..interpret.attribution import METHODS, asked_index, attribute, overlay, pi
 from ..interpret.faithfulness import check_faithfulness
 from ..interpret.features import image_batches
 from ..interpret.ood import features
-from ..train.runs import Run, load_run_model, run_settings
+from ..train.blocks import face_dataloaders, loader_options
+from ..train.runs import Run, load_model, run_settings
 
 # %% ../../nbs/93_serve.closeup.ipynb #0c0c3a96
 import hashlib
@@ -38,6 +39,7 @@ import numpy as np
 import pandas as pd
 import torch
 from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
 from PIL import Image, ImageDraw, ImageOps
 
 # %% ../../nbs/93_serve.closeup.ipynb #2b70ed43
@@ -101,8 +103,8 @@ def words_tile(text: str, # why there is no picture
               ) -> bytes: # PNG
     "A grey tile that says something."
     image = Image.new("L", (side, side), 224)
-    lines = textwrap.wrap(text, 22)[:7]
-    ImageDraw.Draw(image).multiline_text((side // 2, side // 2), "\n".join(lines), 70, anchor="mm", align="center", font_size=max(11, side // 14))
+    lines, middle = "\n".join(textwrap.wrap(text, 22)[:7]), (side // 2, side // 2)
+    ImageDraw.Draw(image).multiline_text(middle, lines, 70, anchor="mm", align="center", font_size=max(11, side // 14))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -170,9 +172,10 @@ def _until_done(job: Job) -> Job: # for the examples here
     while job.state in ("waiting", "working"): threading.Event().wait(0.02)
     return job
 
-# %% ../../nbs/93_serve.closeup.ipynb #a764b20e
+# %% ../../nbs/93_serve.closeup.ipynb #5766cd3c
 _TESTED = 40 # fakes of validation that a method is tested on, at most
 _RANDOMISED = 12 # of them, for the randomisation test
+_MAP = 256 # pixels a side
 
 
 def _digest(*parts: bytes | str) -> str:
@@ -187,28 +190,36 @@ class Closeup:
     def __init__(self, run: Run, # finished
                  root: Path | None): # the data root
         self.run, self.root = run, root
-        manifest = run.manifest if run.file("manifest").is_file() else run.predictions.iloc[:0]
-        self.training = manifest[manifest["split"] == "train"].reset_index(drop=True)
+        self.manifest = run.manifest if run.file("manifest").is_file() else run.predictions
+        self.training = self.manifest[self.manifest["split"] == "train"].reset_index(drop=True)
         self.pictures = Pictures(self.training, root)
 
         self.embedded: Any = None # once it is known
 
     @cached_property
-    def learn(self) -> Learner: # raises `InputError` where the run holds no network, or there is no data root
+    def learn(self) -> Learner: # with validation images where they are at hand; raises `InputError` where there is no network, or no image
+        some = next((rows for side in ("valid", "train", None) if len(rows := self.at_hand(side))), None)
+        if some is None: raise InputError(f"none of the run's pictures is under the data root {self.root}; is it the right one?")
+        both, chosen = pd.concat([some.assign(split=side) for side in ("train", "valid")]), run_settings(self.run.folder)
+        dls = face_dataloaders(both, self.root, **loader_options(chosen))
+        return Learner(dls, load_model(self.run.folder).to(dls.device), loss_func=CrossEntropyLossFlat())
+
+    def at_hand(self, split: str | None = None) -> pd.DataFrame: # rows of the manifest; None: of all splits
+        "The images that are under the data root. Raises `InputError` where there is no root."
         if self.root is None: raise InputError("the pictures are not at hand: start with --root FOLDER")
-        return load_run_model(self.run.folder, self.root)
+        rows = self.manifest if split is None else self.manifest[self.manifest["split"] == split]
+        return rows[np.array([os.path.isfile(self.root/p) for p in rows["path"]], bool)]
+
     @cached_property
     def network(self) -> str: # sixteen digits
         weights = run_file(self.run.folder, "weights")
         if not weights.is_file(): raise InputError("this run holds no trained network")
         return _digest(weights.read_bytes())
 
-# %% ../../nbs/93_serve.closeup.ipynb #98a4c68d
+# %% ../../nbs/93_serve.closeup.ipynb #8be05fbe
 def _validation(closeup: Closeup) -> pd.DataFrame:
     "Validation images that are at hand, as many real as fake."
-    rows = closeup.run.predictions
-    rows = rows[rows["split"] == "valid"]
-    rows = rows[[os.path.isfile(closeup.root/p) for p in rows["path"]]]
+    rows = closeup.at_hand("valid")
     return pd.concat([some.sample(min(len(some), _TESTED), random_state=0) for _, some in rows.groupby("label")] or [rows])
 
 
@@ -216,10 +227,10 @@ def tested_methods(closeup: Closeup, job: Job,
                    methods: Sequence[str] | None = None, # of `interpret.attribution.METHODS`; default all that suit the network
                   ) -> dict[str, str]: # method -> yes, or what it does not pass
     "Which maps are faithful to this network. Raises `InputError` where that cannot be tested."
-    learn, rows = closeup.learn, _validation(closeup)
+    rows = _validation(closeup)
     if not len(rows): raise InputError("no validation image is at hand, so that no map can be tested")
     file = cache_folder()/f"maps-{_digest(closeup.network, *rows['path'])}.json"
-    found = _verdicts(file)
+    found, learn = _verdicts(file), closeup.learn
     names = asked_index(methods, learn, torch.cat([b.cpu() for b in image_batches(learn, rows.head(1), closeup.root)]))
     for i, method in enumerate(names):
         job.tell(i, len(names))
@@ -251,7 +262,8 @@ def maps_of(closeup: Closeup, path: str, job: Job) -> dict[str, Any]: # maps: ti
         most = float(heat.abs().quantile(0.998))
         drawn = overlay(pixels(closeup.learn, x)[0], heat[0], most, METHODS[method].signed)
         image = Image.fromarray((255 * drawn).round().astype(np.uint8))
-        maps[METHODS[method].title] = _jpeg(image.resize((256, 256), Image.Resampling.NEAREST if x.shape[-1] < 128 else Image.Resampling.BICUBIC), 256)
+        how = Image.Resampling.NEAREST if x.shape[-1] < 128 else Image.Resampling.BICUBIC
+        maps[METHODS[method].title] = _jpeg(image.resize((_MAP, _MAP), how), _MAP)
     return dict(maps=maps, refused={METHODS[m].title: word for m, word in tested.items() if word != "yes"})
 
 # %% ../../nbs/93_serve.closeup.ipynb #31155043
@@ -281,10 +293,9 @@ def _features(closeup: Closeup, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndar
         kept, found = np.array([i for i, _ in each]), np.stack([f for _, f in each])
     return (found / np.linalg.norm(found, axis=1, keepdims=True).clip(1e-12)).astype(np.float32), kept
 
-# %% ../../nbs/93_serve.closeup.ipynb #3d6257ea
+# %% ../../nbs/93_serve.closeup.ipynb #7e6f1a21
 def embed_training(closeup: Closeup, job: Job) -> Embedded:
     "Features of the training images, from the cache where they are known. Raises `InputError` where none is at hand."
-    closeup.learn # says where there is no network, or no data root
     if closeup.embedded is None: closeup.embedded = _embedded(closeup, job)
     return closeup.embedded
 
@@ -296,8 +307,7 @@ def _embedded(closeup: Closeup, job: Job) -> Embedded:
     rows = training.iloc[at]
     file = cache_folder()/f"nearest-{_digest(closeup.network, *rows['path'], *rows.get('sha256', rows['path']).astype(str))}.npz"
     if (known := _stored(file, len(training))) is not None: return known
-    there = np.array([os.path.isfile(closeup.root/p) for p in rows["path"]], bool)
-    at, parts, kept = at[there], [], []
+    at, parts, kept = at[np.isin(rows["path"], closeup.at_hand("train")["path"])], [], []
     for i in range(0, len(at), _CHUNK):
         job.tell(i, len(at))
         some, ok = _features(closeup, training.iloc[at[i:i + _CHUNK]])
@@ -321,8 +331,8 @@ def _stored(file: Path, n: int) -> Embedded | None:
     try:
         with np.load(file, allow_pickle=False) as kept: rows, found = kept["rows"], kept["features"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile): return None
-    fits = rows.ndim == 1 and found.ndim == 2 and len(rows) == len(found) > 0 and rows.dtype.kind == "i" and 0 <= rows.min() <= rows.max() < n
-    return Embedded(rows, found, 0) if fits and np.isfinite(found).all() else None
+    shaped = rows.ndim == 1 and found.ndim == 2 and len(rows) == len(found) > 0 and rows.dtype.kind == "i"
+    return Embedded(rows, found, 0) if shaped and 0 <= rows.min() <= rows.max() < n and np.isfinite(found).all() else None
 
 # %% ../../nbs/93_serve.closeup.ipynb #7a1e9d03
 def nearest_training(closeup: Closeup, path: str, # of a picture, below the data root

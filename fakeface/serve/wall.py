@@ -11,7 +11,7 @@ from ..core.basics import LABELS, RATES, InputError
 from ..core.query import select
 from ..core.stats import numbered, paired_difference, rate_interval, subject_codes
 from ..evaluate.compare import paired
-from ..evaluate.scores import ERRORS, THRESHOLD
+from ..evaluate.scores import THRESHOLD
 from ..evaluate.thresholds import ppv
 
 # %% ../../nbs/93_serve.wall.ipynb #dd5f6460
@@ -145,7 +145,8 @@ def _beside(rows: pd.DataFrame, other: pd.DataFrame | None) -> tuple[np.ndarray 
         a, b = rows["sha256"], both["sha256"]
         changed = seen & (a.notna() & b.notna() & (a != b)).to_numpy(bool)
     shared = seen & ~relabelled & ~changed
-    counts = dict(shared=int(shared.sum()), unseen=int((~seen).sum()), relabelled=int(relabelled.sum()), changed=int((changed & ~relabelled).sum()))
+    counts = {name: int(m.sum()) for name, m in (("shared", shared), ("unseen", ~seen), ("relabelled", relabelled),
+                                                 ("changed", changed & ~relabelled))}
     return both["p_fake"].where(shared).to_numpy(float), counts
 
 # %% ../../nbs/93_serve.wall.ipynb #5d99e60a
@@ -181,7 +182,8 @@ def _results(wall: Wall, w: Wanted) -> np.ndarray | None:
     "Where the answer is of the kind that is asked for; None where all are."
     if not w.result: return None
     called = wall.p >= wall.at(w)
-    return {"wrong": called != wall.is_fake, "right": called == wall.is_fake, "fp": called & ~wall.is_fake, "fn": ~called & wall.is_fake}[w.result]
+    return {"wrong": called != wall.is_fake, "right": called == wall.is_fake, "fp": called & ~wall.is_fake,
+            "fn": ~called & wall.is_fake}[w.result]
 
 
 def sides(wall: Wall, w: Wanted) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # bool: seen by both runs, first correct, second correct
@@ -237,7 +239,7 @@ def page_of(wall: Wall, w: Wanted, size: int = 60, # pictures a page
 
 def neighbours(wall: Wall, w: Wanted, row: int, # its number
                size: int = 60, # pictures a page
-              ) -> tuple[int | None, int | None, int]: # the row before, the row after, the page; None at the ends, and where it is not asked for
+              ) -> tuple[int | None, int | None, int]: # the row before, the row after, None at the ends; the page
     "What stands beside a picture in the order that is asked for."
     found = chosen(wall, w)
     place = np.flatnonzero(found == row)
@@ -259,7 +261,7 @@ def _rates(wall: Wall, mask: np.ndarray, called: np.ndarray, label: str) -> dict
             "free": (fake * share, len(who) * share)}
 
 
-def figures(wall: Wall, w: Wanted) -> dict[str, Any]: # threshold, confusion, sensitivity, specificity, ppv, subjects; None where a class lacks
+def figures(wall: Wall, w: Wanted) -> dict[str, Any]: # threshold, confusion, rates with intervals, ppv, subjects; None where a class lacks
     "What a threshold does to the images in question."
     def make() -> dict[str, Any]:
         mask, called = in_question(wall, w), wall.p >= wall.at(w)
@@ -267,7 +269,8 @@ def figures(wall: Wall, w: Wanted) -> dict[str, Any]: # threshold, confusion, se
         free = {label: r.pop("free") for label, r in each.items()}
         confusion = {label: {"real": r[f"n_{label}"] - r[f"fake_{label}"], "fake": r.pop(f"fake_{label}")} for label, r in each.items()}
         counts = numbered(wall.subject[mask], int(mask.sum()))
-        value = ppv(free["fake"], free["real"], w.prevalence) if 0 < w.prevalence < 1 else dict(prevalence=w.prevalence, ppv=None, ci95=None)
+        value = dict(prevalence=w.prevalence, ppv=None, ci95=None)
+        if 0 < w.prevalence < 1: value = ppv(free["fake"], free["real"], w.prevalence)
         return dict(threshold=wall.at(w), confusion=confusion, **each["real"], **each["fake"], ppv=value,
                     subjects=None if counts is None else int(counts.max(initial=-1)) + 1)
     return wall.once("figures", w, make)
