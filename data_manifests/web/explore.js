@@ -30,13 +30,11 @@
   if (slider && form) {
     slider.hidden = false;
     let running = null, waiting = 0;
-    const figures = () => {
-      running?.abort();
-      running = get(`/explore/figures?${asked()}`, (part) => exchange("#figures", part));
-    };
+    const soon = (what, later) => { clearTimeout(waiting); running?.abort(); waiting = setTimeout(what, later); }; // the last word counts
+    const figures = () => { running = get(`/explore/figures?${asked()}`, (part) => exchange("#figures", part)); };
     const faces = () => {
       const address = `/explore?${asked()}`;
-      get(address, (whole) => {
+      running = get(address, (whole) => {
         exchange("#faces", whole);
         exchange("#figures", whole);
         history.replaceState(null, "", address);
@@ -47,10 +45,9 @@
       field.value = p.toPrecision(6);
       title.textContent = `Threshold: ${p.toPrecision(4)}`;
       slider.setAttribute("aria-valuetext", p.toPrecision(4));
-      clearTimeout(waiting);
-      waiting = setTimeout(figures, 40);
+      soon(figures, 40);
     });
-    slider.addEventListener("change", faces);
+    slider.addEventListener("change", () => soon(faces, 150));
     odds.addEventListener("change", faces);
     field.addEventListener("change", () => {
       const p = Math.min(Math.max(field.value === "" ? Number(slider.dataset.own) : Number(field.value), 1e-9), 1 - 1e-9);

@@ -113,16 +113,16 @@ def _field(name: str, words: str, value: Any, kind: str = "number", **attributes
     "A field to type into, with its label."
     return Div(Label(words, _for=f"f-{name}"), Input(name=name, id=f"f-{name}", type=kind, value=value, **attributes), cls="field")
 
-# %% ../../nbs/93_serve.explore.ipynb #c80dbbc7
+# %% ../../nbs/93_serve.explore.ipynb #a42b401e
 def _filters(explorer: Explorer, w: Wanted, address: str) -> Any:
     "The form whose address the page has."
     wall, given = explorer.wall, dict(w.attributes)
-    splits = {"": f"all test sets ({', '.join(explorer.tests)})"} | {str(s): str(s) for s in wall.splits.categories}
+    splits = {"": "all test sets"} | {str(s): str(s) for s in wall.splits.categories}
     main = [_choice("split", "Images", splits, w.split),
             _choice("source", "Source", {"": "all"} | {str(s): str(s) for s in wall.sources.categories}, w.source),
             _choice("label", "Label", {"": "both", "real": "real", "fake": "fake"}, w.label),
             _choice("result", "Result", RESULTS, w.result),
-            _choice("sort", "Order", {k: v for k, v in SORTS.items() if k != "change" or wall.p_other is not None}, w.sort)]
+            _choice("sort", "Order", {k: v.removesuffix(" first") for k, v in SORTS.items() if k != "change" or wall.p_other is not None}, w.sort)]
     if wall.p_other is not None: main.append(_choice("side", f"Beside {explorer.other.folder.name}", SIDES, w.side))
     more = [_field("low", "p_fake from", "" if w.low == 0 else f"{w.low:g}", min=0, max=1, step="any"),
             _field("high", "to", "" if w.high == 1 else f"{w.high:g}", min=0, max=1, step="any")]
@@ -198,8 +198,7 @@ def _figures_section(explorer: Explorer, w: Wanted) -> Any:
 def _threshold_panel(explorer: Explorer, w: Wanted) -> Any:
     "The slider, its fields, and the figures."
     now = explorer.wall.at(w)
-    odds = {**{f"{k:g}": f"{v} is fake" for k, v in _PREVALENCE.items()}, **({} if w.prevalence in _PREVALENCE else
-            {f"{w.prevalence:g}": f"{w.prevalence:g} of all"})}
+    odds = {f"{k:g}": words for k, words in ({w.prevalence: f"{w.prevalence:g}"} | _PREVALENCE).items()}
     slider = Input(type="range", id="slider", min=-REACH, max=REACH, step=0.05, value=f"{float(log_odds(now)):.2f}", hidden=True,
                    aria_label="Threshold on p_fake, in log-odds", aria_valuetext=f"{now:.4g}", data_own=f"{explorer.wall.own!r}")
     typed = "" if w.threshold is None else f"{w.threshold:.6g}"
@@ -255,12 +254,12 @@ def _head(explorer: Explorer) -> list[Any]:
     return [P(f"Run {run.folder.name}. {run.info.get('title') or run.info.get('recipe', '')}; {run.data}", cls="soft"), drawn]
 
 
-def _foot(uses: Sequence[str]) -> list[Any]:
-    "The ledger's words and the keys."
+def _foot(uses: Sequence[str], wall: bool = True) -> list[Any]:
+    "The ledger's words and the keys of the wall."
     told = P("That these test sets were shown is entered in the test-use ledger beside the run. Pictures are drawn anew from the files' "
              "pixels.", cls="soft")
     keys = P("Keys: arrows move between faces, Enter opens one, n and p turn pages.", cls="soft keys", hidden=True)
-    return [told, Ul(*[Li(s) for s in uses]) if uses else "", keys]
+    return [told, Ul(*[Li(s) for s in uses]) if uses else "", keys if wall else ""]
 
 # %% ../../nbs/93_serve.explore.ipynb #ee1c49f9
 def wall_page(explorer: Explorer, w: Wanted) -> list[Any]: # FastHTML's elements
@@ -301,7 +300,7 @@ def two_page(explorer: Explorer, w: Wanted) -> list[Any]: # FastHTML's elements
     told = (f"Joined by split, path and SHA-256: {m['shared']:,} images of both runs{f'; left aside: {aside}' if aside else ''}. Each run "
             f"is cut at its own threshold, {explorer.wall.at(w):.4g} and {explorer.wall.other_own:.4g}. A number opens its faces.")
     main = Section(H2("Which pictures changed sides"), whole, *each, P(told, cls="soft"))
-    return [*_head(explorer), Div(Div(_filters(explorer, w, "/explore/two"), cls="tools"), main, cls="beside"), *_foot(uses)]
+    return [*_head(explorer), Div(Div(_filters(explorer, w, "/explore/two"), cls="tools"), main, cls="beside"), *_foot(uses, False)]
 
 
 def _try(make: Callable[[], Any]) -> Any:
@@ -327,7 +326,7 @@ def _facts(explorer: Explorer, w: Wanted, row: int) -> Any:
     rest = [c for c in r.index if c not in (*_FACTS_FIRST, *last, "p_fake", "loss", "run", "index")]
     shown = [c for c in (*_FACTS_FIRST, *rest, *last) if c in r and not _nothing(r[c])]
     told += [(c, f"{r[c]:g}" if isinstance(r[c], float) else str(r[c])) for c in shown]
-    return Table(Tbody(*[Tr(Th(name.replace("_", " "), scope="row"), Td(value)) for name, value in told]), cls="facts")
+    return Table(Tbody(*[Tr(Th(name, scope="row"), Td(value)) for name, value in told]), cls="facts")
 
 
 def _nothing(value: Any) -> bool:
@@ -349,9 +348,10 @@ def _label_form(explorer: Explorer, w: Wanted, row: int, last: str) -> Any:
               _field("value", "Value", "", "text", maxlength=200, autocomplete="off"), Button("Write down", name="quick", value="")]
     told = Ul(*taken) if taken else P("Nothing is written down of this picture.", cls="soft")
     kept = P(f"Kept in {explorer.labels.name} beside the run. fakeface manifest and fakeface run take it with --labels.", cls="soft")
-    return Form(H3("By hand"), told, Div(*quick, cls="row"), Div(*fields, cls="fields"),
-                ft("datalist", *[Option(value=n) for n in names], id="attributes"), kept, method="post",
-                action=_link(f"/explore/picture/{row}/label", w, page=w.page))
+    known_names = ft("datalist", *[Option(value=n) for n in names], id="attributes")
+    each = [Form(*parts, method="post", action=_link(f"/explore/picture/{row}/label", w, page=w.page)) # Enter sends the form it is typed in
+            for parts in ((told,), (Div(*quick, cls="row"),), (Div(*fields, cls="fields"), known_names))]
+    return Section(H3("By hand"), *each, kept, aria_label="Labels by hand")
 
 # %% ../../nbs/93_serve.explore.ipynb #2a43bf93
 def _job_words(job: Job, before: int) -> str:
@@ -430,8 +430,8 @@ def picture_page(explorer: Explorer, w: Wanted, row: int, # its number
     big = Span(why, cls="tile") if why else Img(src=f"/explore/picture/{row}.jpg", alt=f"{r['source']}, {r['label']}", cls="tile")
     keys = P("Keys: left and right turn to the next picture, w says that the label is wrong, o leaves it out, a goes to the attribute, u "
              "goes back to all faces.", cls="soft keys", hidden=True)
-    beside = Div(_facts(explorer, w, row), _label_form(explorer, w, row, last))
-    return [_turn(w, before, after, number), Div(Div(big, cls=f"large {_FRAME[_result(explorer, w, row)]}"), beside, cls="halves"),
+    left = Div(Div(big, cls=f"large {_FRAME[_result(explorer, w, row)]}"), _label_form(explorer, w, row, last))
+    return [_turn(w, before, after, number), Div(left, _facts(explorer, w, row), cls="halves"),
             *_worked_parts(explorer, w, row, asked), *([Ul(*[Li(s) for s in uses])] if uses else ()), keys]
 
 
