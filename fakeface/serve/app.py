@@ -134,7 +134,7 @@ def _stops_table(chances: Sequence[dict[str, Any]], stop: int) -> FT:
 
 # %% ../../nbs/94_serve.app.ipynb #d092675f
 VERDICTS = {"fake": ("fake", "The network takes it for generated."), "real": ("real", "The network takes it for a photograph."),
-            "unsure": ("unsure", "The network does not tell either way."), "no verdict": ("none", "The network should not be asked.")}
+            "unsure": ("unsure", "The network does not tell either way."), "no verdict": ("none", "The network has no answer to it.")}
 
 
 def badge(verdict: str) -> FT: # a pill
@@ -182,11 +182,11 @@ def _band_words(band: Sequence[float], flips: int) -> str: # a sentence
 def _face_part(k: int, many: bool, face: dict[str, Any], shown: str | None, no_map: str) -> FT:
     "What is said of one face, and its heat-map or why there is none."
     verdict = face["verdict"]
-    title = H4(f"Face {k}: " if many else "The face: ", badge(verdict))
+    title = [H4(f"Face {k}: ", badge(verdict)), P(_sentence(verdict))] if many else [] # of one face the card's own line says it
     heat = Figure(Img(src=shown, alt=f"Heat-map over face {k}: brighter where the network found evidence for fake.", cls="heat"),
                   Figcaption("Where the network found evidence for fake.")) if shown else P(no_map, cls="soft")
     told = Ul(*lines) if (lines := _face_lines(face)) else ""
-    return Section(title, P(_sentence(verdict)), told, heat if verdict != "no verdict" or shown else "", cls="face")
+    return Section(*title, told, heat if verdict != "no verdict" or shown else "", cls="face")
 
 
 def _marks_part(marks: Sequence[dict[str, Any]]) -> FT:
@@ -261,7 +261,7 @@ def _ask_page(about: dict[str, Any], limits: Limits, stop: int, answers: Any = "
     network, title = about["network"], "answers-title"
     name = A(str(network.get("name", "unnamed")), href="/network")
     clear = P(Button("Take the answers away", type="button", id="clear", cls="quiet"), cls="withjs")
-    return [network_note(network), P("Is the face in it generated? Each face gets a verdict, or a reason why there is none.", cls="lede"),
+    return [network_note(network), P("Each face in a picture gets a verdict, or the reason why there is none.", cls="lede"),
             P("The network that answers: ", name, ". ", *_trained_words(network), cls="soft"), _send_form(limits, stop),
             P("", id="status", role="status", cls="soft"),
             Section(H2("Answers", id=title), Div(answers, id="answers"), clear, id="answers-part", cls="" if answers else "empty",
