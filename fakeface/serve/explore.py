@@ -122,7 +122,7 @@ def _filters(explorer: Explorer, w: Wanted, address: str) -> Any:
             _choice("source", "Source", {"": "all"} | {str(s): str(s) for s in wall.sources.categories}, w.source),
             _choice("label", "Label", {"": "both", "real": "real", "fake": "fake"}, w.label),
             _choice("result", "Result", RESULTS, w.result),
-            _choice("sort", "Order", {k: v.removesuffix(" first") for k, v in SORTS.items() if k != "change" or wall.p_other is not None}, w.sort)]
+            _choice("sort", "Order", {k: v.removesuffix(" first") for k, v in SORTS.items() if k != "change" or explorer.other}, w.sort)]
     if wall.p_other is not None: main.append(_choice("side", f"Beside {explorer.other.folder.name}", SIDES, w.side))
     more = [_field("low", "p_fake from", "" if w.low == 0 else f"{w.low:g}", min=0, max=1, step="any"),
             _field("high", "to", "" if w.high == 1 else f"{w.high:g}", min=0, max=1, step="any")]

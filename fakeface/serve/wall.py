@@ -188,7 +188,7 @@ def _results(wall: Wall, w: Wanted) -> np.ndarray | None:
 
 def sides(wall: Wall, w: Wanted) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # bool: seen by both runs, first correct, second correct
     "Two runs, each at its own threshold; the first at the one that is asked for. Raises `InputError` where there is one run only."
-    if wall.p_other is None: raise InputError("there is one run only; `fakeface app --run RUN --against RUN2` shows two")
+    if wall.p_other is None: raise InputError("there is one run only; `fakeface app --run RUN --other RUN2` shows two")
     seen = ~np.isnan(wall.p_other)
     return seen, (wall.p >= wall.at(w)) == wall.is_fake, (np.nan_to_num(wall.p_other) >= wall.other_own) == wall.is_fake
 
