@@ -91,7 +91,7 @@ def writer(file: Path, first: int, last: int) -> subprocess.Popen:
 
 def test_a_kill_at_any_moment_loses_no_label_that_was_answered_for(tmp_path):
     file, answered, rng = tmp_path / "a.labels.csv", set(), random.Random(7)
-    for turn in range(6):
+    for turn in range(4):
         writing = writer(file, 1000 * turn, 1000 * turn + 999)
         answered.add(int(writing.stdout.readline()))
         time.sleep(rng.uniform(0.05, 0.4))
@@ -125,8 +125,9 @@ def test_labels_by_hand_reach_a_manifest_through_the_command(root, images, tmp_p
     write_label(file, a, "label", "fake" if plain["label"][0] == "real" else "real")
     write_label(file, b, "left_out", "yes")
     write_label(file, c, "glasses", "round")
-    with pytest.warns(DataNote, match="1 label corrected; 1 image left out"):
-        assert main(["manifest", str(recipe), "--root", str(root), "--out", str(out), "-q", "--labels", str(file)]) == 0
+    capsys.readouterr()
+    assert main(["manifest", str(recipe), "--root", str(root), "--out", str(out), "-q", "--labels", str(file)]) == 0
+    assert "hand.csv: by hand: glasses of 1 image; 1 label corrected; 1 image left out" in capsys.readouterr().err
     by_hand = pd.read_csv(out).set_index("path")
     assert by_hand.loc[a, "label"] != plain["label"][0] and b not in by_hand.index and by_hand.loc[c, "glasses"] == "round"
     assert main(["manifest", str(recipe), "--root", str(root), "--labels", str(tmp_path / "none.csv")]) == 2
@@ -160,7 +161,7 @@ def test_no_address_breaks_a_page(root, runs):
         asked = [(rng.choice(names[:-1]), rng.choice(values)) for _ in range(rng.randrange(4))]
         r = ask.get(rng.choice(pages), params=asked)
         assert r.status_code in (200, 400, 404), (r.status_code, asked)
-        assert "Traceback" not in r.text and "<b>" not in r.text.replace("<b>", "", 0) or r.status_code == 200
+        assert "Traceback" not in r.text and "é<b>" not in r.text
         seen.add(r.status_code)
     assert seen == {200, 400, 404}
 
@@ -279,14 +280,17 @@ def test_the_pages_in_a_browser(address, runs):
         row = page.evaluate("document.activeElement.pathname")
         page.keyboard.press("Enter")
         page.wait_for_url(f"**{row}*")
+        page.wait_for_load_state("networkidle")
         page.keyboard.press("w")
         expect(page.locator("main")).to_contain_text("label: ")
+        page.wait_for_load_state("networkidle")
         page.keyboard.press("a")
         page.keyboard.type("glasses")
         page.keyboard.press("Tab")
         page.keyboard.type("round")
         page.keyboard.press("Enter")
         expect(page.locator("main")).to_contain_text("glasses: round")
+        page.wait_for_load_state("networkidle")
         page.keyboard.press("ArrowRight")
         page.wait_for_url(lambda url: "/picture/" in url and row not in url)
         page.wait_for_load_state("networkidle")

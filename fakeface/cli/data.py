@@ -112,7 +112,7 @@ def manifest(recipe: Recipe, output: Output, root: Root = None,
 
     Example: fakeface manifest man-1 --root faces --out man-1.csv"""
     from fakeface.core.files import write_table
-    from fakeface.data.labels import corrected, labels_used
+    from fakeface.data.labels import corrected, labels_used, relabelled
     from fakeface.data.manifest import scan
     from fakeface.data.recipes import compose, read_recipe
     check_suffix(out, ".csv", ".parquet")
@@ -122,6 +122,7 @@ def manifest(recipe: Recipe, output: Output, root: Root = None,
     found = scan(root, list(dict.fromkeys(p.source for parts in (cooked.train, *cooked.tests.values()) for p in parts)))
     found = found._replace(images=corrected(found.images, labels))
     composed = compose(cooked, found, seed, scale)
+    composed = composed._replace(manifest=relabelled(composed.manifest, labels))
     write_table(composed.manifest, out)
     rejects = write_table(found.rejects, out.with_name(f"{out.stem}.rejects.csv"))
     counts = composed.manifest.groupby(["split", "source", "label"]).size().rename("images").to_frame()

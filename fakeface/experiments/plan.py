@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..core.basics import LABELS, DataNote, InputError
 from ..data.duplicates import find_leakage, settle_duplicates
-from ..data.labels import corrected, labels_used
+from ..data.labels import corrected, labels_used, relabelled
 from ..data.manifest import labelled_folder, scan
 from ..data.recipes import Composition, Part, Recipe, check_classes, compose, read_recipe, settings
 from ..evaluate.thresholds import check_aim
@@ -164,6 +164,7 @@ def _images(recipe: Recipe, root: str | Path, split_seed: int, scale: float, com
         found = scan(root, sources_of(recipe))
         found = found._replace(images=corrected(found.images, labels))
         composed, rejects = compose(recipe, found, split_seed, scale), found.rejects
+        composed = composed._replace(manifest=relabelled(composed.manifest, labels))
     return (*without_duplicates(composed, recipe, root), rejects)
 
 # %% ../../nbs/80_experiments.plan.ipynb #875e376c

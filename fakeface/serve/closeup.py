@@ -50,7 +50,8 @@ _ROOM = 64_000_000 # bytes of drawn pictures that are kept
 def _inside(root: Path | None, path: str) -> Path:
     "A file below the data root. Raises `RejectedImage` where there is no root, or the path leads out of it."
     if root is None: raise RejectedImage("no data root: start with --root FOLDER")
-    home, file = os.path.realpath(root), os.path.realpath(root/path)
+    try: home, file = os.path.realpath(root), os.path.realpath(root/path)
+    except (OSError, ValueError) as e: raise RejectedImage(f"cannot be found ({str(e)[:80]})") from e # a zero byte, a circle of links
     if file != home and os.path.commonpath([home, file]) == home: return Path(file)
     raise RejectedImage("leads out of the data root")
 
