@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 from .. import __version__
+from .app import app
 from .audit import audit, checks
 from .data import clean, manifest, recipes, sources, world
 from .evaluate import compare, fairness, ledger, operating, robustness, score
@@ -42,7 +43,7 @@ STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes thr
     "Training": (run, curve, grid, transfer, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
     "What the network sees": (explain, ood),
-    "In people's hands": (export, predict, quiz),
+    "In people's hands": (export, predict, app, quiz),
     "Pages": (report,)}
 
 # %% ../../nbs/97_cli.main.ipynb #e63fb6d0
