@@ -93,3 +93,13 @@ def load_with_maps() -> Looker:
 
 def load_slow() -> Looker:
     return Looker(Detector(seconds=0.5))
+
+
+def main(load: Any = load, **limits: Any) -> None:
+    "Serves the app with the stand-in on a free port."
+    from fakeface.serve.app import add_detector
+    from fakeface.serve.queue import Worker
+    from fakeface.serve.web import Limits, make_app, serve
+    app = make_app("fakeface", limits=Limits(**limits))
+    add_detector(app, Worker(load, app.state.site.limits).start())
+    serve(app, port=0)
