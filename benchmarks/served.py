@@ -35,8 +35,8 @@ class Served:
             for fd in Path(f"/proc/{pid}/fd").iterdir():
                 try: target = os.readlink(fd)
                 except OSError: continue # closed meanwhile
-                if target.startswith(str(self.folder)) or "(deleted)" in target and not target.startswith(("/dev/shm", "/memfd:")):
-                    if not target.startswith(str(self.folder/"log")): new.append(f"open: {target}")
+                ours = target.startswith(str(self.folder)) and target != str(self.folder/"log") # deleted ones too
+                if ours: new.append(f"open: {target}")
         return new
 
     def log(self) -> str:
