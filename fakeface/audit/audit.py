@@ -20,6 +20,7 @@ from .coverage import COVERAGE, coverage_table
 from .duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES, duplicate_pairs
 from .evidence import gather, read_audited
 from .labels import WRONG_LABELS, confident_errors, judged_labels
+from .provenance import PROVENANCE
 from .shortcut_checks import SHORTCUT_CHECKS, found_points, mean_spectra
 from .shortcuts import SHORTCUTS
 from .subjects import SHARED_SUBJECTS
@@ -28,6 +29,7 @@ from ..core.basics import InputError
 # %% ../../nbs/39_audit.audit.ipynb #ce7f7c49
 CHECKS: dict[str, Check] = {c.name: c for c in (
     *SHORTCUT_CHECKS,
+    PROVENANCE,
     EXACT_DUPLICATES,
     NEAR_DUPLICATES,
     SHARED_SUBJECTS,

@@ -24,7 +24,7 @@ WARN, FAIL = 0.6, 0.95 # of an AUC's lower bound
 _BYTES = 0.1 # share of the variance of real images' bytes per pixel that lies between their sources
 _WHAT = {"file-facts": "format, JPEG quality, subsampling, EXIF and bytes per pixel", "size": "width and height",
          "thumbnail": "8 x 8 pixels", "colour": "how often each colour occurs", "spectrum": "the radial power spectrum",
-         "geometry": "the place of eyes and mouth"}
+         "geometry": "the place of eyes and mouth", "provenance": "marks of provenance in the files"}
 
 
 def _auc(auc: float, ci: tuple[float, float]) -> str:
