@@ -159,7 +159,8 @@ def _boxes(told: dict[str, Any], name: str) -> FT:
         at = dict(x=f"{max(x0, 0) + 7 * scale:.1f}", y=f"{max(y0, 0) + 19 * scale:.1f}", font_size=f"{16 * scale:.1f}")
         parts += [ft("text", str(k), cls="number", **at)] if len(faces) > 1 else []
     said = name + (f", {len(faces)} boxes around what was judged" if len(faces) > 1 else ", a box around what was judged" if faces else "")
-    return ft("svg", ft("image", href=told["picture"], width=w, height=h), *parts, viewBox=f"0 0 {w} {h}", role="img", aria_label=said)
+    picture = ft("image", href=told["picture"], width=w, height=h)
+    return ft("svg", picture, *parts, viewBox=f"0 0 {w} {h}", width=w, height=h, role="img", aria_label=said)
 
 # %% ../../nbs/94_serve.app.ipynb #a44971a1
 def _face_lines(face: dict[str, Any]) -> list[FT]:
