@@ -44,10 +44,11 @@ def quiz(output: Output, source: _Source = None, root: Root = None, test: Test =
 
     Example: fakeface quiz runs/first --root faces --items 40 --advice half; then fakeface quiz --results quiz.sqlite"""
     if results: return _results(results, output)
+    from fakeface.serve.web import check_host, serve
+    check_host(host, public)
     given = dict(arms=tuple(arm) or None, tips=tips, advice=advice, items=items, practice=practice, grid=per_page, side=size, seed=seed)
     asked = _open(source, root, test, out, {k: v for k, v in given.items() if v is not None}, output)
     from fakeface.serve.quiz import quiz_app
-    from fakeface.serve.web import serve
     with asked: serve(quiz_app(asked, public), host, port, output)
 
 # %% ../../nbs/96_cli.quiz.ipynb #7ca28c23
