@@ -138,7 +138,8 @@ def _explain(quiz: Quiz, who: Person, step: Step) -> Any:
     "What to do, before the first picture."
     title, words = _EXPLAIN[who.arm]
     n = quiz.plan.practice
-    practice = [P(f"The first {n} faces are for practice and do not count. Nobody says yet whether you are right.")] if n else []
+    more = "" if who.arm == "trust" else " Nobody says yet whether you are right."
+    practice = [P(f"The first {n} faces are for practice and do not count.{more}")] if n else []
     return _page(title, *(P(hint, cls="says") for hint in _hints(who.screen)), P(words, cls="lede"), *([P(_ADVICE)] if who.advice else []),
                  *([H2("What to look for"), _tips()] if who.tips else []), P(f"On a keyboard: {_KEYS[who.arm]}.", cls="soft"), *practice,
                  Form(Button("Begin", autofocus=True), method="post", action=f"/c/{who.code}"), who=who)
