@@ -310,7 +310,7 @@ def _tiff(data: bytes) -> Iterator[Mark]:
     yield from _exif(data, "TIFF")
     yield from _icc(fields.get(34675, b""), "TIFF ICC")
 
-
+# %% ../../nbs/11_data.marks.ipynb #b8cbbce1
 def _sub_blocks(data: bytes, at: int) -> bytes:
     "What the sub-blocks of a GIF hold, from `at` to the empty one."
     parts = []
