@@ -97,13 +97,14 @@ class FaceDetector(NamedTuple):
     "A way to find faces."
     find: Callable[[Image.Image], np.ndarray] # (faces, 11) in pixels, as of `blazeface`
     licence: str # of its weights, in words
-    there: Callable[[], bool] = lambda: True # whether it can run here
-    needs: str = "" # what to install where not
+    there: Callable[[], bool] # whether it can run here
+    needs: str # what to install where not
 
 
 _NO_DLIB = "pip install dlib-bin face_recognition_models"
 DETECTORS: dict[str, FaceDetector] = {
-    "blazeface": FaceDetector(blazeface, "BlazeFace and face mesh of MediaPipe, Apache 2.0"),
+    "blazeface": FaceDetector(blazeface, "BlazeFace and face mesh of MediaPipe, Apache 2.0",
+                              lambda: importlib.util.find_spec("ai_edge_litert") is not None, "pip install ai-edge-litert"),
     "mtcnn": FaceDetector(mtcnn, "MTCNN: its author says that the weights are not for commercial use", has_mtcnn, "pip install mtcnn==1.0.0"),
     "dlib": FaceDetector(partial(_dlib_faces, landmarks=68), "dlib's 68 landmarks: trained on iBUG 300-W, no commercial use",
                          lambda: bool(_dlib_models()), _NO_DLIB),
@@ -117,7 +118,8 @@ def face_detector(name: str = "auto", # one of FACE_DETECTORS
     "What a name stands for. Raises `InputError` for another name, and for what is not installed."
     if name not in FACE_DETECTORS: raise InputError(f"face detector is {name!r}; use one of {', '.join(FACE_DETECTORS)}")
     name = "blazeface" if name == "auto" else name
-    if not DETECTORS[name].there(): raise InputError(f"the face detector {name} is not installed: {DETECTORS[name].needs}, or use blazeface")
+    other = next((f", or use {other}" for other, d in DETECTORS.items() if other != name and d.there()), "")
+    if not DETECTORS[name].there(): raise InputError(f"the face detector {name} is not installed: {DETECTORS[name].needs}{other}")
     return name
 
 # %% ../../nbs/17_data.faces.ipynb #6fda5fa4

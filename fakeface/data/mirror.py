@@ -77,13 +77,14 @@ def _crop_one(job: tuple[str, str], root: Path, out: Path, cut: Cut) -> dict[str
     "A row of the table; the crop lies in its place."
     path, sha256 = job
     row = dict(path=path, sha256=sha256, faces=0, reason="")
+    try: image = open_rgb(root/path)
+    except RejectedImage as e: return row | dict(reason=str(e))
+    faces = find_faces(image, cut.face_detector)
+    if not faces: return row | dict(reason=_NONE)
     try:
-        image = open_rgb(root/path)
-        faces = find_faces(image, cut.face_detector)
-        if not faces: return row | dict(reason=_NONE)
         crop = crop_face(image, faces[0], cut.crop, cut.size, cut.margin)
         side = 2 * float(np.linalg.norm(crop_square(faces[0], cut.crop, cut.margin)[1]))
-    except (RejectedImage, InputError) as e: return row | dict(reason=str(e))
+    except InputError as e: return row | dict(reason=str(e)) # a face that cannot be cropped
     place = out/path
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_name(f".{place.name}.part")
