@@ -55,8 +55,8 @@ DOSES = {"jpeg-quality": (0.1, 0.2, 0.3, 0.4, 1), "size": (0.1, 0.2, 0.3, 0.4, 1
          "shared-subject": (0.05, 0.1, 0.2, 0.4), "mislabelled": (0.005, 0.01, 0.03, 0.1), "group-bias": (0.1, 0.25, 0.5, 1)}
 CLEAN = {"equal": dict(equal=True), "equal, no trace": dict(equal=True, trace=0), "default": {}}
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces", "generated_photos")
-ROOMS = ("synthetic/world", "synthetic/defects", "synthetic/population", "audit/shortcuts", "data/duplicates", "data/blazeface", "data/faces",
-         "audit/labels", "audit/coverage", "audit/audit") # an answer depends on
+ROOMS = ("synthetic/world", "synthetic/defects", "synthetic/population", "audit/shortcuts", "data/duplicates", "data/blazeface",
+         "data/faces", "audit/labels", "audit/coverage", "audit/audit") # an answer depends on
 
 
 def versions() -> str:

@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 
+# %% ../../nbs/97_cli.main.ipynb #5fa7c0de
 from .. import __version__
 from .audit import audit, checks
 from .data import clean, manifest, recipes, sources, world

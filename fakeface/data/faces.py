@@ -105,14 +105,15 @@ _NO_DLIB = "pip install dlib-bin face_recognition_models"
 DETECTORS: dict[str, FaceDetector] = {
     "blazeface": FaceDetector(blazeface, "BlazeFace and face mesh of MediaPipe, Apache 2.0",
                               lambda: importlib.util.find_spec("ai_edge_litert") is not None, "pip install ai-edge-litert"),
-    "mtcnn": FaceDetector(mtcnn, "MTCNN: its author says that the weights are not for commercial use", has_mtcnn, "pip install mtcnn==1.0.0"),
+    "mtcnn": FaceDetector(mtcnn, "MTCNN: its author says that the weights are not for commercial use",
+                          has_mtcnn, "pip install mtcnn==1.0.0"),
     "dlib": FaceDetector(partial(_dlib_faces, landmarks=68), "dlib's 68 landmarks: trained on iBUG 300-W, no commercial use",
                          lambda: bool(_dlib_models()), _NO_DLIB),
     "dlib5": FaceDetector(partial(_dlib_faces, landmarks=5), "dlib's 5 landmarks, public domain (CC0); the mouth is a guess from the nose",
                           lambda: bool(_dlib_models()), _NO_DLIB)}
 FACE_DETECTORS = ("auto", *DETECTORS)
 
-
+# %% ../../nbs/17_data.faces.ipynb #aa8d7180
 def face_detector(name: str = "auto", # one of FACE_DETECTORS
                  ) -> str: # one of DETECTORS, which can run here
     "What a name stands for. Raises `InputError` for another name, and for what is not installed."
@@ -168,7 +169,7 @@ def _cut(image: Image.Image, middle: np.ndarray, to_right: np.ndarray, size: int
         scale = np.array(small) / image.size
         image, middle, to_right, side = image.resize(small, Image.Resampling.LANCZOS), middle * scale, to_right * scale, side / by
     to_bottom = np.array([-to_right[1], to_right[0]])
-    corners = np.array([middle - to_right - to_bottom, middle - to_right + to_bottom, middle + to_right + to_bottom, middle + to_right - to_bottom])
+    corners = middle + np.array([-to_right - to_bottom, -to_right + to_bottom, to_right + to_bottom, to_right - to_bottom])
     near = max(round(0.1 * side), 3) # kept around the square
     low, high = np.floor(corners.min(0)).astype(int) - near, np.ceil(corners.max(0)).astype(int) + near
     box = (*np.maximum(low, 0), *np.minimum(high, image.size))
@@ -182,8 +183,9 @@ def _cut(image: Image.Image, middle: np.ndarray, to_right: np.ndarray, size: int
     return image.transform((fine, fine), Image.Transform.QUAD, corners.ravel().tolist(), Image.Resampling.BILINEAR).resize(
         (size, size), Image.Resampling.LANCZOS)
 
-# %% ../../nbs/17_data.faces.ipynb #005ef1ca
-CROPS = {"ffhq": "FFHQ's alignment by eyes and mouth", "tight": "an upright square around the face", "margin": "the same with a margin on every side"}
+# %% ../../nbs/17_data.faces.ipynb #61541e9e
+CROPS = {"ffhq": "FFHQ's alignment by eyes and mouth", "tight": "an upright square around the face",
+         "margin": "the same with a margin on every side"}
 
 
 def crop_square(face: Face, # in pixels of its own picture

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -48,8 +48,8 @@ class Cut:
     def __post_init__(self) -> None:
         object.__setattr__(self, "face_detector", face_detector(self.face_detector))
         if self.format not in FORMATS: raise InputError(f"format is {self.format!r}; use one of {', '.join(FORMATS)}")
-        grey = Image.new("RGB", (8, 8))
-        crop_face(grey, Face((0, 0, 1, 1), 1, np.array([(0.3, 0.4), (0.7, 0.4), (0.5, 0.8)]), grey.size), self.crop, self.size, self.margin)
+        points, grey = np.array([(0.3, 0.4), (0.7, 0.4), (0.5, 0.8)]), Image.new("RGB", (8, 8))
+        crop_face(grey, Face((0, 0, 1, 1), 1, points, grey.size), self.crop, self.size, self.margin)
 
 # %% ../../nbs/17_data.mirror.ipynb #09154ed4
 class Listed(NamedTuple):
@@ -65,7 +65,8 @@ def list_pictures(root: str | Path, # a data root, or any folder of pictures
     images, rejects = found.images, found.rejects
     if not len(images):
         images, rejects = (t.rename(columns={"kind": "source"}) for t in folder_images(root))
-    return Listed(images.drop_duplicates("path")[["path", "source", "sha256"]].reset_index(drop=True), rejects[["path", "source", "reason"]])
+    images = images.drop_duplicates("path")[["path", "source", "sha256"]]
+    return Listed(images.reset_index(drop=True), rejects[["path", "source", "reason"]])
 
 # %% ../../nbs/17_data.mirror.ipynb #26f2fd83
 _BOX = ("left", "top", "right", "bottom") # of the face, in shares of width and height
@@ -126,12 +127,14 @@ def _asked(out: Path, cut: Cut) -> dict[str, Any]:
     if (out/_NOTE).is_file():
         known = read_json(out/_NOTE, dict, "give a new folder, or remove it")
         other = [k for k in asdict(cut) if known.get(k) != asked[k]]
-        if other: raise InputError(f"{out} holds faces of another kind ({other[0]} {known.get(other[0])}, now {asked[other[0]]}); give a new folder")
+        if other:
+            before, now = known.get(other[0]), asked[other[0]]
+            raise InputError(f"{out} holds faces of another kind ({other[0]} {before}, now {now}); give a new folder")
     elif out.exists() and (not out.is_dir() or holds_something(out)):
         raise InputError(f"{out} holds something else; give a new folder, or remove it")
     return asked
 
-
+# %% ../../nbs/17_data.mirror.ipynb #307e304b
 def _done(out: Path, images: pd.DataFrame) -> dict[str, dict[str, Any]]:
     "What was finished before, by path; crops of pictures that are gone are removed."
     digests, done = dict(zip(images["path"], images["sha256"])), {}
@@ -214,18 +217,21 @@ def by_source(made: Mirror) -> pd.DataFrame: # index source: pictures, found, se
     table = found.join(none.rename("none"), how="outer").fillna(0).astype(int)
     n = table["found"] + table["none"]
     share = [percent(k / m, list(wilson(k, m))) for k, m in zip(table["found"], n)]
-    return pd.DataFrame({"pictures": n, "face found": share, "several faces": table["several"], "enlarged": table["enlarged"]}).rename_axis("source")
+    shown = {"pictures": n, "face found": share, "several faces": table["several"], "enlarged": table["enlarged"]}
+    return pd.DataFrame(shown).rename_axis("source")
 
 
 def mirror_lines(made: Mirror) -> list[str]:
     "What was done, in sentences."
     t, n = made.told, made.told["found"] + made.told["not_found"]
     what = {"ffhq": "aligned as FFHQ", "tight": "cropped tightly", "margin": f"cropped with a margin of {t['margin']:g}"}[t["crop"]]
+    rest = t["rejected"] - t["not_found"]
     lines = [f"A face in {t['found']:,} of {n:,} pictures ({percent(t['found'] / n if n else None)}), {what} at {t['size']} pixels."]
     if t["several"]: lines.append(f"{t['several']:,} pictures show several faces: the largest was taken.")
     if t["enlarged"]: lines.append(f"{t['enlarged']:,} crops had to be enlarged, for their faces have fewer pixels than that.")
-    if t["rejected"]: lines.append(f"{t['rejected']:,} files are left out: {t['not_found']:,} without a face, {t['rejected'] - t['not_found']:,} for other reasons.")
-    return [*lines, f"Every crop is a {t['format'].upper()} file, whatever the ends of the names say. Face detector: {t['face_detector']} ({t['licence']})."]
+    if t["rejected"]: lines.append(f"{t['rejected']:,} files are left out: {t['not_found']:,} without a face, {rest:,} for other reasons.")
+    return [*lines, f"Every crop is a {t['format'].upper()} file, whatever the ends of the names say.",
+            f"Face detector: {t['face_detector']} ({t['licence']})."]
 
 # %% ../../nbs/17_data.mirror.ipynb #038860d4
 _SHOWN = 120 # pictures in the gallery
@@ -241,6 +247,14 @@ def _tile(root: Path, path: str, caption: str) -> dict[str, Any]:
     return tile | dict(picture=data_uri(buffer.getvalue(), "jpeg"), alt=f"{caption}: {path}")
 
 
+def _gallery(root: Path, title: str, lede: str, rows: pd.DataFrame, caption: Callable[[Any], str],
+             ) -> tuple[str, str, list[dict[str, Any]]]:
+    "A heading, what it means, and at most `_SHOWN` pictures from all over the table."
+    some = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int))]
+    more = f" {len(some)} of {len(rows):,} are shown." if len(some) < len(rows) else ""
+    return f"{title} ({len(rows):,})", lede + more, [_tile(root, r.path, caption(r)) for r in some.itertuples()]
+
+# %% ../../nbs/17_data.mirror.ipynb #0d1d99ca
 _GALLERY = """{% import "parts" as part with context %}{% for title, lede, tiles in galleries %}<h2>{{ title }}</h2><p>{{ lede }}</p>
 {{ part.tiles(tiles) }}{% endfor %}{{ sources }}"""
 
@@ -252,14 +266,12 @@ def mirror_page(made: Mirror,
     none = made.rejects[made.rejects["reason"] == _NONE]
     several = made.faces[made.faces["faces"] > 1].sort_values("faces", ascending=False)
     galleries = []
-    for title, lede, rows, caption in (
-        ("No face found", "Are they faces? Then the face detector has missed them, and they are missing from the folder.", none, lambda r: r.source),
-        ("Several faces", "The largest was taken. Is it the one that the label is about?", several, lambda r: f"{r.source}, {r.faces} faces")):
-        if not len(rows): continue
-        some = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(_SHOWN, len(rows))).astype(int))]
-        more = f" {len(some)} of {len(rows):,} are shown." if len(some) < len(rows) else ""
-        galleries.append((f"{title} ({len(rows):,})", lede + more, [_tile(Path(root), r.path, caption(r)) for r in some.itertuples()]))
-    values = dict(title="Faces of a data root", over="fakeface", answers=mirror_lines(made)[:1], meta=" ".join(mirror_lines(made)[1:]),
-                  banner=["This page shows pictures of the data root. Their licences say who may see them."], footer="",
-                  galleries=galleries, sources=Markup("<h2>By source</h2>" + table_html(by_source(made))))
+    if len(none): galleries.append(_gallery(Path(root), "No face found", "Are they faces? Then the face detector has missed them, and they are "
+                                            "missing from the folder.", none, lambda r: r.source))
+    if len(several): galleries.append(_gallery(Path(root), "Several faces", "The largest was taken. Is it the one that the label is about?",
+                                               several, lambda r: f"{r.source}, {r.faces} faces"))
+    first, *rest = mirror_lines(made)
+    values = dict(title="Faces of a data root", over="fakeface", answers=[first], meta=" ".join(rest), footer="", galleries=galleries,
+                  banner=["This page shows pictures of the data root. Their licences say who may see them."],
+                  sources=Markup("<h2>By source</h2>" + table_html(by_source(made))))
     return render(values, {"gallery": _GALLERY}, ["gallery"])
