@@ -266,8 +266,8 @@ def mirror_page(made: Mirror,
     none = made.rejects[made.rejects["reason"] == _NONE]
     several = made.faces[made.faces["faces"] > 1].sort_values("faces", ascending=False)
     galleries = []
-    if len(none): galleries.append(_gallery(Path(root), "No face found", "Are they faces? Then the face detector has missed them, and they are "
-                                            "missing from the folder.", none, lambda r: r.source))
+    if len(none): galleries.append(_gallery(Path(root), "No face found", "Where there is one, the face detector has missed it, and the "
+                                            "picture is missing from the folder.", none, lambda r: r.source))
     if len(several): galleries.append(_gallery(Path(root), "Several faces", "The largest was taken. Is it the one that the label is about?",
                                                several, lambda r: f"{r.source}, {r.faces} faces"))
     first, *rest = mirror_lines(made)
