@@ -86,8 +86,8 @@ class Looker:
 
 # %% ../../nbs/94_serve.app.ipynb #3471471c
 def _map_of(detector: Any, image: Image.Image, face: Any) -> str | None: # a data URI
-    "The heat-map over a face, where there is one that passed its sanity checks."
-    found = detector.heat_map(image, face)
+    "The heat-map over a face that has a verdict, where there is one that passed its sanity checks."
+    found = detector.heat_map(image, face) if face.verdict != "no verdict" else None
     return None if found is None else shown_picture(found.convert("RGB"), 280)
 
 
@@ -166,7 +166,7 @@ def _boxes(told: dict[str, Any], name: str) -> FT:
         parts += [ft("text", str(k), cls="number", **at)] if len(faces) > 1 else []
     said = name + (f", {len(faces)} boxes around what was judged" if len(faces) > 1 else ", a box around what was judged" if faces else "")
     picture = ft("image", href=told["picture"], width=w, height=h)
-    return ft("svg", picture, *parts, viewBox=f"0 0 {w} {h}", width=w, height=h, role="img", aria_label=said)
+    return ft("svg", picture, *parts, viewBox=f"0 0 {w} {h}", preserveAspectRatio="xMinYMin", role="img", aria_label=said)
 
 # %% ../../nbs/94_serve.app.ipynb #a44971a1
 def _face_lines(face: dict[str, Any]) -> list[FT]:
@@ -193,7 +193,7 @@ def _face_part(k: int, many: bool, face: dict[str, Any], shown: str | None, no_m
     heat = Figure(Img(src=shown, alt=f"Heat-map over face {k}: brighter where the network found evidence for fake.", cls="heat"),
                   Figcaption("Where the network found evidence for fake.")) if shown else P(no_map, cls="soft")
     told = Ul(*lines) if (lines := _face_lines(face)) else ""
-    return Section(*title, told, heat if verdict != "no verdict" or shown else "", cls="face")
+    return Section(*title, told, heat if verdict != "no verdict" else "", cls="face")
 
 
 def _marks_part(marks: Sequence[dict[str, Any]]) -> FT:
@@ -216,7 +216,7 @@ def answer_html(told: dict[str, Any], # of `Looker`
     answer, no_map = told["answer"], about["no_map"]
     faces, verdict = answer["answers"], answer["verdict"]
     kind = f"{len(faces)} faces were found; each has an answer of its own." if len(faces) > 1 else (
-        "No face was found in it, so there is nothing to judge." if answer["kind"] == "no face" and verdict == "no verdict" else "")
+        "" if faces else "No face was found in it, so there is nothing to judge.")
     parts = [_face_part(k, len(faces) > 1, face, shown, no_map) for k, (face, shown) in enumerate(zip(faces, told["maps"]), 1)]
     return Article(H3(name), P(badge(verdict), " ", kind or _sentence(verdict), cls="say"),
                    Div(Figure(_boxes(told, name), cls="picture"), Div(*parts, _chance(verdict, about["chances"], stop)), cls="pair"),
