@@ -17,7 +17,7 @@ from .checks import Check, verdict
 from .evidence import Evidence
 from .shortcuts import FREQUENCIES, LEAST, SHORTCUTS, Baseline, baseline, baselines_by_test
 from ..core.basics import progress
-from ..data.landmarks import POINTS
+from ..data.faces import POINTS
 
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #c2a24b9c
 WARN, FAIL = 0.6, 0.95 # of an AUC's lower bound

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from .shared import Output, Recipe, Root, Scale, Seed, argument, check_suffix, data_root, option, shown
+from .shared import Labels, Output, Recipe, Root, Scale, Seed, argument, check_suffix, data_root, option, shown
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.data.ipynb #a99ae3be
@@ -107,22 +107,26 @@ def _specs(kind: str) -> list[dict[str, str]]:
 def manifest(recipe: Recipe, output: Output, root: Root = None,
              out: Annotated[Path | None, option("FILE", "The manifest, .csv or .parquet; rejected files go "
                                                 "beside it. Without it RECIPE.csv.")] = None,
-             seed: Seed = None, scale: Scale = 1.0) -> None:
+             labels: Labels = None, seed: Seed = None, scale: Scale = 1.0) -> None:
     """Compose a recipe's images and write the manifest, one row an image.
 
     Example: fakeface manifest man-1 --root faces --out man-1.csv"""
     from fakeface.core.files import write_table
+    from fakeface.data.labels import corrected, labels_used, relabelled
     from fakeface.data.manifest import scan
     from fakeface.data.recipes import compose, read_recipe
     check_suffix(out, ".csv", ".parquet")
     cooked, root = read_recipe(recipe), data_root(root)
     out = out or Path(f"{cooked.name}.csv")
+    used = labels_used(labels) # read before the images are
     found = scan(root, list(dict.fromkeys(p.source for parts in (cooked.train, *cooked.tests.values()) for p in parts)))
+    found = found._replace(images=corrected(found.images, labels))
     composed = compose(cooked, found, seed, scale)
+    composed = composed._replace(manifest=relabelled(composed.manifest, labels))
     write_table(composed.manifest, out)
     rejects = write_table(found.rejects, out.with_name(f"{out.stem}.rejects.csv"))
     counts = composed.manifest.groupby(["split", "source", "label"]).size().rename("images").to_frame()
-    output.record(manifest=out, rejects=rejects, images=counts, sources=composed.sources, rejected=len(found.rejects))
+    output.record(manifest=out, rejects=rejects, images=counts, sources=composed.sources, rejected=len(found.rejects), labels=used)
     output.table(counts)
     tell_shortfalls(composed.sources, found.rejects, output)
     _tell_manifest(len(composed.manifest), out, found.rejects, rejects, output)

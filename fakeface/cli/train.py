@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from typer import Option
 
 from .data import tell_shortfalls
-from .shared import Aim, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, refresh_index, write_page
+from .shared import Aim, Labels, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, refresh_index, write_page
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.train.ipynb #429402c7
@@ -29,25 +29,25 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
         seeds: Annotated[int | None, option("N", "Train N times on the same split, that of --seed.")] = None,
         duplicates: Annotated[Treatment | None, option(None, "Pictures that occur in two splits: stop, leave the training copy "
                                                        "out, or keep both; without it the recipe's choice, else refuse.")] = None,
-        seed: Seed = None, scale: Scale = 1.0) -> None:
+        labels: Labels = None, seed: Seed = None, scale: Scale = 1.0) -> None:
     """Run an experiment: recipe in, run folder with scores and report out.
 
     Example: fakeface run man-2-test --root faces --out runs/first"""
     from fakeface.data.recipes import read_recipe
     own = Path(recipe).is_dir()
     if own and seeds is not None: raise InputError("--seeds: several trainings need a recipe; a folder is trained on once")
-    cooked, root, images = _own(recipe, seed, scale) if own else (read_recipe(recipe), data_root(root), None)
+    cooked, root, images = _own(recipe, seed, scale, labels) if own else (read_recipe(recipe), data_root(root), None)
     if duplicates: cooked = replace(cooked, duplicates=duplicates)
     output.note(f"{cooked.name}: {cooked.title}")
-    options = dict(profile=training.profile, scale=scale, aim=aim.given, **training.settings)
+    options = dict(profile=training.profile, scale=scale, aim=aim.given, labels=labels, **training.settings)
     if seeds is not None: return _run_seeds(cooked, root, out, overwrite, seeds, options | {"split_seed": seed}, output)
     _run_once(cooked, root, out, output, overwrite=overwrite, own=images, seed=seed, **options)
 
 # %% ../../nbs/96_cli.train.ipynb #40c9c66e
-def _own(folder: str, seed: int | None, scale: float) -> tuple[Any, Path, tuple]:
+def _own(folder: str, seed: int | None, scale: float, labels: Path | None) -> tuple[Any, Path, tuple]:
     "A folder with real and fake in the place of a recipe: recipe, data root, images and rejects."
     from fakeface.experiments.plan import own_folder
-    recipe, *images = own_folder(folder, seed or 0, scale)
+    recipe, *images = own_folder(folder, seed or 0, scale, labels=labels)
     return recipe, Path(folder), tuple(images)
 
 

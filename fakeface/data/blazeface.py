@@ -189,18 +189,15 @@ def _any_turn(image: Image.Image) -> np.ndarray: # (faces, 17)
         best = np.column_stack([found[:, 0], p.reshape(-1, 16)])
     return best
 
-# %% ../../nbs/15_data.blazeface.ipynb #d4e56515
-_LEAST = 160 # pixels a side of the smallest tile
-
-
-def _tiled(image: Image.Image) -> np.ndarray: # (faces, 17)
-    "The small faces of a large picture."
-    found = np.empty((0, 17))
-    for parts in (2, 4):
-        side = max(image.size) / parts
-        if side < _LEAST or len(found): break
-        rows, columns = (np.arange(max(1, int(np.ceil(2 * length / side)) - 1)) * side / 2 for length in (image.height, image.width))
-        found = _merged(np.concatenate([_detections(image, _FAR, x, y, side) for y in rows for x in columns]))
+# %% ../../nbs/15_data.blazeface.ipynb #efbb50e5
+def _tiled(image: Image.Image, parts: int) -> np.ndarray: # (faces, 17)
+    "The small faces of a large picture, looked for in overlapping tiles, `parts` to the longer side."
+    side = _network(_FAR.file).side
+    scale = parts * side / max(image.size)
+    small = image.resize([max(1, round(length * scale)) for length in image.size], Image.Resampling.BILINEAR)
+    rows, columns = (np.arange(max(1, int(np.ceil(2 * length / side)) - 1)) * side / 2 for length in (small.height, small.width))
+    found = _merged(np.concatenate([_detections(small, _FAR, x, y, side) for y in rows for x in columns]))
+    found[:, 1:] /= scale
     return found
 
 # %% ../../nbs/15_data.blazeface.ipynb #20550338
@@ -210,11 +207,21 @@ _THERE = 0.5 # the mesh's probability
 def blazeface(image: Image.Image, # RGB
              ) -> np.ndarray: # (faces, 11) in pixels: score, box (left, top, right, bottom), left eye, right eye, mouth
     "Every face in a picture, upright, turned or small. Raises `InputError` without ai-edge-litert."
-    for look in (_any_turn, _tiled):
-        faces = []
-        for face in look(image):
-            there, points = _mesh(image, face)
-            if there < _THERE: points = face[5:].reshape(6, 2)[[0, 1, 3]]
-            if there >= _THERE or face[0] >= _PLAIN: faces.append([*face[:5], *points.ravel()])
-        if faces: break
-    return np.reshape(faces, (-1, 11))
+    long, faces = max(image.size), _any_turn(image)
+    if long >= _LARGE or not len(faces) and long >= _LEAST: faces = _joined(faces, _tiled(image, 2))
+    faces = _checked(image, faces)
+    if not len(faces) and long >= 2 * _LEAST: faces = _checked(image, _tiled(image, 4))
+    return faces
+
+
+_LARGE, _LEAST = 640, 320 # pixels of the longer side from which on tiles are looked at in any case, and where nothing is found
+
+
+def _checked(image: Image.Image, faces: np.ndarray) -> np.ndarray: # (faces, 11)
+    "The faces that are ones, with the mesh's points where it sees them."
+    kept = []
+    for face in faces:
+        there, points = _mesh(image, face)
+        if there < _THERE: points = face[5:].reshape(6, 2)[[0, 1, 3]]
+        if there >= _THERE or face[0] >= _PLAIN: kept.append([*face[:5], *points.ravel()])
+    return np.reshape(kept, (-1, 11))

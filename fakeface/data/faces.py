@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'DETECTORS', 'FACE_DETECTORS', 'CROPS', 'Face', 'FaceDetector', 'face_detector', 'find_faces', 'ffhq_square',
-           'crop_face', 'face_points']
+           'crop_square', 'crop_face', 'face_points']
 
 # %% ../../nbs/17_data.faces.ipynb #a16e9f38
 import importlib.util
@@ -24,6 +24,7 @@ from ..core.basics import InputError, progress
 from ..core.files import die_with_parent
 from .blazeface import blazeface
 from .images import RejectedImage, open_rgb
+from .mtcnn import has_mtcnn, mtcnn
 
 # %% ../../nbs/17_data.faces.ipynb #16c3cbdf
 POINTS = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y", "mouth_x", "mouth_y") # shares of width and height
@@ -103,6 +104,7 @@ class FaceDetector(NamedTuple):
 _NO_DLIB = "pip install dlib-bin face_recognition_models"
 DETECTORS: dict[str, FaceDetector] = {
     "blazeface": FaceDetector(blazeface, "BlazeFace and face mesh of MediaPipe, Apache 2.0"),
+    "mtcnn": FaceDetector(mtcnn, "MTCNN: its author says that the weights are not for commercial use", has_mtcnn, "pip install mtcnn==1.0.0"),
     "dlib": FaceDetector(partial(_dlib_faces, landmarks=68), "dlib's 68 landmarks: trained on iBUG 300-W, no commercial use",
                          lambda: bool(_dlib_models()), _NO_DLIB),
     "dlib5": FaceDetector(partial(_dlib_faces, landmarks=5), "dlib's 5 landmarks, public domain (CC0); the mouth is a guess from the nose",
@@ -182,22 +184,29 @@ def _cut(image: Image.Image, middle: np.ndarray, to_right: np.ndarray, size: int
 CROPS = {"ffhq": "FFHQ's alignment by eyes and mouth", "tight": "an upright square around the face", "margin": "the same with a margin on every side"}
 
 
+def crop_square(face: Face, # in pixels of its own picture
+                how: str = "ffhq", # one of CROPS
+                margin: float = 0.3, # for `margin`: what is added on every side, in shares of the box's side
+               ) -> tuple[np.ndarray, np.ndarray]: # middle (2,), and the vector from it to the middle of the right side (2,)
+    "The square of a crop. Raises `InputError` for an unknown crop, an impossible margin, a face without extent."
+    if how not in CROPS: raise InputError(f"crop is {how!r}; use one of {', '.join(CROPS)}")
+    if not -0.5 < margin <= 10: raise InputError(f"margin is {margin}; give a share of the face's side, such as 0.3")
+    if how == "ffhq": return ffhq_square(face.pixels)
+    low, high = face.box_pixels.reshape(2, 2)
+    half = max(high - low) / 2 * (1 + 2 * margin * (how == "margin"))
+    if not half > 0: raise InputError("the face's box is empty: no crop")
+    return (low + high) / 2, np.array([half, 0.0])
+
+# %% ../../nbs/17_data.faces.ipynb #170b3409
 def crop_face(image: Image.Image, # RGB
-              face: Face, # of that picture, or of a smaller or larger version of it
+              face: Face, # of that picture
               how: str = "ffhq", # one of CROPS
               size: int | None = None, # pixels a side; default as many as the square has in the picture
               margin: float = 0.3, # for `margin`: what is added on every side, in shares of the box's side
              ) -> Image.Image: # size x size, RGB
-    "A square picture of one face. Raises `InputError` for an unknown crop, an impossible size, a face without extent or outside."
-    if how not in CROPS: raise InputError(f"crop is {how!r}; use one of {', '.join(CROPS)}")
+    "A square picture of one face. Raises `InputError` for an impossible size, a face that lies outside, and as `crop_square` does."
     if size is not None and not 1 <= size <= 4096: raise InputError(f"size is {size}; give 1 to 4096 pixels")
-    if not -0.5 < margin <= 10: raise InputError(f"margin is {margin}; give a share of the face's side, such as 0.3")
-    if how == "ffhq": middle, to_right = ffhq_square(face.points * image.size)
-    else:
-        box = np.reshape(face.box, (2, 2)) * image.size
-        middle, half = box.mean(0), max(box[1] - box[0]) / 2 * (1 + 2 * margin * (how == "margin"))
-        if half <= 0: raise InputError("the face's box is empty: no crop")
-        to_right = np.array([half, 0.0])
+    middle, to_right = crop_square(face, how, margin)
     return _cut(image, middle, to_right, size or max(1, min(4096, round(2 * np.linalg.norm(to_right)))), fade=how == "ffhq")
 
 # %% ../../nbs/17_data.faces.ipynb #c08b2104

@@ -22,7 +22,7 @@ from ..core.basics import LABELS, DataNote, InputError, cache_folder, progress
 from ..core.files import write_table
 from .images import RejectedImage, image_facts, read_file
 from .marks import marks_code, read_marks
-from .sources import (IMAGE_SUFFIXES, KINDS, Card, find_files, kind_of_file, printable, read_attributes,
+from .sources import (CARD_FILE, IMAGE_SUFFIXES, KINDS, Card, find_files, kind_of_file, printable, read_attributes,
                                    read_cards, read_subjects, rejects_words, survey)
 from .tables import label_of, read_table, split_of, tidy_table
 
@@ -236,17 +236,23 @@ def is_labelled(folder: str | Path) -> bool:
 def labelled_folder(folder: str | Path, # see `is_labelled`
                    ) -> Scan: # a manifest, `split` missing where no folder says one; the files that are not used
     "The images of a folder whose sub-folders say what they are. Raises `InputError` where none is called real or fake."
-    images, rejects = folder_images(folder)
+    root, (images, rejects) = Path(folder).resolve(), folder_images(folder)
     inside = images["path"].str.split("/").map(lambda p: p[:-1])
     label = inside.map(lambda words: next(filter(None, map(label_of, reversed(words))), None))
     split = inside.map(lambda words: next((split_of(w) for w in words if split_of(w) in _SIDES), None))
     more = inside.map(lambda words: "-".join(w for w in words if not label_of(w) and split_of(w) not in _SIDES))
     if label.isna().all(): raise InputError(f"no folder is called real or fake: put the images into {folder}/real and {folder}/fake")
-    rows = images.assign(label=label, split=split, source=more.where(more != "", label), subject=images["path"], part="",
-                         kind=label.map({"real": "photograph", "fake": "generated"}))
+    rows = images.assign(label=label, split=split, source=more.where(more != "", label), part="",
+                         subject=_subjects_of(root, images["path"]), kind=label.map({"real": "photograph", "fake": "generated"}))
     unnamed = rows[label.isna()].assign(source="", reason="in no folder called real or fake")
     rejects = pd.concat([rejects.rename(columns={"kind": "source"}), unnamed[["path", "source", "reason"]]], ignore_index=True)
     return Scan(rows.loc[label.notna(), COLUMNS].reset_index(drop=True), rejects)
+
+# %% ../../nbs/13_data.manifest.ipynb #12e16cba
+def _subjects_of(root: Path, paths: pd.Series) -> pd.Series:
+    "Who is in a labelled folder's images: each image alone, or as the card says that the folder brings along."
+    if not (root/CARD_FILE).is_file(): return paths
+    return read_subjects(read_cards(root.parent)[root.name], root.parent, root.name + "/" + paths)
 
 # %% ../../nbs/13_data.manifest.ipynb #ec6b05e2
 def check_manifest(manifest: pd.DataFrame, # one row an image

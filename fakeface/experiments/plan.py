@@ -20,6 +20,7 @@ import pandas as pd
 
 from ..core.basics import LABELS, DataNote, InputError
 from ..data.duplicates import find_leakage, settle_duplicates
+from ..data.labels import corrected, labels_used, relabelled
 from ..data.manifest import labelled_folder, scan
 from ..data.recipes import Composition, Part, Recipe, check_classes, compose, read_recipe, settings
 from ..evaluate.thresholds import check_aim
@@ -95,9 +96,11 @@ def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.man
                seed: int = 0, # divides what no folder divides
                scale: float = 1.0, # 0.1 uses a tenth of the images
                share: float = 0.2, # of each class for the test, and of the rest for validation, where no folder says
+              labels: str | Path | None = None, # a table of labels by hand, see `data.labels`
               ) -> tuple[Recipe, Composition, pd.DataFrame]: # recipe, images with their splits, files that are not used
     "A folder as an experiment, without card or recipe. Raises `InputError` where training, validation or test lacks a class."
     found = labelled_folder(folder)
+    found = found._replace(images=corrected(found.images, labels))
     if not 0 < scale <= 1: raise InputError(f"scale is {scale}; give a number above 0, at most 1")
     some = found.images.groupby([found.images["split"].fillna(""), "label"]).sample(frac=scale, random_state=seed)
     m = _divided(some, seed, share)
@@ -145,19 +148,23 @@ class Plan:
     rejects: pd.DataFrame # path, source, reason
     copies: dict[str, int] | None # duplicates across splits: found, dropped, kept; None where the images were split before
     warnings: list[str] # what is too small to be measured
+    labels: dict[str, Any] | None = None # the table of labels by hand that was used: file, sha256; None where there is none
 
     @property
     def manifest(self) -> pd.DataFrame: return self.composed.manifest
 
 # %% ../../nbs/80_experiments.plan.ipynb #fe9c7984
 def _images(recipe: Recipe, root: str | Path, split_seed: int, scale: float, composed: Composition | None,
-            own: tuple[Composition, pd.DataFrame] | None) -> tuple[Composition, dict[str, int] | None, pd.DataFrame]:
+            own: tuple[Composition, pd.DataFrame] | None, labels: str | Path | None,
+            ) -> tuple[Composition, dict[str, int] | None, pd.DataFrame]:
     "The images with their splits, what became of duplicates across them, and the files that are not used."
     if composed: return composed, None, pd.DataFrame(columns=["path", "source", "reason"])
     if own: composed, rejects = own
     else:
         found = scan(root, sources_of(recipe))
+        found = found._replace(images=corrected(found.images, labels))
         composed, rejects = compose(recipe, found, split_seed, scale), found.rejects
+        composed = composed._replace(manifest=relabelled(composed.manifest, labels))
     return (*without_duplicates(composed, recipe, root), rejects)
 
 # %% ../../nbs/80_experiments.plan.ipynb #875e376c
@@ -170,6 +177,7 @@ def plan(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
          composed: Composition | None = None, # the images, where they are split already, and checked
          own: tuple[Composition, pd.DataFrame] | None = None, # images and rejects of `own_folder`
          aim: Mapping[str, Any] | None = None, # of the threshold
+         labels: str | Path | None = None, # a table of labels by hand, see `data.labels`; `composed` and `own` have it in them already
          **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
         ) -> Plan:
     "A training that can begin. Raises `InputError` where it cannot; what is too small to be measured is said as a `DataNote`."
@@ -177,8 +185,9 @@ def plan(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     profile, chosen = choose(recipe, root, profile, aim, **options)
     seed = recipe.seed if seed is None else seed
     split_seed = seed if split_seed is None else split_seed
-    composed, copies, rejects = _images(recipe, root, split_seed, scale, composed, own)
+    composed, copies, rejects = _images(recipe, root, split_seed, scale, composed, own, labels)
     told = size_warnings(composed.manifest)
     for line in told if copies is not None else (): warnings.warn(f"{recipe.name}: {line}", DataNote, stacklevel=2)
     root = Path(os.path.abspath(root))
-    return Plan(recipe, root, profile, seed, split_seed, scale, chosen, read_world(root), composed, rejects, copies, told)
+    return Plan(recipe, root, profile, seed, split_seed, scale, chosen, read_world(root), composed, rejects, copies, told,
+                labels_used(labels))

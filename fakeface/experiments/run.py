@@ -85,6 +85,7 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
                aim: Mapping[str, Any] | None = None, # aim, fpr, cost, prevalence of the threshold; default: TPR at 1 % FPR
                schedule: str = "one-cycle", # of the learning rate, one of `train.fitting.SCHEDULES`
               each_epoch: bool = False, # score validation and tests after every epoch, into epochs.csv
+              labels: str | Path | None = None, # a table of labels by hand, see `data.labels`
               **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
               ) -> Run:
     "Runs an experiment from data root to report. Raises `InputError` where recipe, root or options cannot work."
@@ -92,7 +93,7 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     with Claim(out, keep=KEPT) as claim:
         _new_run_folder(out, recipe.name, overwrite) # as it is now that nobody else can write there
         clock = {"scan": time.time()}
-        made = plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, **options)
+        made = plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, labels, **options)
         _run_claimed(claim, out, made, clock, schedule, each_epoch, progress, list(cbs), aim or {})
     return Run(out, root)
 
@@ -245,7 +246,7 @@ def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Co
     steps = list(job.clock)
     info = _versions(job.clock) | dict(recipe=made.recipe.name, **words, settings={**made.settings, "weights": weights},
                 profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world,
-                data=made.root.resolve().name, schedule=job.schedule,
+                data=made.root.resolve().name, schedule=job.schedule, labels=made.labels,
                 seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
     store(job.folder, "info", info)
     store(job.folder, "metrics", score_predictions(predictions) | more | dict(sources=composed.sources.to_dict("index")))

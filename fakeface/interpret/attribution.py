@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'KINDS', 'LogOdds', 'absent', 'GuidedReLUs', 'Method', 'cam_layers', 'attribute', 'photographs', 'pixels',
-           'smoothed', 'examples', 'asked_index', 'explain', 'explain_layers', 'p_fake_of', 'explain_files']
+           'overlay', 'smoothed', 'examples', 'asked_index', 'explain', 'explain_layers', 'p_fake_of', 'explain_files']
 
 # %% ../../nbs/62_interpret.attribution.ipynb #823e5b9f
 import hashlib
@@ -251,7 +251,7 @@ def pixels(learn: Learner | nn.Module, # whose images they are
     return x.float().cpu().permute(0, 2, 3, 1).clamp(0, 1).numpy()
 
 # %% ../../nbs/62_interpret.attribution.ipynb #5aca24c8
-def _overlay(image: np.ndarray, # shape (h, w, 3), 0 to 1
+def overlay(image: np.ndarray, # shape (h, w, 3), 0 to 1
             heat: torch.Tensor, # one map, shape (h, w)
             most: float, # what the end of the colour scale stands for
             signed: bool, # two-sided
@@ -328,7 +328,7 @@ def _lines(shown: np.ndarray, says: list[tuple[str, str]], columns: list[tuple[s
     for (name, maps, signed), column in zip(columns, axes.T[1:]):
         maps = smoothed(maps)
         most = float(np.quantile(maps.abs().numpy(), 0.998))
-        for ax, image, heat in zip(column, shown, maps): _tile(ax, _overlay(image, heat, most, signed), heat, most)
+        for ax, image, heat in zip(column, shown, maps): _tile(ax, overlay(image, heat, most, signed), heat, most)
         column[0].set_title(name, fontsize=8)
         ticks = [-most, most] if signed else [0, most]
         bar = fig.colorbar(ScalarMappable(Scale(ticks[0], most), _cmap(signed)), cax=column[-1], orientation="horizontal", ticks=ticks)

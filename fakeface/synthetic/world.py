@@ -22,7 +22,7 @@ from ..core.basics import InputError, cache_folder, progress
 from ..core.files import Claim, die_with_parent, holds_something, recover, whole_folder
 from ..core.records import World
 from ..core.schema import read_json
-from ..data.landmarks import POINTS
+from ..data.faces import POINTS
 from ..data.marks import mark_jpeg
 from ..data.sources import KINDS
 from .defects import (add_cast, add_patch, alter, inject_all, paste_regions, read_boxes,
