@@ -190,6 +190,8 @@ def test_pictures_are_asked_about_and_the_page_fits(chromium, app, width, dark):
     assert [b.inner_text() for b in page.locator(".say .verdict").all()] == ["fake", "real", "unsure", "no verdict", "no verdict"]
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width and wrong == []
     assert page.locator("#answers svg[aria-label]").count() == 5 and page.locator("img:not([alt])").count() == 0
+    page.goto(f"{app.url}/network")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
 
 @in_browser
