@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+# %% ../../nbs/97_cli.main.ipynb #c0ffee01
 from .. import __version__
 from .app import app
 from .audit import audit, checks

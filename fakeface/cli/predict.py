@@ -47,13 +47,13 @@ def _tell_bundle(made: Any, out: Path, root: Path | None, output: Output) -> Non
     output.note(*(f"- {line}" for line in known_failures(made.info)))
     output.note(f"fakeface predict PHOTO --model {out} asks it; fakeface app --model {out} serves it as a page.")
 
-# %% ../../nbs/96_cli.predict.ipynb #5a3e2bb2
+# %% ../../nbs/96_cli.predict.ipynb #9b9ea6fc
 _Images = Annotated[list[Path], argument("IMAGE|FOLDER...", "Image files, or folders of them.")]
 _Model = Annotated[Path, Option("--model", metavar="NAME", show_default=False, help="The network that is asked: a bundle of `fakeface "
                                 "export`, or a run folder.")]
 _Csv = Annotated[Path | None, option("FILE", "One row a face, .csv or .parquet; without it the answers are only printed.")]
 
-
+# %% ../../nbs/96_cli.predict.ipynb #897351e4
 def predict(images: _Images, model: _Model, output: Output, root: Root = None,
             prevalence: Annotated[float, shown("SHARE", "Share of fakes among the pictures that you meet, for what a verdict is good "
                                                "for.")] = 0.01,
@@ -76,7 +76,7 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     _tell_network(detector, told, prevalence, output)
     return exit_code([a.verdict for a in told])
 
-# %% ../../nbs/96_cli.predict.ipynb #55f08d80
+# %% ../../nbs/96_cli.predict.ipynb #875296d2
 def exit_code(verdicts: list[str], # of `serve.predict.VERDICTS`
              ) -> int: # 0, 1 or 3
     "What a script is told."
@@ -87,7 +87,7 @@ def _check_model(model: Path) -> None:
     "Raises `InputError` where there is nothing to ask, before torch is imported."
     if not model.exists(): raise InputError(f"{model} does not exist; give a bundle, as `fakeface export` makes one, or a run folder")
 
-
+# %% ../../nbs/96_cli.predict.ipynb #2328e244
 def picture_files(images: list[Path], # files and folders
                  ) -> list[Path]: # files; of folders all that look like pictures, sorted
     "What is asked about. Raises `InputError` for what is not there, and for a folder without pictures."

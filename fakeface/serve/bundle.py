@@ -225,14 +225,14 @@ def _checked_info(parts: dict[str, bytes], where: str) -> BundleInfo:
     if missing: raise InputError(f"{where}: bundle.json does not list {', '.join(sorted(missing))}; {_AGAIN}")
     return info
 
-# %% ../../nbs/91_serve.bundle.ipynb #b0a07335
+# %% ../../nbs/91_serve.bundle.ipynb #836af26c
 def check_info(fields: dict[str, Any], # plain values
                where: str, # how messages name the bundle
               ) -> BundleInfo:
     "Everything said of a network, with the right types and within bounds. Raises `InputError` naming the field and what it may be."
     return check_fields(fields, BundleInfo, f"{where}: {INFO}")
 
-
+# %% ../../nbs/91_serve.bundle.ipynb #6d9564e0
 @dataclass(frozen=True)
 class Bundle:
     "A bundle that was read and checked."
