@@ -62,8 +62,8 @@ NO_MAP = ("No heat-map: whether one is faithful to this network was not measured
 class Looker:
     "What answers in the process: a detector, and what the page needs beside its answer."
     def __init__(self, detector: Any, # `serve.predict.Detector`
-                 pixels: int = LIMITS.pixels): # the most that is decoded
-        self.detector, self.pixels = detector, pixels
+                 limits: Limits = LIMITS): # pixels and side are used
+        self.detector, self.limits = detector, limits
 
     def about(self) -> dict[str, Any]: # network, chances, no_map
         "The network, the predictive values at all `PREVALENCES`, and what is said where there is no heat-map."
@@ -76,7 +76,8 @@ class Looker:
         "The answer to one file. Never raises for what is in it."
         try:
             header = open_header(data)
-            if header.width * header.height > self.pixels: return dict(refused=f"oversized: {header.width:,} x {header.height:,} pixels")
+            if header.width * header.height > self.limits.pixels or max(header.size) > self.limits.side:
+                return dict(refused=f"oversized: {header.width:,} x {header.height:,} pixels")
             answer = self.detector.predict(data)
             if answer.refused: return dict(refused=answer.refused)
             image = to_rgb(header)
@@ -93,11 +94,11 @@ def _map_of(detector: Any, image: Image.Image, face: Any) -> str | None: # a dat
 
 def load_looker(path: str | Path, # a bundle or a run folder
                 root: str | Path | None = None, # of a run: its data root, to measure what a bundle brings along
-                pixels: int = LIMITS.pixels, # the most that is decoded
+                limits: Limits = LIMITS, # pixels and side are used
                ) -> Looker:
     "Loads the detector; called in the process."
     from fakeface.serve.predict import Detector
-    return Looker(Detector.load(path, root), pixels)
+    return Looker(Detector.load(path, root), limits)
 
 # %% ../../nbs/94_serve.app.ipynb #9deee8b8
 def _share(prevalence: float) -> str: # such as "1 in 100"
@@ -410,5 +411,5 @@ def detector_app(path: str | Path, # a bundle or a run folder
                 ) -> Any: # an app for `serve`
     "The app about one network. Raises `InputError` where it cannot be loaded, or the extra is not installed."
     app = make_app("fakeface", public, limits) # says what is missing before anything slow
-    add_detector(app, Worker(partial(load_looker, path, root, limits.pixels), limits).start(), nav)
+    add_detector(app, Worker(partial(load_looker, path, root, limits), limits).start(), nav)
     return app
