@@ -397,8 +397,7 @@ def add_detector(app: Any, # of `make_app`
         return page("Real or generated?", *_ask_page(about, limits, _stop_in(stop, about["chances"])), nav=nav, here="/")
     def network() -> Any:
         return page("The network", network_note(about["network"]), *facts_html(about["network"]), nav=nav, here="/network")
-    def state() -> Any: return page("The queue", P(f"{len(worker.waiting)} of {limits.queue} places are taken."), nav=nav)
-    for path, handler in (("/", start), ("/network", network), ("/queue", state)): app.get(path)(handler)
+    for path, handler in (("/", start), ("/network", network)): app.get(path)(handler)
     upload_route(app, "/look")(_look(worker, limits, nav))
     app.on_event("shutdown")(worker.close)
 
