@@ -41,7 +41,7 @@ def shoot(url: str, files: list[dict], out: Path) -> None:
             page.click("text=Ask the network")
             page.locator("#status", has_text=f"{cards} of {cards} answered.").wait_for(timeout=120_000)
             bottom = page.locator("#answers").bounding_box()
-            clip = dict(x=0, y=0, width=context["viewport"]["width"], height=bottom["y"] + bottom["height"] + 24)
+            clip = dict(x=0, y=0, width=context["viewport"]["width"], height=bottom["y"] + bottom["height"] + 8)
             image = Image.open(io.BytesIO(page.screenshot(clip=clip, full_page=True))).convert("RGB")
             image.quantize(64, dither=Image.Dither.NONE).save(out/f"{name}.png", optimize=True)
             print(f"{out/name}.png: {image.width} x {image.height}, {(out/f'{name}.png').stat().st_size / 1000:.0f} kB")

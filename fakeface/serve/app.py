@@ -171,8 +171,9 @@ def _boxes(told: dict[str, Any], name: str) -> FT:
 
 # %% ../../nbs/94_serve.app.ipynb #a44971a1
 def _face_lines(face: dict[str, Any]) -> list[FT]:
-    "What is said of one face, in the order of its weight."
+    "What is said of one face, in the order of its weight; without a verdict the reasons alone, for a number would be read as one."
     lines = [Li(reason) for reason in face["reasons"]]
+    if face["verdict"] == "no verdict": return lines
     if face.get("p") is not None:
         raw = f" (score {face['p_fake']:.4f})" if face.get("p_fake") is not None else ""
         lines.append(Li("Calibrated probability of fake: ", Strong(f"{face['p']:.2f}"), raw))
