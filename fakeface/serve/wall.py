@@ -116,6 +116,7 @@ class Wall:
         self.p_other, self.matched = _beside(self.rows, other)
         order = np.lexsort((self.splits.codes, pd.factorize(self.rows["path"], sort=True)[0]))
         self.rank = np.argsort(order) # of a row in the order of paths, in which equals stand
+        self.codes: dict[str, np.ndarray] = {} # of columns that conditions have named
         self._kept: dict[Any, Any] = {}
 
     def at(self, w: Wanted) -> float: # an image is called fake from this p_fake on
@@ -173,9 +174,16 @@ def in_question(wall: Wall, w: Wanted) -> np.ndarray: # bool, one a row of the w
 
 def _condition(wall: Wall, text: str) -> np.ndarray:
     "Where a condition holds."
-    kept = np.zeros(len(wall.rows), bool)
-    kept[select(wall.rows, text, "where").index] = True
-    return kept
+    select(wall.rows.iloc[:0], text, "where") # what is wrong with it is said with all columns in mind
+    named = [c for c in wall.rows if str(c) in text]
+    each = np.zeros(len(wall.rows), np.int64) # rows that agree in the named columns share a number, and are asked once
+    for column in named:
+        if column not in wall.codes: wall.codes[column] = pd.factorize(wall.rows[column], use_na_sentinel=False)[0]
+        each = pd.factorize(each * (int(wall.codes[column].max(initial=0)) + 1) + wall.codes[column])[0]
+    first = np.unique(each, return_index=True)[1] # numbers go by first appearance
+    kept = np.zeros(len(first), bool)
+    kept[select(wall.rows[named].iloc[first].reset_index(drop=True), text, "where").index] = True
+    return kept[each]
 
 # %% ../../nbs/93_serve.wall.ipynb #1645e2d1
 def _results(wall: Wall, w: Wanted) -> np.ndarray | None:
