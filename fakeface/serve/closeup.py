@@ -150,12 +150,10 @@ class Jobs:
         with self._lock:
             if key in self._known and self._known[key].state != "failed": return self._known[key]
             if self._todo.qsize() >= _WAITING: raise InputError(f"{_WAITING} other questions are waiting; ask again in a minute")
-            job = self._known[key] = Job(what)
             _forget(self._known)
+            job = self._known[key] = Job(what)
             self._todo.put((job, make))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True, name="fakeface-closeup")
-                self._thread.start()
+            self._thread = self._thread or _begin(self._work)
         return job
 
     def known(self, key: Any) -> Job | None: return self._known.get(key) # the job of a question, where somebody asked it
@@ -166,6 +164,13 @@ class Jobs:
 def jobs_before(jobs: Jobs, job: Job) -> int:
     "How many jobs come before one."
     return sum(j.state in ("waiting", "working") for j in takewhile(lambda j: j is not job, list(jobs._known.values())))
+
+
+def _begin(work: Callable[[], None]) -> threading.Thread:
+    "The worker, at work; it ends with the program."
+    thread = threading.Thread(target=work, daemon=True, name="fakeface-closeup")
+    thread.start()
+    return thread
 
 
 def _forget(known: OrderedDict[Any, Job]) -> None:
