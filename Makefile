@@ -25,10 +25,12 @@ $(INSTALLED): settings.ini setup.py pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[dev]"
 	@touch $@
 
-demo: $(WORLD) ## make a world of drawn faces, train two detectors on it, and compare them
+demo: $(WORLD) ## make a world of drawn faces, train two detectors on it, compare them, and hand the first one on
 	$(BIN)/fakeface run man-2-test --root $(DEMO)/world --out $(DEMO)/runs/man-2-test --overwrite
 	$(BIN)/fakeface run man-2-in --root $(DEMO)/world --out $(DEMO)/runs/man-2-in --overwrite
 	$(BIN)/fakeface compare $(DEMO)/runs/man-2-test $(DEMO)/runs/man-2-in
+	$(BIN)/fakeface export $(DEMO)/runs/man-2-test --root $(DEMO)/world --out $(DEMO)/detector.fakeface --overwrite
+	@echo "Ask it: $(BIN)/fakeface predict PHOTO --model $(DEMO)/detector.fakeface; as a page: $(BIN)/fakeface app --model $(DEMO)/detector.fakeface"
 	@echo "Reports: $(DEMO)/runs/man-2-test/report.html and $(DEMO)/runs/man-2-in/report.html"
 
 # The world is drawn once; a half-drawn one, from a run that was stopped, is drawn anew.
@@ -69,5 +71,5 @@ wheel: $(INSTALLED) ## dist/*.whl
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what was built: the demo, the wheel and caches; the environment stays
-	rm -rf $(DEMO)/world $(DEMO)/runs _site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO)/world $(DEMO)/runs $(DEMO)/detector.fakeface _site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find fakeface nbs tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -48,19 +48,21 @@ RANG = ("warn", "fail") # verdicts
 FAIRNESS = "fairness" # the report that stands in for a check where group-bias is injected
 MUST_FIND = {"jpeg-quality": "file-facts", "size": "size", "alignment": "geometry", "colour": "colour",
              "exact-duplicates": "exact-duplicates", "near-duplicates": "near-duplicates", "trained-on": "near-duplicates",
-             "shared-subject": "shared-subjects", "mislabelled": "labels", "group-bias": FAIRNESS}
+             "shared-subject": "shared-subjects", "mislabelled": "labels", "provenance": "provenance", "group-bias": FAIRNESS}
 DOSES = {"jpeg-quality": (0.1, 0.2, 0.3, 0.4, 1), "size": (0.1, 0.2, 0.3, 0.4, 1),
          "alignment": (0.05, 0.1, 0.2, 0.3, 1), "colour": (0.1, 0.2, 0.3, 0.4, 1),
          "exact-duplicates": (0.003, 0.01, 0.03, 0.1), "near-duplicates": (0.003, 0.01, 0.03, 0.1), "trained-on": (0.01, 0.02, 0.05, 0.2),
-         "shared-subject": (0.05, 0.1, 0.2, 0.4), "mislabelled": (0.005, 0.01, 0.03, 0.1), "group-bias": (0.1, 0.25, 0.5, 1)}
+         "shared-subject": (0.05, 0.1, 0.2, 0.4), "mislabelled": (0.005, 0.01, 0.03, 0.1),
+         "provenance": (0.1, 0.2, 0.3, 0.5, 1), "group-bias": (0.1, 0.25, 0.5, 1)}
 CLEAN = {"equal": dict(equal=True), "equal, no trace": dict(equal=True, trace=0), "default": {}}
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces", "generated_photos")
-ROOMS = ("world", "defects", "population", "shortcuts", "hashes", "landmarks", "labels", "coverage", "audit") # an answer depends on
+ROOMS = ("synthetic/world", "synthetic/defects", "synthetic/population", "data/duplicates", "data/blazeface", "data/faces", "data/marks",
+         "audit/shortcuts", "audit/shortcut_checks", "audit/provenance", "audit/labels", "audit/coverage", "audit/audit") # an answer depends on
 
 
 def versions() -> str:
     "Of the packages and of the rooms that an answer depends on; answers of other versions are made anew."
-    texts = [(Path(fakeface.__file__).parent/"data"/f"{room}.py").read_text() for room in ROOMS]
+    texts = [(Path(fakeface.__file__).parent/f"{room}.py").read_text() for room in ROOMS]
     code = "\n".join(line for text in texts for line in text.splitlines() if not line.startswith("#"))
     rooms = hashlib.sha256(code.encode()).hexdigest()[:8]
     return ", ".join([f"{m.__name__} {m.__version__}" for m in (fakeface, np, pd, sklearn)] + [f"rooms {rooms}"])
@@ -95,8 +97,8 @@ def recipe() -> Recipe:
                   {"small": {}})
 
 
-def answers(case: Case, images: int) -> dict[str, object]:
-    "What the audit says of one world, a row of report_card_worlds.csv."
+def answers(case: Case, images: int, checks: list[str]) -> dict[str, object]:
+    "What the audit says of one world, a row of report_card_worlds.csv; of a check that was not asked, nothing."
     start, check = time.process_time(), MUST_FIND.get(case.defect, "")
     with TemporaryDirectory() as d:
         os.environ["FAKEFACE_CACHE"] = f"{d}/cache" # facts about files that will be gone are not kept
@@ -104,8 +106,9 @@ def answers(case: Case, images: int) -> dict[str, object]:
                            defect=[f"{case.defect}:{case.strength:g}"] if case.defect else [])
         truth = pd.read_csv(root/"truth.csv")
         manifest = compose(recipe(), scan(root, workers=1), seed=case.seed).manifest
-        found = audit(manifest, root, faces=FACES, workers=1, only=[check] if check else CHECKS).checks
-    said = {name: found[name]["verdict"] for name in CHECKS}
+        asked = [check] if check else checks
+        found = audit(manifest, root, faces=FACES, workers=1, only=asked).checks
+    said = {name: found[name]["verdict"] if name in asked else "" for name in CHECKS}
     return dict(case._asdict(), images=len(manifest), injected=int(truth["injected"].notna().sum()), check=check,
                 verdict=said.get(check, ""), figure=found[check]["figure"] if check else None, **said,
                 seconds=round(time.process_time() - start, 1), versions=VERSIONS)
@@ -147,11 +150,11 @@ def summary(worlds: pd.DataFrame) -> pd.DataFrame:
                          rang=int(some["verdict"].isin(RANG).sum()), seeds=len(some)))
     clean = worlds[worlds["defect"] == ""]
     for world, some in clean[clean["check"] != FAIRNESS].groupby("world", sort=False):
-        rows += [dict(defect="", alarm=check, world=world, default=False, rang=int(some[check].isin(RANG).sum()), seeds=len(some))
-                 for check in CHECKS]
+        rows += [dict(defect="", warning=check, world=world, default=False, rang=int(some[check].isin(RANG).sum()),
+                      seeds=int((some[check] != "").sum())) for check in CHECKS]
     some = clean[clean["check"] == FAIRNESS]
     if len(some):
-        rows.append(dict(defect="", alarm=FAIRNESS, world="twins", default=False,
+        rows.append(dict(defect="", warning=FAIRNESS, world="twins", default=False,
                          rang=int(some["verdict"].isin(RANG).sum()), seeds=len(some)))
     table = pd.DataFrame(rows)
     return table.assign(low=[wilson(k, n)[0] for k, n in zip(table["rang"], table["seeds"])],
@@ -165,20 +168,23 @@ def main() -> None:
     p.add_argument("--first", type=int, default=0, help="the first seed; strengths and composition were settled on seeds from 100 on")
     p.add_argument("--images", type=int, default=500, help="size of a world, as build_world counts")
     p.add_argument("--defects", nargs="+", default=["clean", *MUST_FIND], help="these only; `clean` is worlds with nothing injected")
+    p.add_argument("--checks", nargs="+", default=list(CHECKS), help="in worlds with nothing injected, ask these only")
+    p.add_argument("--keep", action="store_true", help="answers of other versions stay; the table of worlds says whose they are")
     p.add_argument("--minutes", type=float, default=600, help="stop after so long; a later call goes on")
     p.add_argument("--out", default=str(HERE), help="folder of the two tables")
     args = p.parse_args()
     start, file = time.time(), Path(args.out)/"report_card_worlds.csv"
     worlds = pd.read_csv(file, keep_default_na=False) if file.is_file() else pd.DataFrame(columns=list(Case._fields))
-    if "versions" in worlds: worlds = worlds[worlds["versions"] == VERSIONS]
-    done = set(zip(worlds["world"], worlds["defect"], worlds["strength"].astype(float), worlds["seed"].astype(int)))
+    if "versions" in worlds and not args.keep: worlds = worlds[worlds["versions"] == VERSIONS]
+    asked = worlds if set(args.checks) == set(CHECKS) or "versions" not in worlds else worlds[worlds["versions"] == VERSIONS]
+    done = set(zip(asked["world"], asked["defect"], asked["strength"].astype(float), asked["seed"].astype(int)))
     seeds = range(args.first, args.first + args.seeds)
     def keep(rows: list[dict[str, object]]) -> None:
         nonlocal worlds
         worlds = pd.concat([worlds, pd.DataFrame(rows)], ignore_index=True) if len(worlds) else pd.DataFrame(rows)
         write_table(worlds, file)
     for case in cases(seeds, args.defects):
-        if tuple(case) not in done and time.time() - start < 60 * args.minutes: keep([answers(case, args.images)])
+        if tuple(case) not in done and time.time() - start < 60 * args.minutes: keep([answers(case, args.images, args.checks)])
     for seed in seeds if "group-bias" in args.defects else ():
         if ("twins", "group-bias", 1.0, seed) not in done and time.time() - start < 60 * args.minutes: keep(fairness_answers(seed))
     worlds = pd.read_csv(file, keep_default_na=False)

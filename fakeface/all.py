@@ -10,8 +10,8 @@ __all__ = ['sources_table', 'load_manifest', 'scan', 'compose', 'read_recipe', '
            'mix', 'run_grid', 'grid_scores', 'run_transfer', 'transfer_text', 'ladder', 'ladder_text', 'plot_confusion',
            'read_predictions', 'score_predictions', 'scores_table', 'compare', 'comparison_table', 'ledger_table',
            'fit_operating_point', 'score_at_point', 'fairness_report', 'robustness_report', 'error_gallery',
-           'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files', 'fit_ood', 'write_report', 'DataNote',
-           'InputError']
+           'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files', 'fit_ood', 'find_faces', 'crop_face',
+           'export_bundle', 'Detector', 'write_report', 'DataNote', 'InputError']
 
 # %% ../nbs/99_all.ipynb #b4cf97da
 import ast
@@ -61,6 +61,11 @@ from .interpret.features import plot_feature_maps
 from .interpret.attribution import explain_files
 from .interpret.ood import fit_ood
 
+# %% ../nbs/99_all.ipynb #3173fd7d
+from .data.faces import crop_face, find_faces
+from .serve.export import export_bundle
+from .serve.predict import Detector
+
 # %% ../nbs/99_all.ipynb #d185d4f3
 from .report.run import write_report
 from .core.basics import DataNote, InputError
@@ -77,6 +82,7 @@ _all_ = [
     "plot_confusion", "read_predictions", "score_predictions", "scores_table", "compare", "comparison_table", "ledger_table",
     "fit_operating_point", "score_at_point", "fairness_report", "robustness_report",
     "error_gallery", "plot_top_losses", "top_losses", "plot_feature_maps", "explain_files", "fit_ood",
+    "find_faces", "crop_face", "export_bundle", "Detector",
     "write_report", "DataNote", "InputError",
 ]
 

@@ -7,7 +7,6 @@ import numpy as np
 from PIL import Image
 
 from fakeface.data.images import RejectedImage, open_header, to_rgb
-from fakeface.evaluate.thresholds import ppv
 from fakeface.serve.app import Looker
 
 COLOURS = dict(fake=(200, 0, 0), real=(0, 0, 200), unsure=(200, 200, 0), none=(0, 0, 0), nobody=(0, 200, 0))
@@ -73,6 +72,7 @@ class Detector:
         return Answer("", None, kind, faces, marks, faces[0].verdict if faces else "no verdict")
 
     def ppv(self, prevalence: float) -> dict[str, Any]:
+        from fakeface.evaluate.thresholds import ppv
         found, other = ppv((290, 300), (3, 300), prevalence), (1 - prevalence) * 297 / 300
         npv = other / (other + prevalence * 10 / 300)
         low, high = found["ci95"]
@@ -93,3 +93,13 @@ def load_with_maps() -> Looker:
 
 def load_slow() -> Looker:
     return Looker(Detector(seconds=0.5))
+
+
+def main(load: Any = load, **limits: Any) -> None:
+    "Serves the app with the stand-in on a free port."
+    from fakeface.serve.app import add_detector
+    from fakeface.serve.queue import Worker
+    from fakeface.serve.web import Limits, make_app, serve
+    app = make_app("fakeface", limits=Limits(**limits))
+    add_detector(app, Worker(load, app.state.site.limits).start())
+    serve(app, port=0)

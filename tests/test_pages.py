@@ -131,7 +131,7 @@ def own_pages(runs: Path, root: Path) -> None:
     rows = manifest[manifest["split"] != "train"].reset_index(drop=True)
     predictions, other = answers(rows, 2.0), answers(rows, 1.2, 1)
     run = run_folder(runs/"man", predictions)
-    write_audit(audit(manifest, root, faces=30, face_detector="light", workers=1), run)
+    write_audit(audit(manifest, root, faces=30, workers=1), run)
     found = fairness_reports(predictions, min_n=3, min_subjects=3)
     (run/"fairness.html").write_text(fairness_page(found, "man", banner_of(run), page_links(run/"fairness.html")))
     def bright(images: list) -> list[float]: return [float(np.asarray(x).mean() / 255) for x in images]

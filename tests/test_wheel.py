@@ -72,8 +72,8 @@ def test_the_command_runs_from_the_wheel_and_not_from_the_checkout(wheel, tmp_pa
     table = run("-m", "fakeface.cli.main", "sources", "--root", str(root))
     cards = [p.stem for p in (site / "fakeface" / "data_manifests" / "sources").glob("*.yaml")]
     assert cards and [c for c in cards if c not in table] == []
-    # a face is looked for with what the wheel brings: cards, tables and the template
-    code = ("from PIL import Image; from fakeface.data.landmarks import face_points; import pandas as pd; "
+    # a face is looked for with what the wheel brings: cards, tables and networks
+    code = ("from PIL import Image; from fakeface.data.faces import face_points; import pandas as pd; "
             "Image.new('RGB', (48, 48)).save('a.png'); rows = pd.DataFrame({'path': ['a.png']}); "
-            "print(face_points(rows, '.', 'light', workers=1).shape)")
+            "print(face_points(rows, '.', workers=1).shape)")
     assert run("-c", code).strip().endswith("(1, 6)")

@@ -20,6 +20,7 @@ from .coverage import COVERAGE, coverage_table
 from .duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES, duplicate_pairs
 from .evidence import gather, read_audited
 from .labels import WRONG_LABELS, confident_errors, judged_labels
+from .provenance import PROVENANCE
 from .shortcut_checks import SHORTCUT_CHECKS, found_points, mean_spectra
 from .shortcuts import SHORTCUTS
 from .subjects import SHARED_SUBJECTS
@@ -28,6 +29,7 @@ from ..core.basics import InputError
 # %% ../../nbs/39_audit.audit.ipynb #ce7f7c49
 CHECKS: dict[str, Check] = {c.name: c for c in (
     *SHORTCUT_CHECKS,
+    PROVENANCE,
     EXACT_DUPLICATES,
     NEAR_DUPLICATES,
     SHARED_SUBJECTS,
@@ -56,7 +58,7 @@ class Audit:
     spectra: pd.DataFrame # mean radial spectrum, one row a label and source, one column a frequency
     points: pd.DataFrame # source, label and the six points of the sampled images whose face was found
     rejected: int = 0 # files that could not be read
-    face_detector: str = "" # which face detector of landmarks
+    face_detector: str = "" # which face detector of `data.faces`
     terms: dict[str, float] = field(default_factory=terms) # of the verdicts
 
     def lines(self) -> list[str]: # one a check
@@ -102,7 +104,7 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
           root: str | Path | None = None, # the data root of a manifest or a run
           most: int = 8_000, # images in the sample for shortcuts
           faces: int = 1_000, # images in the sample for geometry; 0 leaves it out
-          face_detector: str = "auto", # of landmarks, see `data.landmarks`
+          face_detector: str = "auto", # of `data.faces`
           seed: int = 0, # of samples and folds
           workers: int | None = None, # processes; default one a core
           only: Iterable[str] | None = None, # these of CHECKS, default all; coverage looks at the shortcuts among them

@@ -21,7 +21,7 @@ from ..core.basics import DataNote, InputError
 from ..core.files import FILES, run_file
 from ..data.duplicates import EVERYTHING
 from ..data.images import CHANGED
-from ..data.landmarks import face_points
+from ..data.faces import face_points
 from ..data.manifest import is_labelled, labelled_folder, read_facts, scan
 from ..data.sources import Card, read_cards, rejects_words
 from ..data.tables import read_table, tidy_table
@@ -128,7 +128,7 @@ def gather(audited: Audited, # of `read_audited`
            asked: tuple[str, ...], # names of the checks asked for
            most: int = 8_000, # images in the sample for shortcuts
            faces: int = 1_000, # images in the sample for geometry; 0 leaves it out
-           face_detector: str = "auto", # of `data.landmarks`
+           face_detector: str = "auto", # of `data.faces`
            seed: int = 0, # of samples and folds
            workers: int | None = None, # processes; default one a core
           ) -> Evidence:
@@ -145,6 +145,6 @@ def _geometry(manifest: pd.DataFrame, root: Path, faces: int, face_detector: str
     x = np.full((len(manifest), 10), np.nan, np.float32)
     if not faces: return x, "none"
     some = sample_rows(manifest, faces, seed)
-    points = face_points(manifest[some], root, face_detector=face_detector, workers=workers)
+    points = face_points(manifest[some], root, face_detector, workers)
     x[some] = rigid_geometry(points)
     return x, points.attrs.get("face_detector", face_detector)

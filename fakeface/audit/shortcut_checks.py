@@ -17,14 +17,14 @@ from .checks import Check, verdict
 from .evidence import Evidence
 from .shortcuts import FREQUENCIES, LEAST, SHORTCUTS, Baseline, baseline, baselines_by_test
 from ..core.basics import progress
-from ..data.landmarks import POINTS
+from ..data.faces import POINTS
 
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #c2a24b9c
 WARN, FAIL = 0.6, 0.95 # of an AUC's lower bound
 _BYTES = 0.1 # share of the variance of real images' bytes per pixel that lies between their sources
 _WHAT = {"file-facts": "format, JPEG quality, subsampling, EXIF and bytes per pixel", "size": "width and height",
          "thumbnail": "8 x 8 pixels", "colour": "how often each colour occurs", "spectrum": "the radial power spectrum",
-         "geometry": "the place of eyes and mouth"}
+         "geometry": "the place of eyes and mouth", "provenance": "marks of provenance in the files"}
 
 
 def _auc(auc: float, ci: tuple[float, float]) -> str:

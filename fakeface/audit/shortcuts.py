@@ -23,7 +23,7 @@ from ..core.basics import LABELS, InputError, percent, progress
 from ..core.stats import auc_with_interval
 from ..data.duplicates import SIDE, grey_thumbnail, is_test
 from ..data.images import RejectedImage, jpeg_quality, open_header, read_file, to_rgb
-from ..data.landmarks import face_points
+from ..data.faces import face_points
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #df41d179
 FORMATS = ("JPEG", "PNG", "WEBP", "MPO", "BMP", "TIFF", "GIF")
@@ -133,11 +133,11 @@ def rigid_geometry(points: pd.DataFrame, # of `face_points`
 
 def geometry(manifest: pd.DataFrame, # one row an image
              root: str | Path, # the data root
-             face_detector: str = "auto", # of `data.landmarks`
+             face_detector: str = "auto", # of `data.faces`
              workers: int | None = None, # processes; default one a core
             ) -> np.ndarray: # float32, (n, 10)
     "The rigid geometry of every image."
-    return rigid_geometry(face_points(manifest, root, face_detector=face_detector, workers=workers))
+    return rigid_geometry(face_points(manifest, root, face_detector, workers))
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #d87a2ba9
 _FOLDS, LEAST = 5, 20 # folds, and images a class below which nothing is measured

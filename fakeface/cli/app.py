@@ -20,7 +20,7 @@ _PAGES = "Where it is served"
 
 def app(output: Output, root: Root = None,
         model: Annotated[Path | None, option("NAME", "The network that is asked: a bundle of `fakeface export`, or a run folder.")] = None,
-        run: Annotated[Path | None, option("RUN", "A run folder to look through; --root shows its pictures.")] = None,
+        run: Annotated[Path | None, option("RUN", "A run folder to look through; --root has its pictures.")] = None,
         other: Annotated[Path | None, option("RUN", "A second run, whose answers are compared with those of --run.")] = None,
         host: Annotated[str, shown("ADDRESS", "The address to listen on.", _PAGES)] = "127.0.0.1",
         port: Annotated[int, shown("N", "The port to listen on; 0 takes any that is free.", _PAGES)] = 8000,
@@ -30,7 +30,8 @@ def app(output: Output, root: Root = None,
 
     Example: fakeface app --model runs/first --run runs/first --root faces"""
     _check_what(model, run, other, root)
-    from fakeface.serve.web import serve
+    from fakeface.serve.web import check_host, serve
+    check_host(host, public)
     if output.json: output.say = output.note = lambda *lines: None
     pages = _pages(model, run, other, root, public)
     serve(pages, host, port, output, open_browser=show)
@@ -53,7 +54,7 @@ def _pages(model: Path | None, run: Path | None, other: Path | None, root: Path 
     else:
         from fakeface.serve.app import NAV, detector_app
         nav, runs = NAV, [("Faces", "/explore")] * bool(run) + [("Two runs", "/explore/two")] * bool(other)
-        app = detector_app(model, public, nav=[*nav, *runs])
+        app = detector_app(model, root, public, nav=[*nav, *runs])
     if run:
         from fakeface.serve.explore import add_explore
         add_explore(app, run, root, other, nav=nav)

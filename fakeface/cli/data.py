@@ -17,7 +17,7 @@ from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.data.ipynb #a99ae3be
 INJECTED = ("jpeg-quality", "size", "alignment", "colour", "exact-duplicates", "near-duplicates", "trained-on", "shared-subject",
-            "mislabelled", "group-bias", "artefact") # the names, which help shows without importing what injects them
+            "mislabelled", "group-bias", "artefact", "provenance") # the names, which help shows without importing what injects them
 
 # %% ../../nbs/96_cli.data.ipynb #66b59bd8
 def world(folder: Annotated[Path, argument("ROOT", "A folder that is empty or does not exist yet.")],

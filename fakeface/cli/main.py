@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 
+# %% ../../nbs/97_cli.main.ipynb #c0ffee01
 from .. import __version__
 from .app import app
 from .audit import audit, checks
@@ -28,19 +29,23 @@ from .data import clean, manifest, recipes, sources, world
 from .evaluate import compare, fairness, ledger, operating, robustness, score
 from .experiments import curve, grid, ladder, transfer
 from .interpret import explain, ood
+from .predict import export, predict
+from .prepare import faces
+from .quiz import quiz
 from .report import report
 from .shared import Command, spread
 from .train import run
+from .twins import twins
 from ..core.basics import DataNote, InputError
 
 # %% ../../nbs/97_cli.main.ipynb #cd476857
 STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes through the house
-    "Data": (world, sources, recipes, manifest, clean),
+    "Data": (world, sources, faces, twins, recipes, manifest, clean),
     "Before training": (audit, checks),
     "Training": (run, curve, grid, transfer, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
     "What the network sees": (explain, ood),
-    "In people's hands": (app,),
+    "In people's hands": (export, predict, app, quiz),
     "Pages": (report,)}
 
 # %% ../../nbs/97_cli.main.ipynb #e63fb6d0
@@ -71,7 +76,7 @@ def _about(version: _Version = False) -> None:
 
 # %% ../../nbs/97_cli.main.ipynb #a9249c78
 def main(argv: Sequence[str] | None = None, # default the command line's
-        ) -> int: # exit code: 0 done, 1 a fault of this package, 2 what the user can mend, 3 a check failed, 130 or 143 stopped
+        ) -> int: # exit code: 0 done, 1 a fake, 2 what the user can mend, 3 a check failed, 70 a fault of this package, 130, 143 stopped
     "The command line."
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", DataNote)
@@ -102,7 +107,7 @@ def _ended(e: BaseException) -> int: # exit code
     if isinstance(e, OSError): return _fail(str(InputError(f"{e.filename or 'file'}: {e.strerror or e}. {kept}".removesuffix(". "))), 2)
     if isinstance(e, KeyboardInterrupt):
         return _fail(f"stopped; {kept or 'nothing half-written is left'}", 128 + getattr(e, "signal", signal.SIGINT))
-    return _fail(f"a fault in fakeface, not in what you gave: {type(e).__name__}: {str(e)[:200]}. {kept} {_log(e)}", 1)
+    return _fail(f"a fault in fakeface, not in what you gave: {type(e).__name__}: {str(e)[:200]}. {kept} {_log(e)}", 70)
 
 # %% ../../nbs/97_cli.main.ipynb #0c1327f5
 def _unknown(e: typer.TyperException) -> int: # exit code

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
+from .marks import marks_code, read_marks
 from .sources import kind_of_file
 
 # %% ../../nbs/12_data.images.ipynb #bbe897c2
@@ -242,7 +243,7 @@ def open_rgb(path: str | Path, # an image file
 
 # %% ../../nbs/12_data.images.ipynb #a807b223
 def image_facts(path: str | Path, # an image file
-               ) -> dict[str, Any]: # width, height, format, quality, bytes, sha256, reason; `reason` alone of a rejected file
+               ) -> dict[str, Any]: # width, height, format, quality, bytes, sha256, marks, reason; `reason` alone of a rejected one
     """Header facts and hash of a file, or the `reason` for which it is rejected. Never raises for a bad file. `lasting` is true where the
     file itself says so; after an error of the system it may be sound the next time."""
     try:
@@ -255,7 +256,7 @@ def image_facts(path: str | Path, # an image file
         if not _is_plain(image): _flat(image.crop((0, 0, 1, 1)))
         width, height = image.size[::-1] if side else image.size
         return dict(width=width, height=height, format=image.format, quality=quality, bytes=len(data),
-                    sha256=hashlib.sha256(data).hexdigest(), reason=None, lasting=True)
+                    sha256=hashlib.sha256(data).hexdigest(), marks=marks_code(read_marks(data)), reason=None, lasting=True)
     except LostImage as e: return dict(reason=str(e), lasting=False)
     except RejectedImage as e: return dict(reason=str(e), lasting=True)
     except Exception as e: return dict(reason=f"broken ({type(e).__name__}: {_why(e)})", lasting=not isinstance(e, MemoryError))

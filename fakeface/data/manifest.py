@@ -20,13 +20,14 @@ from PIL import Image
 
 from ..core.basics import LABELS, DataNote, InputError, cache_folder, progress
 from ..core.files import write_table
-from .images import image_facts
-from .sources import (IMAGE_SUFFIXES, KINDS, Card, find_files, kind_of_file, printable, read_attributes,
+from .images import RejectedImage, image_facts, read_file
+from .marks import marks_code, read_marks
+from .sources import (CARD_FILE, IMAGE_SUFFIXES, KINDS, Card, find_files, kind_of_file, printable, read_attributes,
                                    read_cards, read_subjects, rejects_words, survey)
 from .tables import label_of, read_table, split_of, tidy_table
 
 # %% ../../nbs/13_data.manifest.ipynb #1beb9e15
-FACTS = ["width", "height", "format", "quality", "bytes", "sha256"] # read from the file itself
+FACTS = ["width", "height", "format", "quality", "bytes", "sha256", "marks"] # read from the file itself
 COLUMNS = ["path", "source", "part", "kind", "label", "split", "subject", *FACTS] # then whatever the card can read
 
 
@@ -37,11 +38,16 @@ class ManifestError(InputError):
 _KEY = ["path", "size", "mtime", "ctime"] # what a file has to have kept for its facts to hold
 
 
+def _with_marks(facts: pd.DataFrame) -> pd.DataFrame:
+    "The facts; those of a cache from before marks were read have none yet."
+    return facts if "marks" in facts else facts.assign(marks=None)
+
+
 def _known_facts(cache: Path) -> pd.DataFrame:
     "Facts kept from earlier scans; an unreadable cache counts as none."
     empty = pd.DataFrame(columns=[*_KEY, *FACTS, "reason"])
     if not cache.exists(): return empty
-    try: return pd.read_parquet(cache)[empty.columns].drop_duplicates("path", keep="last")
+    try: return _with_marks(pd.read_parquet(cache))[empty.columns].drop_duplicates("path", keep="last")
     except Exception as e:
         warnings.warn(f"{cache.name}: unreadable cache ({type(e).__name__}), reading all files anew", DataNote, stacklevel=2)
         return empty
@@ -58,7 +64,9 @@ def read_facts(root: str | Path, # the data root
     there, lost = _on_disk(root, list(dict.fromkeys(paths)))
     known = _known_facts(cache)
     facts = there.merge(known.assign(_known=True), on=_KEY, how="left").astype(object)
-    todo = facts.index[facts.pop("_known").isna()]
+    known_before = facts.pop("_known").notna()
+    todo, unmarked = facts.index[~known_before], facts.index[known_before & facts["marks"].isna() & facts["reason"].isna()]
+    if len(unmarked): known = _mark(facts, unmarked, root, known, cache)
     with warnings.catch_warnings(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning) # `image_facts` rejects these files by name
         reading, read = pool.map(lambda i: image_facts(root/there["path"][i]), todo), []
@@ -70,6 +78,18 @@ def read_facts(root: str | Path, # the data root
         _save_facts(_filled(facts, todo, read, lasting=True), known, cache)
     both = pd.concat([facts.drop(columns=_KEY[1:]), lost]).set_index("path").reindex(paths).reset_index()
     return _typed(both)
+
+# %% ../../nbs/13_data.manifest.ipynb #180df71b
+def _mark(facts: pd.DataFrame, rows: pd.Index, root: Path, known: pd.DataFrame, cache: Path) -> pd.DataFrame:
+    "Fills in the marks of files whose other facts are known; returns and writes the cache. What cannot be read is asked again."
+    def marks(i: int) -> str | None:
+        try: return marks_code(read_marks(read_file(root/facts.at[i, "path"])))
+        except RejectedImage: return None
+    with ThreadPoolExecutor() as pool:
+        found = list(progress(pool.map(marks, rows), len(rows), "reading the marks of images known before"))
+    facts.loc[rows, "marks"] = pd.Series(found, index=rows, dtype=object)
+    _save_facts(new := facts.loc[rows], known, cache)
+    return pd.concat([known[~known["path"].isin(new["path"])], new])
 
 # %% ../../nbs/13_data.manifest.ipynb #38219c52
 def _on_disk(root: Path, paths: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -216,17 +236,23 @@ def is_labelled(folder: str | Path) -> bool:
 def labelled_folder(folder: str | Path, # see `is_labelled`
                    ) -> Scan: # a manifest, `split` missing where no folder says one; the files that are not used
     "The images of a folder whose sub-folders say what they are. Raises `InputError` where none is called real or fake."
-    images, rejects = folder_images(folder)
+    root, (images, rejects) = Path(folder).resolve(), folder_images(folder)
     inside = images["path"].str.split("/").map(lambda p: p[:-1])
     label = inside.map(lambda words: next(filter(None, map(label_of, reversed(words))), None))
     split = inside.map(lambda words: next((split_of(w) for w in words if split_of(w) in _SIDES), None))
     more = inside.map(lambda words: "-".join(w for w in words if not label_of(w) and split_of(w) not in _SIDES))
     if label.isna().all(): raise InputError(f"no folder is called real or fake: put the images into {folder}/real and {folder}/fake")
-    rows = images.assign(label=label, split=split, source=more.where(more != "", label), subject=images["path"], part="",
-                         kind=label.map({"real": "photograph", "fake": "generated"}))
+    rows = images.assign(label=label, split=split, source=more.where(more != "", label), part="",
+                         subject=_subjects_of(root, images["path"]), kind=label.map({"real": "photograph", "fake": "generated"}))
     unnamed = rows[label.isna()].assign(source="", reason="in no folder called real or fake")
     rejects = pd.concat([rejects.rename(columns={"kind": "source"}), unnamed[["path", "source", "reason"]]], ignore_index=True)
     return Scan(rows.loc[label.notna(), COLUMNS].reset_index(drop=True), rejects)
+
+# %% ../../nbs/13_data.manifest.ipynb #12e16cba
+def _subjects_of(root: Path, paths: pd.Series) -> pd.Series:
+    "Who is in a labelled folder's images: each image alone, or as the card says that the folder brings along."
+    if not (root/CARD_FILE).is_file(): return paths
+    return read_subjects(read_cards(root.parent)[root.name], root.parent, root.name + "/" + paths)
 
 # %% ../../nbs/13_data.manifest.ipynb #ec6b05e2
 def check_manifest(manifest: pd.DataFrame, # one row an image

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 from ..core.schema import CLOSED, Name, Text, check_fields
 
 # %% ../../nbs/10_data.readers.ipynb #5d0c7a12
-_TAKEN = frozenset("path source part kind layout label split subject width height format quality bytes sha256".split())
+_TAKEN = frozenset("path source part kind layout label split subject width height format quality bytes sha256 marks".split())
 
 
 def _groups_of(text: str) -> list[str]:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CLEAN', 'PERTURBATIONS', 'SWEEPS', 'HARMLESS', 'open_file', 'file_of', 'reencode', 'resize', 'scale', 'limit', 'crop',
-           'same_file', 'blur', 'noise', 'gamma', 'screenshot', 'Perturbation', 'Sweep', 'read_sweeps']
+           'same_file', 'blur', 'noise', 'gamma', 'screenshot', 'Perturbation', 'Sweep', 'read_sweeps', 'marked_file',
+           'marks_kept', 'marks_words']
 
 # %% ../../nbs/46_evaluate.perturbations.ipynb #595714e4
 import io
@@ -15,10 +16,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageCms, ImageFilter
 
 from ..core.basics import InputError
 from ..data.images import open_header, read_file, to_rgb
+from ..data.marks import mark_jpeg, read_marks
 
 # %% ../../nbs/46_evaluate.perturbations.ipynb #88c50219
 def open_file(file: bytes | str | Path, # of an image, or where it lies
@@ -215,3 +217,28 @@ HARMLESS: tuple[Perturbation, ...] = (
     Perturbation("larger", "104 % of each side", (partial(scale, by=1.04),)),
     Perturbation("screen", "a screenshot at 110 %, JPEG 95", (partial(screenshot, zoom=1.1, quality=95),)),
     Perturbation("brighter", "gamma 0.97", (partial(gamma, value=0.97),)))
+
+# %% ../../nbs/46_evaluate.perturbations.ipynb #f9327668
+def marked_file() -> bytes: # a JPEG
+    "A picture of nothing whose file has every mark that a JPEG can carry."
+    exif, profile = Image.Exif(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif[0x010F], exif[0x0110] = "Example", "Camera" # make, model
+    Image.linear_gradient("L").convert("RGB").save(buffer := io.BytesIO(), "JPEG", exif=exif, icc_profile=profile, comment=b"example")
+    return mark_jpeg(buffer.getvalue())
+
+
+def marks_kept(perturbations: Iterable[Perturbation],
+              ) -> dict[str, list[str]]: # perturbation -> the kinds of mark that are left, of `marked_file`
+    "What each perturbation leaves of a file's marks, measured."
+    image = open_file(marked_file())
+    return {d.name: sorted({m.kind for m in read_marks(file_of(d(image))[0])}) for d in perturbations}
+
+
+def marks_words(kept: dict[str, list[str]], # of `marks_kept`
+               ) -> str: # two sentences
+    "How many of the perturbations strip each kind of mark."
+    ways = [set(kinds) for name, kinds in kept.items() if name != CLEAN.name]
+    every = sorted({m.kind for m in read_marks(marked_file())}, key=lambda kind: (sum(kind in w for w in ways), kind))
+    told = ", ".join(f"{kind} {sum(kind not in w for w in ways)}" for kind in every)
+    return (f"Marks of provenance, measured on a file that has them all: stripped by so many of the {len(ways)} perturbations: {told}. "
+            "A missing mark says nothing.")

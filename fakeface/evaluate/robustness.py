@@ -301,13 +301,14 @@ def _format_matched_words(t: FormatMatched) -> str:
 # %% ../../nbs/48_evaluate.robustness.ipynb #868eda5e
 def stability(answers: pd.DataFrame, # as `ask` gives them, with HARMLESS
               harmless: Iterable[Perturbation] = HARMLESS,
+              threshold: float = THRESHOLD, # an image is called fake from this p_fake on
              ) -> pd.DataFrame: # one row an image, least stable first: p_fake, lowest, highest, moved, flips, by
     "How far p_fake moves over the harmless perturbations (`moved`, at most), how many of them flip the call, and which moves it most."
     rows, p = wide(answers)
     names = [d.name for d in harmless]
     clean, others = p["clean"].to_numpy(), p[names].to_numpy()
     away = np.abs(others - clean[:, None])
-    flips = ((others >= THRESHOLD) != (clean >= THRESHOLD)[:, None]).sum(1)
+    flips = ((others >= threshold) != (clean >= threshold)[:, None]).sum(1)
     kept = [c for c in ("path", "source", "label", "split", "subject") if c in rows]
     table = rows[kept].assign(p_fake=clean, lowest=others.min(1), highest=others.max(1), moved=away.max(1), flips=flips,
                               by=np.array(names)[away.argmax(1)])

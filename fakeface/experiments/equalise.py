@@ -25,7 +25,7 @@ from ..core.basics import InputError, progress
 from ..core.files import Claim, die_with_parent, holds_something, whole_folder, write_table
 from ..core.schema import read_json
 from ..data.images import open_rgb
-from ..data.landmarks import POINTS
+from ..data.faces import POINTS
 from ..data.manifest import FACTS, read_facts
 from ..evaluate.perturbations import reencode
 

@@ -24,7 +24,7 @@ from ..core.basics import InputError, percent
 from ..core.files import Claim, write_table
 from ..core.schema import read_own_table
 from ..core.stats import rate_interval
-from ..data.landmarks import POINTS, face_points
+from ..data.faces import POINTS, face_points
 from ..data.recipes import Composition, Recipe, check_classes, read_recipe
 from ..evaluate.compare import compare_rows
 from ..evaluate.scores import is_misclassified, score_test
@@ -32,7 +32,7 @@ from .equalise import STEPS, Steps, alignable, equalise, steps_for
 from .plan import Plan, fewer, fingerprint, plan
 from .run import run_recipe
 from .series import Trial, check_folder, noted_settings, open_folder, read_trials, run_trials, write_series
-from ..synthetic.world import read_world, world_points
+from ..synthetic.world import world_points
 from ..train.runs import Run
 
 # %% ../../nbs/89_experiments.ladder.ipynb #39368d34
@@ -214,7 +214,7 @@ def _with_faces(made: Plan, out: Path, points: str | pd.DataFrame | None,
 
 def _points(m: pd.DataFrame, root: Path, kept: Path, points: str | pd.DataFrame | None) -> pd.DataFrame:
     "POINTS of a manifest; how they came about stands in `attrs`: what was asked for, and the face detector."
-    asked = points if isinstance(points, str) else "given" if points is not None else "world" if read_world(root) else "auto"
+    asked = points if isinstance(points, str) else "given" if points is not None else "world" if (Path(root)/"truth.csv").is_file() else "auto"
     if kept.is_file():
         columns = dict(path="key", asked="text", face_detector="text", **dict.fromkeys(POINTS, "number"))
         known = read_own_table(kept, columns, "remove it and ask again").set_index("path")

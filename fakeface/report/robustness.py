@@ -23,7 +23,7 @@ from ..core.page import plain_page, table_html, words_html
 from ..core.style import INK, figure, picture
 from ..data.manifest import read_facts
 from ..evaluate.detectors import sample_images
-from ..evaluate.perturbations import HARMLESS, PERTURBATIONS, SWEEPS, Perturbation, read_sweeps
+from ..evaluate.perturbations import HARMLESS, PERTURBATIONS, SWEEPS, Perturbation, marks_kept, marks_words, read_sweeps
 from ..evaluate.robustness import (FormatMatched, Scorer, ask, change_words, format_match, robustness_table,
                                           robustness_text, stability, stability_words, turned_words, twins, wide)
 from ..interpret.losses import thumbnail
@@ -196,6 +196,7 @@ def _notes(report: RobustnessReport, ways: list[Perturbation]) -> list[str]:
     told.append("Intervals are 95 % each, of this sample of images; changes are paired, image by image. *Beyond chance* allows for all "
                 f"{len(ways) - 1} perturbations of this test together (Bonferroni).")
     told.append("Blur is in pixels and noise in grey levels of the file: they mean less where a network shrinks a large picture first.")
+    told.append(marks_words(marks_kept(ways)))
     if report.twins is None: told.append("One class only: no AUC, and no format-matched evaluation.")
     return told
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'SECURITY', 'Limits', 'Refused', 'page_html', 'page', 'static_files', 'host_allowed', 'refusal_html',
-           'make_app', 'upload_route', 'client', 'Upload', 'Form', 'clean_name', 'read_form', 'is_loopback', 'serve',
-           'running']
+           'make_app', 'upload_route', 'client', 'Upload', 'Form', 'clean_name', 'read_form', 'is_loopback',
+           'check_host', 'serve', 'running']
 
 # %% ../../nbs/90_serve.web.ipynb #093b0f15
 import asyncio
@@ -47,6 +47,7 @@ class Limits:
     seconds: float = 30 # of work on one picture
     sending: float = 60 # seconds that a form may take to arrive
     waiting: float = 120 # seconds that a form may wait until there is room for it
+    whole: float = 900 # seconds that a request may take from its first byte to its last
     url: int = 2_000 # characters
     headers: int = 64 # lines
     header_bytes: int = 16_384 # of all header lines together
@@ -233,9 +234,10 @@ class _Guard:
         reply, counted, words = _Reply(scope, receive, send), _Counted(receive, self.site.limits), (500, "")
         try:
             counted.most = self.site.check(scope)
-            async with self.site.room.take(counted.most): return await self.app(scope, counted.receive, reply.send)
+            async with self.site.room.take(counted.most):
+                return await asyncio.wait_for(self.app(scope, counted.receive, reply.send), self.site.limits.whole)
         except Refused as e: words = e.status, e.words
-        except ClientDisconnect: return
+        except (ClientDisconnect, asyncio.TimeoutError): return # hung up, or did not read for too long
         except InputError as e: words = 400, str(e)
         except UnicodeError: words = 400, "The form cannot be read: it is no text."
         except Exception as e: words = 500, _log_fault(e)
@@ -465,7 +467,7 @@ def _server(app: Any) -> Any: # uvicorn's
         proxy_headers=False, limit_concurrency=limits.connections, h11_max_incomplete_event_size=limits.header_bytes + limits.url,
         timeout_keep_alive=10, timeout_graceful_shutdown=3, backlog=512))
 
-
+# %% ../../nbs/90_serve.web.ipynb #b528bf56
 def _address(sock: socket.socket) -> str:
     "What to type into a browser."
     host, port = sock.getsockname()[:2]
@@ -476,6 +478,14 @@ def is_loopback(host: str) -> bool:
     "Whether only this machine reaches an address."
     return host == "localhost" or _is_address(host) and ipaddress.ip_address(host).is_loopback
 
+
+def check_host(host: str, # the address to listen on
+               public: bool, # whether other machines are wanted
+              ) -> None:
+    "Raises `InputError` where an address lets other machines in and nobody said so."
+    if is_loopback(host) or public: return
+    raise InputError(f"{host} would let other machines in; say --public to want that, or leave --host out")
+
 # %% ../../nbs/90_serve.web.ipynb #13a18645
 def serve(app: Any, # of `make_app`
           host: str = "127.0.0.1", # the address to listen on
@@ -485,8 +495,7 @@ def serve(app: Any, # of `make_app`
          ) -> None:
     """Serves until Ctrl-C or SIGTERM. Raises `InputError` where the port is taken, or where `host` lets other machines in and the app is
     not public."""
-    if not is_loopback(host) and not app.state.site.public:
-        raise InputError(f"{host} would let other machines in; say --public to want that, or leave --host out")
+    check_host(host, app.state.site.public)
     server, sock = _server(app), _bind(host, port)
     say = output.say if output else lambda *lines: print(*lines, sep="\n", flush=True)
     if not is_loopback(host):

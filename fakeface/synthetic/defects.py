@@ -198,6 +198,12 @@ def add_cast(face: np.ndarray, # RGB, uint8
     "A warm cast."
     return np.rint(face + np.array([cast, 0, -cast])).clip(0, 255).astype(np.uint8)
 
+# %% ../../nbs/22_synthetic.defects.ipynb #81a7d2c1
+def _provenance(plan: pd.DataFrame, strength: float, rng: np.random.Generator, size: int) -> pd.DataFrame:
+    "Marked as generated, a share of them."
+    some = (plan["kind"] == "generated") & (rng.random(len(plan)) < strength)
+    return _noted(plan.assign(marked=some), some, "provenance")
+
 # %% ../../nbs/22_synthetic.defects.ipynb #b91d8ad1
 _COPIES = ("exact-duplicates", "near-duplicates", "trained-on", "mislabelled") # defects that move rows; no row is moved twice
 
@@ -304,6 +310,8 @@ DEFECTS: dict[str, Defect] = {
     "alignment": Defect("the other photographs are framed tighter", f"face {50 * _LARGER:g} % of the frame larger, "
                        f"{30 * _HIGHER:g} % higher", 1.5, _alignment),
     "colour": Defect("the other photographs have a warm cast", f"{_CAST:g} grey levels more red, less blue", 5, _colour),
+    "provenance": Defect("generated pictures carry marks of provenance: XMP and C2PA say that they are generated",
+                        "the share of the generated pictures", 1, _provenance),
     "jpeg-quality": Defect("the other photographs are saved worse", f"{_WORSE} points of JPEG quality", 6, _jpeg_quality),
     "size": Defect(f"other photographs come at {_SMALLER:g} of the side", "the share of them", 1, _size),
     "mislabelled": Defect("generated pictures lie among photographs and photographs among generated pictures",

@@ -22,7 +22,8 @@ from ..core.basics import InputError, cache_folder, progress
 from ..core.files import Claim, die_with_parent, holds_something, recover, whole_folder
 from ..core.records import World
 from ..core.schema import read_json
-from ..data.landmarks import POINTS
+from ..data.faces import POINTS
+from ..data.marks import mark_jpeg
 from ..data.sources import KINDS
 from .defects import (add_cast, add_patch, alter, inject_all, paste_regions, read_boxes,
                                         read_defects, replaced_boxes)
@@ -82,6 +83,7 @@ def draw_row(row: dict[str, Any], # a row of the plan
     trace = {"trace": row["trace"], "fingerprint": row["fingerprint"]} if row["trace"] else {}
     side = row.get("side", size)
     file = camera.shoot(face, np.random.default_rng([seed, 999, row["_shot"]]), side=side if side != size else None, **trace)
+    if row.get("marked"): file = mark_jpeg(file, by="Drawn face generator")
     if row["saved_again"]: file = camera.develop(Image.open(BytesIO(file)), np.random.default_rng([seed, 998, row["_file"]]))
     if not isinstance(row.get("altered"), str): return file
     return camera.develop(alter(Image.open(BytesIO(file)), row["altered"]), np.random.default_rng([seed, 997, row["_file"]]))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEARNERS', 'OPTS', 'image_size', 'small_learner', 'scratch_learner', 'two_conv_learner', 'transfer_learner',
            'PlateauLearner', 'last_block_learner', 'DivergedError', 'StopDiverged', 'make_learner', 'seeded',
-           'classes_of', 'probabilities', 'predict']
+           'classes_of', 'FixedBatches', 'probabilities', 'predict']
 
 # %% ../../nbs/52_train.learners.ipynb #90b8ee91
 from ..core.basics import LABELS, InputError
@@ -197,6 +197,25 @@ def classes_of(learn: Learner | nn.Module, # anybody's; a bare network may carry
     vocab = getattr(learn.dls, "vocab", None) if isinstance(learn, Learner) else getattr(learn, "vocab", None)
     return (0, 1) if vocab is None else read_vocabulary(list(vocab))
 
+# %% ../../nbs/52_train.learners.ipynb #0bf6ebc9
+class FixedBatches(nn.Module):
+    "A network in evaluation mode that sees `size` images at a time, whatever it is given; an image's answer does not hang on the others."
+    size = 16
+
+    def __init__(self, net: nn.Module): # takes (n, 3, h, w), gives (n, classes)
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = [self._filled(part) for part in x.split(self.size)]
+        return torch.cat(parts) if parts else self.net(x)
+
+    def _filled(self, x: torch.Tensor) -> torch.Tensor:
+        "The answers to `size` images or fewer."
+        short = self.size - len(x)
+        if short: x = torch.cat([x, x[-1:].expand(short, *x.shape[1:])])
+        return self.net(x)[:self.size - short]
+
 # %% ../../nbs/52_train.learners.ipynb #5a0ac297
 def probabilities(learn: Learner, # trained
                   loader: TfmdDL, # of `image_loader`
@@ -204,7 +223,11 @@ def probabilities(learn: Learner, # trained
     "What a Learner answers. Raises `InputError` for a network without two classes, `DivergedError` for answers that are no numbers."
     columns = list(classes_of(learn))
     act = getattr(learn.loss_func, "activation", None) or partial(torch.softmax, dim=1)
-    with learn.no_bar(), learn.no_logging(): answers = learn.get_preds(dl=loader, act=act)[0]
+    net = learn.model
+    try:
+        learn.model = FixedBatches(net)
+        with learn.no_bar(), learn.no_logging(): answers = learn.get_preds(dl=loader, act=act)[0]
+    finally: learn.model = net
     if answers.ndim != 2 or answers.shape[1] != 2: raise InputError(f"the network gives shape {tuple(answers.shape)}; give two classes")
     p = answers.as_subclass(torch.Tensor).double()[:, columns]
     broken = int((~torch.isfinite(p)).any(1).sum())

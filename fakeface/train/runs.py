@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ASKED', 'store', 'read_part', 'RunFiles', 'Run', 'data_words', 'log_test_use', 'network_card', 'read_card',
-           'run_settings', 'load_model', 'load_run_model', 'opener_of', 'normalised', 'RunScorer', 'load_scorer',
-           'LearnerScorer']
+           'fed_settings', 'run_settings', 'rebuilt', 'load_model', 'load_run_model', 'opener_of', 'normalised',
+           'RunScorer', 'load_scorer', 'LearnerScorer']
 
 # %% ../../nbs/54_train.runs.ipynb #2f687f72
 from ..core.basics import LABELS, InputError
@@ -17,7 +17,7 @@ from ..evaluate.ledger import Ledger
 from ..evaluate.scores import base_rate_words, scores_table, sources_scores
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
                                    read_vocabulary)
-from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner, probabilities
+from .learners import LEARNERS, OPTS, FixedBatches, StopDiverged, classes_of, make_learner, probabilities
 from .models import WeightsError, read_weights
 
 # %% ../../nbs/54_train.runs.ipynb #4933d449
@@ -177,44 +177,57 @@ def read_card(folder: str | Path, # of a finished run
     return card
 
 # %% ../../nbs/54_train.runs.ipynb #be8f6fd4
-def run_settings(folder: str | Path, # of a finished run
+def fed_settings(card: dict[str, Any], # of `network_card`
+                 asked: dict[str, Any], # what the training was asked for
+                 name: str, # of the run, in messages
                 ) -> dict[str, Any]: # `data.recipes.SETTINGS`' keys; how images are fed: imagenet (bool), stats, interpolation; vocab
-    "How a run's network was made and fed. Raises `InputError` where the folder holds no trained network, or unreadable classes."
-    card, run = read_card(folder), run_file(folder, "info")
+    "How a network was made and fed. Raises `InputError` for unreadable classes, or settings that are none."
     try: real, _ = read_vocabulary(card.get("vocab", LABELS))
-    except InputError as e: raise InputError(f"{Path(folder).name}: model.json: {e}") from e
-    asked = read_part(folder, "info")["settings"] if run.is_file() else {}
+    except InputError as e: raise InputError(f"{name}: model.json: {e}") from e
     chosen = {**SETTINGS, **asked, **{k: card[k] for k in ASKED if k in card}}
-    check_settings({k: chosen[k] for k in SETTINGS}, f"{Path(folder).name}: model.json is damaged", InputError)
+    check_settings({k: chosen[k] for k in SETTINGS}, f"{name}: model.json is damaged", InputError)
     how = (chosen["resize"], chosen["color"], chosen["crop"], card.get("interpolation", "bilinear"))
     try: preprocess(torch.zeros(3, 8, 8, dtype=torch.uint8), 8, *how)
-    except InputError as e: raise InputError(f"{Path(folder).name}: model.json: {e}") from e
+    except InputError as e: raise InputError(f"{name}: model.json: {e}") from e
     stats = (card["mean"], card["std"]) if card.get("mean") else None
     if "mean" not in card and chosen["model"] in LEARNERS and (chosen["pretrained"] or chosen["weights"]):
         stats = imagenet_stats # a run made before they were recorded
     return {**chosen, "imagenet": stats is not None, "stats": stats, "interpolation": card.get("interpolation", "bilinear"),
             "vocab": list(LABELS if real == 0 else LABELS[::-1])}
 
+# %% ../../nbs/54_train.runs.ipynb #70969020
+def run_settings(folder: str | Path, # of a finished run
+                ) -> dict[str, Any]: # as `fed_settings`
+    "How a run's network was made and fed. Raises `InputError` where the folder holds no trained network, or unreadable classes."
+    card, run = read_card(folder), run_file(folder, "info")
+    return fed_settings(card, read_part(folder, "info")["settings"] if run.is_file() else {}, Path(folder).name)
+
 # %% ../../nbs/54_train.runs.ipynb #76fcc111
-def load_model(folder: str | Path, # of a finished run
-              ) -> nn.Module: # on the CPU, in evaluation mode; takes (n, 3, size, size), gives logits (n, 2) in the order of its `vocab`
-    "A run's trained network. Raises `InputError` where there is none, `WeightsError` where the file fits another one."
-    chosen, folder = run_settings(folder), Path(folder)
+def rebuilt(chosen: dict[str, Any], # of `fed_settings`
+            stored: dict[str, torch.Tensor], # its weights
+            name: str, # of the run, in messages
+           ) -> nn.Module: # on the CPU, in evaluation mode; takes (n, 3, size, size), gives logits (n, 2) in the order of its `vocab`
+    "A network from its settings and weights. Raises `InputError` for a network that is none, `WeightsError` for weights of another one."
     black = (torch.zeros(3, chosen["size"], chosen["size"]), torch.tensor(0))
     stand_in = DataLoaders(*[DataLoader([black] * 2, bs=2) for _ in range(2)], device=torch.device("cpu"))
     stand_in.c = len(LABELS)
     try: model = make_learner(stand_in, {**chosen, "pretrained": False, "weights": None}).model
-    except InputError as e: raise InputError(f"{folder.name}: model.json: {e}") from e
-    own, stored = model.state_dict(), read_weights(run_file(folder, "weights"))
+    except InputError as e: raise InputError(f"{name}: model.json: {e}") from e
+    own = model.state_dict()
     shapes = [{k: tuple(v.shape) for k, v in state.items()} for state in (own, stored)]
     misfit = next((k for k in {**own, **stored} if shapes[0].get(k) != shapes[1].get(k)), None)
     if misfit:
-        raise WeightsError(f"{folder.name}: model.safetensors and model.json ({chosen['model']}) do not belong together: "
-                           f"{misfit} has shape {shapes[1].get(misfit, 'none')} in the file, "
-                           f"{shapes[0].get(misfit, 'none')} in the network")
+        raise WeightsError(f"{name}: model.safetensors and model.json ({chosen['model']}) do not belong together: {misfit} has shape "
+                           f"{shapes[1].get(misfit, 'none')} in the file, {shapes[0].get(misfit, 'none')} in the network")
     model.load_state_dict(stored)
     model.vocab = chosen["vocab"]
     return model.eval()
+
+# %% ../../nbs/54_train.runs.ipynb #a4a91c73
+def load_model(folder: str | Path, # of a finished run
+              ) -> nn.Module: # as `rebuilt`
+    "A run's trained network. Raises `InputError` where there is none, `WeightsError` where the file fits another one."
+    return rebuilt(run_settings(folder), read_weights(run_file(folder, "weights")), Path(folder).name)
 
 # %% ../../nbs/54_train.runs.ipynb #b05ea8a5
 def load_run_model(folder: str | Path, # of a finished run
@@ -260,7 +273,7 @@ class RunScorer:
 
     def __call__(self, images: list[Image.Image]) -> np.ndarray: # p_fake, shape (n,)
         x = self.prepare(torch.stack([self.open(image) for image in images]).to(next(self.model.parameters()).device))
-        with torch.inference_mode(): return self.model(x).float().softmax(1)[:, classes_of(self.model)[1]].cpu().numpy()
+        with torch.inference_mode(): return FixedBatches(self.model)(x).float().softmax(1)[:, classes_of(self.model)[1]].cpu().numpy()
 
 # %% ../../nbs/54_train.runs.ipynb #246e5e54
 def load_scorer(folder: str | Path, # of a finished run

@@ -1,0 +1,215 @@
+"One score everywhere: run, bundle, Python, command line and app agree to the bit on images of every kind; bundles that were tampered with are named."
+import contextlib
+import io
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from fakeface.experiments.run import run_recipe
+from fakeface.serve.export import export_bundle
+from fakeface.serve.predict import Detector
+from fakeface.synthetic.world import build_world
+from fakeface.train.learners import predict
+from fakeface.train.runs import load_run_model
+
+ROOT = Path(__file__).resolve().parents[1]
+SAVED = { # name -> how a picture becomes a file of that kind
+    "plain.jpg": lambda im, out: im.save(out, "JPEG", quality=88),
+    "progressive.jpg": lambda im, out: im.save(out, "JPEG", quality=70, progressive=True),
+    "grey.jpg": lambda im, out: im.convert("L").save(out, "JPEG"),
+    "cmyk.jpg": lambda im, out: im.convert("CMYK").save(out, "JPEG"),
+    "turned3.jpg": lambda im, out: turned(im, out, 3),
+    "turned6.jpg": lambda im, out: turned(im, out, 6),
+    "turned7.jpg": lambda im, out: turned(im, out, 7),
+    "444.jpg": lambda im, out: im.save(out, "JPEG", subsampling=0),
+    "thumbnails.jpg": lambda im, out: im.save(out, "MPO", save_all=True, append_images=[im.resize((16, 16))]),
+    "plain.png": lambda im, out: im.save(out, "PNG"),
+    "alpha.png": lambda im, out: with_alpha(im).save(out, "PNG"),
+    "grey-alpha.png": lambda im, out: with_alpha(im).convert("LA").save(out, "PNG"),
+    "palette.png": lambda im, out: im.quantize(32).save(out, "PNG"),
+    "palette-clear.png": lambda im, out: im.quantize(32).save(out, "PNG", transparency=3),
+    "16-bit.png": lambda im, out: sixteen(im).save(out, "PNG"),
+    "one-bit.png": lambda im, out: im.convert("1").save(out, "PNG"),
+    "plain.webp": lambda im, out: im.save(out, "WEBP", quality=80),
+    "lossless.webp": lambda im, out: with_alpha(im).save(out, "WEBP", lossless=True),
+    "plain.bmp": lambda im, out: im.save(out, "BMP"),
+    "plain.gif": lambda im, out: im.quantize(64).save(out, "GIF"),
+    "plain.tif": lambda im, out: im.save(out, "TIFF", compression="tiff_lzw"),
+    "cmyk.tif": lambda im, out: im.convert("CMYK").save(out, "TIFF"),
+    "large.jpg": lambda im, out: im.resize((301, 257)).save(out, "JPEG"),
+    "small.png": lambda im, out: im.resize((23, 31)).save(out, "PNG"),
+    "wide.png": lambda im, out: im.resize((160, 40)).save(out, "PNG")}
+
+
+def turned(im: Image.Image, out: Path, how: int) -> None:
+    "A JPEG whose EXIF says that it lies on its side."
+    exif = Image.Exif()
+    exif[0x0112] = how
+    im.save(out, "JPEG", exif=exif)
+
+
+def with_alpha(im: Image.Image) -> Image.Image:
+    "The picture with a transparent corner."
+    rgba = im.convert("RGBA")
+    alpha = np.full(im.size[::-1], 255, np.uint8)
+    alpha[:20, :20] = np.arange(20) * 12
+    rgba.putalpha(Image.fromarray(alpha))
+    return rgba
+
+
+def sixteen(im: Image.Image) -> Image.Image: return Image.fromarray(np.asarray(im.convert("L")).astype(np.uint16) * 257)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    "A world, a run on it, and its bundle."
+    home = tmp_path_factory.mktemp("predict")
+    build_world(home/"world", images=400, seed=5)
+    run = run_recipe("man-2-test", home/"world", home/"run", epochs=2, progress=False)
+    return home, run, export_bundle(run.folder, home/"a.fakeface", home/"world", sample=20)
+
+
+@pytest.fixture(scope="module")
+def odd(made):
+    "250 files: ten faces of the world in every kind of file; labels of a table for the run."
+    home, run, _ = made
+    folder, rows = home/"odd", []
+    folder.mkdir()
+    for k, path in enumerate(run.predictions["path"].iloc[::max(1, len(run.predictions) // 10)][:10]):
+        with Image.open(home/"world"/path) as im: face = im.convert("RGB")
+        for name, save in SAVED.items():
+            save(face, folder/f"{k}-{name}")
+            rows.append(dict(path=f"{k}-{name}", label="real"))
+    return folder, pd.DataFrame(rows)
+
+
+def test_the_score_is_the_same_to_the_bit_in_run_bundle_python_command_and_app(made, odd):
+    home, run, bundle = made
+    folder, rows = odd
+    assert len(rows) >= 200
+    by_run = predict(load_run_model(run.folder, home/"world", "cpu"), rows, root=folder)["p_fake"].to_numpy()
+    files = [folder/p for p in rows["path"]]
+    detectors = {"bundle": Detector.load(bundle, device="cpu"), "run folder": Detector.load(run.folder, device="cpu")}
+    scores = {name: [whole(a) for a in d.predict_many(files, band=False)] for name, d in detectors.items()}
+    scores["bytes"] = [whole(detectors["bundle"].predict(f.read_bytes(), band=k < 20)) for k, f in enumerate(files)]
+    scores["command"] = by_command(bundle, folder, rows, home)
+    scores["app"] = by_app(bundle, files)
+    assert np.std(by_run) > 0.01 # the faces are told apart at all
+    for name, p in scores.items():
+        known = [(a, b) for a, b in zip(p, by_run) if a is not None] # a picture with several faces is asked by its crops
+        assert len(known) >= 200, name
+        assert [a for a, _ in known] == [b for _, b in known], name
+
+
+def whole(answer) -> float | None:
+    "The score of the whole picture; None where it was asked by crops."
+    assert not answer.refused, answer
+    return answer.answers[0].p_fake if len(answer.answers) == 1 else None
+
+
+def by_command(bundle: Path, folder: Path, rows: pd.DataFrame, home: Path) -> list[float | None]:
+    "What `fakeface predict --out` writes."
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from fakeface.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, "predict", str(folder), "--model", str(bundle), "--fast", "-q",
+                           "--out", str(home/"odd.parquet")], capture_output=True, text=True)
+    assert done.returncode in (0, 1, 3), done.stderr
+    table = pd.read_parquet(home/"odd.parquet")
+    one = table[~table.duplicated("path", keep=False)].set_index("path")["p_fake"]
+    return [float(one[p]) if p in one.index else None for p in rows["path"]]
+
+
+def by_app(bundle: Path, files: list[Path]) -> list[float | None]:
+    "What the pages of the app answer."
+    pytest.importorskip("fasthtml", reason="the app's extra is not installed")
+    from fakeface.serve.app import detector_app
+    from fakeface.serve.web import client
+    out = []
+    with contextlib.ExitStack() as stack:
+        page = stack.enter_context(client(detector_app(bundle)))
+        for k in range(0, len(files), 5):
+            sent = [("picture", (f.name, f.read_bytes(), "application/octet-stream")) for f in files[k:k + 5]]
+            lines = page.post("/look", files=sent, headers={"accept": "application/x-ndjson", "sec-fetch-site": "same-origin"}).text
+            answers = [json.loads(line) for line in lines.splitlines()]
+            out += [a["answer"]["answers"][0]["p_fake"] if len(a["answer"]["answers"]) == 1 else None for a in answers if "answer" in a]
+    return out
+
+
+def test_the_tests_images_have_the_scores_that_the_run_stored(made):
+    home, run, bundle = made
+    rows = run.predictions.iloc[:40]
+    answers = list(Detector.load(bundle, device="cpu").predict_many([home/"world"/p for p in rows["path"]], band=False))
+    assert [whole(a) for a in answers] == rows["p_fake"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["no face", "noise", "two faces", "training", "photograph", "text", "svg", "empty", "bomb", "gone"])
+def test_each_kind_of_picture_gets_the_right_kind_of_answer(made, kind, tmp_path):
+    home, run, bundle = made
+    answer = Detector.load(bundle, device="cpu").predict(picture(kind, home, run, tmp_path))
+    if kind in ("text", "svg", "empty", "bomb", "gone"): assert answer.refused and answer.verdict == "no verdict"
+    elif kind == "training": assert answer.kind == "one face" and answer.verdict in ("real", "fake", "unsure")
+    elif kind == "two faces": assert answer.kind == "several faces" and len(answer.answers) == 2
+    else: assert answer.verdict == "no verdict" and answer.answers[0].reasons
+
+
+def picture(kind: str, home: Path, run, folder: Path) -> Path | bytes:
+    "A picture, or something else, of that kind."
+    from matplotlib.cbook import get_sample_data
+    from sklearn.datasets import load_sample_image
+    out, rng = io.BytesIO(), np.random.default_rng(1)
+    valid = run.predictions[run.predictions["split"] == "valid"]["path"].tolist()
+    if kind == "photograph": return Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
+    if kind == "training": # the one that lies in the middle of what the network knows
+        known = [(a.answers[0].ood["value"], p) for p, a in zip(valid, Detector.load(home/"a.fakeface").predict_many(
+            [home/"world"/p for p in valid[:30]], band=False)) if len(a.answers) == 1]
+        return home/"world"/sorted(known)[len(known) // 2][1]
+    if kind == "text": return b"not a picture"
+    if kind == "svg": return b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+    if kind == "empty": return b""
+    if kind == "gone": return folder/"gone.jpg"
+    if kind == "bomb": return b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 50_000, 50_000, 8, 2, 0, 0, 0) + b"\0" * 40
+    if kind == "noise": image = Image.fromarray(rng.integers(0, 256, (128, 128, 3), dtype=np.uint8))
+    elif kind == "no face": image = Image.fromarray(load_sample_image("flower.jpg"))
+    else:
+        image = Image.new("RGB", (320, 160), "white")
+        for k, path in enumerate(valid[:2]):
+            with Image.open(home/"world"/path) as im: image.paste(im.convert("RGB").resize((150, 150)), (5 + 160 * k, 5))
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def test_many_files_are_answered_in_order_and_broken_ones_among_them_are_named(made, odd):
+    _, _, bundle = made
+    files = [*list(odd[0].iterdir())[:17], Path("gone.jpg"), b"x", *list(odd[0].iterdir())[17:20]]
+    answers = list(Detector.load(bundle, device="cpu").predict_many(files, band=False))
+    assert [a.name for a in answers] == [f.name if isinstance(f, Path) else "picture" for f in files]
+    assert [bool(a.refused) for a in answers] == [f == b"x" or f == Path("gone.jpg") for f in files]
+
+
+def test_a_networks_answer_does_not_hang_on_threads(made, odd):
+    _, _, bundle = made
+    files, before, out = list(odd[0].iterdir())[:12], torch.get_num_threads(), []
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            out.append([a.p_fake for a in Detector.load(bundle, device="cpu").predict_many(files, band=False)])
+    finally: torch.set_num_threads(before)
+    assert out[0] == out[1]
+
+
+def test_what_is_recorded_of_the_data_names_no_path_of_this_machine(made):
+    home, _, bundle = made
+    assert str(home).encode() not in bundle.read_bytes() and b"/tmp/" not in bundle.read_bytes()
+
+
+@pytest.mark.parametrize("verdicts, code", [(["real"], 0), (["real", "fake"], 1), (["no verdict"], 3)])
+def test_exit_codes_are_zero_for_real_one_for_fake_three_for_no_verdict(verdicts, code):
+    from fakeface.cli.predict import exit_code
+    assert exit_code(verdicts) == code
