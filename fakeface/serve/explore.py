@@ -205,8 +205,8 @@ def _threshold_panel(explorer: Explorer, w: Wanted) -> Any:
     fields = Div(_field("threshold", "Fake from p_fake", typed, form="filters", min=0, max=2, step="any", placeholder=f"{now:.4g}"),
                  _choice("prevalence", "Prevalence", odds, f"{w.prevalence:g}", "filters"),
                  Button("Set", form="filters", cls="quiet"), cls="fields")
-    told = (f"Moving it on a test set is exploring, not a result: a threshold that is chosen here knows the answers. Its own is "
-            f"{explorer.wall.own:.4g} ({explorer.whence}).")
+    told = (f"Moving it on a test set is exploring, not a result: a threshold that is chosen here knows the answers. The run's own is "
+            f"{explorer.wall.own:.4g} ({explorer.whence}), the dashed line. Bars count images by log-odds, fakes upwards, reals downwards.")
     return Details(Summary(f"Threshold: {now:.4g}"), fields, slider, _figures_section(explorer, w), P(told, cls="soft"), cls="tool",
                    id="threshold", open=w.threshold is not None or None)
 
