@@ -115,7 +115,7 @@ class _Remembers:
         key = (what, replace(w, page=1))
         if (kept := self._kept.get(key)) is not None: return kept
         found = make()
-        while len(self._kept) >= _KEPT: self._kept.pop(next(iter(self._kept)), None)
+        while len(self._kept) >= _KEPT: self._kept.pop(next(iter(list(self._kept)), None), None)
         self._kept[key] = found
         return found
 
