@@ -116,7 +116,7 @@ ODD = [{"host": "evil.example"}, {"host": "127.0.0.1.evil.example"}, {"origin": 
        {"x": "y" * 15_000},
        {f"x-{k}": "y" for k in range(100)}, {"content-encoding": "gzip"}, {"range": "bytes=0-,0-,0-"}, {"expect": "100-continue"},
        {"if-none-match": EVIL}, {"accept-language": EVIL}, {"upgrade": "websocket", "connection": "upgrade"}]
-PATHS = ["/", "/look", "/network", "/queue", "/static/app.js", "/static/../../settings.ini", "/static/%2e%2e%2f%2e%2e%2fsettings.ini",
+PATHS = ["/", "/look", "/network", "/static/app.js", "/static/../../settings.ini", "/static/%2e%2e%2f%2e%2e%2fsettings.ini",
          "/%00", "//evil.example", f"/{EVIL}", f"/?stop={EVIL}", "/?stop=-1", "/?stop=1e9", "/" + "a/" * 500, "/static/app.js/", "/.env",
          "/favicon.ico", "/look?stop=%ff%fe"]
 METHODS = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "CONNECT2", "get"]

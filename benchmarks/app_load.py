@@ -1,9 +1,9 @@
 """A hundred people send a picture to the app at the same moment: `python benchmarks/app_load.py`.
 
-Each sends one JPEG of a drawn face, 1,536 pixels a side, some 0.4 MB, on a connection of its own, and reads its places in the queue and its
-answer. Printed are the answers, the time until the answer (median, 95th percentile, longest), the most memory of the server and of the
-process that opens pictures, and what is left on the disk afterwards. With --model a network answers, else a stand-in at once. Exit code 1
-where an answer is missing or a status is 500 or above. About a minute.
+Each sends one JPEG of a drawn face, 1,024 pixels a side, on a connection of its own, and reads its places in the queue and its answer.
+Printed are the answers, the time until the answer (median, 95th percentile, longest), the most memory of the server and of the process
+that opens pictures, and what is left on the disk afterwards. With --model a network answers, else a stand-in at once. Exit code 1 where
+an answer is missing or a status is 500 or above. A minute or two.
 """
 import argparse
 import csv
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 
 def pictures(n: int, # different ones
-             side: int = 1536, # pixels
+             side: int = 1024, # pixels
             ) -> list[bytes]: # JPEG files
     "Drawn faces."
     from fakeface.synthetic.faces import LATENTS, draw_face
@@ -43,7 +43,7 @@ def _jpeg(face: np.ndarray, seed: int, side: int) -> bytes:
 def ask(url: str, data: bytes, start: threading.Barrier, out: list[dict]) -> None:
     "One visitor."
     told, began = dict(status=0, places=0, answered=False), 0.0
-    with httpx.Client(timeout=300, trust_env=False) as client:
+    with httpx.Client(timeout=900, trust_env=False) as client:
         start.wait()
         began = time.monotonic()
         try:
@@ -85,8 +85,9 @@ def main() -> int: # exit code
     parser.add_argument("--uploads", type=int, default=100, help="visitors at once (100)")
     parser.add_argument("--rounds", type=int, default=2, help="one after the other (2)")
     parser.add_argument("--out", type=Path, help="a CSV file for the figures")
+    parser.add_argument("--side", type=int, default=1024, help="pixels of a picture (1,024)")
     args, rows = parser.parse_args(), []
-    files = pictures(10)
+    files = pictures(10, args.side)
     print(f"{args.uploads} uploads at once, {sum(map(len, files)) / len(files) / 1e6:.2f} MB each, {args.model or 'stand-in'}")
     with served(args.model) as app:
         for k in range(args.rounds):

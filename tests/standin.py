@@ -53,7 +53,8 @@ class Detector:
         self.network = dict(name="stand-in", drawn=True, trained_on=[dict(source=s, images=1200) for s in sources], threshold=0.5123,
                             temperature=1.31, aim="1 % of real images called fake",
                             scores=[dict(source=s, images=300, correct=0.98) for s in sources],
-                            known_failures=["Faces smaller than 48 pixels.", "Faces that were saved as JPEG below quality 50."])
+                            known_failures=["Faces smaller than 48 pixels.", "Faces that were saved as JPEG below quality 50."],
+                            citations=["A dataset, https://example.org/" + 12 * "a-long-address-" + "."])
 
     def predict(self, data: bytes) -> Answer:
         time.sleep(self.seconds)

@@ -77,6 +77,11 @@ def test_a_bomb_is_refused_before_it_is_opened(app):
     assert "oversized" in answer(app, data.getvalue())["refused"] and time.monotonic() - began < 2
 
 
+@pytest.mark.parametrize("size", [(16_001, 1), (1, 65_535)])
+def test_a_picture_that_is_a_line_is_refused(app, size):
+    assert "oversized" in answer(app, picture("fake", size))["refused"]
+
+
 def test_a_picture_that_is_too_large_is_refused_and_the_next_one_answered(app):
     files = [("picture", ("large.png", b"x" * 25_000_001)), ("picture", ("a.png", picture("real")))]
     lines = httpx.post(f"{app.url}/look", files=files, headers=LINES, timeout=60, trust_env=False).text.splitlines()
@@ -190,6 +195,8 @@ def test_pictures_are_asked_about_and_the_page_fits(chromium, app, width, dark):
     assert [b.inner_text() for b in page.locator(".say .verdict").all()] == ["fake", "real", "unsure", "no verdict", "no verdict"]
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width and wrong == []
     assert page.locator("#answers svg[aria-label]").count() == 5 and page.locator("img:not([alt])").count() == 0
+    page.goto(f"{app.url}/network")
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
 
 
 @in_browser

@@ -62,8 +62,8 @@ NO_MAP = ("No heat-map: whether one is faithful to this network was not measured
 class Looker:
     "What answers in the process: a detector, and what the page needs beside its answer."
     def __init__(self, detector: Any, # `serve.predict.Detector`
-                 pixels: int = LIMITS.pixels): # the most that is decoded
-        self.detector, self.pixels = detector, pixels
+                 limits: Limits = LIMITS): # pixels and side are used
+        self.detector, self.limits = detector, limits
 
     def about(self) -> dict[str, Any]: # network, chances, no_map
         "The network, the predictive values at all `PREVALENCES`, and what is said where there is no heat-map."
@@ -76,7 +76,8 @@ class Looker:
         "The answer to one file. Never raises for what is in it."
         try:
             header = open_header(data)
-            if header.width * header.height > self.pixels: return dict(refused=f"oversized: {header.width:,} x {header.height:,} pixels")
+            if header.width * header.height > self.limits.pixels or max(header.size) > self.limits.side:
+                return dict(refused=f"oversized: {header.width:,} x {header.height:,} pixels")
             answer = self.detector.predict(data)
             if answer.refused: return dict(refused=answer.refused)
             image = to_rgb(header)
@@ -86,18 +87,18 @@ class Looker:
 
 # %% ../../nbs/94_serve.app.ipynb #3471471c
 def _map_of(detector: Any, image: Image.Image, face: Any) -> str | None: # a data URI
-    "The heat-map over a face, where there is one that passed its sanity checks."
-    found = detector.heat_map(image, face)
+    "The heat-map over a face that has a verdict, where there is one that passed its sanity checks."
+    found = detector.heat_map(image, face) if face.verdict != "no verdict" else None
     return None if found is None else shown_picture(found.convert("RGB"), 280)
 
 
 def load_looker(path: str | Path, # a bundle or a run folder
                 root: str | Path | None = None, # of a run: its data root, to measure what a bundle brings along
-                pixels: int = LIMITS.pixels, # the most that is decoded
+                limits: Limits = LIMITS, # pixels and side are used
                ) -> Looker:
     "Loads the detector; called in the process."
     from fakeface.serve.predict import Detector
-    return Looker(Detector.load(path, root), pixels)
+    return Looker(Detector.load(path, root), limits)
 
 # %% ../../nbs/94_serve.app.ipynb #9deee8b8
 def _share(prevalence: float) -> str: # such as "1 in 100"
@@ -166,12 +167,13 @@ def _boxes(told: dict[str, Any], name: str) -> FT:
         parts += [ft("text", str(k), cls="number", **at)] if len(faces) > 1 else []
     said = name + (f", {len(faces)} boxes around what was judged" if len(faces) > 1 else ", a box around what was judged" if faces else "")
     picture = ft("image", href=told["picture"], width=w, height=h)
-    return ft("svg", picture, *parts, viewBox=f"0 0 {w} {h}", width=w, height=h, role="img", aria_label=said)
+    return ft("svg", picture, *parts, viewBox=f"0 0 {w} {h}", preserveAspectRatio="xMinYMin", role="img", aria_label=said)
 
 # %% ../../nbs/94_serve.app.ipynb #a44971a1
 def _face_lines(face: dict[str, Any]) -> list[FT]:
-    "What is said of one face, in the order of its weight."
+    "What is said of one face, in the order of its weight; without a verdict the reasons alone, for a number would be read as one."
     lines = [Li(reason) for reason in face["reasons"]]
+    if face["verdict"] == "no verdict": return lines
     if face.get("p") is not None:
         raw = f" (score {face['p_fake']:.4f})" if face.get("p_fake") is not None else ""
         lines.append(Li("Calibrated probability of fake: ", Strong(f"{face['p']:.2f}"), raw))
@@ -193,7 +195,7 @@ def _face_part(k: int, many: bool, face: dict[str, Any], shown: str | None, no_m
     heat = Figure(Img(src=shown, alt=f"Heat-map over face {k}: brighter where the network found evidence for fake.", cls="heat"),
                   Figcaption("Where the network found evidence for fake.")) if shown else P(no_map, cls="soft")
     told = Ul(*lines) if (lines := _face_lines(face)) else ""
-    return Section(*title, told, heat if verdict != "no verdict" or shown else "", cls="face")
+    return Section(*title, told, heat if verdict != "no verdict" else "", cls="face")
 
 
 def _marks_part(marks: Sequence[dict[str, Any]]) -> FT:
@@ -216,7 +218,7 @@ def answer_html(told: dict[str, Any], # of `Looker`
     answer, no_map = told["answer"], about["no_map"]
     faces, verdict = answer["answers"], answer["verdict"]
     kind = f"{len(faces)} faces were found; each has an answer of its own." if len(faces) > 1 else (
-        "No face was found in it, so there is nothing to judge." if answer["kind"] == "no face" and verdict == "no verdict" else "")
+        "" if faces else "No face was found in it, so there is nothing to judge.")
     parts = [_face_part(k, len(faces) > 1, face, shown, no_map) for k, (face, shown) in enumerate(zip(faces, told["maps"]), 1)]
     return Article(H3(name), P(badge(verdict), " ", kind or _sentence(verdict), cls="say"),
                    Div(Figure(_boxes(told, name), cls="picture"), Div(*parts, _chance(verdict, about["chances"], stop)), cls="pair"),
@@ -396,8 +398,7 @@ def add_detector(app: Any, # of `make_app`
         return page("Real or generated?", *_ask_page(about, limits, _stop_in(stop, about["chances"])), nav=nav, here="/")
     def network() -> Any:
         return page("The network", network_note(about["network"]), *facts_html(about["network"]), nav=nav, here="/network")
-    def state() -> Any: return page("The queue", P(f"{len(worker.waiting)} of {limits.queue} places are taken."), nav=nav)
-    for path, handler in (("/", start), ("/network", network), ("/queue", state)): app.get(path)(handler)
+    for path, handler in (("/", start), ("/network", network)): app.get(path)(handler)
     upload_route(app, "/look")(_look(worker, limits, nav))
     app.on_event("shutdown")(worker.close)
 
@@ -410,5 +411,5 @@ def detector_app(path: str | Path, # a bundle or a run folder
                 ) -> Any: # an app for `serve`
     "The app about one network. Raises `InputError` where it cannot be loaded, or the extra is not installed."
     app = make_app("fakeface", public, limits) # says what is missing before anything slow
-    add_detector(app, Worker(partial(load_looker, path, root, limits.pixels), limits).start(), nav)
+    add_detector(app, Worker(partial(load_looker, path, root, limits), limits).start(), nav)
     return app

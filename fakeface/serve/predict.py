@@ -205,8 +205,9 @@ def _opened(detector: Detector, image: str | Path | bytes, band: bool, name: str
 # %% ../../nbs/92_serve.predict.ipynb #99792cba
 def _views(detector: Detector, picture: Image.Image, band: bool, data: bytes | None = None) -> torch.Tensor: # uint8, (1 or 11, 3, s, s)
     "The picture as the network sees it, and its perturbed versions."
-    ways = [way(picture) for way in HARMLESS] if band else []
-    return torch.stack([detector.open(v).as_subclass(torch.Tensor) for v in [picture if data is None else data, *ways]])
+    ways = (way(picture) for way in HARMLESS if band) # one after the other: a large picture is held once, not eleven times
+    views = itertools.chain([picture if data is None else data], ways)
+    return torch.stack([detector.open(v).as_subclass(torch.Tensor) for v in views])
 
 
 def _crop(picture: Image.Image, face: Face, info: BundleInfo) -> Image.Image:

@@ -42,9 +42,10 @@ class Limits:
     body: int = 100_000_000 # bytes of a form with pictures
     form: int = 256_000 # bytes of every other form
     held: int = 300_000_000 # bytes of all forms together
-    pixels: int = 60_000_000 # of one picture
+    pixels: int = 25_000_000 # of one picture
+    side: int = 16_000 # pixels of its longer side; WebP, by which answers are tried, ends a little above
     queue: int = 256 # pictures that wait
-    seconds: float = 30 # of work on one picture
+    seconds: float = 60 # of work on one picture
     sending: float = 60 # seconds that a form may take to arrive
     waiting: float = 120 # seconds that a form may wait until there is room for it
     whole: float = 900 # seconds that a request may take from its first byte to its last
