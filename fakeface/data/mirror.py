@@ -30,7 +30,6 @@ from ..core.basics import InputError, cache_folder, percent, progress
 from ..core.files import Claim, die_with_parent, holds_something, write_table, write_text
 from ..core.page import data_uri, render, table_html
 from ..core.schema import read_json
-from ..core.stats import wilson
 from .faces import DETECTORS, POINTS, Face, crop_face, crop_square, face_detector, find_faces
 from .images import RejectedImage, open_rgb
 from .manifest import folder_images, scan
@@ -101,7 +100,7 @@ def _crop_one(job: tuple[str, str], root: Path, out: Path, cut: Cut) -> dict[str
 
 # %% ../../nbs/17_data.mirror.ipynb #e779d4d0
 _KEPT = frozenset((".csv", ".tsv", ".txt", ".json", ".yaml", ".yml"))
-_NOT_KEPT = frozenset(("truth.csv", "faces.csv", "faces.json", "rejects.csv"))
+_NOT_KEPT = frozenset(("truth.csv", "faces.csv", "faces.json", "left_out.csv"))
 
 
 def _copy_rest(root: Path, out: Path) -> int: # how many
@@ -209,13 +208,14 @@ def _finished(out: Path, listed: Listed, done: dict[str, dict[str, Any]], asked:
                         several=int((faces["faces"] > 1).sum()), not_found=int((rows["reason"] == _NONE).sum()), rejected=len(rejects),
                         enlarged=int((faces["pixels"] < asked["size"]).sum()))
     write_table(faces, out/"faces.csv")
-    write_table(rejects, out/"rejects.csv")
+    write_table(rejects, out/"left_out.csv")
     write_text(out/_NOTE, json.dumps(told, indent=1))
     return Mirror(faces, rejects, told)
 
 # %% ../../nbs/17_data.mirror.ipynb #e07b1b86
 def by_source(made: Mirror) -> pd.DataFrame: # index source: pictures, found, several, enlarged as text
     "How many faces were found in each source, with the interval of the share."
+    from fakeface.core.stats import wilson
     none = made.rejects[made.rejects["reason"] == _NONE].groupby("source").size()
     found = made.faces.assign(several=made.faces["faces"] > 1, enlarged=made.faces["pixels"] < made.told["size"]).groupby("source").agg(
         found=("path", "size"), several=("several", "sum"), enlarged=("enlarged", "sum"))
