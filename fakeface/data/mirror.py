@@ -50,8 +50,8 @@ class Cut:
     def __post_init__(self) -> None:
         object.__setattr__(self, "face_detector", face_detector(self.face_detector))
         if self.format not in FORMATS: raise InputError(f"format is {self.format!r}; use one of {', '.join(FORMATS)}")
-        points, grey = np.array([(0.3, 0.4), (0.7, 0.4), (0.5, 0.8)]), Image.new("RGB", (8, 8))
-        crop_face(grey, Face((0, 0, 1, 1), 1, points, grey.size), self.crop, self.size, self.margin)
+        if not 1 <= self.size <= 4096: raise InputError(f"size is {self.size}; give 1 to 4096 pixels")
+        crop_square(Face((0, 0, 1, 1), 1, np.array([(0.3, 0.4), (0.7, 0.4), (0.5, 0.8)]), (8, 8)), self.crop, self.margin)
 
 # %% ../../nbs/17_data.mirror.ipynb #09154ed4
 class Listed(NamedTuple):
@@ -172,12 +172,12 @@ class Mirror(NamedTuple):
 # %% ../../nbs/17_data.mirror.ipynb #ebcebb3d
 def mirror_faces(root: str | Path, # a data root, or any folder of pictures
                  out: str | Path, # the folder to make; one that was begun goes on
-                 cut: Cut = Cut(), # how
+                 cut: Cut | None = None, # how; default as `Cut` has it
                  workers: int | None = None, # processes; default one a core
                  sources: list[str] | None = None, # names of cards; default all
                 ) -> Mirror:
     "Crops the largest face of every picture. Raises `InputError` where `out` is inside `root` or holds something else."
-    root, out, workers = Path(root), Path(out), workers or os.cpu_count() or 1
+    root, out, workers, cut = Path(root), Path(out), workers or os.cpu_count() or 1, cut or Cut()
     if not root.is_dir(): raise InputError(f"the data root {root} is no folder")
     ends = [os.path.realpath(p) for p in (root, out)]
     if os.path.commonpath(ends) in ends: raise InputError(f"{out} and {root} lie in each other; give a folder outside of the data root")
