@@ -29,7 +29,7 @@ def faces(root: _Pictures, output: Output,
           workers: Annotated[int | None, option("N", "Processes; without it one a core.")] = None) -> None:
     """Crop and align the faces of a data root into another with the same paths and labels.
 
-    Beside the crops: faces.csv (eyes, mouth, box), faces.json (how, the face detector's licence), rejects.csv and faces.html (what
+    Beside the crops: faces.csv (eyes, mouth, box), faces.json (how, the face detector's licence), left_out.csv and faces.html (what
     was not found). Of several faces the largest is taken. A stopped job goes on.
 
     Example: fakeface faces photos --out faces --framing ffhq --size 256"""
@@ -39,9 +39,9 @@ def faces(root: _Pictures, output: Output,
     cut = Cut(framing, size, margin, face_detector or "auto", format)
     made = mirror_faces(data_root(root), out, cut, workers)
     lines, sources = mirror_lines(made), by_source(made)
-    output.record(out=out, sources=sources, rejects=out/"rejects.csv", points=out/"faces.csv", **made.told)
+    output.record(out=out, sources=sources, left_out=out/"left_out.csv", points=out/"faces.csv", **made.told)
     output.say(*lines[:1])
     output.note(*lines[1:])
     output.table(sources, "By source:")
     write_page(mirror_page(made, root), out/"faces.html", output)
-    output.note(f"points: {out/'faces.csv'}; left out: {out/'rejects.csv'}", f"next: fakeface sources --root {out}")
+    output.note(f"points: {out/'faces.csv'}; left out: {out/'left_out.csv'}", f"next: fakeface sources --root {out}")

@@ -147,10 +147,10 @@ def ffhq_square(points: np.ndarray, # (3, 2): left eye, right eye, mouth, in pix
 # %% ../../nbs/17_data.faces.ipynb #30a86b2d
 def _goes_on(image: Image.Image, rims: tuple[int, int, int, int], blur: float) -> Image.Image: # rims: left, top, right, bottom, pixels
     "The picture with mirrored rims; with `blur` (a standard deviation in pixels) they fade."
-    from scipy.ndimage import gaussian_filter
     left, top, right, bottom = rims
     wide = np.pad(np.asarray(image, np.float32), ((top, bottom), (left, right), (0, 0)), mode="reflect")
     if blur:
+        from scipy.ndimage import gaussian_filter
         h, w = wide.shape[:2]
         y, x = np.arange(h, dtype=np.float32)[:, None], np.arange(w, dtype=np.float32)[None]
         ends = ((x, left), (w - 1 - x, right), (y, top), (h - 1 - y, bottom))

@@ -30,7 +30,6 @@ from ..core.basics import InputError, cache_folder, percent, progress
 from ..core.files import Claim, die_with_parent, holds_something, write_table, write_text
 from ..core.page import data_uri, render, table_html
 from ..core.schema import read_json
-from ..core.stats import wilson
 from .faces import DETECTORS, POINTS, Face, crop_face, crop_square, face_detector, find_faces
 from .images import RejectedImage, open_rgb
 from .manifest import folder_images, scan
@@ -51,8 +50,8 @@ class Cut:
     def __post_init__(self) -> None:
         object.__setattr__(self, "face_detector", face_detector(self.face_detector))
         if self.format not in FORMATS: raise InputError(f"format is {self.format!r}; use one of {', '.join(FORMATS)}")
-        points, grey = np.array([(0.3, 0.4), (0.7, 0.4), (0.5, 0.8)]), Image.new("RGB", (8, 8))
-        crop_face(grey, Face((0, 0, 1, 1), 1, points, grey.size), self.crop, self.size, self.margin)
+        if not 1 <= self.size <= 4096: raise InputError(f"size is {self.size}; give 1 to 4096 pixels")
+        crop_square(Face((0, 0, 1, 1), 1, np.array([(0.3, 0.4), (0.7, 0.4), (0.5, 0.8)]), (8, 8)), self.crop, self.margin)
 
 # %% ../../nbs/17_data.mirror.ipynb #09154ed4
 class Listed(NamedTuple):
@@ -101,7 +100,7 @@ def _crop_one(job: tuple[str, str], root: Path, out: Path, cut: Cut) -> dict[str
 
 # %% ../../nbs/17_data.mirror.ipynb #e779d4d0
 _KEPT = frozenset((".csv", ".tsv", ".txt", ".json", ".yaml", ".yml"))
-_NOT_KEPT = frozenset(("truth.csv", "faces.csv", "faces.json", "rejects.csv"))
+_NOT_KEPT = frozenset(("truth.csv", "faces.csv", "faces.json", "left_out.csv"))
 
 
 def _copy_rest(root: Path, out: Path) -> int: # how many
@@ -173,12 +172,12 @@ class Mirror(NamedTuple):
 # %% ../../nbs/17_data.mirror.ipynb #ebcebb3d
 def mirror_faces(root: str | Path, # a data root, or any folder of pictures
                  out: str | Path, # the folder to make; one that was begun goes on
-                 cut: Cut = Cut(), # how
+                 cut: Cut | None = None, # how; default as `Cut` has it
                  workers: int | None = None, # processes; default one a core
                  sources: list[str] | None = None, # names of cards; default all
                 ) -> Mirror:
     "Crops the largest face of every picture. Raises `InputError` where `out` is inside `root` or holds something else."
-    root, out, workers = Path(root), Path(out), workers or os.cpu_count() or 1
+    root, out, workers, cut = Path(root), Path(out), workers or os.cpu_count() or 1, cut or Cut()
     if not root.is_dir(): raise InputError(f"the data root {root} is no folder")
     ends = [os.path.realpath(p) for p in (root, out)]
     if os.path.commonpath(ends) in ends: raise InputError(f"{out} and {root} lie in each other; give a folder outside of the data root")
@@ -209,13 +208,14 @@ def _finished(out: Path, listed: Listed, done: dict[str, dict[str, Any]], asked:
                         several=int((faces["faces"] > 1).sum()), not_found=int((rows["reason"] == _NONE).sum()), rejected=len(rejects),
                         enlarged=int((faces["pixels"] < asked["size"]).sum()))
     write_table(faces, out/"faces.csv")
-    write_table(rejects, out/"rejects.csv")
+    write_table(rejects, out/"left_out.csv")
     write_text(out/_NOTE, json.dumps(told, indent=1))
     return Mirror(faces, rejects, told)
 
 # %% ../../nbs/17_data.mirror.ipynb #e07b1b86
 def by_source(made: Mirror) -> pd.DataFrame: # index source: pictures, found, several, enlarged as text
     "How many faces were found in each source, with the interval of the share."
+    from fakeface.core.stats import wilson
     none = made.rejects[made.rejects["reason"] == _NONE].groupby("source").size()
     found = made.faces.assign(several=made.faces["faces"] > 1, enlarged=made.faces["pixels"] < made.told["size"]).groupby("source").agg(
         found=("path", "size"), several=("several", "sum"), enlarged=("enlarged", "sum"))
