@@ -52,7 +52,7 @@ def validation_sample(run: Run, # finished
 # %% ../../nbs/91_serve.export.ipynb #fe3c818a
 def measure_faces(rows: pd.DataFrame, # of `validation_sample`
                   root: str | Path, # the data root
-                  crop: str = "whole", # what of a picture the network is given
+                  crop: str | None = None, # what of a picture the network is given; default what the data root says
                   detector: str = "auto", # of `data.faces`
                  ) -> FacePolicy:
     "The face policy, with how often the detector finds a face in validation images."
@@ -65,7 +65,7 @@ def measure_faces(rows: pd.DataFrame, # of `validation_sample`
     ends = [float(v) for v in np.quantile(sides, [0.025, 0.975])] if sides else None
     return FacePolicy(detector=detector, found=len(sides), asked=len(rows), share=ends, **cut)
 
-
+# %% ../../nbs/91_serve.export.ipynb #1334b21f
 def _cut(root: str | Path | None, crop: str | None) -> dict[str, Any]: # crop, size, margin
     "How the faces of a data root were cut out: as its faces.json says (`fakeface faces` wrote it), else not at all."
     note = Path(root)/"faces.json" if root else None
@@ -74,7 +74,7 @@ def _cut(root: str | Path | None, crop: str | None) -> dict[str, Any]: # crop, s
     else: made = {}
     return dict(crop=crop, size=made.get("size"), margin=float(made.get("margin", 0.3)))
 
-
+# %% ../../nbs/91_serve.export.ipynb #b33867c0
 def face_share(face: Any, # of `data.faces`
               ) -> float: # 0 to 1, or a little more
     "The longer side of a face over the longer side of its picture."
