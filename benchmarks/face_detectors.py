@@ -2,17 +2,18 @@
 
     python benchmarks/face_detectors.py --root /path/to/faces
 
-Every face detector of `fakeface.data.faces` that is installed is asked for the largest face of the same pictures, `--images` of each source and
-label. Counted are
+Every face detector of `fakeface.data.faces` that is installed is asked for the largest face of the same pictures, `--images` of each
+source and label. Counted are
 
 - found: the share of the pictures in which there is a face;
-- the spread of the eyes and of the mouth: standard deviations over the pictures in shares of their width and height, the largest of the coordinates.
-  In aligned datasets (FFHQ, CelebA) the truth spreads little, so what is more is the detector's;
+- the spread of the eyes and of the mouth: standard deviations over the pictures in shares of their width and height, the largest of the
+  coordinates. In aligned datasets (FFHQ, CelebA) the truth spreads little, so what is more is the detector's;
 - images a second on one core, without opening the file;
-- in the built-in world, which knows the truth: the median error of the worst of the three points, and the share below a quarter, in eye distances.
+- in the built-in world, which knows the truth: the median error of the worst of the three points, and the share below a quarter, in eye
+  distances.
 
-`--also NAME=MODULE:FUNCTION` asks another one as well: a function that takes a PIL image and returns eyes and mouth as an array (3, 2) in shares of
-width and height, or None. About ten minutes of one core for 300 images a source.
+`--also NAME=MODULE:FUNCTION` asks another one as well: a function that takes a PIL image and returns eyes and mouth as an array (3, 2) in
+shares of width and height, or None. About ten minutes of one core for 300 images a source.
 """
 import argparse
 import importlib
@@ -76,7 +77,8 @@ def rows(root: Path, where: str, detectors: dict[str, Find], each: int, drawn: b
             find(images[0]) # loaded once, not timed
             table.append(dict(faces=where, source=source, label=label, pixels=size, detector=name,
                               **measured(images, find, true, f"{source} ({label}): {name}")))
-        print(pd.DataFrame(table[-len(detectors):]).drop(columns=["faces", "found_low", "found_high"]).round(3).to_string(index=False), flush=True)
+        these = pd.DataFrame(table[-len(detectors):]).drop(columns=["faces", "found_low", "found_high"])
+        print(these.round(3).to_string(index=False), flush=True)
     return table
 
 

@@ -57,7 +57,7 @@ DOSES = {"jpeg-quality": (0.1, 0.2, 0.3, 0.4, 1), "size": (0.1, 0.2, 0.3, 0.4, 1
 CLEAN = {"equal": dict(equal=True), "equal, no trace": dict(equal=True, trace=0), "default": {}}
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces", "generated_photos")
 ROOMS = ("synthetic/world", "synthetic/defects", "synthetic/population", "data/duplicates", "data/blazeface", "data/faces", "data/marks",
-         "audit/shortcuts", "audit/shortcut_checks", "audit/provenance", "audit/labels", "audit/coverage", "audit/audit") # an answer depends on
+         "audit/shortcuts", "audit/shortcut_checks", "audit/provenance", "audit/labels", "audit/coverage", "audit/audit") # in answers
 
 
 def versions() -> str:

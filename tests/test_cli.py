@@ -53,7 +53,7 @@ MISSING = ["explain none nofile.jpg", "explain none {here}", "ood none nowhere",
            "run man-1 --root nowhere", "run man-1", "score none.csv", "compare a.csv b.csv", "operating none.csv", "fairness none.csv",
            "robustness none --root .", "curve man-1 --root nowhere", "grid small --root nowhere", "transfer faces --root nowhere",
            "ladder man-1 --root nowhere", "audit none.csv", "score a.csv --detector 'no such program' --save p.txt", "ledger nowhere",
-           "clean nowhere"]
+           "clean nowhere", "quiz nowhere", "quiz", "quiz --results none.sqlite"]
 
 
 @pytest.mark.parametrize("line", MISSING)

@@ -1,4 +1,4 @@
-"One score everywhere: run, bundle, Python, command line and app agree to the bit on images of every kind; bundles that were tampered with are named."
+"One score everywhere: run, bundle, Python, command line and app agree to the bit on images of every kind."
 import contextlib
 import io
 import json

@@ -19,6 +19,16 @@ ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
+SLOW = """import time
+from PIL import ImageOps
+
+def mirror(image):
+    time.sleep(0.05)
+    if image.filename.endswith("7.jpg"): raise ValueError("seven")
+    return ImageOps.mirror(image)
+"""
+
+
 @pytest.fixture
 def faces(tmp_path):
     "A data root with FairFace in its layout: 16 photographs of noise."
@@ -35,20 +45,21 @@ def faces(tmp_path):
 
 def files(folder: Path) -> dict[str, bytes]:
     "Everything in a folder, hidden files too, but for where it lies."
-    return {p.relative_to(folder).as_posix(): p.read_bytes().replace(folder.name.encode(), b"NAME") for p in folder.rglob("*") if p.is_file()}
+    found = [p for p in folder.rglob("*") if p.is_file()]
+    return {p.relative_to(folder).as_posix(): p.read_bytes().replace(folder.name.encode(), b"NAME") for p in found}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_killed_and_resumed_gives_the_same_folder_as_an_unbroken_one(faces, tmp_path):
-    (tmp_path/"slow.py").write_text("import time\nfrom PIL import ImageOps\ndef mirror(image):\n    time.sleep(0.05)\n"
-                                    "    if image.filename.endswith('7.jpg'): raise ValueError('seven')\n    return ImageOps.mirror(image)\n")
-    code = f"from fakeface.data.twins import make_twins; make_twins('fairface', 'slow:mirror', {str(faces/'broken')!r}, {str(faces)!r})"
+    (tmp_path/"slow.py").write_text(SLOW)
+    code = f"import fakeface.data.twins as t; t.make_twins('fairface', 'slow:mirror', {str(faces/'broken')!r}, {str(faces)!r})"
     env, killed = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}, 0
     for _ in range(3):
         had = len(list((faces/"broken").glob("fake/*/*.jpg")))
         process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
         until = time.time() + 60
-        while len(list((faces/"broken").glob("fake/*/*.jpg"))) < had + 3 and process.poll() is None and time.time() < until: time.sleep(0.01)
+        while process.poll() is None and time.time() < until and len(list((faces/"broken").glob("fake/*/*.jpg"))) < had + 3:
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
     assert killed == 3 and not (faces/"broken"/"pairs.csv").exists()
@@ -56,7 +67,8 @@ def test_killed_and_resumed_gives_the_same_folder_as_an_unbroken_one(faces, tmp_
         subprocess.run([sys.executable, "-c", code.replace("/broken'", f"/{name}'")], cwd=tmp_path, env=env, check=True)
     assert files(faces/"broken") == files(faces/"whole")
     assert len(list((faces/"whole").glob("fake/*/*.jpg"))) == 15
-    assert (faces/"whole"/"rejects.csv").read_text().splitlines()[1:] == ["fairface/train/7.jpg,fairface,the generator failed: ValueError: seven"]
+    listed = (faces/"whole"/"rejects.csv").read_text().splitlines()[1:]
+    assert listed == ["fairface/train/7.jpg,fairface,the generator failed: ValueError: seven"]
 
 
 def test_a_pair_is_one_subject_wherever_the_folder_is_read_and_keeps_what_is_known_of_the_person(faces):
@@ -86,7 +98,8 @@ def test_the_command_line_makes_lists_and_refuses(faces, tmp_path, capsys):
 
 
 def test_the_words_of_a_command_are_arguments_and_no_shell_reads_them(faces, tmp_path):
-    code = "import sys; from PIL import Image; Image.open(sys.argv[1]).save(sys.argv[2]); open(sys.argv[3], 'w').write('\\n'.join(sys.argv[3:]))"
+    code = ("import sys; from PIL import Image; Image.open(sys.argv[1]).save(sys.argv[2]); "
+            "open(sys.argv[3], 'w').write('\\n'.join(sys.argv[3:]))")
     told = tmp_path/"told; touch x"
     make_twins("fairface", f"{sys.executable} -c \"{code}\" {{in}} {{out}} '{told}' '$HOME' '`id`' ';'", faces/"t", faces)
     assert told.read_text().splitlines() == [str(told), "$HOME", "`id`", ";"]

@@ -116,9 +116,8 @@ def manifest(recipe: Recipe, output: Output, root: Root = None,
     from fakeface.data.manifest import scan
     from fakeface.data.recipes import compose, read_recipe
     check_suffix(out, ".csv", ".parquet")
-    cooked, root = read_recipe(recipe), data_root(root)
+    cooked, root, used = read_recipe(recipe), data_root(root), labels_used(labels)
     out = out or Path(f"{cooked.name}.csv")
-    used = labels_used(labels) # read before the images are
     found = scan(root, list(dict.fromkeys(p.source for parts in (cooked.train, *cooked.tests.values()) for p in parts)))
     found = found._replace(images=corrected(found.images, labels))
     composed = compose(cooked, found, seed, scale)

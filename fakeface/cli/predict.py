@@ -17,11 +17,11 @@ from ..core.basics import InputError
 # %% ../../nbs/96_cli.predict.ipynb #3cc97816
 _Out = Annotated[Path | None, option("NAME.fakeface", "The bundle; a name without .fakeface makes a folder, as model hubs want it. Without "
                                      "it the run's name, in the working directory.")]
-_Crop = Annotated[Literal["whole", "ffhq", "tight", "margin"], shown(None, "What of a picture the network was trained on: the whole, or "
-                                                                     "faces that `fakeface faces` cut out.")]
+_Framing = Annotated[Literal["whole", "ffhq", "tight", "margin"] | None, option(
+    None, "What of a picture the network was trained on; without it what faces.json of the data root says, else the whole.")]
 
 
-def export(run: Run, output: Output, root: Root = None, out: _Out = None, crop: _Crop = "whole",
+def export(run: Run, output: Output, root: Root = None, out: _Out = None, framing: _Framing = None,
            keep: Annotated[float, shown("SHARE", "Share of validation images that shall not be called out of distribution.")] = 0.95,
            sample: Annotated[int, shown("N", "Validation images of each class to measure on.")] = 100,
            overwrite: Annotated[bool, Option("--overwrite", help="Replace the bundle that is there.")] = False) -> None:
@@ -33,7 +33,7 @@ def export(run: Run, output: Output, root: Root = None, out: _Out = None, crop: 
     if root is not None: data_root(root)
     from fakeface.serve.bundle import read_bundle
     from fakeface.serve.export import export_bundle
-    made = read_bundle(export_bundle(run, out, root, crop, keep=keep, sample=sample, overwrite=overwrite))
+    made = read_bundle(export_bundle(run, out, root, framing, keep=keep, sample=sample, overwrite=overwrite))
     _tell_bundle(made, out, root, output)
 
 # %% ../../nbs/96_cli.predict.ipynb #20af25af

@@ -5,30 +5,32 @@
 # %% auto #0
 __all__ = ['faces']
 
-# %% ../../nbs/96_cli.prepare.ipynb #519ea7c1
-import os
+# %% ../../nbs/96_cli.prepare.ipynb #255dade2
 from pathlib import Path
 from typing import Annotated, Literal
 
 from .shared import FaceDetector, Output, argument, data_root, option, shown, write_page
 from ..core.basics import InputError
 
-# %% ../../nbs/96_cli.prepare.ipynb #fd7170e2
-def faces(root: Annotated[Path, argument("ROOT", "The data root: the folder below which the datasets lie, or any folder of pictures.")],
-          output: Output,
+# %% ../../nbs/96_cli.prepare.ipynb #32f2aeb4
+_Pictures = Annotated[Path, argument("ROOT", "The data root: the folder below which the datasets lie, or any folder of pictures.")]
+_Framing = Annotated[Literal["ffhq", "tight", "margin"], shown(None, "ffhq: aligned by eyes and mouth as FFHQ is; tight: an upright square "
+                                                               "around the face; margin: the same with --margin around it.")]
+_Format = Annotated[Literal["png", "jpeg"], shown(None, "One for all: else the format would tell the source. png loses nothing; jpeg is "
+                                                  "of quality 95 without subsampling.")]
+
+# %% ../../nbs/96_cli.prepare.ipynb #54dca869
+def faces(root: _Pictures, output: Output,
           out: Annotated[Path | None, option("FOLDER", "The folder to make; one that was begun goes on. Needed.")] = None,
-          framing: Annotated[Literal["ffhq", "tight", "margin"], shown(None, "ffhq: aligned by eyes and mouth as FFHQ is; tight: an upright "
-                                     "square around the face; margin: the same with --margin around it.")] = "ffhq",
+          framing: _Framing = "ffhq",
           size: Annotated[int, shown("PIXELS", "Pixels a side, the same for all: else the size would tell the source.")] = 256,
           margin: Annotated[float, shown("SHARE", "For the framing margin: what is added on every side, in sides of the face.")] = 0.3,
-          face_detector: FaceDetector = None,
-          format: Annotated[Literal["png", "jpeg"], shown(None, "One for all: else the format would tell the source. png loses nothing; jpeg is "
-                                    "of quality 95 without subsampling.")] = "png",
+          face_detector: FaceDetector = None, format: _Format = "png",
           workers: Annotated[int | None, option("N", "Processes; without it one a core.")] = None) -> None:
     """Crop and align the faces of a data root into another with the same paths and labels.
 
-    Beside the crops: faces.csv (eyes, mouth, box), faces.json (how, and the face detector's licence), rejects.csv and faces.html (what was not
-    found). Of several faces the largest is taken. A stopped job goes on.
+    Beside the crops: faces.csv (eyes, mouth, box), faces.json (how, the face detector's licence), left_out.csv and faces.html (what
+    was not found). Of several faces the largest is taken. A stopped job goes on.
 
     Example: fakeface faces photos --out faces --framing ffhq --size 256"""
     if not out: raise InputError("no folder to make: give --out FOLDER")
@@ -37,9 +39,9 @@ def faces(root: Annotated[Path, argument("ROOT", "The data root: the folder belo
     cut = Cut(framing, size, margin, face_detector or "auto", format)
     made = mirror_faces(data_root(root), out, cut, workers)
     lines, sources = mirror_lines(made), by_source(made)
-    output.record(out=out, sources=sources, rejects=out/"rejects.csv", points=out/"faces.csv", **made.told)
+    output.record(out=out, sources=sources, left_out=out/"left_out.csv", points=out/"faces.csv", **made.told)
     output.say(*lines[:1])
     output.note(*lines[1:])
     output.table(sources, "By source:")
     write_page(mirror_page(made, root), out/"faces.html", output)
-    output.note(f"points: {out/'faces.csv'}; left out: {out/'rejects.csv'}", f"next: fakeface sources --root {out}")
+    output.note(f"points: {out/'faces.csv'}; left out: {out/'left_out.csv'}", f"next: fakeface sources --root {out}")

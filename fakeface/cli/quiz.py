@@ -44,10 +44,11 @@ def quiz(output: Output, source: _Source = None, root: Root = None, test: Test =
 
     Example: fakeface quiz runs/first --root faces --items 40 --advice half; then fakeface quiz --results quiz.sqlite"""
     if results: return _results(results, output)
+    from fakeface.serve.web import check_host, serve
+    check_host(host, public)
     given = dict(arms=tuple(arm) or None, tips=tips, advice=advice, items=items, practice=practice, grid=per_page, side=size, seed=seed)
     asked = _open(source, root, test, out, {k: v for k, v in given.items() if v is not None}, output)
     from fakeface.serve.quiz import quiz_app
-    from fakeface.serve.web import serve
     with asked: serve(quiz_app(asked, public), host, port, output)
 
 # %% ../../nbs/96_cli.quiz.ipynb #7ca28c23
@@ -121,6 +122,7 @@ def _results(file: Path, output: Output) -> None:
     written = [write_table(table, file.with_name(f"{file.stem}-{name}.csv")) for name, table in tables.items()]
     output.record(tables=written)
     write_page(page, file.with_suffix(".html"), output)
-    crowd, machine = (next((p.name for p in written if p.stem.startswith(f"{file.stem}-{kind}")), None) for kind in ("people", "machine"))
+    named = {p.stem.removeprefix(f"{file.stem}-"): p.name for p in written}
+    crowd = next((name for kind, name in named.items() if kind.startswith("people") and "final" not in kind), None)
     output.note("tables: " + ", ".join(p.name for p in written))
-    if crowd and machine: output.note(f"people beside the machine: `fakeface compare {crowd} {machine}`")
+    if crowd and "machine" in named: output.note(f"people beside the machine: `fakeface compare {crowd} {named['machine']}`")

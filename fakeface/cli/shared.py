@@ -190,7 +190,8 @@ Labels = Annotated[Path | None, option("FILE", "Corrections by hand, as `fakefac
                                        "attributes, pictures to leave out.")]
 Seed = Annotated[int | None, option("N", "Splits the images and starts the training; without it the recipe's.")]
 FaceDetector = Annotated[Literal["auto", "blazeface", "mtcnn", "dlib", "dlib5"] | None, option(None, "Of eyes and mouth. Without it auto, "
-    "which is blazeface (Apache 2.0); the ladder takes a built-in world's own points. mtcnn and dlib are packages of their own, whose weights are not for commercial use; dlib5's are, but its mouth is a guess.")]
+    "which is blazeface (Apache 2.0); the ladder takes a built-in world's own points. mtcnn and dlib are packages of their own, whose "
+    "weights are not for commercial use; dlib5's are, but its mouth is a guess.")]
 Scale = Annotated[float, shown("SHARE", "0.1 uses a tenth of the images.")]
 
 # %% ../../nbs/95_cli.shared.ipynb #305c9c64

@@ -14,9 +14,9 @@ from typer import Option
 from .shared import Output, Root, argument, option, shown
 from ..core.basics import InputError
 
-# %% ../../nbs/96_cli.twins.ipynb #e51d4ab1
-_Source = Annotated[str, argument("SOURCE", "A source's name (`fakeface sources` lists them; needs --root), or a folder of photographs.")]
-_Generator = Annotated[str, Option("--generator", metavar="X", show_default=False, help="A command with {in} and {out} in it, run without a "
+# %% ../../nbs/96_cli.twins.ipynb #6681394e
+_Source = Annotated[str, argument("SOURCE", "A source, as `fakeface sources` lists them, with --root; or a folder of photographs.")]
+_Generator = Annotated[str, Option("--generator", metavar="X", show_default=False, help="A command with {in} and {out}, run without a "
                                    "shell for each photograph; or package.module:function, which takes a Pillow image and returns one. "
                                    "Either is code of yours, and is executed.")]
 _Out = Annotated[Path, Option("--out", metavar="FOLDER", show_default=False, help="A folder for the pairs, new or of the same call. Called "
@@ -33,7 +33,7 @@ def twins(source: _Source, generator: _Generator, out: _Out, output: Output, roo
           shard: Annotated[str, shown("I/N", "Make this part of the pairs only; the other parts may be made elsewhere.")] = "1/1",
           workers: Annotated[int, shown("N", "Photographs at a time.")] = 1,
           timeout: Annotated[float, shown("SECONDS", "For a photograph, of a command.")] = 120,
-          method: Annotated[str, option("TEXT", "What the generator is, with its version, for the card.")] = "") -> None:
+          made_by: Annotated[str, option("TEXT", "What the generator is, with its version, for the card.")] = "") -> None:
     """Pass each photograph of a source through a generator; a killed command goes on where it was.
 
     Example: fakeface twins fairface --root faces --generator 'python psp.py {in} {out}' --out faces/fairface_psp_twins"""
@@ -41,7 +41,7 @@ def twins(source: _Source, generator: _Generator, out: _Out, output: Output, roo
     from fakeface.data.twins import make_twins, read_shard
     part = read_shard(shard)
     known = None if Path(source).is_dir() and not (root and (root/source).exists()) else root # FAKEFACE_DATA is no part of a folder's call
-    made = make_twins(source, generator, out, known, size, quality, lossless, keep_format, part, workers, timeout, method)
+    made = make_twins(source, generator, out, known, size, quality, lossless, keep_format, part, workers, timeout, made_by)
     _tell_twins(made, out, output)
 
 # %% ../../nbs/96_cli.twins.ipynb #aded61a4

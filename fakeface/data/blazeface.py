@@ -157,9 +157,10 @@ def _mesh(image: Image.Image, face: np.ndarray) -> tuple[float, np.ndarray]: # p
 # %% ../../nbs/15_data.blazeface.ipynb #6817c621
 def _whole(image: Image.Image) -> np.ndarray: # (faces, 17)
     "The faces in the whole picture."
-    (w, h), m = image.size, max(image.size)
-    near, far = ([_detections(image, of, (w - m * by) / 2, (h - m * by) / 2, m * by) for by in wide] for of, wide in ((_NEAR, (1.25, 1.6)), (_FAR, (1,))))
-    return _joined(_merged(np.concatenate(near)), _merged(far[0]))
+    (w, h), long = image.size, max(image.size)
+    def within(of: _Range, side: float) -> np.ndarray: return _detections(image, of, (w - side) / 2, (h - side) / 2, side)
+    near = np.concatenate([within(_NEAR, 1.25 * long), within(_NEAR, 1.6 * long)])
+    return _joined(_merged(near), _merged(within(_FAR, long)))
 
 
 def _joined(faces: np.ndarray, more: np.ndarray) -> np.ndarray: # (n, 17)

@@ -97,27 +97,30 @@ class FaceDetector(NamedTuple):
     "A way to find faces."
     find: Callable[[Image.Image], np.ndarray] # (faces, 11) in pixels, as of `blazeface`
     licence: str # of its weights, in words
-    there: Callable[[], bool] = lambda: True # whether it can run here
-    needs: str = "" # what to install where not
+    there: Callable[[], bool] # whether it can run here
+    needs: str # what to install where not
 
 
 _NO_DLIB = "pip install dlib-bin face_recognition_models"
 DETECTORS: dict[str, FaceDetector] = {
-    "blazeface": FaceDetector(blazeface, "BlazeFace and face mesh of MediaPipe, Apache 2.0"),
-    "mtcnn": FaceDetector(mtcnn, "MTCNN: its author says that the weights are not for commercial use", has_mtcnn, "pip install mtcnn==1.0.0"),
+    "blazeface": FaceDetector(blazeface, "BlazeFace and face mesh of MediaPipe, Apache 2.0",
+                              lambda: importlib.util.find_spec("ai_edge_litert") is not None, "pip install ai-edge-litert"),
+    "mtcnn": FaceDetector(mtcnn, "MTCNN: its author says that the weights are not for commercial use",
+                          has_mtcnn, "pip install mtcnn==1.0.0"),
     "dlib": FaceDetector(partial(_dlib_faces, landmarks=68), "dlib's 68 landmarks: trained on iBUG 300-W, no commercial use",
                          lambda: bool(_dlib_models()), _NO_DLIB),
     "dlib5": FaceDetector(partial(_dlib_faces, landmarks=5), "dlib's 5 landmarks, public domain (CC0); the mouth is a guess from the nose",
                           lambda: bool(_dlib_models()), _NO_DLIB)}
 FACE_DETECTORS = ("auto", *DETECTORS)
 
-
+# %% ../../nbs/17_data.faces.ipynb #aa8d7180
 def face_detector(name: str = "auto", # one of FACE_DETECTORS
                  ) -> str: # one of DETECTORS, which can run here
     "What a name stands for. Raises `InputError` for another name, and for what is not installed."
     if name not in FACE_DETECTORS: raise InputError(f"face detector is {name!r}; use one of {', '.join(FACE_DETECTORS)}")
     name = "blazeface" if name == "auto" else name
-    if not DETECTORS[name].there(): raise InputError(f"the face detector {name} is not installed: {DETECTORS[name].needs}, or use blazeface")
+    other = next((f", or use {other}" for other, d in DETECTORS.items() if other != name and d.there()), "")
+    if not DETECTORS[name].there(): raise InputError(f"the face detector {name} is not installed: {DETECTORS[name].needs}{other}")
     return name
 
 # %% ../../nbs/17_data.faces.ipynb #6fda5fa4
@@ -144,10 +147,10 @@ def ffhq_square(points: np.ndarray, # (3, 2): left eye, right eye, mouth, in pix
 # %% ../../nbs/17_data.faces.ipynb #30a86b2d
 def _goes_on(image: Image.Image, rims: tuple[int, int, int, int], blur: float) -> Image.Image: # rims: left, top, right, bottom, pixels
     "The picture with mirrored rims; with `blur` (a standard deviation in pixels) they fade."
-    from scipy.ndimage import gaussian_filter
     left, top, right, bottom = rims
     wide = np.pad(np.asarray(image, np.float32), ((top, bottom), (left, right), (0, 0)), mode="reflect")
     if blur:
+        from scipy.ndimage import gaussian_filter
         h, w = wide.shape[:2]
         y, x = np.arange(h, dtype=np.float32)[:, None], np.arange(w, dtype=np.float32)[None]
         ends = ((x, left), (w - 1 - x, right), (y, top), (h - 1 - y, bottom))
@@ -166,7 +169,7 @@ def _cut(image: Image.Image, middle: np.ndarray, to_right: np.ndarray, size: int
         scale = np.array(small) / image.size
         image, middle, to_right, side = image.resize(small, Image.Resampling.LANCZOS), middle * scale, to_right * scale, side / by
     to_bottom = np.array([-to_right[1], to_right[0]])
-    corners = np.array([middle - to_right - to_bottom, middle - to_right + to_bottom, middle + to_right + to_bottom, middle + to_right - to_bottom])
+    corners = middle + np.array([-to_right - to_bottom, -to_right + to_bottom, to_right + to_bottom, to_right - to_bottom])
     near = max(round(0.1 * side), 3) # kept around the square
     low, high = np.floor(corners.min(0)).astype(int) - near, np.ceil(corners.max(0)).astype(int) + near
     box = (*np.maximum(low, 0), *np.minimum(high, image.size))
@@ -180,8 +183,9 @@ def _cut(image: Image.Image, middle: np.ndarray, to_right: np.ndarray, size: int
     return image.transform((fine, fine), Image.Transform.QUAD, corners.ravel().tolist(), Image.Resampling.BILINEAR).resize(
         (size, size), Image.Resampling.LANCZOS)
 
-# %% ../../nbs/17_data.faces.ipynb #005ef1ca
-CROPS = {"ffhq": "FFHQ's alignment by eyes and mouth", "tight": "an upright square around the face", "margin": "the same with a margin on every side"}
+# %% ../../nbs/17_data.faces.ipynb #61541e9e
+CROPS = {"ffhq": "FFHQ's alignment by eyes and mouth", "tight": "an upright square around the face",
+         "margin": "the same with a margin on every side"}
 
 
 def crop_square(face: Face, # in pixels of its own picture

@@ -122,7 +122,7 @@ def apply_labels(manifest: pd.DataFrame, # one row an image, `path` and `label` 
     warnings.warn(f"{where}: by hand: {'; '.join(told) or 'nothing to change'}", DataNote, stacklevel=2)
     return out
 
-
+# %% ../../nbs/13_data.labels.ipynb #145220a0
 def _kinds(out: pd.DataFrame) -> pd.Series:
     "The kinds, which recipes take labels from, where they fit the labels; else the commonest kind of the label."
     fits = out["kind"].map(KINDS) == out["label"]
@@ -163,7 +163,7 @@ def relabelled(manifest: pd.DataFrame, # composed from corrected images
     if n: warnings.warn(f"{Path(labels).name}: by hand: {_many(n, 'label')} corrected against the recipe's own", DataNote, stacklevel=2)
     return manifest.assign(label=new)
 
-
+# %% ../../nbs/13_data.labels.ipynb #daecec89
 def labels_used(labels: str | Path | None, # a table of labels
                ) -> dict[str, Any] | None: # file, labels, sha256; None where there is none
     "What a record says of the labels that were used. Raises `InputError` as `read_labels` does."

@@ -95,7 +95,8 @@ def _c2pa(block: bytes, where: str) -> list[Mark]:
     block = block[:_MOST_BYTES]
     if b"jumb" not in block[:64] or b"c2pa" not in block: return []
     names, says = _source_types(block)
-    by = next(filter(None, (_cbor_text(block, key) for key in (b"claim_generator", b"\x64name"))), "")
+    info = block.find(b"claim_generator_info")
+    by = (_cbor_text(block[info:info + 500], b"\x64name") if info >= 0 else "") or _cbor_text(block, b"claim_generator")
     made = says or _says_text(by, software=True)
     lines = [*([f"by {by}"] if by else []), *(f"DigitalSourceType {n}" for n in names)]
     return [Mark("c2pa", where, _plain("; ".join(lines)) or "a manifest that names no source type", made)]
@@ -309,9 +310,20 @@ def _tiff(data: bytes) -> Iterator[Mark]:
     yield from _exif(data, "TIFF")
     yield from _icc(fields.get(34675, b""), "TIFF ICC")
 
+# %% ../../nbs/11_data.marks.ipynb #b8cbbce1
+def _sub_blocks(data: bytes, at: int) -> bytes:
+    "What the sub-blocks of a GIF hold, from `at` to the empty one."
+    parts = []
+    while at < len(data) and (length := data[at]) and len(parts) < _MOST_BLOCKS:
+        parts.append(data[at + 1:at + 1 + length])
+        at += 1 + length
+    return b"".join(parts)
+
 
 def _gif(data: bytes) -> Iterator[Mark]:
-    "The marks of a GIF: XMP, and its first comment."
+    "The marks of a GIF: C2PA, XMP, and its first comment."
+    start = data.find(b"\x21\xff\x0bC2PA_GIF")
+    if start >= 0: yield from _c2pa(_sub_blocks(data, start + 14), "GIF C2PA_GIF")
     yield from _xmp(_packet(data), "GIF XMP")
     at = data.find(b"\x21\xfe")
     comment = data[at + 3:at + 3 + data[at + 2]] if 0 <= at < len(data) - 2 else b""

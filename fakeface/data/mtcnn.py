@@ -86,7 +86,7 @@ def _finish(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # offse
     x = _dense(_convolved(_pooled(_convolved(x, *w[6:9]), 2, True), *w[9:12]), *w[12:15])
     return x @ w[15] + w[16], x @ w[17] + w[18], _sure(x @ w[19] + w[20])
 
-
+# %% ../../nbs/15_data.mtcnn.ipynb #004332c9
 def _dense(x: np.ndarray, weights: np.ndarray, bias: np.ndarray, slope: np.ndarray) -> np.ndarray: # (n, features)
     "All places at once, column by column as the weights' first owner had them."
     x = x.transpose(0, 2, 1, 3).reshape(len(x), -1) @ weights + bias
@@ -122,7 +122,7 @@ def _read(picture: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray: # (n
     "The picture (h, w, 3) in each box; 0 outside."
     h, w = picture.shape[:2]
     steps = np.linspace(0, 1, side)
-    x, y = ((lo[:, None] + (hi - lo)[:, None] * steps) * (n - 1) / n for lo, hi, n in ((boxes[:, 0], boxes[:, 2], w), (boxes[:, 1], boxes[:, 3], h)))
+    x, y = ((boxes[:, [k]] + (boxes[:, [k + 2]] - boxes[:, [k]]) * steps) * (n - 1) / n for k, n in ((0, w), (1, h)))
     inside = ((y >= 0) & (y <= h - 1))[:, :, None] & ((x >= 0) & (x <= w - 1))[:, None, :]
     (x0, y0), (x1, y1) = ([np.clip(np.floor(v) + k, 0, n - 1).astype(int) for v, n in ((x, w), (y, h))] for k in (0, 1))
     fx, fy = (x - np.floor(x))[:, None, :, None], (y - np.floor(y))[:, :, None, None]
@@ -151,22 +151,31 @@ def _proposals(image: Image.Image) -> np.ndarray: # (n, 4), pixels
     boxes, scores = np.concatenate(boxes), np.concatenate(scores)
     return _squared(boxes[_kept(boxes, scores, 0.7)])
 
+# %% ../../nbs/15_data.mtcnn.ipynb #7a8ea0b3
+def _sorted_out(picture: np.ndarray, boxes: np.ndarray) -> np.ndarray: # (n, 4)
+    "What the second network keeps."
+    offsets, sure = _refine(_read(picture, boxes, 24))
+    boxes, good = _moved(boxes, offsets), np.flatnonzero(sure > _SURE[1])
+    return _squared(boxes[good[_kept(boxes[good], sure[good], 0.7)]])
+
+
+def _pointed(picture: np.ndarray, boxes: np.ndarray) -> np.ndarray: # (faces, 11)
+    "What the third network keeps, with its points."
+    offsets, points, sure = _finish(_read(picture, boxes, 48))
+    x, y = (boxes[:, [k]] + (boxes[:, [k + 2]] - boxes[:, [k]] + 1) * points[:, 5 * k:5 * k + 5] - 1 for k in (0, 1))
+    points = np.column_stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1], x[:, 3:].mean(1), y[:, 3:].mean(1)])
+    boxes, good = _moved(boxes, offsets), np.flatnonzero(sure > _SURE[2])
+    good = good[_kept(boxes[good], sure[good], 0.7, of_smaller=True)]
+    return np.column_stack([sure, boxes, points])[good]
+
 # %% ../../nbs/15_data.mtcnn.ipynb #f07a3517
 def mtcnn(image: Image.Image, # RGB
          ) -> np.ndarray: # (faces, 11) in pixels: score, box (left, top, right, bottom), left eye, right eye, mouth
     "Every face in a picture, as MTCNN finds it. Raises `InputError` where the installed weights are those of another version."
     by = max(1.0, max(image.size) / _MOST)
     if by > 1: image = image.resize([max(1, round(n / by)) for n in image.size], Image.Resampling.BOX)
-    picture, boxes = (np.asarray(image, np.float32) - 127.5) / 128, _proposals(image)
-    for network, side in ((_refine, 24), (_finish, 48)):
-        if not len(boxes): return np.empty((0, 11))
-        offsets, *points, sure = network(_read(picture, boxes, side))
-        if points: at = boxes[:, :2, None] + (boxes[:, 2:] - boxes[:, :2] + 1)[..., None] * points[0].reshape(-1, 2, 5) - 1 # (n, 2, 5)
-        boxes = _moved(boxes, offsets)
-        good = np.flatnonzero(sure > _SURE[1 if side == 24 else 2])
-        good = good[_kept(boxes[good], sure[good], 0.7, of_smaller=side == 48)]
-        boxes, sure = boxes[good], sure[good]
-        if side == 24: boxes = _squared(boxes)
-    if not len(boxes): return np.empty((0, 11))
-    left, right, mouth = at[good][..., 0], at[good][..., 1], at[good][..., 3:].mean(-1)
-    return np.column_stack([sure, np.hstack([boxes, left, right, mouth]) * by])
+    picture, found = (np.asarray(image, np.float32) - 127.5) / 128, _proposals(image)
+    if len(found): found = _sorted_out(picture, found)
+    faces = _pointed(picture, found) if len(found) else np.empty((0, 11))
+    faces[:, 1:] *= by
+    return faces

@@ -86,10 +86,15 @@ class OwnFile:
     __pydantic_config__ = CLOSED
     sources: dict[Name, OwnSource] = field(default_factory=dict)
 
-# %% ../../nbs/10_data.sources.ipynb #c3ad6b1a
+# %% ../../nbs/10_data.sources.ipynb #513f888d
 CARD_FILE = "fakeface-card.yaml" # in a dataset's own folder: its card, which it brings along
 
 
+def _cards_below(root: Path) -> list[Card]:
+    "The cards that folders bring along; each is for its own folder and has its name, also where that was renamed."
+    return [replace(read_card(file), name=file.parent.name, folders=[file.parent.name]) for file in sorted(root.glob(f"*/{CARD_FILE}"))]
+
+# %% ../../nbs/10_data.sources.ipynb #c3ad6b1a
 def read_cards(root: str | Path | None = None, # a data root whose `fakeface.yaml`, if any, overrides folders and globs
               ) -> dict[str, Card]: # by name
     "All cards of the package, those that folders of a data root bring along, and the root's overrides and own sources."
@@ -99,11 +104,6 @@ def read_cards(root: str | Path | None = None, # a data root whose `fakeface.yam
     if own is None or not own.exists(): return cards
     said = check_fields(read_yaml(own, "list of sources", CardError, blank=True), OwnFile, own.name, CardError)
     return cards | {name: _own_card(name, source, cards.get(name)) for name, source in said.sources.items()}
-
-
-def _cards_below(root: Path) -> list[Card]:
-    "The cards that folders bring along; each is for its own folder and has its name, also where that was renamed."
-    return [replace(read_card(file), name=file.parent.name, folders=[file.parent.name]) for file in sorted(root.glob(f"*/{CARD_FILE}"))]
 
 
 def _own_card(name: str, own: OwnSource, known: Card | None) -> Card:

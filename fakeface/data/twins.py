@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+# %% ../../nbs/19_data.twins.ipynb #7da117a6
 import numpy as np
 import pandas as pd
 import yaml
@@ -33,7 +34,7 @@ from PIL import Image
 
 from .. import __version__
 from ..core.basics import InputError, progress
-from ..core.files import Claim, write_table, write_text, write_whole
+from ..core.files import FILES, Claim, write_table, write_text, write_whole
 from ..core.schema import read_json
 from .images import RejectedImage, open_header, read_file, to_rgb
 from .manifest import COLUMNS, folder_images, scan
@@ -95,7 +96,7 @@ class Generator:
         try: return data, to_rgb(open_header(data))
         except RejectedImage as e: raise RejectedImage(f"what the generator wrote is no picture: {e}") from e
 
-
+# %% ../../nbs/19_data.twins.ipynb #742d4658
 def load_generator(text: str, # package.module:function, or a command with {in} and {out}
                    timeout: float = 120, # seconds a picture, of a command
                   ) -> Generator:
@@ -219,13 +220,13 @@ class Job:
     method: str = "" # what the generator is, in words, with its version
     asked: dict[str, Any] = field(default_factory=dict) # what stands in twins.json
 
-
+# %% ../../nbs/19_data.twins.ipynb #7566533e
 def _check_place(source: Photographs, out: Path, named: bool) -> None:
     "Raises `InputError` where twins would lie among the photographs that they are made of."
     top = source.root.resolve()/(source.rows["path"].iloc[0].split("/")[0] if named else "")
     if out.resolve().is_relative_to(top): raise InputError(f"{out} lies among the photographs ({top}); give a folder beside it")
 
-
+# %% ../../nbs/19_data.twins.ipynb #e1b8ec53
 def _job(source: Photographs, generator: Generator, out: Path, saving: Saving, method: str) -> Job:
     "A call, whose folder is its own. Raises `InputError` where it holds something else."
     asked = dict(source=source.name, generator=generator.name, method=method or generator.name, version=generator.version,
@@ -277,7 +278,7 @@ class Twins(NamedTuple):
     rejects: pd.DataFrame # of this call: path, source, reason
     saving: Saving
 
-
+# %% ../../nbs/19_data.twins.ipynb #a8328806
 def make_twins(source: str, # a source's name, or a folder of photographs
                generator: str, # package.module:function, or a command with {in} and {out}
                out: str | Path, # a folder of its own, new or one of the same call
@@ -322,7 +323,7 @@ def _written(job: Job, shard: tuple[int, int], todo: list[dict[str, Any]], reaso
     "The folder's tables and card, from what is there now."
     bad = [(row["path"], job.source.name, why) for row, why in zip(todo, reasons) if why]
     rejects = pd.DataFrame(bad, columns=["path", "source", "reason"], dtype=object)
-    name = "rejects.csv" if shard[1] == 1 else f"rejects-{shard[0]}-of-{shard[1]}.csv"
+    name = FILES["rejects"] if shard[1] == 1 else f"rejects-{shard[0]}-of-{shard[1]}.csv"
     write_table(rejects, job.out/name)
     there, rows = _done(job.out), job.source.rows
     pairs = rows[[pair in there for pair in zip(rows["part"], rows["number"])]]

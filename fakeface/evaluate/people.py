@@ -45,7 +45,7 @@ def check_answers(answers: pd.DataFrame, # one row a person and picture
 # %% ../../nbs/49_evaluate.people.ipynb #e8ef09db
 def simulate_answers(people: int, # observers
                      pictures: pd.DataFrame | int, # path and label; or how many, half of them fake
-                     d_prime: float = 1.0, # mean over people
+                     d_prime: float | np.ndarray = 1.0, # mean over people; or one a person, around which it is drawn
                      criterion: float = 0.0, # mean over people; above 0: slow to say fake
                      spread: tuple[float, float] = (0.4, 0.3), # standard deviation of d' and of the criterion over people
                      shared: float = 0.3, # of the variance within a class, the picture's part

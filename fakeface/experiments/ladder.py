@@ -214,7 +214,8 @@ def _with_faces(made: Plan, out: Path, points: str | pd.DataFrame | None,
 
 def _points(m: pd.DataFrame, root: Path, kept: Path, points: str | pd.DataFrame | None) -> pd.DataFrame:
     "POINTS of a manifest; how they came about stands in `attrs`: what was asked for, and the face detector."
-    asked = points if isinstance(points, str) else "given" if points is not None else "world" if (Path(root)/"truth.csv").is_file() else "auto"
+    usual = "world" if (root/"truth.csv").is_file() else "auto"
+    asked = points if isinstance(points, str) else "given" if points is not None else usual
     if kept.is_file():
         columns = dict(path="key", asked="text", face_detector="text", **dict.fromkeys(POINTS, "number"))
         known = read_own_table(kept, columns, "remove it and ask again").set_index("path")

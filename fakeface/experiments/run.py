@@ -92,8 +92,7 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     recipe, out = _checked(recipe, root, out, profile, overwrite, aim, options) # before anything is written
     with Claim(out, keep=KEPT) as claim:
         _new_run_folder(out, recipe.name, overwrite) # as it is now that nobody else can write there
-        clock = {"scan": time.time()}
-        made = plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, labels, **options)
+        clock, made = {"scan": time.time()}, plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, labels, **options)
         _run_claimed(claim, out, made, clock, schedule, each_epoch, progress, list(cbs), aim or {})
     return Run(out, root)
 

@@ -43,6 +43,8 @@ class FacePolicy:
     found: Number # validation images in which it finds a face
     asked: Number # of how many; 0 where none were at hand
     share: Interval | None = None # longer side of the face over that of its picture: 2.5 and 97.5 % of the validation images
+    size: Count | None = None # pixels a side of a crop
+    margin: float = 0.3 # of the crop `margin`
 
     @property
     def needed(self) -> bool: # whether a picture without a face gets no verdict

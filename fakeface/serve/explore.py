@@ -14,7 +14,7 @@ from ..evaluate.ledger import ledger_words
 from ..evaluate.scores import ERRORS
 from ..evaluate.thresholds import frozen_threshold
 from ..interpret.losses import attribute_words
-from .closeup import LARGE_SIDE, SMALL, Closeup, Job, Jobs, Pictures, maps_of, nearest_training, words_tile
+from .closeup import LARGE_SIDE, SMALL, Closeup, Job, Jobs, Pictures, jobs_before, maps_of, nearest_training, words_tile
 from .wall import (REACH, RESULTS, SIDES, SORTS, Page, Wall, Wanted, bars, chosen, figures, log_odds, neighbours,
                                  page_of, two_runs)
 from .web import Refused, page, read_form
@@ -102,7 +102,7 @@ def _result(explorer: Explorer, w: Wanted, row: int) -> str:
     wall = explorer.wall
     return _RESULT["fake" if wall.is_fake[row] else "real", bool(wall.p[row] >= wall.at(w))]
 
-
+# %% ../../nbs/93_serve.explore.ipynb #d18b9f8a
 def _choice(name: str, words: str, options: dict[str, str], now: str, form: str | None = None) -> Any:
     "A list to choose from, with its label; `form` is the one it belongs to, where it stands outside."
     each = [Option(text, value=value, selected=value == now) for value, text in options.items()]
@@ -176,7 +176,7 @@ def _rate_rows(told: dict[str, Any]) -> Any:
 
 _PREVALENCE = {0.5: "1 in 2", 0.1: "1 in 10", 0.01: "1 in 100", 0.001: "1 in 1,000", 0.0001: "1 in 10,000"}
 
-
+# %% ../../nbs/93_serve.explore.ipynb #c15f4440
 def _value_words(told: dict[str, Any]) -> str:
     "The positive predictive value in a sentence."
     v = told["ppv"]
@@ -205,8 +205,8 @@ def _threshold_panel(explorer: Explorer, w: Wanted) -> Any:
     fields = Div(_field("threshold", "Fake from p_fake", typed, form="filters", min=0, max=2, step="any", placeholder=f"{now:.4g}"),
                  _choice("prevalence", "Prevalence", odds, f"{w.prevalence:g}", "filters"),
                  Button("Set", form="filters", cls="quiet"), cls="fields")
-    told = (f"Moving it on a test set is exploring, not a result: a threshold that is chosen here knows the answers. Its own is "
-            f"{explorer.wall.own:.4g} ({explorer.whence}).")
+    told = (f"Moving it on a test set is exploring, not a result: a threshold that is chosen here knows the answers. The run's own is "
+            f"{explorer.wall.own:.4g} ({explorer.whence}), the dashed line. Bars count images by log-odds, fakes upwards, reals downwards.")
     return Details(Summary(f"Threshold: {now:.4g}"), fields, slider, _figures_section(explorer, w), P(told, cls="soft"), cls="tool",
                    id="threshold", open=w.threshold is not None or None)
 
@@ -288,7 +288,7 @@ def _two_table(explorer: Explorer, w: Wanted) -> Any:
     head = Thead(Tr(Td(""), Th(f"{b} correct", scope="col"), Th(f"{b} wrong", scope="col")))
     return Div(Table(head, Tbody(*rows), cls="matrix"), P(words))
 
-
+# %% ../../nbs/93_serve.explore.ipynb #c666d34f
 def two_page(explorer: Explorer, w: Wanted) -> list[Any]: # FastHTML's elements
     "Which pictures changed sides, on all that is asked for and test set by test set. Raises `InputError` where there is one run only."
     whole = _two_table(explorer, w)
@@ -369,10 +369,10 @@ def _worked_out(explorer: Explorer, w: Wanted, row: int, name: str, title: str, 
     if job is None: body = [P(offer, cls="soft"), P(A(f"Show {title.lower()}", href=at, cls="button", data_work=name))]
     elif job.state == "failed": body = [P(f"{job.said}.".replace("..", "."), cls="note")]
     elif job.state == "done": body = shown(job.result)
-    else: body = [P(_job_words(job, explorer.jobs.before(job)), " ", A("See how far it is", href=at), role="status", data_wait=name)]
+    else: body = [P(_job_words(job, jobs_before(explorer.jobs, job)), " ", A("See how far it is", href=at), role="status", data_wait=name)]
     return Section(H2(title), *body, id=name)
 
-
+# %% ../../nbs/93_serve.explore.ipynb #a8ae0b01
 def _maps_shown(found: dict[str, Any]) -> list[Any]:
     "Maps of the methods that passed, and the sentence on those that did not."
     tiles = [Figure(Img(src=data_uri(data, "jpeg"), alt=f"{title}: where it speaks for fake", width=256, height=256), Figcaption(title))

@@ -10,6 +10,7 @@ __all__ = ['validation_sample', 'measure_faces', 'face_share', 'measure_robustne
 from ..core.basics import InputError, area, percent, progress
 from ..core.files import FILES, run_file
 from ..core.records import ModelInfo
+from ..core.schema import read_json
 from ..data.faces import face_detector, find_faces
 from ..data.images import RejectedImage, open_rgb
 from ..data.sources import Card, CardError, read_cards
@@ -55,14 +56,23 @@ def measure_faces(rows: pd.DataFrame, # of `validation_sample`
                   detector: str = "auto", # of `data.faces`
                  ) -> FacePolicy:
     "The face policy, with how often the detector finds a face in validation images."
-    detector, sides = face_detector(detector), []
+    detector, sides, cut = face_detector(detector), [], _cut(root, crop)
     for path in progress(rows["path"], len(rows), "finding faces"):
         try: image = open_rgb(Path(root)/path)
         except RejectedImage: continue
         faces = find_faces(image, detector)
         if faces: sides.append(face_share(faces[0]))
     ends = [float(v) for v in np.quantile(sides, [0.025, 0.975])] if sides else None
-    return FacePolicy(crop, detector, len(sides), len(rows), ends)
+    return FacePolicy(detector=detector, found=len(sides), asked=len(rows), share=ends, **cut)
+
+
+def _cut(root: str | Path | None, crop: str | None) -> dict[str, Any]: # crop, size, margin
+    "How the faces of a data root were cut out: as its faces.json says (`fakeface faces` wrote it), else not at all."
+    note = Path(root)/"faces.json" if root else None
+    made = read_json(note, dict, "make the folder anew with `fakeface faces`") if note and note.is_file() else {}
+    if crop in (None, made.get("framing")): crop = made.get("framing", "whole")
+    else: made = {}
+    return dict(crop=crop, size=made.get("size"), margin=float(made.get("margin", 0.3)))
 
 
 def face_share(face: Any, # of `data.faces`
@@ -236,9 +246,9 @@ class _Measured:
     maps: Maps | None = None
 
 
-def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str, detector: str, keep: float, n: int) -> _Measured:
+def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str | None, detector: str, keep: float, n: int) -> _Measured:
     "All measurements, where the data root is at hand."
-    if root is None: return _Measured(FacePolicy(crop, face_detector(detector), 0, 0))
+    if root is None: return _Measured(FacePolicy(crop or "whole", face_detector(detector), 0, 0))
     rows = validation_sample(run, root, n)
     known, arrays = measure_ood(run, root, keep)
     still, robust = measure_robustness(run, rows, root, point.threshold)
@@ -255,7 +265,7 @@ def _training(run: Run) -> dict[str, Any]:
 def export_bundle(run: str | Path, # a finished run's folder
                   out: str | Path, # NAME.fakeface, or a folder
                   root: str | Path | None = None, # the data root, for what is measured on validation; None: not measured
-                  crop: str = "whole", # what of a picture the network is given: whole, or a crop of `data.faces`
+                  crop: str | None = None, # what of a picture it is given: whole, or a crop of `data.faces`; default what the root says
                   detector: str = "auto", # of faces
                   keep: float = 0.95, # share of validation images that shall not be called unknown
                   sample: int = 100, # validation images of each class to measure on, at most

@@ -212,7 +212,8 @@ def _views(detector: Detector, picture: Image.Image, band: bool, data: bytes | N
 
 def _crop(picture: Image.Image, face: Face, info: BundleInfo) -> Image.Image:
     "One face, as large in its crop as faces were in validation."
-    if info.faces.crop != "whole": return crop_face(picture, face, info.faces.crop)
+    f = info.faces
+    if f.crop != "whole": return crop_face(picture, face, f.crop, f.size, f.margin)
     usual = float(np.mean(info.faces.share or (0.4, 0.7)))
     return crop_face(picture, face, "margin", margin=max(0.0, (1 / usual - 1) / 2))
 

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from PIL import Image, ImageDraw
 
 from ..core.basics import InputError, percent
-from ..core.page import data_uri, plain_page, table_html
+from ..core.page import data_uri, plain_page, table_html, together
 from ..core.style import picture as chart_html
 from ..evaluate.people import (Estimate, beside_machine, by_item, by_person, conditions, detection_table, figure_words, interval,
                                       machine_predictions, people_predictions, plot_people, published_lines, signal_detection, trust)
@@ -138,7 +138,8 @@ def _explain(quiz: Quiz, who: Person, step: Step) -> Any:
     "What to do, before the first picture."
     title, words = _EXPLAIN[who.arm]
     n = quiz.plan.practice
-    practice = [P(f"The first {n} faces are for practice and do not count. Nobody says yet whether you are right.")] if n else []
+    more = "" if who.arm == "trust" else " Nobody says yet whether you are right."
+    practice = [P(f"The first {n} faces are for practice and do not count.{more}")] if n else []
     return _page(title, *(P(hint, cls="says") for hint in _hints(who.screen)), P(words, cls="lede"), *([P(_ADVICE)] if who.advice else []),
                  *([H2("What to look for"), _tips()] if who.tips else []), P(f"On a keyboard: {_KEYS[who.arm]}.", cls="soft"), *practice,
                  Form(Button("Begin", autofocus=True), method="post", action=f"/c/{who.code}"), who=who)
@@ -292,14 +293,13 @@ def _known(quiz: Quiz, code: str) -> Person:
     return who
 
 
-
 def _shown(quiz: Quiz, token: str) -> bytes: # PNG
     "A picture. Raises `Refused` where there is none."
     data = picture(quiz, token)
     if data is None: raise Refused(404, "There is no such picture.")
     return data
 
-
+# %% ../../nbs/93_serve.quiz.ipynb #816c3d06
 def _taken(quiz: Quiz, code: str, fields: dict[str, str]) -> Person:
     "Takes what a page sent, if it is what is asked now; anything else changes nothing."
     who = _known(quiz, code)
@@ -378,6 +378,7 @@ def _difference_table(found: dict[str, dict[str, Estimate]]) -> pd.DataFrame: # 
 def _person_table(answers: pd.DataFrame) -> pd.DataFrame: # as text
     "Each person, to read; of the first answers."
     each, seconds = by_person(answers), answers.groupby("person")["seconds"].median()
+    each = each.loc[sorted(each.index, key=lambda p: int(p.split()[1]))]
     ends = lambda r, k: f"{r[k]:.2f} [{r[f'{k}_lo']:.2f}, {r[f'{k}_hi']:.2f}]"
     rows = {p: {"pictures": int(r["n"]), "accuracy": percent(r["accuracy"]), "hit rate": percent(r["hit_rate"]),
                 "false-positive rate": percent(r["false_positive_rate"]), "d'": ends(r, "d_prime"), "criterion": ends(r, "criterion"),
@@ -458,7 +459,7 @@ def _hardest(quiz: Quiz, answers: pd.DataFrame, label: str, n: int = 8) -> Marku
 
 def _listed(sentences: Sequence[str]) -> str: # HTML
     "Sentences as a list."
-    return "<ul>" + "".join(f"<li>{escape(s)}</li>" for s in sentences) + "</ul>"
+    return "<ul>" + "".join(f"<li>{escape(together(s))}</li>" for s in sentences) + "</ul>"
 
 # %% ../../nbs/93_serve.quiz.ipynb #203408e3
 def _detection_html(quiz: Quiz, said: pd.DataFrame) -> str: # HTML
@@ -471,7 +472,7 @@ def _detection_html(quiz: Quiz, said: pd.DataFrame) -> str: # HTML
                          "hit rate over the false-positive rate.")]
     if found := differences(said): parts += ["<h2>Differences</h2>", table_html(_difference_table(found))]
     if first["confidence"].notna().any():
-        sure = (first["answer"] == first["label"]).groupby(first["confidence"].map(_SURE), sort=False).agg(["size", "mean"])
+        sure = (first["answer"] == first["label"]).groupby(first["confidence"]).agg(["size", "mean"]).rename(index=_SURE)
         parts += ["<h2>How sure</h2>", table_html(pd.DataFrame({"answers": sure["size"], "of them right": sure["mean"].map(percent)}))]
     parts += ["<h2>Person by person</h2>", table_html(_person_table(first)), "<h2>The hardest pictures</h2>"]
     return "".join(map(str, [*parts, _hardest(quiz, first, "fake"), _hardest(quiz, first, "real")]))
@@ -484,6 +485,6 @@ def quiz_page(quiz: Quiz) -> str: # HTML
     body = _detection_html(quiz, said) if len(said) and _both(said) else ""
     body += "".join(f"<h2>{escape(head)}</h2>{_listed(lines)}" for head, lines in words.items() if head != "Who")
     body += (f"<h2>The seal</h2><p>{len(items_table(quiz))} pictures, drawn with seed {quiz.plan.seed} before the first answer; SHA-256 of "
-             f"the list: <code>{quiz.seal}</code></p>")
+             f"the list: <code>{'<wbr>'.join(quiz.seal[k:k + 16] for k in range(0, 64, 16))}</code></p>")
     lead = [line for head, lines in words.items() if head in ("People and machine", "Trust") for line in lines[:1]]
     return plain_page("The quiz", body, "fakeface quiz · positive: fake", lead or words["Who"], meta=" ".join(words["Who"]))

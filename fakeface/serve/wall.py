@@ -32,10 +32,10 @@ SIDES = {"": "all", "first": "only the first run correct", "second": "only the s
          "neither": "both wrong"}
 _UNKNOWN = "(unknown)" # the value of an attribute that is missing
 
-# %% ../../nbs/93_serve.wall.ipynb #841cfda1
+# %% ../../nbs/93_serve.wall.ipynb #e3eb823f
 @dataclass(frozen=True)
-class Wanted:
-    "What somebody asks of a wall of faces."
+class _Asked:
+    "What can be asked of a wall of faces."
     split: str = "" # a test set, or valid; empty: all test sets
     source: str = ""
     label: str = "" # real or fake
@@ -50,6 +50,9 @@ class Wanted:
     prevalence: float = 0.01 # share of fakes where the detector would be used
     attributes: tuple[tuple[str, str], ...] = () # column and value
 
+# %% ../../nbs/93_serve.wall.ipynb #8b9359fd
+class Wanted(_Asked):
+    "What somebody asks of a wall of faces."
     @classmethod
     def read(cls, asked: Iterable[tuple[str, str]], # names and values of an address; `is.NAME` for the attribute NAME
             ) -> "Wanted":
@@ -97,8 +100,27 @@ def _choices(column: pd.Series) -> tuple[np.ndarray, list[str]] | None:
     words = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
     return (codes, words) if (codes >= 0).all() else (np.where(codes < 0, len(words), codes), [*words, _UNKNOWN])
 
-# %% ../../nbs/93_serve.wall.ipynb #0d893716
-class Wall:
+# %% ../../nbs/93_serve.wall.ipynb #ba68eb8d
+class _Remembers:
+    "Answers to the last few questions, and whose threshold is meant where none is given."
+    own: float
+    _kept: dict[Any, Any]
+
+    def at(self, w: Wanted) -> float: # an image is called fake from this p_fake on
+        "The threshold that is asked for, or the run's own."
+        return self.own if w.threshold is None else w.threshold
+
+    def once(self, what: str, w: Wanted, make: Callable[[], Any]) -> Any: # what `make` gives
+        "What was made for the same question before, or makes it."
+        key = (what, replace(w, page=1))
+        if (kept := self._kept.get(key)) is not None: return kept
+        found = make()
+        while len(self._kept) >= _KEPT: self._kept.pop(next(iter(list(self._kept)), None), None)
+        self._kept[key] = found
+        return found
+
+# %% ../../nbs/93_serve.wall.ipynb #75144911
+class Wall(_Remembers):
     "The predictions of a run, and of another one beside it, as a wall of faces."
     def __init__(self, predictions: pd.DataFrame, # of a run, one row an image; a row's place is its number
                  threshold: float = THRESHOLD, # the run's own
@@ -116,20 +138,8 @@ class Wall:
         self.p_other, self.matched = _beside(self.rows, other)
         order = np.lexsort((self.splits.codes, pd.factorize(self.rows["path"], sort=True)[0]))
         self.rank = np.argsort(order) # of a row in the order of paths, in which equals stand
+        self.codes: dict[str, np.ndarray] = {} # of columns that conditions have named
         self._kept: dict[Any, Any] = {}
-
-    def at(self, w: Wanted) -> float: # an image is called fake from this p_fake on
-        "The threshold that is asked for, or the run's own."
-        return self.own if w.threshold is None else w.threshold
-
-    def once(self, what: str, w: Wanted, make: Callable[[], Any]) -> Any: # what `make` gives
-        "What was made for the same question before, or makes it; the last few are remembered."
-        key = (what, replace(w, page=1))
-        if key not in self._kept:
-            found = make()
-            while len(self._kept) >= _KEPT: self._kept.pop(next(iter(self._kept)), None)
-            self._kept[key] = found
-        return self._kept[key] if key in self._kept else found
 
 # %% ../../nbs/93_serve.wall.ipynb #0ab807a0
 def _beside(rows: pd.DataFrame, other: pd.DataFrame | None) -> tuple[np.ndarray | None, dict[str, int]]:
@@ -170,12 +180,19 @@ def in_question(wall: Wall, w: Wanted) -> np.ndarray: # bool, one a row of the w
     if w.where: mask = mask & _condition(wall, w.where)
     return mask
 
-
+# %% ../../nbs/93_serve.wall.ipynb #8cf8c33d
 def _condition(wall: Wall, text: str) -> np.ndarray:
     "Where a condition holds."
-    kept = np.zeros(len(wall.rows), bool)
-    kept[select(wall.rows, text, "where").index] = True
-    return kept
+    select(wall.rows.iloc[:0], text, "where") # what is wrong with it is said with all columns in mind
+    named = [c for c in wall.rows if str(c) in text]
+    each = np.zeros(len(wall.rows), np.int64) # rows that agree in the named columns share a number, and are asked once
+    for column in named:
+        if column not in wall.codes: wall.codes[column] = pd.factorize(wall.rows[column], use_na_sentinel=False)[0]
+        each = pd.factorize(each * (int(wall.codes[column].max(initial=0)) + 1) + wall.codes[column])[0]
+    first = np.unique(each, return_index=True)[1] # numbers go by first appearance
+    kept = np.zeros(len(first), bool)
+    kept[select(wall.rows[named].iloc[first].reset_index(drop=True), text, "where").index] = True
+    return kept[each]
 
 # %% ../../nbs/93_serve.wall.ipynb #1645e2d1
 def _results(wall: Wall, w: Wanted) -> np.ndarray | None:
@@ -236,7 +253,7 @@ def page_of(wall: Wall, w: Wanted, size: int = 60, # pictures a page
     number = min(w.page, pages)
     return Page(found[(number - 1) * size:number * size], len(found), number, pages)
 
-
+# %% ../../nbs/93_serve.wall.ipynb #5a67d01a
 def neighbours(wall: Wall, w: Wanted, row: int, # its number
                size: int = 60, # pictures a page
               ) -> tuple[int | None, int | None, int]: # the row before, the row after, None at the ends; the page
@@ -260,7 +277,7 @@ def _rates(wall: Wall, mask: np.ndarray, called: np.ndarray, label: str) -> dict
     return {RATES[label]: rate, f"{RATES[label]}_ci95": ci, f"n_{label}": len(who), f"fake_{label}": fake,
             "free": (fake * share, len(who) * share)}
 
-
+# %% ../../nbs/93_serve.wall.ipynb #06db95f0
 def figures(wall: Wall, w: Wanted) -> dict[str, Any]: # threshold, confusion, rates with intervals, ppv, subjects; None where a class lacks
     "What a threshold does to the images in question."
     def make() -> dict[str, Any]:

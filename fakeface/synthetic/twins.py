@@ -32,7 +32,7 @@ def _world_of(root: Path) -> tuple[dict[str, Any], pd.DataFrame, Generator]:
     truth = pd.read_csv(root/"truth.csv", usecols=["path", "camera", *LATENTS]).set_index("path")
     return asked, truth, Generator.fit(learnt.to_numpy())
 
-
+# %% ../../nbs/25_synthetic.twins.ipynb #da335b1d
 def embed(image: Image.Image, # a photograph of a built-in world, `filename` set
          ) -> Image.Image: # its twin, RGB
     "What the world's generator makes of a drawn photograph. Raises `InputError` for any other picture."
