@@ -142,6 +142,12 @@ def test_what_is_missing_is_said_at_once(line, words, capsys, tmp_path, monkeypa
     assert words in capsys.readouterr().err
 
 
+def test_a_taken_port_is_said_before_a_network_is_loaded(capsys, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["app", "--model", str(tmp_path), "--port", str(taken.getsockname()[1])]) == 2
+    assert "is taken; give another" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_its_process_and_without_a_traceback(sign, tmp_path):
     code = served.STANDIN.format(root=str(ROOT), tests=str(ROOT/"tests"), load="load")

@@ -30,8 +30,8 @@ def app(output: Output, root: Root = None,
 
     Example: fakeface app --model runs/first --run runs/first --root faces"""
     _check_what(model, run, other, root)
-    from fakeface.serve.web import check_host, serve
-    check_host(host, public)
+    from fakeface.serve.web import check_address, serve
+    check_address(host, port, public) # before a network is loaded
     if output.json: output.say = output.note = lambda *lines: None
     pages = _pages(model, run, other, root, public)
     serve(pages, host, port, output, open_browser=show)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIMITS', 'SECURITY', 'Limits', 'Refused', 'page_html', 'page', 'static_files', 'host_allowed', 'refusal_html',
            'make_app', 'upload_route', 'client', 'Upload', 'Form', 'clean_name', 'read_form', 'is_loopback',
-           'check_host', 'serve', 'running']
+           'check_address', 'serve', 'running']
 
 # %% ../../nbs/90_serve.web.ipynb #093b0f15
 import asyncio
@@ -480,12 +480,14 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or _is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
-def check_host(host: str, # the address to listen on
-               public: bool, # whether other machines are wanted
-              ) -> None:
-    "Raises `InputError` where an address lets other machines in and nobody said so."
-    if is_loopback(host) or public: return
-    raise InputError(f"{host} would let other machines in; say --public to want that, or leave --host out")
+def check_address(host: str, # the address to listen on
+                  port: int, # 0: any that is free
+                  public: bool, # whether other machines are wanted
+                 ) -> None:
+    "Raises `InputError` where an address lets other machines in and nobody said so, or cannot be listened on."
+    if not (is_loopback(host) or public):
+        raise InputError(f"{host} would let other machines in; say --public to want that, or leave --host out")
+    _bind(host, port).close()
 
 # %% ../../nbs/90_serve.web.ipynb #13a18645
 def serve(app: Any, # of `make_app`
@@ -496,7 +498,7 @@ def serve(app: Any, # of `make_app`
          ) -> None:
     """Serves until Ctrl-C or SIGTERM. Raises `InputError` where the port is taken, or where `host` lets other machines in and the app is
     not public."""
-    check_host(host, app.state.site.public)
+    check_address(host, port, app.state.site.public)
     server, sock = _server(app), _bind(host, port)
     say = output.say if output else lambda *lines: print(*lines, sep="\n", flush=True)
     if not is_loopback(host):
