@@ -12,7 +12,7 @@ from ..core.files import is_finished
 from ..data.faces import Face, crop_face, find_faces
 from ..data.images import RejectedImage, read_file
 from ..data.marks import Mark, read_marks
-from ..evaluate.perturbations import HARMLESS, open_file
+from ..evaluate.perturbations import HARMLESS, limit, open_file
 from ..evaluate.thresholds import ppv, tempered
 from ..interpret.attribution import attribute, overlay, smoothed
 from ..interpret.ood import features
@@ -203,9 +203,13 @@ def _opened(detector: Detector, image: str | Path | bytes, band: bool, name: str
     return _Opened(name, known, [_views(detector, crop, band) for crop in crops])
 
 # %% ../../nbs/92_serve.predict.ipynb #99792cba
+_SIDE = 2048 # pixels of the longer side from which perturbed views are made
+
+
 def _views(detector: Detector, picture: Image.Image, band: bool, data: bytes | None = None) -> torch.Tensor: # uint8, (1 or 11, 3, s, s)
     "The picture as the network sees it, and its perturbed versions."
-    ways = (way(picture) for way in HARMLESS if band) # one after the other: a large picture is held once, not eleven times
+    small = limit(picture, _SIDE) if band else picture # 12 million pixels would take four seconds, and WebP ends at 16,383 a side
+    ways = (way(small) for way in HARMLESS if band) # one after the other: a picture is held once, not eleven times
     views = itertools.chain([picture if data is None else data], ways)
     return torch.stack([detector.open(v).as_subclass(torch.Tensor) for v in views])
 
