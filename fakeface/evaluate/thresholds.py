@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POINT', 'BINS', 'nll', 'tempered', 'OperatingPoint', 'point_notes', 'check_aim', 'fit_operating_point', 'save_point',
            'load_point', 'frozen_threshold', 'tpr_at_fpr', 'equal_error', 'reliability', 'calibration', 'ppv',
-           'score_at_point', 'point_words', 'plot_reliability', 'plot_ppv']
+           'value_words', 'score_at_point', 'point_words', 'plot_reliability', 'plot_ppv']
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #816a444a
 import json
@@ -311,6 +311,13 @@ def ppv(caught: tuple[float, float], # fakes above the threshold, of how many
     lo = np.quantile(precision(rate(k, m, 0), rate(j, n, 1)), (1 - level) / 2) if k else 0.0
     hi = np.quantile(precision(rate(k, m, 1), rate(j, n, 0)), (1 + level) / 2) if j else 1.0
     return dict(prevalence=prevalence, ppv=float(precision(k / m, j / n)), ci95=[float(lo), float(hi)])
+
+# %% ../../nbs/43_evaluate.thresholds.ipynb #ec5ae7ec
+def value_words(value: float | None, # a predictive value
+                ci: list[float] | None, # its interval
+               ) -> str: # such as "13.9 % [1.1, 99.7]", or "at least 5.1 %" where no error was seen
+    "A predictive value to read: of one without an error only the lower end is known."
+    return f"at least {percent(ci[0])}" if value == 1 and ci else percent(value, ci)
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #4fac7459
 def _test_rows(point: OperatingPoint, predictions: pd.DataFrame) -> pd.DataFrame:

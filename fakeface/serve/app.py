@@ -21,9 +21,9 @@ from fastcore.xml import (A, Article, Button, Dd, Details, Div, Dl, Dt, Figcapti
                           Section, Span, Strong, Summary, Table, Tbody, Td, Th, Thead, Tr, Ul, ft, to_xml)
 from PIL import Image
 
-from ..core.basics import percent
 from ..core.page import data_uri, without_folders
 from ..data.images import RejectedImage, open_header, to_rgb
+from ..evaluate.thresholds import value_words
 from .queue import Ticket, Worker, follow
 from .web import LIMITS, Limits, Refused, make_app, page, page_html, read_form, upload_route
 
@@ -108,7 +108,7 @@ def _share(prevalence: float) -> str: # such as "1 in 100"
 
 def _chance_cells(c: dict[str, Any]) -> tuple[str, str]:
     "PPV and NPV with their intervals."
-    return percent(c.get("ppv"), c.get("ci95")), percent(c.get("npv"), c.get("npv_ci95"))
+    return value_words(c.get("ppv"), c.get("ci95")), value_words(c.get("npv"), c.get("npv_ci95"))
 
 # %% ../../nbs/94_serve.app.ipynb #6e075887
 def _chance(verdict: str, chances: Sequence[dict[str, Any]], stop: int) -> FT | str:

@@ -13,7 +13,7 @@ from ..data.faces import Face, crop_face, find_faces
 from ..data.images import RejectedImage, read_file
 from ..data.marks import Mark, read_marks
 from ..evaluate.perturbations import HARMLESS, limit, open_file
-from ..evaluate.thresholds import ppv, tempered
+from ..evaluate.thresholds import ppv, tempered, value_words
 from ..interpret.attribution import attribute, overlay, smoothed
 from ..interpret.ood import features
 from .bundle import INFO, Bundle, BundleInfo, known_of, read_bundle
@@ -336,9 +336,10 @@ def _value_words(rows: list[dict[str, Any]], prevalence: float) -> str:
     "The predictive values in sentences."
     r, worst = rows[0], min((x for x in rows[1:] if x["ppv"] is not None), key=lambda x: x["ppv"], default=None)
     told = f"Where {100 * prevalence:g} % of the pictures are fake: on pictures like validation's, of those called fake "
-    told += f"{percent(r['ppv'], r['ci95'])} are fake, of those called real {percent(r['npv'], r['npv_ci95'])} are real."
+    told += f"{value_words(r['ppv'], r['ci95'])} are fake, of those called real {value_words(r['npv'], r['npv_ci95'])} are real."
     if worst and (r["ppv"] is None or worst["ppv"] < r["ppv"]):
-        told += f" On pictures like the test set {worst['images']}, {percent(worst['ppv'], worst['ci95'])} of those called fake are fake."
+        less = value_words(worst["ppv"], worst["ci95"])
+        told += f" On pictures like the test set {worst['images']}, {less} of those called fake are fake."
     return told
 
 # %% ../../nbs/92_serve.predict.ipynb #b8b150ac
