@@ -52,7 +52,9 @@ def test_every_module_card_recipe_and_reference_is_in_the_wheel(names):
 def test_nothing_else_is_in_the_wheel(names):
     ours = {n for n in names if ".dist-info/" not in n}
     assert {n for n in ours if not n.startswith("fakeface/")} == set()
-    assert {Path(n).suffix for n in ours} <= {".py", ".typed", ".yaml", ".csv", ".npy"}
+    networks = {n for n in ours if n.startswith("fakeface/data_manifests/models/")} # with their licence and where they are from
+    assert {Path(n).suffix for n in ours - networks} <= {".py", ".typed", ".yaml", ".csv", ".npy"}
+    assert {Path(n).suffix for n in networks} == {".tflite", ".md", ""} and "fakeface/data_manifests/models/NOTICE" in networks
 
 
 def test_the_command_runs_from_the_wheel_and_not_from_the_checkout(wheel, tmp_path):

@@ -225,7 +225,7 @@ def _points(m: pd.DataFrame, root: Path, kept: Path, points: str | pd.DataFrame 
             return found
     if asked == "given": found = points.set_index("path").reindex(m["path"]).set_index(m.index)
     else: found = world_points(m, root) if asked == "world" else face_points(m, root, asked)
-    found.attrs.update(asked=asked, face_detector=found.attrs.get("face_detector", asked))
+    found.attrs = dict(asked=asked, face_detector=found.attrs.get("face_detector", asked))
     return found
 
 # %% ../../nbs/89_experiments.ladder.ipynb #fcbb5e55
