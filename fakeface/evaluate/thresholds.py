@@ -315,7 +315,7 @@ def ppv(caught: tuple[float, float], # fakes above the threshold, of how many
 # %% ../../nbs/43_evaluate.thresholds.ipynb #ec5ae7ec
 def value_words(value: float | None, # a predictive value
                 ci: list[float] | None, # its interval
-               ) -> str: # such as "13.9 % [1.1, 99.7]", or "at least 5.1 %" where no error was seen
+               ) -> str: # such as "13.9 % [5.1, 30.0]", or "at least 5.1 %" where no error was seen
     "A predictive value to read: of one without an error only the lower end is known."
     return f"at least {percent(ci[0])}" if value == 1 and ci else percent(value, ci)
 
