@@ -231,7 +231,7 @@ def test_what_was_not_foreseen_is_one_line_and_a_file(monkeypatch, tmp_path, cap
         raise RuntimeError("nobody thought\nof this")
     monkeypatch.setattr(cards, "sources_table", sources_table)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert main(["sources"]) == 1
+    assert main(["sources"]) == 70
     (line,) = capsys.readouterr().err.splitlines()
     (log,) = tmp_path.glob("fakeface-error-*.log")
     assert "RuntimeError: nobody thought of this" in line and str(log) in line and "Traceback" in log.read_text()
@@ -245,11 +245,14 @@ def test_a_signal_ends_a_command_as_ctrl_c_does(number, monkeypatch, tmp_path, c
             os.kill(os.getpid(), number)
             time.sleep(5)
     monkeypatch.setattr(cards, "sources_table", sources_table)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started deaf to it
+    kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGHUP)}  # a job in the background is started deaf to them
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         assert main(["sources"]) == 128 + number
     finally:
-        signal.signal(signal.SIGINT, before)
+        for s, handler in kept.items():
+            signal.signal(s, handler)
     assert "stopped; nothing half-written is left" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [] and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

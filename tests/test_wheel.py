@@ -53,7 +53,9 @@ def test_nothing_else_is_in_the_wheel(names):
     ours = {n for n in names if ".dist-info/" not in n}
     assert {n for n in ours if not n.startswith("fakeface/")} == set()
     networks = {n for n in ours if n.startswith("fakeface/data_manifests/models/")} # with their licence and where they are from
-    assert {Path(n).suffix for n in ours - networks} <= {".py", ".typed", ".yaml", ".csv", ".npy"}
+    pages = {n for n in ours if n.startswith("fakeface/data_manifests/web/")}  # style and script, by the package's own hands
+    assert {Path(n).suffix for n in pages} == {".css", ".js", ".svg"}
+    assert {Path(n).suffix for n in ours - networks - pages} <= {".py", ".typed", ".yaml", ".csv", ".npy"}
     assert {Path(n).suffix for n in networks} == {".tflite", ".md", ""} and "fakeface/data_manifests/models/NOTICE" in networks
 
 

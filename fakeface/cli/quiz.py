@@ -44,8 +44,8 @@ def quiz(output: Output, source: _Source = None, root: Root = None, test: Test =
 
     Example: fakeface quiz runs/first --root faces --items 40 --advice half; then fakeface quiz --results quiz.sqlite"""
     if results: return _results(results, output)
-    from fakeface.serve.web import check_host, serve
-    check_host(host, public)
+    from fakeface.serve.web import check_address, serve
+    check_address(host, port, public) # before anything is drawn
     given = dict(arms=tuple(arm) or None, tips=tips, advice=advice, items=items, practice=practice, grid=per_page, side=size, seed=seed)
     asked = _open(source, root, test, out, {k: v for k, v in given.items() if v is not None}, output)
     from fakeface.serve.quiz import quiz_app

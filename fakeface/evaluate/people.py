@@ -354,7 +354,8 @@ def published() -> pd.DataFrame: # study, condition, faces, measure, value, low,
 def published_lines(kind: str, # accuracy or trust
                    ) -> list[str]: # sentences
     "Nightingale and Farid's figures for an arm, in words, with the citation last."
-    rows = published().query("study == 'nightingale-farid'")
+    rows = published()
+    rows = rows[rows["study"] == "nightingale-farid"]
     rows = rows[rows["measure"].eq("accuracy") == (kind == "accuracy")]
     def figure(r: pd.Series) -> str:
         n = int(r["people"])
