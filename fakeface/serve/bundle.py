@@ -245,7 +245,7 @@ class Bundle:
     @property
     def fingerprint(self) -> str: # 16 hexadecimal digits
         "Tells this bundle from any other: weights, threshold, everything."
-        return _digest(plain(self.info))[:16]
+        return hashlib.sha256(self.parts[INFO]).hexdigest()[:16] # which has the hashes of the other files in it
 
     @cached_property
     def chosen(self) -> dict[str, Any]: # as `train.runs.fed_settings`
