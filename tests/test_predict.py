@@ -73,7 +73,7 @@ def made(tmp_path_factory):
     "A world, a run on it, and its bundle."
     home = tmp_path_factory.mktemp("predict")
     build_world(home/"world", images=400, seed=5)
-    run = run_recipe("man-2-test", home/"world", home/"run", epochs=2, progress=False)
+    run = run_recipe("man-2-test", home/"world", home/"run", epochs=10, progress=False)
     return home, run, export_bundle(run.folder, home/"a.fakeface", home/"world", sample=20)
 
 
@@ -122,7 +122,7 @@ def by_command(bundle: Path, folder: Path, rows: pd.DataFrame, home: Path) -> li
                            "--out", str(home/"odd.parquet")], capture_output=True, text=True)
     assert done.returncode in (0, 1, 3), done.stderr
     table = pd.read_parquet(home/"odd.parquet")
-    one = table[~table.duplicated("path", keep=False)].set_index("path")["p_fake"]
+    one = table[~table.duplicated("path", keep=False)].set_index("path")["p_fake"].rename(lambda p: Path(p).name)
     return [float(one[p]) if p in one.index else None for p in rows["path"]]
 
 
@@ -202,6 +202,15 @@ def test_a_networks_answer_does_not_hang_on_threads(made, odd):
             out.append([a.p_fake for a in Detector.load(bundle, device="cpu").predict_many(files, band=False)])
     finally: torch.set_num_threads(before)
     assert out[0] == out[1]
+
+
+def test_a_network_that_has_learnt_nothing_gives_no_verdict_and_its_card_says_so(made, tmp_path):
+    home, run, _ = made
+    useless = run_recipe("man-2-test", home/"world", tmp_path/"run", epochs=1, lr=1e-9, scale=0.5, progress=False)
+    detector = Detector.load(export_bundle(useless.folder, tmp_path/"useless"))
+    answers = list(detector.predict_many([home/"world"/p for p in run.predictions["path"].iloc[:12]], band=False))
+    assert {a.verdict for a in answers} == {"no verdict"} and all("cannot tell" in a.answers[0].reasons[0] for a in answers)
+    assert "gives no verdict on any picture" in (tmp_path/"useless"/"README.md").read_text()
 
 
 def test_what_is_recorded_of_the_data_names_no_path_of_this_machine(made):

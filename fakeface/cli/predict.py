@@ -40,7 +40,7 @@ def export(run: Run, output: Output, root: Root = None, out: _Out = None, framin
 def _tell_bundle(made: Any, out: Path, root: Path | None, output: Output) -> None:
     "What is in a bundle."
     from fakeface.serve.bundle import plain
-    from fakeface.serve.predict import known_failures
+    from fakeface.serve.export import known_failures
     output.record(bundle=out, fingerprint=made.fingerprint, info=plain(made.info))
     output.say(f"{out}: fingerprint {made.fingerprint}")
     if root is None: output.note("Nothing was measured on validation images, since no data root was given (--root).")
@@ -72,7 +72,9 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     from fakeface.serve.predict import Detector
     detector = Detector.load(model, root)
     told = _ask(detector, files, not fast, maps, output)
-    if out is not None: _write(told, out, output)
+    if fast: output.note("Harmless perturbations were not asked (--fast): some of these verdicts may be unsure.")
+    if maps is not None: output.note(f"heat-maps: {maps}")
+    if out is not None: _write(told, files, detector, out, output)
     _tell_network(detector, told, prevalence, output)
     return exit_code([a.verdict for a in told])
 
@@ -127,26 +129,29 @@ def _save_maps(detector: Any, file: Path, answer: Any, folder: Path) -> None:
 
 # %% ../../nbs/96_cli.predict.ipynb #d2d1c161
 def answer_rows(told: list[Any], # answers of `serve.predict`
+                files: list[Path], # that were asked about, as they were given
+                threshold: float, # frozen: fake from here on
                ) -> list[dict[str, Any]]: # one row a face, or a file that was refused
     "The answers as a table."
     rows = []
-    for a in told:
-        whole = dict(path=a.name, sha256=a.sha256, picture=a.verdict, refused=a.refused or "", kind=a.kind,
+    for a, file in zip(told, files):
+        whole = dict(path=str(file), sha256=a.sha256, picture=a.verdict, refused=a.refused or "", kind=a.kind,
                      marks="+".join(sorted({m.kind for m in a.marks})))
         for k, f in enumerate(a.answers, 1):
             edge = f.ood or {}
             lowest, highest = f.band or (None, None)
             rows.append(whole | dict(face=k, verdict=f.verdict, p_fake=f.p_fake, p=f.p, lowest=lowest, highest=highest, flips=f.flips,
-                                     ood=edge.get("value"), unknown=edge.get("unknown"), reasons=" ".join(f.reasons)))
+                                     threshold=threshold, ood=edge.get("value"), ood_limit=edge.get("threshold"),
+                                     unknown=edge.get("unknown"), reasons=" ".join(f.reasons)))
         if not a.answers: rows.append(whole | dict(face=0, verdict=a.verdict))
     return rows
 
-
-def _write(told: list[Any], out: Path, output: Output) -> None:
+# %% ../../nbs/96_cli.predict.ipynb #14eee4a6
+def _write(told: list[Any], files: list[Path], detector: Any, out: Path, output: Output) -> None:
     "The table."
     import pandas as pd
     from fakeface.core.files import write_table
-    write_table(pd.DataFrame(answer_rows(told)), out)
+    write_table(pd.DataFrame(answer_rows(told, files, detector.info.point.threshold)), out)
     output.record(table=out)
     output.note(f"one row a face: {out}")
 
@@ -160,6 +165,8 @@ def _tell_network(detector: Any, told: list[Any], prevalence: float, output: Out
     if len(told) > 1: output.say(f"{len(told):,} files: " + ", ".join(f"{n:,} {v}" for v, n in counts.most_common()))
     if len(told) > _FEW: output.note(*(f"  {a.name}: {a.refused}" for a in refused[:10]),
                                      *([f"  and {len(refused) - 10:,} more that were refused"] if len(refused) > 10 else []))
-    output.note("", f"Network: {detector}. Positive class: fake.")
+    point = detector.info.point
+    output.note("", f"Network: {detector}. Positive class: fake.",
+                f"Called fake from p_fake {point.threshold:.4g} on, the threshold frozen on validation for: {point.wanted}.")
     if detector.info.world: output.note("It was trained on drawn faces: what it says about a photograph means nothing.")
     output.note(value["text"])

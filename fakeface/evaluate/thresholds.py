@@ -317,7 +317,7 @@ def value_words(value: float | None, # a predictive value
                 ci: list[float] | None, # its interval
                ) -> str: # such as "13.9 % [5.1, 30.0]", or "at least 5.1 %" where no error was seen
     "A predictive value to read: of one without an error only the lower end is known."
-    return f"at least {percent(ci[0])}" if value == 1 and ci else percent(value, ci)
+    return f"at least {percent(np.floor(1e4 * ci[0]) / 1e4)}" if value == 1 and ci else percent(value, ci)
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #4fac7459
 def _test_rows(point: OperatingPoint, predictions: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['INFO', 'CARD', 'OOD', 'FacePolicy', 'Known', 'Stability', 'Robust', 'Maps', 'DataSource', 'Counts', 'PartFile',
-           'BundleInfo', 'sealed', 'check_info', 'Bundle', 'plain', 'known_of', 'read_bundle', 'write_bundle']
+           'BundleInfo', 'sealed', 'check_info', 'Bundle', 'plain', 'known_of', 'read_bundle', 'refuse_existing',
+           'write_bundle']
 
 # %% ../../nbs/91_serve.bundle.ipynb #20aa48e8
 from ..core.basics import InputError
@@ -295,14 +296,19 @@ def read_bundle(path: str | Path, # NAME.fakeface, or a folder
     return Bundle(_checked_info(parts, path.name), parts, path.name)
 
 # %% ../../nbs/91_serve.bundle.ipynb #a3d4557e
+def refuse_existing(out: str | Path, overwrite: bool = False) -> None: # replace what is there
+    "Raises `InputError` where a bundle would replace something unasked."
+    out = Path(out)
+    if not overwrite and (out.is_file() or holds_something(out)): raise InputError(f"{out} is there already; --overwrite replaces it")
+
+
 def write_bundle(info: BundleInfo, # its `files` are filled in here
                  parts: dict[str, bytes], # weights, the card, and what the network knows
                  out: str | Path, # NAME.fakeface, or a folder
                  overwrite: bool = False, # replace what is there
                 ) -> Path:
     "Writes a bundle whole or not at all, and reads it again. Raises `InputError` where something is there already."
-    out = Path(out)
-    if not overwrite and (out.is_file() or holds_something(out)): raise InputError(f"{out} is there already; --overwrite replaces it")
+    refuse_existing(out := Path(out), overwrite)
     files = {name: dict(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)) for name, data in parts.items()}
     content = json.dumps(sealed(plain(info) | {"files": files}), indent=1, ensure_ascii=False).encode()
     parts = {INFO: content, **parts}

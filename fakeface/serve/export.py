@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['validation_sample', 'measure_faces', 'face_share', 'measure_robustness', 'measure_maps', 'measure_ood',
-           'data_sources', 'verdict_counts', 'model_card', 'export_bundle']
+           'data_sources', 'verdict_counts', 'can_tell', 'cannot_words', 'known_failures', 'model_card',
+           'export_bundle']
 
 # %% ../../nbs/91_serve.export.ipynb #e301264b
 from ..core.basics import InputError, area, percent, progress
 from ..core.files import FILES, run_file
 from ..core.records import ModelInfo
 from ..core.schema import read_json
+from ..core.stats import wilson
 from ..data.faces import face_detector, find_faces
 from ..data.images import RejectedImage, open_rgb
 from ..data.sources import Card, CardError, read_cards
@@ -21,7 +23,7 @@ from ..evaluate.thresholds import OperatingPoint, load_point
 from ..interpret.faithfulness import check_faithfulness
 from ..interpret.ood import fit_ood
 from .bundle import (CARD, OOD, BundleInfo, Counts, DataSource, FacePolicy, Known, Maps, Robust, Stability, check_info,
-                                   write_bundle)
+                                   refuse_existing, write_bundle)
 from ..train.runs import Run, load_run_model, load_scorer, read_card
 
 # %% ../../nbs/91_serve.export.ipynb #63bc2d7b
@@ -147,11 +149,44 @@ def verdict_counts(run: Run, # finished
     out = {"valid": Counts([point.valid_tpr * point.n_fake, float(point.n_fake)], [point.valid_fpr * point.n_real, float(point.n_real)])}
     return out | {str(name): Counts(*([float(v) for v in r["counts"][rate]] for rate in ("tpr", "fpr"))) for name, r in tests.items()}
 
+# %% ../../nbs/91_serve.export.ipynb #83b989a3
+def can_tell(info: BundleInfo) -> bool:
+    "Whether the frozen threshold tells fakes from real images of validation: the 95 % intervals of TPR and FPR lie apart."
+    c = info.counts["valid"]
+    return wilson(round(c.tpr[0]), round(c.tpr[1]))[0] > wilson(round(c.fpr[0]), round(c.fpr[1]))[1]
+
+
+def cannot_words(info: BundleInfo) -> str: # a sentence
+    "Why a network gives no verdict."
+    (k, m), (j, n) = info.counts["valid"].tpr, info.counts["valid"].fpr
+    return (f"This network cannot tell: on validation it calls {k:.0f} of {m:.0f} fakes and {j:.0f} of {n:.0f} real images fake, "
+            "which may be chance.")
+
+# %% ../../nbs/91_serve.export.ipynb #0e982631
+def known_failures(info: BundleInfo) -> list[str]: # sentences
+    "Where this network is known to be wrong at its frozen threshold, or was not measured."
+    told = [] if can_tell(info) else [f"{cannot_words(info)} It gives no verdict on any picture."]
+    if info.world: told.append("It was trained on drawn faces and says nothing about photographs.")
+    for name, c in info.counts.items():
+        for label, (k, n) in (("fake", c.tpr), ("real", (c.fpr[1] - c.fpr[0], c.fpr[1]))):
+            ci = wilson(round(k), round(n))
+            if n and ci[0] < 0.5: told.append(f"{_set_words(name)}: it may miss more than half of the {label} images: "
+                                              f"{percent(k / n, list(ci))} are called {label} at its threshold.")
+    told += [f"Its balanced accuracy falls by {-100 * r.change[0]:.1f} points after the perturbation {r.name} ({r.what})."
+             for r in info.robustness if r.change[2] < 0]
+    told += [f"Not measured: {what}." for what, there in (("whether it knows a picture", info.ood),
+             ("how still its verdicts stand", info.stability), ("whether its heat-maps are faithful", info.maps)) if there is None]
+    return told + ([f"Its heat-maps are not shown: {info.maps.said}."] if info.maps and not info.maps.faithful else [])
+
+
+def _set_words(name: str) -> str: return "Validation" if name == "valid" else f"Test set {name}"
+
 # %% ../../nbs/91_serve.export.ipynb #bfaf2355
 def _card_head(info: BundleInfo) -> str: # YAML
     "What a hub reads: licence, tags, and the scores of every test set as `model-index`."
-    results = [EvalResult(task_type="image-classification", dataset_type=name, dataset_name=info.sources[name].title if name in info.sources
-                          else name, dataset_split="test", metric_type=metric, metric_value=round(float(value), 4),
+    title = lambda name: f"{name}: drawn stand-in of the built-in world" if info.world else getattr(info.sources.get(name), "title", name)
+    results = [EvalResult(task_type="image-classification", dataset_type=f"fakeface-world-{name}" if info.world else name,
+                          dataset_name=title(name), dataset_split="test", metric_type=metric, metric_value=round(float(value), 4),
                           metric_name=words)
                for name, s in info.scores.items() for metric, words in _METRICS.items() if (value := getattr(s, metric)) is not None]
     drawn = ["synthetic-data"] if info.world else []
@@ -167,9 +202,10 @@ _METRICS = {"accuracy": "accuracy", "specificity": "specificity (real called rea
 # %% ../../nbs/91_serve.export.ipynb #0f356b6a
 def model_card(info: BundleInfo) -> str: # Markdown with a head of YAML
     "The README.md of a bundle: what it is, what it must not be used for, scores, threshold, what it knows, data."
+    failures = "\n".join(f"- {line}" for line in known_failures(info)) or "None is known, which is no promise."
     parts = [f"---\n{_card_head(info)}\n---", f"# {info.name}", _what_it_is(info), "## Use", _use_words(info),
-             "## Scores", _score_rows(info), "## Threshold and verdicts", _threshold_words(info), "## Measured on validation images",
-             _measured_words(info), "## Data", _data_rows(info)]
+             "## Known failures", failures, "## Scores", _score_rows(info), "## Threshold and verdicts", _threshold_words(info),
+             "## Measured on validation images", _measured_words(info), "## Data", _data_rows(info)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -179,12 +215,13 @@ def _what_it_is(info: BundleInfo) -> str:
     drawn = "**Trained on drawn faces, not on people: it says nothing about real photographs.** " if info.world else ""
     return (f"{drawn}A detector of generated faces (positive class: fake), trained with fakeface by the recipe `{t.get('recipe')}`: "
             f"{t.get('title')}. Network `{info.network.model}`, {info.network.size} pixels a side, {t.get('epochs')} epochs, "
-            f"seed {t.get('seed')}.")
+            f"seed {t.get('seed')}. Exported {info.made}, trained with fakeface {t.get('fakeface')}.")
 
 
 def _use_words(info: BundleInfo) -> str:
     "How to ask it, and what its answers cannot bear."
-    return (f"```sh\npip install fakeface\nfakeface predict photo.jpg --model {info.name}.fakeface\n```\n\n"
+    return ("```sh\npip install git+https://github.com/fakeface/fakeface\n"
+            f"fakeface predict photo.jpg --model {info.name}.fakeface # or the folder of this card\n```\n\n"
             "A verdict is a statement about pictures like those below, not evidence about a person. It must not be the only ground of a "
             "decision about anybody. How well it does on other cameras, generators and editing is not known.")
 
@@ -206,13 +243,15 @@ def _threshold_words(info: BundleInfo) -> str:
     "The frozen threshold, and what verdicts came of it."
     rows = [[name, *(f"{k:.0f} of {n:.0f}" if n else "–" for k, n in (c.tpr, c.fpr))] for name, c in info.counts.items()]
     return (f"Called fake from p_fake {info.point.threshold:.4g} on, chosen on validation for: {info.point.wanted}. Temperature "
-            f"{info.point.temperature:.3g}.\n\n" + _table(["images", "fakes called fake", "real images called fake"], rows))
+            f"{info.point.temperature:.3g}.\n\n" + _table(["images", "fakes called fake", "real images called fake"], rows)
+            + "\n\nCounts are effective sample sizes: several pictures of one person count as fewer.")
 
-
+# %% ../../nbs/91_serve.export.ipynb #a6019963
 def _data_rows(info: BundleInfo) -> str:
     "Sources, licences and citations."
     rows = [[s.title, s.label, ", ".join(f"{k} {n:,}" for k, n in s.images.items()), s.licence, s.citation] for s in info.sources.values()]
-    told = "The images are drawn; the sources bear the names and layouts of these datasets.\n\n" if info.world else ""
+    told = ("The images are drawn, so the licences below bind nobody here; the sources bear the names and layouts of these datasets.\n\n"
+            if info.world else "The licences below bind whoever hands this network on.\n\n")
     return told + _table(["dataset", "class", "images", "licence", "citation"], rows)
 
 # %% ../../nbs/91_serve.export.ipynb #d732d9aa
@@ -272,6 +311,7 @@ def export_bundle(run: str | Path, # a finished run's folder
                   overwrite: bool = False, # replace what is there
                  ) -> Path: # the bundle
     "A run as a bundle. Raises `InputError` where the run has no network that can be rebuilt, no frozen threshold, or another data root."
+    refuse_existing(out, overwrite)
     run = Run(run)
     card, point = read_card(run.folder), load_point(run.folder)
     name = Path(out).name.removesuffix(".fakeface")

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'FaceAnswer', 'Answer', 'answer_lines', 'decide', 'together', 'Detector', 'predictive_values',
-           'network_facts', 'known_failures']
+           'network_facts']
 
 # %% ../../nbs/92_serve.predict.ipynb #cfb2da4f
 from ..core.basics import LABELS, InputError, percent
 from ..core.files import is_finished
+from ..core.stats import wilson
 from ..data.faces import Face, crop_face, find_faces
 from ..data.images import RejectedImage, read_file
 from ..data.marks import Mark, read_marks
@@ -17,7 +18,7 @@ from ..evaluate.thresholds import ppv, tempered, value_words
 from ..interpret.attribution import attribute, overlay, smoothed
 from ..interpret.ood import features
 from .bundle import INFO, Bundle, BundleInfo, known_of, read_bundle
-from .export import export_bundle, face_share
+from .export import can_tell, cannot_words, export_bundle, face_share, known_failures
 from ..train.learners import FixedBatches, classes_of
 from ..train.runs import normalised, opener_of
 
@@ -106,9 +107,10 @@ def decide(p_fake: float, # of the picture as it is
            face: bool = True, # whether a face was found, where one is needed
            unknown: bool = False, # out of distribution
            flips: int = 0, # harmless perturbations that turn the verdict
+           able: bool = True, # whether the network tells validation's fakes from its real images
           ) -> str: # of VERDICTS
     "The verdict on one face."
-    if not face or unknown: return "no verdict"
+    if not able or not face or unknown: return "no verdict"
     if flips: return "unsure"
     return LABELS[p_fake >= threshold]
 
@@ -252,19 +254,18 @@ def _face_answer(detector: Detector, p: np.ndarray, f: np.ndarray | None, face: 
     ood, band = _ood(detector, f, float(p[0])), (float(p[1:].min()), float(p[1:].max())) if len(p) > 1 else None
     flips = int(((p[1:] >= edge) != (p[0] >= edge)).sum())
     there = face is not None or not info.faces.needed
-    verdict = decide(float(p[0]), edge, there, bool(ood and ood["unknown"]), flips)
+    verdict = decide(float(p[0]), edge, there, bool(ood and ood["unknown"]), flips, can_tell(info))
     return FaceAnswer(verdict, float(p[0]), float(tempered(p[:1], info.point.temperature)[0]), face.box if face else (0.0, 0.0, 1.0, 1.0),
                       _reasons(info, face if whole else None, face is None, there, ood, flips), ood, band, flips)
 
 # %% ../../nbs/92_serve.predict.ipynb #9061a30b
 def _reasons(info: BundleInfo, face: Face | None, none: bool, there: bool, ood: dict[str, Any] | None, flips: int) -> list[str]:
     "Why there is no verdict or an unsure one, and what else should be known."
-    told = []
+    told = [] if can_tell(info) else [cannot_words(info)]
     if none: told.append("No face was found" + ("." if there else ": the network knows faces, so it has no verdict."))
     if ood and ood["unknown"]:
-        times = ood["value"] / ood["threshold"]
-        told.append(f"It is unlike anything that the network was trained on: its distance is {times:.1f} times the largest that counts as "
-                    "known.")
+        told.append(f"It is unlike the images that the network was trained on, further from them than {100 * info.ood.keep:g} of 100 "
+                    f"validation images: {ood['value'] / ood['threshold']:.3g} times the limit.")
     if ood is None: told.append("Whether it is of a kind that the network knows was not measured for this bundle.")
     if flips: told.append(f"{flips} of {len(HARMLESS)} harmless perturbations, such as saving it again, turn the verdict.")
     if face is not None and info.faces.share:
@@ -343,6 +344,12 @@ def _value_words(rows: list[dict[str, Any]], prevalence: float) -> str:
     return told
 
 # %% ../../nbs/92_serve.predict.ipynb #b8b150ac
+def _verdict_rows(info: BundleInfo) -> list[dict[str, Any]]:
+    "What verdicts came of the frozen threshold on validation and the test sets."
+    rate = lambda k, n: percent(k / n, list(wilson(round(k), round(n)))) if n else "–"
+    return [dict(images=name, fakes_called_fake=rate(*c.tpr), real_called_fake=rate(*c.fpr)) for name, c in info.counts.items()]
+
+
 def network_facts(bundle: Bundle) -> dict[str, Any]: # plain values and short tables
     "Name, training, scores by test set and source, what was measured, and known failures."
     i, t = bundle.info, bundle.info.training
@@ -353,23 +360,7 @@ def network_facts(bundle: Bundle) -> dict[str, Any]: # plain values and short ta
     trained = [dict(source=name, label=s.label, images=s.images.get("train", 0), licence=s.licence) for name, s in i.sources.items()
                if s.images.get("train")]
     return dict(name=i.name, fingerprint=bundle.fingerprint, drawn=bool(i.world), recipe=t.get("recipe"), title=t.get("title"),
-                made=i.made, network=f"{i.network.model}, {i.network.size} pixels a side", threshold=i.point.threshold,
-                aim=i.point.wanted, temperature=i.point.temperature, known_failures=known_failures(i), scores=scores,
-                scores_by_source=by, trained_on=trained, citations=[f"{s.title}: {s.citation}" for s in i.sources.values()])
-
-# %% ../../nbs/92_serve.predict.ipynb #06c2da2c
-def known_failures(info: BundleInfo) -> list[str]: # sentences
-    "Where this network is known to be wrong, or was not measured."
-    told = []
-    if info.world: told.append("It was trained on drawn faces and says nothing about photographs.")
-    for name, s in info.scores.items():
-        for label, rate, ci in (("fake", s.sensitivity, s.sensitivity_ci95), ("real", s.specificity, s.specificity_ci95)):
-            if rate is not None and ci[0] < 0.5: told.append(f"Test set {name}: it may miss more than half of the {label} images: "
-                                                             f"{percent(rate, ci)} are called {label}.")
-    told += [f"Its balanced accuracy falls by {-100 * r.change[0]:.1f} points after the perturbation {r.name} ({r.what})."
-             for r in info.robustness if r.change[2] < 0]
-    for what, there in (("whether it knows a picture", info.ood), ("how still its verdicts stand", info.stability),
-                        ("whether its heat-maps are faithful", info.maps)):
-        if there is None: told.append(f"Not measured: {what}.")
-    if info.maps and not info.maps.faithful: told.append(f"Its heat-maps are not shown: {info.maps.said}.")
-    return told
+                made=i.made, network=f"{i.network.model}, {i.network.size} pixels a side", called_fake_from_p_fake=i.point.threshold,
+                aim=i.point.wanted, temperature=i.point.temperature, known_failures=known_failures(i),
+                verdicts_at_the_threshold=_verdict_rows(i), scores_at_p_fake_one_half=scores, scores_by_source_at_one_half=by,
+                trained_on=trained, citations=[f"{s.title}: {s.citation}" for s in i.sources.values()])

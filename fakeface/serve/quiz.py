@@ -134,9 +134,15 @@ def _tips() -> Any:
     return Ul(*map(Li, TIPS))
 
 
+def _photographs(quiz: Quiz) -> str:
+    "What the real ones are: in a built-in world nobody is told that these are people."
+    return "drawn stand-ins for photographs" if "rawn faces" in quiz.about else "photographs of people"
+
+
 def _explain(quiz: Quiz, who: Person, step: Step) -> Any:
     "What to do, before the first picture."
     title, words = _EXPLAIN[who.arm]
+    words = words.replace("photographs of people", _photographs(quiz))
     n = quiz.plan.practice
     more = "" if who.arm == "trust" else " Nobody says yet whether you are right."
     practice = [P(f"The first {n} faces are for practice and do not count.{more}")] if n else []
@@ -274,8 +280,8 @@ def _done(quiz: Quiz, who: Person, step: Step) -> Any:
     items, mine = items[items["part"] == "test"], table[table["person"] == f"person {who.number}"]
     trusted, first = who.arm == "trust", mine[mine["phase"] == "first"].set_index("path")
     told = [_told(r, first.loc[r["path"], "trust" if trusted else "answer"], trusted) for _, r in items.iterrows()]
-    lead = [P("Half of these faces were photographs of people. The other half were made by a computer: nobody looks like that. You were "
-              "not told, because it might have changed your answers.", cls="lede")] if trusted else _score_words(mine, items)
+    lead = [P(f"Half of these faces were {_photographs(quiz)}. The other half were made by a computer: nobody looks like that. You "
+              "were not told, because it might have changed your answers.", cls="lede")] if trusted else _score_words(mine, items)
     return _page("Thank you", *lead, P("That was all; your answers are kept. Please say nothing about single pictures to others who may "
                  "still take part."), H2("The pictures"), Div(*told, cls="told"), H2("The list behind the seal"),
                  P("The SHA-256 of this text, without a line break at its end, is the seal that you were shown at the start:"),
@@ -430,7 +436,8 @@ def quiz_words(quiz: Quiz) -> dict[str, list[str]]: # heading -> sentences
     items, people = items_table(quiz), people_table(quiz)
     first, told = said[said["phase"] == "first"], {}
     took = [p for p in people.itertuples() if p.number in {int(w.split()[1]) for w in pd.concat([said, rated])["person"].unique()}]
-    told["Who"] = [f"{len(took)} people answered, {sum(p.finished for p in took)} to the end. {quiz.about}".strip()]
+    who, ended = "person" if len(took) == 1 else "people", sum(p.finished for p in took)
+    told["Who"] = [f"{len(took)} {who} answered, {ended} to the end. {quiz.about}".strip()]
     dim = sum(min(s["dark"], s["bright"]) < 2 for p in took if (s := json.loads(p.screen or "null")))
     if dim: told["Who"].append(f"{dim} of them saw fewer than two squares of a row of the screen check: their screens hide tones.")
     if len(first) and _both(first):
