@@ -49,7 +49,7 @@ def group_codes(rows: pd.DataFrame, # one row an image
     place = {name: k for k, name in enumerate(dict.fromkeys(names))}
     return np.array([*(place[name] for name in names), -1])[codes], list(place)
 
-
+# %% ../../nbs/44_evaluate.group_metrics.ipynb #5f3e8aff
 def _attribute_codes(rows: pd.DataFrame, column: str) -> tuple[np.ndarray, list[str]]:
     "One attribute as numbers and words; each different value is read once, where values that are equal are written alike."
     band = column == "age_band" and "age" in rows and not ("age_band" in rows and rows["age_band"].notna().any())
