@@ -81,9 +81,9 @@ def main() -> None:
             for command in a.commands:
                 each, same = measured(command, files, trees, a.repeats)
                 spent.setdefault(command, []).append(each[0][0])
-                print(f"{command:9} {rows:9,} rows: " + "; against ".join("{:.1f} CPU s, {:.1f} s, {:.2f} GB".format(*f) for f in each)
-                      + (f" ({each[1][0] / each[0][0]:.1f} times the CPU s; output {'the same' if same else 'NOT the same'})" if a.against else ""),
-                      flush=True)
+                told = f"{command:9} {rows:9,} rows: " + "; against ".join("{:.1f} CPU s, {:.1f} s, {:.2f} GB".format(*f) for f in each)
+                if a.against: told += f" ({each[1][0] / each[0][0]:.1f} times the CPU s; output {'the same' if same else 'NOT the same'})"
+                print(told, flush=True)
     if len(a.rows) > 1:
         for command, cpu in spent.items():
             print(f"{command:9} grows by the power {np.log(cpu[-1] / cpu[0]) / np.log(a.rows[-1] / a.rows[0]):.2f} of the rows")

@@ -62,7 +62,7 @@ def _attribute_codes(rows: pd.DataFrame, column: str) -> tuple[np.ndarray, list[
     more, names = pd.factorize(words.to_numpy(object, na_value=None))
     return np.append(more, -1)[codes], [str(name) for name in names]
 
-
+# %% ../../nbs/44_evaluate.group_metrics.ipynb #5f3e8afe
 def _attribute(rows: pd.DataFrame, column: str) -> pd.Series:
     "One attribute as lower-case text, missing where unknown."
     if column == "age_band" and "age" in rows and not ("age_band" in rows and rows["age_band"].notna().any()):
