@@ -100,7 +100,7 @@ def _once(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     codes, values = pd.factorize(column)
     return codes, values.to_numpy(object)
 
-
+# %% ../../nbs/11_data.tables.ipynb #6262ee72
 def _mapped(column: pd.Series, f: Callable[[Any], Any]) -> pd.Series:
     "`f` of every value, asked once a different one; missing ones stay. The very column where nothing changes."
     if isinstance(column.dtype, pd.CategoricalDtype): column = column.astype(object)
@@ -201,7 +201,7 @@ def _paths(table: pd.DataFrame, p: Passage, root: Path | None) -> pd.DataFrame:
     if odd.any(): table = table.assign(path=_plain_paths(old, p, root))
     return table if root is None else table.assign(path=_inside(table["path"], p, root))
 
-
+# %% ../../nbs/11_data.tables.ipynb #499ccb04
 def _plain_paths(old: pd.Series, p: Passage, root: Path | None) -> pd.Series:
     "Paths with forward slashes, without `./` and doubled slashes; but a file that is there under its very name keeps it."
     p.refuse("path holds a line break; is a quotation mark missing?", old.str.contains("[\r\n]"))

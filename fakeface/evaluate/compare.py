@@ -101,7 +101,7 @@ def _side(runs: Sequence[pd.DataFrame], # predictions of one test set, one table
     wrong = [f"wrong{i}" for i in range(len(runs))]
     return side.assign(wrong=side[wrong].sum(axis=1), subject=subject_codes(side))
 
-
+# %% ../../nbs/41_evaluate.compare.ipynb #6cf23204
 def _common(a: pd.DataFrame, b: pd.DataFrame, paths: pd.Index | None) -> pd.Index:
     "The images that both sides saw. Raises `InputError` where they are labelled differently."
     both = a.index.intersection(b.index)

@@ -119,7 +119,7 @@ class Split:
         "Who belongs to the unprivileged group."
         return pd.Series(np.array([False, True, None], object)[self.sides(rows)], rows.index, object)
 
-
+# %% ../../nbs/44_evaluate.group_metrics.ipynb #c4487871
 SPLITS = (Split("Male", "gender", ("male",), True, "female", "male", ("female",)),
           Split("White", "race", ("white",), True, "not white", "white"),
           Split("Non-Black", "race", ("black",), False, "black", "not black"),
