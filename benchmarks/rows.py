@@ -6,7 +6,7 @@
 Each command runs in a process of its own, import included, one thread; told are CPU seconds (user and system), seconds on the clock and the
 peak memory, medians over `--repeats`, and the exponent: by what power of the rows the CPU seconds grow between the fewest and the most. The
 tables are drawn: two test sets, people with `--each` images, gender, race and age the person's own, errors partly the person's own. With
-`--against`, the same commands of another checkout run in between, and their whole JSON output is compared. About 3 minutes on one core.
+`--against`, the same commands of another checkout run in between, and their whole JSON output is compared. About 2 minutes on one core.
 """
 import argparse
 import os
