@@ -94,10 +94,17 @@ class Passage:
         raise self.error(f"{self.where}: row {self.rows[bad.argmax()]}: {what}{more}")
 
 # %% ../../nbs/11_data.tables.ipynb #76f79f07
+def _once(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    "The place of every value among the different ones, -1 where it is missing; and the different ones."
+    if not isinstance(column.dtype, pd.StringDtype): return pd.factorize(column.to_numpy(object, na_value=None), use_na_sentinel=True)
+    codes, values = pd.factorize(column)
+    return codes, values.to_numpy(object)
+
+# %% ../../nbs/11_data.tables.ipynb #6262ee72
 def _mapped(column: pd.Series, f: Callable[[Any], Any]) -> pd.Series:
     "`f` of every value, asked once a different one; missing ones stay. The very column where nothing changes."
     if isinstance(column.dtype, pd.CategoricalDtype): column = column.astype(object)
-    codes, values = pd.factorize(column.to_numpy(object, na_value=None), use_na_sentinel=True)
+    codes, values = _once(column)
     made = np.array([*map(f, values), None], object)
     if all(type(a) is type(b) and a == b for a, b in zip(values, made)): return column
     return pd.Series(made[codes], column.index, "str" if all(type(v) is str for v in made[:-1]) and codes.min() >= 0 else object,
@@ -120,6 +127,12 @@ def _words(column: pd.Series) -> pd.Series:
     if not isinstance(column.dtype, pd.StringDtype): return _mapped(column, _as_text)
     bare = column.str.strip(_BLANKS)
     return column if bare.equals(column) else bare
+
+
+def _such(column: pd.Series, test: Callable[[pd.Series], pd.Series]) -> np.ndarray: # bool, one a row
+    "Which words pass a test that is put once to each different one; False where nothing is written."
+    codes, words = _once(column)
+    return np.append(test(pd.Series(words, dtype="str")).to_numpy(bool), False)[codes]
 
 
 def _empty(column: pd.Series) -> np.ndarray: # bool
@@ -184,6 +197,13 @@ def _paths(table: pd.DataFrame, p: Passage, root: Path | None) -> pd.DataFrame:
     if "path" not in table: return table
     old = table["path"]
     p.refuse("path is empty; name the image, or take the row out", _empty(old))
+    odd = old.str.contains(r"[\\\r\n]|//|\./").to_numpy(bool) # asked of the whole column at once: hardly any table has such paths
+    if odd.any(): table = table.assign(path=_plain_paths(old, p, root))
+    return table if root is None else table.assign(path=_inside(table["path"], p, root))
+
+# %% ../../nbs/11_data.tables.ipynb #499ccb04
+def _plain_paths(old: pd.Series, p: Passage, root: Path | None) -> pd.Series:
+    "Paths with forward slashes, without `./` and doubled slashes; but a file that is there under its very name keeps it."
     p.refuse("path holds a line break; is a quotation mark missing?", old.str.contains("[\r\n]"))
     there = (lambda q: root is not None and os.path.isfile(root/q)) # also where the name is too long
     odd = lambda q: "\\" in q or "//" in q or "./" in q
@@ -191,8 +211,7 @@ def _paths(table: pd.DataFrame, p: Passage, root: Path | None) -> pd.DataFrame:
     moved, slashed = _changed(old, new), old.str.contains("\\", regex=False).to_numpy(bool)
     p.say("backslashes in paths are read as /", int((moved & slashed).sum()))
     p.say("paths are written without ./ and //", int((moved & ~slashed).sum()))
-    if root is not None: new = _inside(new, p, root)
-    return table if new is old else table.assign(path=new)
+    return new
 
 # %% ../../nbs/11_data.tables.ipynb #39890765
 def _inside(paths: pd.Series, p: Passage, root: Path) -> pd.Series:
@@ -242,9 +261,9 @@ def _splits(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
     p.refuse("split is empty, and other rows have one; write train, valid or a test's name in every row", empty)
     old = table["split"]
     new = _mapped(old, split_of)
-    codes = new.str.fullmatch(_CODES).to_numpy(bool)
+    codes = _such(new, lambda words: words.str.fullmatch(_CODES))
     if codes.any(): p.refuse(f"split is {new[codes].iloc[0]}; write train, valid, or a test's name", codes)
-    unsure = (~new.isin(["train", "valid"]) & new.str.fullmatch(_UNSURE)).to_numpy(bool)
+    unsure = _such(new, lambda words: ~words.isin(["train", "valid"]) & words.str.fullmatch(_UNSURE))
     if unsure.any():
         p.refuse(f"split is {new[unsure].iloc[0]}, which may be training or validation as well as a test's name; write train, valid, or a "
                  "name that begins otherwise", unsure)
@@ -265,7 +284,7 @@ def _sources(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
             p.say(f"source is empty: called {_NO_SOURCE}", int(empty.sum()))
             table = table.assign(source=table["source"].astype(object).mask(empty, _NO_SOURCE))
     if "subject" not in table: return table
-    none = table["subject"].astype("str").str.casefold().isin(MISSING).to_numpy(bool) | _empty(table["subject"])
+    none = _such(table["subject"], lambda words: words.str.casefold().isin(MISSING)) | _empty(table["subject"])
     if none.all(): return table.drop(columns="subject")
     p.say("subject is a word for nothing: each such image counts as a subject of its own", int((none & ~_empty(table["subject"])).sum()))
     return table.assign(subject=table["subject"].astype(object).mask(none, None)) if none.any() else table
@@ -283,7 +302,7 @@ def _codes(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
     for attribute in ("race", "gender"):
         if attribute not in table: continue
         known = table[attribute][~_empty(table[attribute])]
-        digits = known.str.fullmatch(r"[+-]?\d+").fillna(False).to_numpy(bool)
+        digits = _such(known, lambda words: words.str.fullmatch(r"[+-]?\d+"))
         if not digits.any(): continue
         names, found = _utkface(attribute), set(known)
         ours[attribute] = bool(digits.all()) and found <= set(names) and (attribute == "race" or ours.get("race", False))
@@ -459,6 +478,7 @@ def check_once(table: pd.DataFrame, # tidy, with path, label and split
               ) -> None:
     "Raises `error` for the first path that is there more often than it may."
     p = Passage(where, error, rows=np.arange(1, len(table) + 1))
+    if pd.factorize(table["path"])[0].max(initial=-1) + 1 == len(table): return # quicker than asking who is a double
     again = table["path"].duplicated(keep=False).to_numpy(bool)
     if not again.any(): return
     some = table[again]

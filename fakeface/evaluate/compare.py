@@ -101,22 +101,26 @@ def _side(runs: Sequence[pd.DataFrame], # predictions of one test set, one table
     wrong = [f"wrong{i}" for i in range(len(runs))]
     return side.assign(wrong=side[wrong].sum(axis=1), subject=subject_codes(side))
 
-
-def _common(a: pd.DataFrame, b: pd.DataFrame) -> pd.Index:
+# %% ../../nbs/41_evaluate.compare.ipynb #6cf23204
+def _common(a: pd.DataFrame, b: pd.DataFrame, paths: pd.Index | None) -> pd.Index:
     "The images that both sides saw. Raises `InputError` where they are labelled differently."
     both = a.index.intersection(b.index)
     if "sha256" in a and "sha256" in b: both = both[(a.loc[both, "sha256"] == b.loc[both, "sha256"]).to_numpy()]
     other = (a.loc[both, "label"] != b.loc[both, "label"]).to_numpy()
     if other.any():
-        raise InputError(f"{other.sum():,} images have another label in the second table than in the first, such as {both[other][0]}: are "
+        name = both[other][0] if paths is None else paths[both[other][0]]
+        raise InputError(f"{other.sum():,} images have another label in the second table than in the first, such as {name}: are "
                          f"these the same images? give both tables a `path` that names an image the same way")
     return both
 
 # %% ../../nbs/41_evaluate.compare.ipynb #717692ae
-def compare_rows(a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame]) -> dict[str, Any]:
+def compare_rows(a: Sequence[pd.DataFrame], # predictions of one test set, one table a run
+                 b: Sequence[pd.DataFrame], # the other detector's
+                 paths: pd.Index | None = None, # what `path` counts, where it holds numbers
+                ) -> dict[str, Any]: # counts, accuracies, their difference, AUC, and the verdict
     "One test set: on the images that both saw where there are any, else as two samples."
     runs, (a, b) = (len(a), len(b)), (_side(a), _side(b))
-    both = _common(a, b)
+    both = _common(a, b, paths)
     if len(both): a, b = a.loc[both], b.loc[both]
     sides = {"a": a, "b": b}
     out = dict(how="paired" if len(both) else "unpaired", **{f"n_{k}": len(s) for k, s in sides.items()})
@@ -169,12 +173,25 @@ def _areas(a: pd.DataFrame, b: pd.DataFrame, runs: tuple[int, int], same: bool) 
     return dict(zip(names, (found[k] for k in ("auc_a", "auc_b", "difference", "ci95", "p"))))
 
 # %% ../../nbs/41_evaluate.compare.ipynb #510273dc
-def _say_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame]) -> None:
+def _numbered_paths(sides: Sequence[Sequence[pd.DataFrame]]) -> tuple[list[list[pd.DataFrame]], pd.Index]:
+    "The columns that are compared, with numbers for paths (the same in all tables) and subjects; and the paths. Text is slow to join."
+    runs = [run for side in sides for run in side]
+    codes, paths = pd.factorize(pd.concat([run["path"] for run in runs], ignore_index=True))
+    parts = iter(np.split(codes, np.cumsum([len(run) for run in runs])[:-1]))
+    def slim(run: pd.DataFrame) -> pd.DataFrame:
+        out = run[[c for c in ("split", "label", "p_fake", "sha256") if c in run]].assign(path=next(parts))
+        if "subject" not in run: return out
+        who = pd.factorize(run["subject"])[0]
+        return out.assign(subject=np.where(who < 0, np.nan, who))
+    return [[slim(run) for run in side] for side in sides], paths
+
+
+def _say_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame], paths: pd.Index) -> None:
     "A `DataNote` where the two sides do not hold the same images."
-    seen = [set(run["path"]) for run in (*a, *b)]
-    all_of, shared = set.union(*seen), set.intersection(*seen)
-    if not shared:
-        one, other = a[0]["path"].iloc[0], b[0]["path"].iloc[0]
+    seen = sum(np.bincount(run["path"], minlength=len(paths)) for run in (*a, *b))
+    all_of, shared = np.flatnonzero(seen), np.flatnonzero(seen == len(a) + len(b))
+    if not len(shared):
+        one, other = paths[a[0]["path"].iloc[0]], paths[b[0]["path"].iloc[0]]
         warnings.warn(f"{test}: no image of the first is in the second, by its path, such as {one} and {other}: compared as two "
                       "samples; if these are the same images, give both tables the same paths", DataNote, stacklevel=3)
     elif len(all_of) > len(shared):
@@ -189,16 +206,18 @@ def compare(a: pd.DataFrame | Sequence[pd.DataFrame], # predictions of a detecto
     a, b = ([x] if isinstance(x, pd.DataFrame) else list(x) for x in (a, b))
     if not (a and b): raise InputError("compare: one side has no run; give at least one on each")
     a, b = ([check_predictions(run, f"the {name}") for run in side] for name, side in (("first", a), ("second", b)))
-    have = [list(dict.fromkeys(run["split"])) for run in (*a, *b)]
+    have = [list(run["split"].unique()) for run in (*a, *b)]
     tests = [test for test in have[0] if test != "valid" and all(test in splits for splits in have)]
     if not tests: raise InputError(f"no test set in common: {', '.join(have[0])} against {', '.join(have[len(a)])}")
+    (a, b), paths = _numbered_paths((a, b))
     rows = []
     for test in tests:
         in_a, in_b = ([run[run["split"] == test] for run in side] for side in (a, b))
-        _say_unshared(test, in_a, in_b)
+        _say_unshared(test, in_a, in_b, paths)
         for images in KINDS:
             pick = [side if images == "all" else [run[run["label"] == images] for run in side] for side in (in_a, in_b)]
-            if all(len(run) for side in pick for run in side): rows.append({"test set": test, "images": images, **compare_rows(*pick)})
+            if not all(len(run) for side in pick for run in side): continue
+            rows.append({"test set": test, "images": images, **compare_rows(*pick, paths)})
     return pd.DataFrame(rows).set_index(["test set", "images"])
 
 # %% ../../nbs/41_evaluate.compare.ipynb #8a6ed380

@@ -22,9 +22,8 @@ from ..core.basics import LABELS, InputError, percent, signed
 from ..core.page import table_html, words_html
 from ..core.stats import subject_codes
 from ..core.style import BLUE, GREY, RED, chart, figure
-from .group_metrics import (BY, MEASURES, SPLITS, Split, Terms, compare_with_others, confusion_of,
-                                             draw_counts, effective_subjects, enough, group_of, has_attribute,
-                                             in_order, rates_of, useless)
+from .group_metrics import (BY, MEASURES, SPLITS, Split, Tally, Terms, compare_tally, confusion_of, enough, group_codes,
+                                             has_attribute, in_order, rates_of, tally, tally_draws, useless)
 from .scores import THRESHOLD, check_predictions, with_errors
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #8cecef80
@@ -33,7 +32,9 @@ class _Comparison:
     "One comparison to be made."
     attribute: str # such as "race" or "gender × race"
     group: str # its name in words
-    inside: pd.Series # bool, of the rows whose attribute is known
+    known: np.ndarray # bool, which rows belong to either side
+    tally: Tally # their images, counted
+    same: tuple[bytes, bytes] # what two looks share that divide the same images into the same two groups
     split: Split | None = None
 
     def named(self) -> dict[str, str]:
@@ -42,48 +43,43 @@ class _Comparison:
         who = dict(split=s.name, unprivileged=s.unprivileged, privileged=s.privileged) if s else dict(group=self.group)
         return dict(attribute=self.attribute, **who)
 
-    def same(self) -> tuple[bytes, bytes]:
-        "What two looks share that divide the same images into the same two groups."
-        x = self.inside.to_numpy(bool)
-        return self.inside.index.to_numpy().tobytes(), (x ^ x[0]).tobytes()
-
 # %% ../../nbs/45_evaluate.fairness.ipynb #d936fd77
 def _comparisons(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Iterable[Split]) -> list[_Comparison]:
     "Splits first, then every group of every attribute; only those that occur."
-    found = []
+    found, subject = [], subject_codes(rows)
+    call = 2 * (rows["label"] == "fake").to_numpy() + (rows["predicted"] == "fake").to_numpy()
+    def look(attribute: str, group: str, inside: np.ndarray, known: np.ndarray, split: Split | None = None) -> None:
+        some = inside[known]
+        same = np.packbits(known).tobytes(), np.packbits(some ^ some[0]).tobytes()
+        found.append(_Comparison(attribute, group, known, tally(4 * some + call[known], subject[known]), same, split))
     for s in splits:
-        inside = s.is_unprivileged(rows).dropna().astype(bool)
-        if len(inside): found.append(_Comparison(s.attribute, s.unprivileged, inside, s))
+        side = s.sides(rows)
+        if (side >= 0).any(): look(s.attribute, s.unprivileged, side == 1, side >= 0, s)
     for b in by:
-        group = group_of(rows, b).dropna()
-        name = b if isinstance(b, str) else " × ".join(b)
-        found += [_Comparison(name, g, group == g) for g in in_order(group.unique())]
+        (codes, names), name = group_codes(rows, b), b if isinstance(b, str) else " × ".join(b)
+        place, known = {g: k for k, g in enumerate(names)}, codes >= 0
+        for g in in_order(names[k] for k in np.unique(codes[known])): look(name, g, codes == place[g], known)
     return found
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #0bfce747
-def _level(rows: pd.DataFrame, test_use: list[_Comparison], terms: Terms) -> tuple[int, float]:
+def _level(test_use: list[_Comparison], terms: Terms) -> tuple[int, float]:
     "How many comparisons can be judged, and the level of each interval."
     rowwise, splits = [], set()
     for look in test_use:
-        some = rows.loc[look.inside.index]
-        counts, people = confusion_of(some, look.inside), effective_subjects(some, look.inside)
-        judged = [(m, *look.same()) for m in MEASURES if enough(counts, m, terms, people).all()]
+        counts, people = look.tally.counts, look.tally.people
+        judged = [(m, *look.same) for m in MEASURES if enough(counts, m, terms, people).all()]
         if look.split: splits |= set(judged)
         else: rowwise += judged
     many = len(rowwise) + len(splits - set(rowwise))
     return many, 1 - (1 - terms.confidence) / max(many, 1)
 
-
-def _slim(rows: pd.DataFrame) -> pd.DataFrame:
-    "What comparisons read, in types that are quick to take from."
-    out = rows[["label", "predicted"]].astype(object)
-    return out.assign(subject=subject_codes(rows)) if "subject" in rows else out
-
 # %% ../../nbs/45_evaluate.fairness.ipynb #4489eea0
+def _checked(predictions: pd.DataFrame) -> pd.DataFrame: return check_predictions(predictions).reset_index(drop=True)
+
+
 def _scope(predictions: pd.DataFrame, test: str | None, source: str | None, t: Terms) -> tuple[pd.DataFrame, dict[str, Any]]:
-    "The rows of the one test set that is looked at, and what is known about the detector on the whole of it."
-    predictions = check_predictions(predictions).reset_index(drop=True)
-    rows = with_errors(predictions, test, t.threshold)
+    "The rows of the one test set that is looked at, of checked predictions, and what is known about the detector on the whole of it."
+    rows = with_errors(predictions, test, t.threshold, checked=True)
     where = ", ".join(map(str, rows["split"].unique()))
     if ", " in where and rows["split"].nunique() > 1:
         raise InputError(f"one test set at a time, here are {where}: give test=, or take `fairness_reports` for a report of each")
@@ -91,7 +87,7 @@ def _scope(predictions: pd.DataFrame, test: str | None, source: str | None, t: T
     if rows["label"].nunique() == 1 and predictions["label"].nunique() == 2:
         judged, on = predictions, "all predictions, as this test set has one class"
     unknown = judged["label"].iloc[0] if judged["label"].nunique() == 1 else None
-    facts = dict(test=where, source=source, judged_on=on, refused=useless(judged, t.floor, t.threshold), only=unknown)
+    facts = dict(test=where, source=source, judged_on=on, refused=useless(judged, t.floor, t.threshold, checked=True), only=unknown)
     facts["mute"] = bool(facts["refused"]) and "wrong way round" in facts["refused"] # then no difference means what it says
     if source is not None:
         known = ", ".join(sorted(map(str, rows["source"].unique())))
@@ -121,10 +117,10 @@ def _short(row: dict[str, Any], margin: float, refused: str | None) -> str:
     return ", ".join(f"{m.upper()} {words}" for m, words in said.items()) + only
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #55c42993
-def _drawn(rows: pd.DataFrame, look: _Comparison, terms: Terms, have: dict[Any, tuple[bool, np.ndarray]]) -> np.ndarray:
+def _drawn(look: _Comparison, terms: Terms, have: dict[Any, tuple[bool, np.ndarray]]) -> np.ndarray:
     "The draws of a comparison; one that mirrors an earlier one takes its, sides changed."
-    key, first = look.same(), bool(look.inside.iloc[0])
-    if key not in have: have[key] = first, draw_counts(rows.loc[look.inside.index], look.inside, terms.draws, terms.seed)
+    key, first = look.same, look.tally.first
+    if key not in have: have[key] = first, tally_draws(look.tally, terms.draws, terms.seed)
     return have[key][1] if have[key][0] == first else have[key][1][:, ::-1]
 
 
@@ -135,19 +131,19 @@ def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Itera
             facts: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The groups' table and the splits' table, judged together."
     test_use = _comparisons(rows, by, splits)
-    facts, rows = facts | dict(lines=_lines(rows, test_use)), _slim(rows)
+    facts = facts | dict(lines=_lines(rows, test_use))
     if not test_use: raise InputError(f"no image in {facts['test']} has a known attribute; give columns such as {', '.join(BY)}")
-    many, level = _level(rows, test_use, terms)
+    many, level = _level(test_use, terms)
     terms = replace(terms, draws=max(terms.draws, min(200_000, round(20 / (1 - level))))) # ten draws beyond either end
-    known = rows[rows.index.isin(np.concatenate([look.inside.index for look in test_use]))]
+    known = rows[np.logical_or.reduce([look.known for look in test_use])]
     overall = rates_of(confusion_of(known, pd.Series(True, known.index)))
     attrs = facts | dict(compared=many, level=level, terms=asdict(terms), **{m: float(v[1]) for m, v in overall.items()})
     made, numbers, drawn = {True: [], False: []}, {}, {}
     for look in test_use:
-        row = compare_with_others(rows.loc[look.inside.index], look.inside, terms, level, _drawn(rows, look, terms, drawn))
+        row = compare_tally(look.tally, terms, level, _drawn(look, terms, drawn))
         if facts["only"] or facts["refused"]:
             row |= {k: _WITHHELD.get(row[k], row[k]) for k in (f"{m}_verdict" for m in MEASURES)}
-        number = numbers.setdefault(look.same(), len(numbers)) # the same for the same comparison
+        number = numbers.setdefault(look.same, len(numbers)) # the same for the same comparison
         said = "refused" if facts["mute"] else _short(row, terms.margin, facts["refused"])
         made[look.split is None].append(look.named() | row | dict(partition=number, verdict=said))
     groups, divided = pd.DataFrame(made[True]), pd.DataFrame(made[False])
@@ -157,12 +153,11 @@ def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Itera
 # %% ../../nbs/45_evaluate.fairness.ipynb #3a7c9f7f
 def _lines(rows: pd.DataFrame, test_use: list[_Comparison]) -> dict[str, dict[str, float]]:
     "The rates of all images of an attribute, for the plot's dashed lines; only where they come from one source."
-    out = {}
-    for look in test_use:
-        known = rows.loc[look.inside.index]
-        wrong = (known["predicted"] != known["label"]).groupby(known["label"]).mean()
-        sources = known.groupby("label")["source"].nunique()
-        out[look.attribute] = {m: float(wrong[LABELS[c]]) for m, c in MEASURES.items() if sources.get(LABELS[c]) == 1}
+    out, wrong, source = {}, (rows["predicted"] != rows["label"]).to_numpy(bool), pd.factorize(rows["source"])[0]
+    of = {m: (rows["label"] == LABELS[c]).to_numpy(bool) for m, c in MEASURES.items()}
+    for attribute, known in {look.attribute: look.known for look in test_use}.items(): # of a split and its attribute the latter
+        some = {m: known & mine for m, mine in of.items()}
+        out[attribute] = {m: float(wrong[mine].mean()) for m, mine in some.items() if len(np.unique(source[mine])) == 1}
     return out
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #7d2fbf54
@@ -182,7 +177,7 @@ def fairness_table(predictions: pd.DataFrame, # one row an image
     fnr to all others, with intervals that hold together, those of the equivalence test (`_equivalence_lo`, `_hi`) and a verdict:
     higher, lower, slightly higher, slightly lower, equivalent, undecided. NaN where a group is too small; see `.attrs`."""
     t = Terms(**terms)
-    rows, facts = _scope(predictions, test, source, t)
+    rows, facts = _scope(_checked(predictions), test, source, t)
     return _tables(rows, _known_by(predictions, by), (), t, facts)[0]
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #a2c3c5a7
@@ -194,7 +189,7 @@ def _split_table(predictions: pd.DataFrame, # one row an image
                ) -> pd.DataFrame: # one row a split whose attribute is known; "the group" is the unprivileged
     "Disparate impact, average odds difference (95 % intervals), differences of fpr and fnr (held together), and a verdict."
     t = Terms(**terms)
-    rows, facts = _scope(predictions, test, source, t)
+    rows, facts = _scope(_checked(predictions), test, source, t)
     return _tables(rows, (), [s for s in splits if has_attribute(predictions, s.attribute)], t, facts)[1]
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #6e57e6be
@@ -408,7 +403,7 @@ _NO_FAKES = ("No fake carries an attribute (a generated face has none, unless it
 def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], facts: dict[str, Any]) -> list[str]:
     "On what the figures rest."
     t, fake = Terms(**facts["terms"]), rows["label"] == "fake"
-    known = pd.concat([group_of(rows, b).notna() for b in by], axis=1).any(axis=1)
+    known = np.logical_or.reduce([group_codes(rows, b)[0] >= 0 for b in by])
     n = {k: (int((known & (fake == f)).sum()), int((fake == f).sum())) for k, f in (("real faces", False), ("fakes", True))}
     out = [f"Test set {facts['test']}" + (f", source {facts['source']}" if facts["source"] else "") + ". Positive class: fake. "
            + " and ".join(f"{a:,} of {b:,} {k}" for k, (a, b) in n.items()) + " carry an attribute.",
@@ -453,13 +448,20 @@ def fairness_report(predictions: pd.DataFrame, # one row an image
                     **terms: Any, # of `Terms`: threshold, min_n, min_subjects, margin, floor, confidence, draws, seed
                    ) -> FairnessReport:
     "Error rates by group on one test set. Raises `InputError` where no image carries an attribute, or there are several test sets."
+    return _report(_checked(predictions), test, source, by, splits, crossed, cut, parts, **terms)
+
+# %% ../../nbs/45_evaluate.fairness.ipynb #5f3e8a1c
+def _report(predictions: pd.DataFrame, test: str | None, source: str | None, by: Iterable[str | Sequence[str]] = BY,
+            splits: Iterable[Split] = SPLITS, crossed: Iterable[Sequence[str]] = (("gender", "race"),), cut: str = "", parts: int = 1,
+            **terms: Any) -> FairnessReport:
+    "The same on checked predictions, which a report of every test set does not check again."
     t = Terms(**terms)
     t = replace(t, confidence=1 - (1 - t.confidence) / parts)
     rows, facts = _scope(predictions, test, source, t)
     facts |= dict(cut=cut or ("no operating point was given" if t.threshold == THRESHOLD else "given"), parts=parts)
-    by = [b for b in _known_by(rows, by) if tuple(by) != BY or group_of(rows, b).notna().any()]
+    by = [b for b in _known_by(rows, by) if tuple(by) != BY or carries_attribute(rows, [b]).any()]
     groups, divided = _tables(rows, by, [s for s in splits if has_attribute(rows, s.attribute)], t, facts)
-    pairs = [c for c in crossed if all(has_attribute(rows, x) for x in c) and group_of(rows, c).notna().any()]
+    pairs = [c for c in crossed if all(has_attribute(rows, x) for x in c) and carries_attribute(rows, [c]).any()]
     rates = _unjudged(_tables(rows, pairs, (), t, facts)[0]) if pairs else pd.DataFrame()
     return FairnessReport(groups, divided, rates, _notes(rows, by, groups.attrs))
 
@@ -472,16 +474,16 @@ def fairness_reports(predictions: pd.DataFrame, # one row an image
                     ) -> list[FairnessReport]:
     """A report of each test set whose images carry attributes; of each of its sources, where real faces or fakes that carry some come
     from several. Raises `InputError` where there is none."""
-    by = list(by)
-    rows = with_errors(predictions, test)
+    by, predictions = list(by), _checked(predictions)
+    rows = with_errors(predictions, test, checked=True)
     known = carries_attribute(rows, by)
     rows, out = rows[known & (rows["source"].eq(source) if source else True)], []
     for name, some in rows.groupby("split", sort=False):
         mixed = some.groupby("label")["source"].nunique().max() > 1
         sources = [source] if source or not mixed else sorted(some["source"].unique())
-        out += [fairness_report(predictions, str(name), s, tuple(by), parts=len(sources), **options) for s in sources]
+        out += [_report(predictions, str(name), s, tuple(by), parts=len(sources), **options) for s in sources]
     if out: return out
-    known = sorted(map(str, with_errors(predictions, test)["source"].unique()))
+    known = sorted(map(str, with_errors(predictions, test, checked=True)["source"].unique()))
     if source and source not in known: raise InputError(f"no source `{source}` in {test or 'the test sets'}; known: {', '.join(known)}")
     raise InputError(f"no image in {test or 'any test set'} has a known attribute; give columns such as {', '.join(BY)}")
 
@@ -490,8 +492,8 @@ def carries_attribute(rows: pd.DataFrame, # one row an image
                       by: Iterable[str | Sequence[str]] = BY, # attributes; several in a tuple: all of them
                      ) -> pd.Series: # bool
     "Which images have a known attribute."
-    known = [group_of(rows, b).notna() for b in _known_by(rows, by)]
-    return pd.concat(known, axis=1).any(axis=1) if known else pd.Series(False, rows.index)
+    known = [group_codes(rows, b)[0] >= 0 for b in _known_by(rows, by)]
+    return pd.Series(np.logical_or.reduce(known) if known else False, rows.index)
 
 
 def _unjudged(table: pd.DataFrame) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def check_predictions(predictions: pd.DataFrame, # one row an image
     "Raises `PredictionsError` naming the first column and row that cannot be right; see `data.tables` for what is read, and said."
     table = tidy_table(predictions, where, needs=("label", "p_fake"), error=PredictionsError)
     table = table.assign(p_fake=probabilities(table, where, logit, flip, PredictionsError))
-    filled = dict(split="test", source=table["label"], path=[str(i) for i in range(len(table))])
+    filled = dict(split="test", source=table["label"], path=lambda rows: [str(i) for i in range(len(rows))])
     table = table.assign(**{c: v for c, v in filled.items() if c not in table})
     check_once(table, where, PredictionsError)
     return table
@@ -57,14 +57,16 @@ def predicted(predictions: pd.DataFrame,
            threshold: float = THRESHOLD, # an image is called fake from this p_fake on
           ) -> pd.Series: # real or fake
     "What each image was called at a threshold."
-    return pd.Series(np.where(predictions["p_fake"] >= threshold, "fake", "real"), index=predictions.index)
+    fake = (predictions["p_fake"] >= threshold).to_numpy(bool)
+    return pd.Series(pd.array(["real", "fake"], dtype="str").take(fake.astype(int)), index=predictions.index)
 
 
 def is_misclassified(predictions: pd.DataFrame,
              threshold: float = THRESHOLD, # an image is called fake from this p_fake on
             ) -> pd.Series: # bool
     "Whether each image was misclassified at a threshold."
-    return predicted(predictions, threshold) != predictions["label"]
+    label, fake = predictions["label"], (predictions["p_fake"] >= threshold).to_numpy(bool)
+    return pd.Series(np.where(fake, (label != "fake").to_numpy(bool), (label != "real").to_numpy(bool)), index=predictions.index)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #e52c9a2b
 def auc_interval(is_fake: np.ndarray, # bool, shape (n,)
@@ -211,9 +213,10 @@ ERRORS = {"real": "false positive", "fake": "false negative"} # true label -> wh
 def with_errors(predictions: pd.DataFrame, # one row an image
                 test: str | None = None, # a test set's name; None takes all of them, without train and valid
                 threshold: float = THRESHOLD, # an image is called fake from this p_fake on
+                checked: bool = False, # they come from `check_predictions`
                ) -> pd.DataFrame: # sorted by split and path, with `index`, `predicted`, `error` ("" where right), `loss`
     "The predictions numbered, each wrong one with its kind. Raises `InputError` for an unknown test set."
-    p = check_predictions(predictions)
+    p = predictions if checked else check_predictions(predictions)
     names = sorted(map(str, p["split"].unique()))
     if test is not None and test not in names:
         raise InputError(f"no test set `{test}` in the predictions; known: {', '.join(names)}")
