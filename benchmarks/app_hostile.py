@@ -154,7 +154,7 @@ def offences(r: httpx.Response, whole: bool = True) -> Iterator[str]: # what is 
     if r.status_code >= 500 and not (r.status_code == 503 and "retry-after" in r.headers): yield f"status {r.status_code}"
     if re.search(r"Traceback|File \"|site-packages|\.py\b", text): yield "a traceback"
     if "something went wrong here" in text or "Something went wrong here" in text: yield "a fault of the program"
-    if str(Path.home()) in text or "/work/" in text or "/tmp/" in text: yield "a path of this machine"
+    if str(Path.home()) in text or str(Path(__file__).resolve().parents[1]) in text or "/tmp/" in text: yield "a path of this machine"
     if r.content != b"Invalid HTTP request received." and any(h not in r.headers for h in HEADERS): yield "no security headers"
     if "html" in r.headers.get("content-type", "") and (theirs := Elements(text).theirs): yield f"an element of theirs: {theirs[0]}"
     if "set-cookie" in r.headers: yield "a cookie"
