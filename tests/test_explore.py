@@ -236,7 +236,7 @@ def test_a_session_enters_each_test_set_once_before_it_is_shown(root, runs):
     assert ledger.entries() == []
     assert ask.get("/explore?source=nobody").status_code == 400 and ledger.entries() == []  # nothing was shown
     ask.get("/explore?split=valid")
-    assert ledger.entries() == []  # validation is no test
+    assert ledger.entries() == []  # seeing validation uses no test set
     for address in ("/explore", "/explore?threshold=0.9", "/explore/picture/1", "/explore/table.csv"): ask.get(address)
     assert [(e["test"], e["model"], e["what"]) for e in ledger.entries()] == [("test", "first", "explore")]
 

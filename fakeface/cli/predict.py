@@ -39,9 +39,8 @@ def export(run: Run, output: Output, root: Root = None, out: _Out = None, framin
 # %% ../../nbs/96_cli.predict.ipynb #20af25af
 def _tell_bundle(made: Any, out: Path, root: Path | None, output: Output) -> None:
     "What is in a bundle."
-    from fakeface.serve.bundle import plain
     from fakeface.serve.export import known_failures
-    output.record(bundle=out, fingerprint=made.fingerprint, info=plain(made.info))
+    output.record(bundle=out, fingerprint=made.fingerprint, info=made.info)
     output.say(f"{out}: fingerprint {made.fingerprint}")
     if root is None: output.note("Nothing was measured on validation images, since no data root was given (--root).")
     output.note(*(f"- {line}" for line in known_failures(made.info)))

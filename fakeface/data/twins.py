@@ -12,11 +12,8 @@ import importlib
 import importlib.metadata
 import io
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +31,7 @@ from PIL import Image
 
 from .. import __version__
 from ..core.basics import InputError, progress
+from ..core.foreign import is_function_name, named_function, run_within
 from ..core.files import FILES, Claim, write_table, write_text, write_whole
 from ..core.schema import read_json
 from .images import RejectedImage, open_header, read_file, to_rgb
@@ -101,7 +99,7 @@ def load_generator(text: str, # package.module:function, or a command with {in} 
                    timeout: float = 120, # seconds a picture, of a command
                   ) -> Generator:
     "A generator. Raises `InputError` where it cannot be one; a command is started with the first picture."
-    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text): return _function(text)
+    if is_function_name(text): return _function(text)
     try: words = shlex.split(text)
     except ValueError as e: raise InputError(f"generator `{text}`: {e}; mind the quotes") from e
     for place in ("{in}", "{out}"):
@@ -114,13 +112,7 @@ def load_generator(text: str, # package.module:function, or a command with {in} 
 # %% ../../nbs/19_data.twins.ipynb #41adfa5e
 def _function(name: str) -> Generator:
     "The function behind `package.module:function`."
-    module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path: sys.path.insert(0, os.getcwd())
-    try: found = getattr(importlib.import_module(module), attribute, None)
-    except Exception as e: raise InputError(f"generator {name}: cannot import {module} ({type(e).__name__}: {e}); call from the folder it "
-                                            "lies in, or install it") from e
-    if not callable(found): raise InputError(f"generator {name}: {module} has no function `{attribute}`")
-    package = module.partition(".")[0]
+    found, package = named_function(name, "generator"), name.partition(":")[0].partition(".")[0]
     try: version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError: version = str(getattr(sys.modules[package], "__version__", ""))
     def make(image: Image.Image) -> bytes:
@@ -140,24 +132,12 @@ def _command(words: list[str], image: Image.Image, timeout: float) -> bytes:
         given, out = Path(folder)/"in.png", Path(folder)/"out.png"
         image.save(given)
         args = [w.replace("{in}", str(given)).replace("{out}", str(out)) for w in words]
-        try: started = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                        start_new_session=os.name == "posix")
-        except OSError as e: raise InputError(f"generator: {args[0]} cannot be started ({e.strerror})") from e
-        try: err = started.communicate(timeout=timeout)[1].decode("utf-8", "replace").strip()
-        except subprocess.TimeoutExpired: raise RejectedImage(f"the generator had not answered after {timeout:g} s (--timeout)") from None
-        finally: _end(started)
-        last = (err.splitlines() or ["it said nothing"])[-1][:200]
-        if started.returncode: raise RejectedImage(f"the generator ended with exit code {started.returncode}: {last}")
+        try: code, _, err = run_within(args, timeout, "generator", listen=False)
+        except TimeoutError: raise RejectedImage(f"the generator had not answered after {timeout:g} s (--timeout)") from None
+        last = (err.strip().splitlines() or ["it said nothing"])[-1][:200]
+        if code: raise RejectedImage(f"the generator ended with exit code {code}: {last}")
         if not out.is_file(): raise RejectedImage("the generator wrote no file at {out}")
         return read_file(out)
-
-
-def _end(started: subprocess.Popen) -> None:
-    "Ends a command that still runs, and what it has started."
-    if started.poll() is not None: return
-    if os.name == "posix": os.killpg(started.pid, signal.SIGKILL)
-    else: started.kill()
-    started.communicate()
 
 # %% ../../nbs/19_data.twins.ipynb #f5fd86f4
 class Photographs(NamedTuple):

@@ -7,14 +7,9 @@ __all__ = ['DetectorError', 'check_scores', 'Detector', 'read_answers', 'load_de
            'open_row', 'detect']
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #05028fce
-import importlib
 import inspect
-import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -30,6 +25,7 @@ from scipy.special import expit
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8894baaa
 from ..core.basics import DataNote, InputError, progress
+from ..core.foreign import is_function_name, named_function, run_within
 from ..core.files import run_file
 from ..data.images import RejectedImage
 from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
@@ -97,12 +93,7 @@ _TAKES = ("images", "paths")
 
 def _function(name: str, takes: str | None) -> Callable[[list[Image.Image]], Any]:
     "The function behind `package.module:function`, to be called with pictures."
-    module, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path: sys.path.insert(0, os.getcwd())
-    try: found = getattr(importlib.import_module(module), attribute, None)
-    except Exception as e: raise DetectorError(f"detector {name}: cannot import {module} ({type(e).__name__}: {e}); "
-                                               "call from the folder it lies in, or install it") from e
-    if not callable(found): raise DetectorError(f"detector {name}: {module} has no function `{attribute}`")
+    found = named_function(name, "detector", DetectorError)
     first = next(iter(_parameters(found)), "images")
     paths = takes == "paths" or takes is None and bool(re.search(r"path|file", first))
     return partial(_call, found, name, paths)
@@ -161,20 +152,11 @@ def _command(words: list[str], text: str, timeout: float, images: list[Image.Ima
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #350f00b1
 def _run(args: list[str], given: str, text: str, timeout: float, n: int) -> tuple[int, str, str]:
-    "Exit code, output and errors. Ends whatever it has started when time is up."
-    try: started = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                    errors="replace", start_new_session=os.name == "posix")
-    except OSError as e: raise DetectorError(f"detector `{text}`: {args[0]} cannot be started ({e.strerror})") from e
-    try: out, err = started.communicate(given, timeout=timeout)
-    except subprocess.TimeoutExpired:
+    "Exit code, output and errors. Raises `DetectorError` when time is up."
+    try: return run_within(args, timeout, f"detector `{text}`", DetectorError, given)
+    except TimeoutError:
         raise DetectorError(f"detector `{text}` had not answered for {n} images after {timeout:g} s; "
                             "give it longer (--timeout) or fewer at a time (--batch)") from None
-    finally:
-        if started.poll() is None:
-            if os.name == "posix": os.killpg(started.pid, signal.SIGKILL)
-            else: started.kill()
-            started.communicate()
-    return started.returncode, out, err
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #72f9af23
 def load_detector(detector: str, # package.module:function, or a command
@@ -187,7 +169,7 @@ def load_detector(detector: str, # package.module:function, or a command
     "Somebody's detector. A function's module is imported here; a command is started with the first images."
     if takes not in (None, *_TAKES): raise InputError(f"takes is {takes!r}; use one of {', '.join(_TAKES)}")
     if batch is not None and batch < 1: raise InputError(f"batch is {batch}; give 1 or more images")
-    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", detector):
+    if is_function_name(detector):
         return Detector(detector, _function(detector, takes), batch or 64, logit, flip)
     try: words = shlex.split(detector)
     except ValueError as e: raise DetectorError(f"detector `{detector}`: {e}; mind the quotes") from e

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POINT', 'BINS', 'nll', 'tempered', 'OperatingPoint', 'point_notes', 'check_aim', 'fit_operating_point', 'save_point',
            'load_point', 'frozen_threshold', 'tpr_at_fpr', 'equal_error', 'reliability', 'calibration', 'ppv',
-           'value_words', 'score_at_point', 'point_words', 'plot_reliability', 'plot_ppv']
+           'value_words', 'score_at_point', 'independent_share', 'point_words', 'plot_reliability', 'plot_ppv']
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #816a444a
 import json
@@ -341,7 +341,7 @@ def score_at_point(point: OperatingPoint, # frozen
     counts, sizes = {}, {}
     for name, mask in (("fpr", ~is_fake), ("tpr", is_fake)):
         rate, *ci = rate_interval(positive[mask], who[mask])
-        sizes[name] = _effective_size(who[mask])
+        sizes[name] = independent_share(who[mask])
         counts[name] = [float(positive[mask].sum() * sizes[name]), float(mask.sum() * sizes[name])]
         out |= {name: rate, f"{name}_ci95": ci} if mask.any() else {name: None, f"{name}_ci95": None}
     out |= dict(n_real=int((~is_fake).sum()), n_fake=int(is_fake.sum()), valid_tpr=point.valid_tpr,
@@ -356,7 +356,8 @@ def score_at_point(point: OperatingPoint, # frozen
     return out | dict(predictive_values=[ppv(counts["tpr"], counts["fpr"], x) for x in _PREVALENCES])
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #f9f3b432
-def _effective_size(subject: np.ndarray) -> float:
+def independent_share(subject: np.ndarray, # whose image each is, shape (n,)
+                     ) -> float: # above 0, at most 1
     "Independent images an image, at the least: Kish's share, 1 where nobody appears twice."
     if not len(subject): return 1.0
     per = np.unique(subject, return_counts=True)[1]

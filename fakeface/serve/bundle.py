@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['INFO', 'CARD', 'OOD', 'FacePolicy', 'Known', 'Stability', 'Robust', 'Maps', 'DataSource', 'Counts', 'PartFile',
-           'BundleInfo', 'sealed', 'check_info', 'Bundle', 'plain', 'known_of', 'read_bundle', 'refuse_existing',
-           'write_bundle']
+           'BundleInfo', 'sealed', 'check_info', 'Bundle', 'known_of', 'read_bundle', 'refuse_existing', 'write_bundle']
 
 # %% ../../nbs/91_serve.bundle.ipynb #20aa48e8
-from ..core.basics import InputError
+from ..core.basics import InputError, plain_json
 from ..core.files import FILES, holds_something, write_whole
 from ..core.records import ModelInfo, Scores, World
 from ..core.schema import CLOSED, Count, Interval, Name, Number, Rate, Share, check_fields, parse_json
@@ -258,11 +257,6 @@ class Bundle:
         return rebuilt(self.chosen, _tensors(self.parts, FILES["weights"], self.place, load_tensors), self.place)
 
 # %% ../../nbs/91_serve.bundle.ipynb #b9d90e63
-def plain(info: BundleInfo) -> dict[str, Any]: # for JSON
-    "The fields of bundle.json as plain values."
-    return json.loads(json.dumps(asdict(info)))
-
-
 def _tensors(parts: dict[str, bytes], name: str, where: str, load: Any) -> dict[str, Any]:
     "The arrays of a safetensors file. Raises `InputError` for what is none, and for numbers that are none."
     try: found = load(parts[name])
@@ -310,7 +304,7 @@ def write_bundle(info: BundleInfo, # its `files` are filled in here
     "Writes a bundle whole or not at all, and reads it again. Raises `InputError` where something is there already."
     refuse_existing(out := Path(out), overwrite)
     files = {name: dict(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)) for name, data in parts.items()}
-    content = json.dumps(sealed(plain(info) | {"files": files}), indent=1, ensure_ascii=False).encode()
+    content = json.dumps(sealed(plain_json(info) | {"files": files}), indent=1, ensure_ascii=False).encode()
     parts = {INFO: content, **parts}
     if out.suffix == ".fakeface": write_whole(out, lambda partial: partial.write_bytes(_zipped(parts)))
     else:

@@ -188,12 +188,6 @@ def _do(job: Job, make: Callable[[Job], Any]) -> None:
         logging.getLogger("fakeface").warning("%s: %s", job.what, e, exc_info=True)
         job.said, job.state = f"a fault in fakeface ({type(e).__name__}); the log has more", "failed"
 
-
-def _until_done(job: Job) -> Job: # for the examples here
-    "Waits for a job."
-    while job.state in ("waiting", "working"): threading.Event().wait(0.02)
-    return job
-
 # %% ../../nbs/93_serve.closeup.ipynb #5766cd3c
 _TESTED = 40 # fakes of validation that a method is tested on, at most
 _RANDOMISED = 12 # of them, for the randomisation test

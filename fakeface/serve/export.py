@@ -8,18 +8,18 @@ __all__ = ['validation_sample', 'measure_faces', 'face_share', 'measure_robustne
            'export_bundle']
 
 # %% ../../nbs/91_serve.export.ipynb #e301264b
-from ..core.basics import InputError, area, percent, progress
+from ..core.basics import InputError, area, percent, plain_json, progress
 from ..core.files import FILES, run_file
 from ..core.records import ModelInfo
 from ..core.schema import read_json
-from ..core.stats import wilson
+from ..core.stats import subject_codes, wilson
 from ..data.faces import face_detector, find_faces
 from ..data.images import RejectedImage, open_rgb
 from ..data.sources import Card, CardError, read_cards
 from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS
 from ..evaluate.robustness import ask, robustness_table, stability
-from ..evaluate.thresholds import OperatingPoint, load_point
+from ..evaluate.thresholds import OperatingPoint, independent_share, load_point
 from ..interpret.faithfulness import check_faithfulness
 from ..interpret.ood import fit_ood
 from .bundle import (CARD, OOD, BundleInfo, Counts, DataSource, FacePolicy, Known, Maps, Robust, Stability, check_info,
@@ -28,7 +28,7 @@ from ..train.runs import Run, load_run_model, load_scorer, read_card
 
 # %% ../../nbs/91_serve.export.ipynb #63bc2d7b
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -145,8 +145,12 @@ def verdict_counts(run: Run, # finished
                    point: OperatingPoint, # frozen
                   ) -> dict[str, Counts]: # valid and the test sets
     "How many fakes were called fake, and how many real images."
-    tests = (run.metrics.get("operating") or {}).get("tests", {})
-    out = {"valid": Counts([point.valid_tpr * point.n_fake, float(point.n_fake)], [point.valid_fpr * point.n_real, float(point.n_real)])}
+    tests, counts = (run.metrics.get("operating") or {}).get("tests", {}), {}
+    valid = run.predictions[run.predictions["split"] == "valid"]
+    for label, rows in valid.groupby("label"):
+        n = len(rows) * independent_share(subject_codes(rows)) # images of one person count as fewer
+        counts[label] = [float((rows["p_fake"] >= point.threshold).mean() * n), float(n)]
+    out = {"valid": Counts(counts["fake"], counts["real"])}
     return out | {str(name): Counts(*([float(v) for v in r["counts"][rate]] for rate in ("tpr", "fpr"))) for name, r in tests.items()}
 
 # %% ../../nbs/91_serve.export.ipynb #83b989a3
@@ -322,13 +326,6 @@ def export_bundle(run: str | Path, # a finished run's folder
                  stability=m.stability, robustness=m.robustness or [], maps=m.maps, counts=verdict_counts(run, point),
                  scores=run.metrics["tests"], sources=data_sources(run, cards), training=_training(run), world=run.world, files={},
                  network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
-    info = check_info(_plain(given), name)
+    info = check_info(plain_json(given), name)
     parts = {FILES["weights"]: run_file(run.folder, "weights").read_bytes(), CARD: model_card(info).encode()}
     return write_bundle(info, parts | ({OOD: m.arrays} if m.arrays else {}), out, overwrite)
-
-# %% ../../nbs/91_serve.export.ipynb #9ceac559
-def _plain(value: Any) -> Any: # for JSON
-    "Dataclasses as dictionaries, all the way down."
-    if hasattr(value, "__dataclass_fields__"): return _plain(asdict(value))
-    if isinstance(value, dict): return {str(k): _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
