@@ -33,7 +33,8 @@ from fakeface.interpret.faithfulness import Faithfulness, faithfulness_table, ch
 from fakeface.synthetic.world import cached_world
 from fakeface.train.blocks import face_dataloaders
 from fakeface.train.fitting import train
-from fakeface.train.learners import predict, seeded, transfer_learner
+from fakeface.train.inference import predict
+from fakeface.train.learners import seeded, transfer_learner
 
 WORLD = dict(images=3000, trace=0, psi=1, sources=["ffhq", "1m_fake_faces"])
 

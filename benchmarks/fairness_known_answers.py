@@ -27,7 +27,7 @@ from fakeface.data.recipes import Part, Recipe, read_recipe
 from fakeface.evaluate.fairness import fairness_report
 from fakeface.experiments.run import run_recipe
 from fakeface.synthetic.world import cached_world
-from fakeface.train.learners import predict
+from fakeface.train.inference import predict
 from fakeface.train.runs import load_run_model
 
 OLD = {"60-69", "more than 70", "70 years and more"} # the planted bias is from 60 on

@@ -25,7 +25,8 @@ from fakeface.evaluate.scores import score_test
 from fakeface.interpret.features import feature_maps, permutation_test
 from fakeface.synthetic.world import cached_world
 from fakeface.train.blocks import face_dataloaders
-from fakeface.train.learners import predict, seeded, two_conv_learner
+from fakeface.train.inference import predict
+from fakeface.train.learners import seeded, two_conv_learner
 
 TESTED = {("first", "every channel"): ("0.1", False), ("first", "mean activation"): ("0.1", True),
           ("second", "every channel"): ("0.4", False), ("second", "mean activation"): ("0.4", True)}

@@ -117,7 +117,7 @@ def answers(case: Case, images: int, checks: list[str]) -> dict[str, object]:
 def fairness_answers(seed: int, images: int = 12_000) -> list[dict[str, object]]:
     "One training on a world's twins; the fairness report of the same test, clean and at every strength."
     from fakeface.experiments.run import run_recipe
-    from fakeface.train.learners import predict
+    from fakeface.train.inference import predict
     from fakeface.train.runs import load_run_model
     with TemporaryDirectory() as d:
         os.environ["FAKEFACE_CACHE"] = f"{d}/cache"

@@ -35,7 +35,8 @@ from .report.audit import write_audit
 
 # %% ../nbs/99_all.ipynb #c83fbe81
 from .train.blocks import face_datablock, face_dataloaders
-from .train.learners import make_learner, predict, scratch_learner, small_learner, transfer_learner, two_conv_learner
+from .train.inference import predict
+from .train.learners import make_learner, scratch_learner, small_learner, transfer_learner, two_conv_learner
 from .train.runs import Run, load_model
 
 # %% ../nbs/99_all.ipynb #259be7bc

@@ -31,7 +31,8 @@ from fakeface.interpret.attribution import attribute, cam_layers, p_fake_of
 from fakeface.interpret.faithfulness import cascade
 from fakeface.interpret.ood import features
 from fakeface.train.blocks import face_dataloaders, feed_of
-from fakeface.train.learners import DivergedError, classes_of, make_learner, predict, small_learner, transfer_learner
+from fakeface.train.inference import predict
+from fakeface.train.learners import DivergedError, classes_of, make_learner, small_learner, transfer_learner
 from fakeface.train.models import WeightsError, load_body, read_weights, small_net, transfer_net
 from fakeface.train.runs import LearnerScorer, load_model, load_scorer, network_card, run_settings
 

@@ -17,7 +17,7 @@ from fakeface.experiments.run import run_recipe
 from fakeface.serve.export import export_bundle
 from fakeface.serve.predict import Detector
 from fakeface.synthetic.world import build_world
-from fakeface.train.learners import predict
+from fakeface.train.inference import predict
 from fakeface.train.runs import load_run_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -406,7 +406,8 @@ def train_on(images: pd.DataFrame, root: Path) -> None:
     from fakeface.train.blocks import face_dataloaders
     from fakeface.data.recipes import SETTINGS
     from fakeface.train.fitting import train
-    from fakeface.train.learners import make_learner, predict, seeded
+    from fakeface.train.inference import predict
+    from fakeface.train.learners import make_learner, seeded
     i = np.arange(len(images))
     rows = images.assign(label=np.where(i % 2, "fake", "real"), split=np.where(i % 4 < 2, "valid", "train"))
     with seeded(0):

@@ -17,7 +17,8 @@ from ..evaluate.thresholds import fit_operating_point, save_point, score_at_poin
 from ..report.run import write_report
 from ..synthetic.world import cached_world, read_world
 from ..train.blocks import face_dataloaders, loader_options
-from ..train.learners import LEARNERS, classes_of, make_learner, predict, seeded
+from ..train.inference import predict
+from ..train.learners import LEARNERS, classes_of, make_learner, seeded
 from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
 
 import shutil # noqa: F401

@@ -19,7 +19,8 @@ from ..interpret.attribution import attribute, overlay, smoothed
 from ..interpret.ood import features
 from .bundle import INFO, Bundle, BundleInfo, known_of, read_bundle
 from .export import can_tell, cannot_words, export_bundle, face_share, known_failures
-from ..train.learners import FixedBatches, classes_of
+from ..train.inference import FixedBatches
+from ..train.learners import classes_of
 from ..train.runs import normalised, opener_of
 
 # %% ../../nbs/92_serve.predict.ipynb #925f99a4

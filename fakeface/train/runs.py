@@ -17,7 +17,8 @@ from ..evaluate.ledger import Ledger
 from ..evaluate.scores import base_rate_words, scores_table, sources_scores
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
                                    read_vocabulary)
-from .learners import LEARNERS, OPTS, FixedBatches, StopDiverged, classes_of, make_learner, probabilities
+from .inference import FixedBatches, probabilities
+from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner
 from .models import WeightsError, read_weights
 
 # %% ../../nbs/54_train.runs.ipynb #4933d449
