@@ -16,10 +16,10 @@ from ..data.marks import Mark, read_marks
 from ..evaluate.perturbations import HARMLESS, limit, open_file
 from ..evaluate.thresholds import ppv, tempered, value_words
 from ..interpret.attribution import attribute, overlay, smoothed
-from ..interpret.ood import features
+from ..interpret.ood import features, pooled
 from .bundle import INFO, Bundle, BundleInfo, known_of, read_bundle
 from .export import can_tell, cannot_words, export_bundle, face_share, known_failures
-from ..train.inference import FixedBatches
+from ..train.inference import FixedBatches, answers_and_features
 from ..train.learners import classes_of
 from ..train.runs import normalised, opener_of
 
@@ -143,6 +143,7 @@ class _Network:
         self.bundle, self.info = bundle, bundle.info
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = bundle.network().to(self.device)
+        self.asked = FixedBatches(self.net)
         self.known, self.open, self.stats = known_of(bundle, self.net), opener_of(bundle.chosen), bundle.chosen["stats"]
 
     def ppv(self, prevalence: float) -> dict[str, Any]: # ppv, npv (None where unknown), ci95, text, rows
@@ -227,17 +228,18 @@ def _crop(picture: Image.Image, face: Face, info: BundleInfo) -> Image.Image:
 # %% ../../nbs/92_serve.predict.ipynb #69005d9e
 def _asked(detector: Detector, views: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]: # p_fake (n,); features (n, d)
     "Scores of views, and the features that say whether they are known."
-    x, size = normalised(views, detector.stats).to(detector.device), FixedBatches.size
-    if detector.known is None:
-        with torch.inference_mode(): p = FixedBatches(detector.net)(x).float().softmax(1).cpu()[:, classes_of(detector.net)[1]]
-        return p.double().numpy(), None
-    scores, found = [], []
-    for part in x.split(size):
-        full = torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
-        f, p = features(detector.net, full, layer=detector.known.info["layer"], batch_size=size)
-        scores.append(p[:len(part), 1])
-        found.append(f[:len(part)])
-    return np.concatenate(scores).astype(np.float64), np.concatenate(found)
+    x, f = normalised(views, detector.stats).to(detector.device), None
+    layer = detector.known.info["layer"] if detector.known else None
+    if detector.known is None: y = detector.asked(x)
+    elif layer is None: y, f = answers_and_features(detector.asked, x)
+    else: # a layer that is part of another one in the rewritten network
+        y, size, found = detector.asked(x), FixedBatches.size, []
+        for part in x.split(size):
+            full = torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
+            found.append(torch.from_numpy(features(detector.net, full, layer=layer, batch_size=size)[0][:len(part)]))
+        f = torch.cat(found)
+    p = y.softmax(1)[:, classes_of(detector.net)[1]].cpu().double().numpy()
+    return p, None if f is None else pooled(f).numpy()
 
 # %% ../../nbs/92_serve.predict.ipynb #d6371ead
 def _ood(detector: Detector, f: np.ndarray | None, p: float) -> dict[str, Any] | None:

@@ -17,15 +17,15 @@ from ..evaluate.ledger import Ledger
 from ..evaluate.scores import base_rate_words, scores_table, sources_scores
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
                                    read_vocabulary)
-from .inference import FixedBatches, probabilities
+from .inference import FixedBatches, probabilities, weights_sum
 from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner
 from .models import WeightsError, read_weights
 
 # %% ../../nbs/54_train.runs.ipynb #4933d449
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
@@ -263,18 +263,22 @@ def normalised(x: torch.Tensor, # uint8, shape (n, 3, size, size)
 # %% ../../nbs/54_train.runs.ipynb #14fc6ae5
 @dataclass(frozen=True)
 class RunScorer:
-    "A run's network; call it with a list of Pillow images."
+    "A run's network; call it with a list of pictures: image files, their bytes, or Pillow images."
     name: str # the run's
     model: nn.Module
+    asked: FixedBatches # the same, rewritten for answering
     prepare: Callable[[torch.Tensor], torch.Tensor] # uint8 (n, 3, size, size) -> what the network takes
     open: Callable[[Image.Image], torch.Tensor] # a picture -> uint8 (3, size, size)
     stats: tuple | None # mean and std that batches are normalised with
     size: int # pixels a side that the network sees
     batch: int = 64 # images at a time
 
-    def __call__(self, images: list[Image.Image]) -> np.ndarray: # p_fake, shape (n,)
-        x = self.prepare(torch.stack([self.open(image) for image in images]).to(next(self.model.parameters()).device))
-        with torch.inference_mode(): return FixedBatches(self.model)(x).float().softmax(1)[:, classes_of(self.model)[1]].cpu().numpy()
+    def __call__(self, images: Sequence[Image.Image | str | Path | bytes]) -> np.ndarray: # p_fake, shape (n,)
+        device, found = next(self.model.parameters()).device, []
+        for i in range(0, len(images), self.batch):
+            x = self.prepare(torch.stack([self.open(image) for image in images[i:i + self.batch]]).to(device))
+            found.append(self.asked(x).softmax(1)[:, classes_of(self.model)[1]].cpu().numpy())
+        return np.concatenate(found) if found else np.empty(0, np.float32)
 
 # %% ../../nbs/54_train.runs.ipynb #246e5e54
 def load_scorer(folder: str | Path, # of a finished run
@@ -284,8 +288,8 @@ def load_scorer(folder: str | Path, # of a finished run
     "A finished run as a function of pictures; needs neither manifest nor data root. Raises as `load_model` does."
     chosen = run_settings(folder)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    opener = opener_of(chosen)
-    return RunScorer(Path(folder).name, load_model(folder).to(device), partial(normalised, stats=chosen["stats"]),
+    opener, model = opener_of(chosen), load_model(folder).to(device)
+    return RunScorer(Path(folder).name, model, FixedBatches(model), partial(normalised, stats=chosen["stats"]),
                      lambda image: opener(image).as_subclass(torch.Tensor), chosen["stats"], chosen["size"], batch)
 
 # %% ../../nbs/54_train.runs.ipynb #f027e1ab
@@ -295,7 +299,11 @@ class LearnerScorer:
     learn: Learner # trained, of two classes
     name: str = "the Learner" # in messages
     batch: int = 64 # images at a time
+    known: dict[int, FixedBatches] = field(default_factory=dict, repr=False, compare=False) # weights -> what is asked; the last ones alone
 
     def __call__(self, images: list[Image.Image]) -> np.ndarray: # p_fake, shape (n,)
+        if (key := weights_sum(self.learn.model)) not in self.known: # it may have been trained on since
+            self.known.clear()
+            self.known[key] = FixedBatches(self.learn.model)
         loader = self.learn.dls.test_dl([PILImage.create(np.array(to_rgb(image))) for image in images], bs=self.batch, num_workers=0)
-        return probabilities(self.learn, loader)[:, 1].numpy()
+        return probabilities(self.learn, loader, self.known[key])[:, 1].numpy()
