@@ -16,10 +16,10 @@ from ..data.marks import Mark, read_marks
 from ..evaluate.perturbations import HARMLESS, limit, open_file
 from ..evaluate.thresholds import ppv, tempered, value_words
 from ..interpret.attribution import attribute, overlay, smoothed
-from ..interpret.ood import features, pooled
+from ..interpret.ood import pooled
 from .bundle import INFO, Bundle, BundleInfo, known_of, read_bundle
 from .export import can_tell, cannot_words, export_bundle, face_share, known_failures
-from ..train.inference import FixedBatches, answers_and_features
+from ..train.inference import FixedBatches, SeenLayers
 from ..train.learners import classes_of
 from ..train.runs import normalised, opener_of
 
@@ -145,6 +145,7 @@ class _Network:
         self.net = bundle.network().to(self.device)
         self.asked = FixedBatches(self.net)
         self.known, self.open, self.stats = known_of(bundle, self.net), opener_of(bundle.chosen), bundle.chosen["stats"]
+        self.seen = SeenLayers(self.net, _listed(self.known.info["layer"]), pooled) if self.known else None
 
     def ppv(self, prevalence: float) -> dict[str, Any]: # ppv, npv (None where unknown), ci95, text, rows
         "What verdicts are good for where this share of pictures is fake; see `predictive_values`."
@@ -228,18 +229,12 @@ def _crop(picture: Image.Image, face: Face, info: BundleInfo) -> Image.Image:
 # %% ../../nbs/92_serve.predict.ipynb #69005d9e
 def _asked(detector: Detector, views: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]: # p_fake (n,); features (n, d)
     "Scores of views, and the features that say whether they are known."
-    x, f = normalised(views, detector.stats).to(detector.device), None
-    layer = detector.known.info["layer"] if detector.known else None
-    if detector.known is None: y = detector.asked(x)
-    elif layer is None: y, f = answers_and_features(detector.asked, x)
-    else: # a layer that is part of another one in the rewritten network
-        y, size, found = detector.asked(x), FixedBatches.size, []
-        for part in x.split(size):
-            full = torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
-            found.append(torch.from_numpy(features(detector.net, full, layer=layer, batch_size=size)[0][:len(part)]))
-        f = torch.cat(found)
-    p = y.softmax(1)[:, classes_of(detector.net)[1]].cpu().double().numpy()
-    return p, None if f is None else pooled(f).numpy()
+    x = normalised(views, detector.stats).to(detector.device)
+    p = detector.asked(x).softmax(1)[:, classes_of(detector.net)[1]].cpu().double().numpy()
+    return p, None if detector.seen is None else detector.seen(x).cpu().numpy()
+
+
+def _listed(layer: str | list[str] | None) -> list[str]: return [layer] if isinstance(layer, str) else list(layer or [])
 
 # %% ../../nbs/92_serve.predict.ipynb #d6371ead
 def _ood(detector: Detector, f: np.ndarray | None, p: float) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ __all__ = ['ROWS', 'PackedConv', 'FilledLinear', 'folded', 'HalfFolded']
 # %% ../../nbs/52_train.folding.ipynb #65fbe46c
 import operator
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from itertools import takewhile
 from typing import Any
@@ -83,13 +83,13 @@ def _called_once(graph: fx.GraphModule, kind: type) -> dict[fx.Node, nn.Module]:
     return {n: m for n, m in found.items() if type(m) is kind}
 
 
-def _fold_norms(graph: fx.GraphModule, until: fx.Node | None = None) -> None:
-    "Gives each batch norm behind a convolution to the convolution, where nobody else reads that one's result; before a call, if given."
+def _fold_norms(graph: fx.GraphModule, keep: Collection[str] = (), until: fx.Node | None = None) -> None:
+    "Gives each batch norm behind a convolution to it, where nobody else reads that one's result: not of `keep`, before the call `until`."
     order = {n: i for i, n in enumerate(graph.graph.nodes)}
     convs = {n: m for n, m in _called_once(graph, nn.Conv2d).items() if until is None or order[n] < order[until]}
     for node, norm in _called_once(graph, nn.BatchNorm2d).items():
         conv = node.args[0]
-        if conv not in convs or len(conv.users) > 1 or norm.running_mean is None or node is until: continue
+        if conv not in convs or len(conv.users) > 1 or norm.running_mean is None or {conv.target, node.target} & {*keep}: continue
         _put(graph, conv.target, fuse_conv_bn_eval(graph.get_submodule(conv.target), norm))
         node.replace_all_uses_with(conv)
         graph.graph.erase_node(node)
@@ -103,16 +103,18 @@ def _is_relu(graph: fx.GraphModule, node: fx.Node) -> bool:
     return node.target in (torch.relu, F.relu, "relu", "relu_")
 
 
-def _behind(graph: fx.GraphModule, conv: fx.Node, order: dict[fx.Node, int]) -> tuple[list[fx.Node], fx.Node | None, bool]:
+def _behind(graph: fx.GraphModule, conv: fx.Node, order: dict[fx.Node, int],
+            keep: Collection[str]) -> tuple[list[fx.Node], fx.Node | None, bool]:
     "What a convolution can do besides: the calls of `order` that it takes over, itself first; what it adds; whether it cuts at zero."
     taken, other = [conv], None
+    if conv.target in keep: return taken, None, False
     user = [*conv.users][0] if len(conv.users) == 1 else None
     if user in order and user.target in (operator.add, operator.iadd, torch.add) and len(user.args) == 2 and not user.kwargs:
         rest = [a for a in user.args if a is not conv]
         fits = len(rest) == 1 and isinstance(rest[0], fx.Node) and _shape(rest[0]) == _shape(conv) and order[rest[0]] < order[conv]
         if fits and (user.target is not operator.iadd or user.args[0] is conv): taken, other = [conv, user], rest[0]
     after = [*taken[-1].users][0] if len(taken[-1].users) == 1 else None
-    relu = after in order and _is_relu(graph, after)
+    relu = after in order and after.target not in keep and _is_relu(graph, after)
     return taken + [after] * relu, other, relu
 
 
@@ -121,13 +123,13 @@ def _shape(node: fx.Node) -> tuple[int, ...] | None:
     return getattr(node.meta.get("tensor_meta"), "shape", None)
 
 # %% ../../nbs/52_train.folding.ipynb #c57f0912
-def _pack(graph: fx.GraphModule, x: torch.Tensor, until: fx.Node | None = None) -> None:
-    "Packs the convolutions of a graph, with what stands behind them; those before a call, if given."
+def _pack(graph: fx.GraphModule, x: torch.Tensor, keep: Collection[str] = (), until: fx.Node | None = None) -> None:
+    "Packs the convolutions of a graph, with what stands behind them: layers of `keep` alone, those before the call `until`."
     ShapeProp(graph).propagate(x)
     order = {n: i for i, n in enumerate(takewhile(lambda n: n is not until, graph.graph.nodes))}
     for node, conv in _called_once(graph, nn.Conv2d).items():
         if node not in order: continue
-        taken, other, relu = _behind(graph, node, order)
+        taken, other, relu = _behind(graph, node, order, keep)
         try: packed = PackedConv(conv, (ROWS, *_shape(node.args[0])[1:]), relu)
         except TypeError: continue
         _put(graph, node.target, packed)
@@ -146,21 +148,21 @@ def _filled(net: nn.Module) -> nn.Module:
     return net
 
 
-def _packed_graph(net: nn.Module, x: torch.Tensor) -> nn.Module:
+def _packed_graph(net: nn.Module, x: torch.Tensor, keep: Collection[str]) -> nn.Module:
     "Folded and packed."
-    graph = _folded_graph(net, x)
-    _pack(graph, x)
+    graph = _folded_graph(net, x, keep)
+    _pack(graph, x, keep)
     return graph
 
 
-def _folded_graph(net: nn.Module, x: torch.Tensor) -> nn.Module:
+def _folded_graph(net: nn.Module, x: torch.Tensor, keep: Collection[str]) -> nn.Module:
     "Folded, channels last."
     graph = _graph_of(net)
-    _fold_norms(graph)
+    _fold_norms(graph, keep)
     return _filled(graph).to(memory_format=torch.channels_last)
 
 
-def _packed_layers(net: nn.Module, x: torch.Tensor) -> nn.Module:
+def _packed_layers(net: nn.Module, x: torch.Tensor, keep: Collection[str]) -> nn.Module:
     "Only its convolutions packed, for a network whose code cannot be followed."
     shapes, convs = {}, {name: m for name, m in net.named_modules() if type(m) is nn.Conv2d}
     hooks = [m.register_forward_pre_hook(lambda m, given: shapes.update({m: given[0].shape})) for m in convs.values()]
@@ -175,6 +177,7 @@ def _packed_layers(net: nn.Module, x: torch.Tensor) -> nn.Module:
 def folded(net: nn.Module, # trained; takes (n, 3, h, w), gives (n, classes)
            shape: tuple[int, int, int], # of an image, (3, h, w)
            dtype: torch.dtype = torch.float32, # of weights and images; bfloat16 for half the time, and two or three digits
+           keep: Collection[str] = (), # layers whose results somebody wants to see: they stay layers of their own, under their names
           ) -> nn.Module: # in evaluation mode, on the same device, takes and gives `dtype`; `way` is the name of what was done
     "A copy of a network that gives the same answers sooner, and cannot be trained. The network stays as it is, and may be trained on."
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
@@ -184,7 +187,7 @@ def folded(net: nn.Module, # trained; takes (n, 3, h, w), gives (n, classes)
         wanted = plain(x).float()
         for make in _ways(device):
             try:
-                made = make(deepcopy(plain).to(dtype), x.to(dtype).contiguous(memory_format=torch.channels_last))
+                made = make(deepcopy(plain).to(dtype), x.to(dtype).contiguous(memory_format=torch.channels_last), keep)
                 if _agree(made(x.to(dtype)).float(), wanted, dtype): break
             except Exception: continue # a tracer, a shape or a kernel that some network of a thousand does not go with
         else: made, make = plain.to(dtype), _as_it_is
@@ -192,10 +195,10 @@ def folded(net: nn.Module, # trained; takes (n, 3, h, w), gives (n, classes)
     return made
 
 # %% ../../nbs/52_train.folding.ipynb #07b41b12
-def _as_it_is(net: nn.Module, x: torch.Tensor) -> nn.Module: return net
+def _as_it_is(net: nn.Module, x: torch.Tensor, keep: Collection[str]) -> nn.Module: return net
 
 
-def _ways(device: torch.device) -> list[Callable[[nn.Module, torch.Tensor], nn.Module]]:
+def _ways(device: torch.device) -> list[Callable[[nn.Module, torch.Tensor, Collection[str]], nn.Module]]:
     "What can be done on a device, the quickest first."
     return [_packed_graph, _folded_graph, _packed_layers] if _packs(device) else [_folded_graph]
 
@@ -222,8 +225,8 @@ class HalfFolded(fx.Interpreter):
         graph = _graph_of(plain)
         calls = [n for n in graph.graph.nodes if n.op == "call_module" and n.target == layer]
         if len(calls) != 1: raise ValueError(f"{layer} is called {len(calls)} times")
-        _fold_norms(graph, calls[0])
-        if _packs(x.device): _pack(graph, x[:1], calls[0])
+        _fold_norms(graph, [layer], calls[0])
+        if _packs(x.device): _pack(graph, x[:1], [layer], calls[0])
         super().__init__(graph.to(memory_format=torch.channels_last))
         self.at, self.given = calls[0], None
 
