@@ -51,6 +51,9 @@ _Images = Annotated[list[Path], argument("IMAGE|FOLDER...", "Image files, or fol
 _Model = Annotated[Path, Option("--model", metavar="NAME", show_default=False, help="The network that is asked: a bundle of `fakeface "
                                 "export`, or a run folder.")]
 _Csv = Annotated[Path | None, option("FILE", "One row a face, .csv or .parquet; without it the answers are only printed.")]
+_Precision = Annotated[Literal["fp32", "bf16"], shown("NAME", "bf16 takes about half the time and moves p_fake a little: by how much was "
+                                                      "measured on validation, or is now where --model is a run folder with its --root.")]
+_Backend = Annotated[Literal["torch", "openvino"], shown("NAME", "What calculates; openvino comes with pip install 'fakeface[fast]'.")]
 
 # %% ../../nbs/96_cli.predict.ipynb #897351e4
 def predict(images: _Images, model: _Model, output: Output, root: Root = None,
@@ -59,7 +62,7 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
             fast: Annotated[bool, Option("--fast", help="Do not ask again by harmless perturbations: many times quicker, but no answer is "
                                                         "called unsure.")] = False,
             maps: Annotated[Path | None, option("FOLDER", "Heat-maps, a PNG a face, where the method is faithful to the network.")] = None,
-            out: _Csv = None) -> int: # exit code
+            out: _Csv = None, precision: _Precision = "fp32", backend: _Backend = "torch") -> int: # exit code
     """Is this picture generated? A verdict on each face: fake, real, unsure or none, with the reasons.
 
     The exit code is 0 where all are real, 1 where one is fake, 3 where one has no verdict or is unsure and none is fake.
@@ -69,10 +72,9 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     files = picture_files(images)
     _check_model(model)
     from fakeface.serve.predict import Detector
-    detector = Detector.load(model, root)
+    detector = Detector.load(model, root, precision=precision, backend=backend)
     told = _ask(detector, files, not fast, maps, output)
-    if fast: output.note("Harmless perturbations were not asked (--fast): some of these verdicts may be unsure.")
-    if maps is not None: output.note(f"heat-maps: {maps}")
+    _tell_way(detector, fast, maps, output)
     if out is not None: _write(told, files, detector, out, output)
     _tell_network(detector, told, prevalence, output)
     return exit_code([a.verdict for a in told])
@@ -82,6 +84,16 @@ def exit_code(verdicts: list[str], # of `serve.predict.VERDICTS`
              ) -> int: # 0, 1 or 3
     "What a script is told."
     return 1 if "fake" in verdicts else 0 if set(verdicts) == {"real"} else 3
+
+
+def _tell_way(detector: Any, fast: bool, maps: Path | None, output: Output) -> None:
+    "How the network was asked, where that is not the usual way."
+    if fast: output.note("Harmless perturbations were not asked (--fast): some of these verdicts may be unsure.")
+    if detector.drift:
+        from fakeface.train.precision import drift_words
+        output.record(precision=detector.drift)
+        output.note(drift_words(detector.drift))
+    if maps is not None: output.note(f"heat-maps: {maps}")
 
 
 def _check_model(model: Path) -> None:

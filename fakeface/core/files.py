@@ -84,6 +84,7 @@ FILES = dict(recipe="recipe.yaml", # what was asked
              weights="model.safetensors", # the network's
              card="model.json", # how to rebuild the network
              operating="operating.json", # the frozen threshold
+             precision="precision.json", # how far quicker ways of asking lie from single precision
              report="report.html")
 
 

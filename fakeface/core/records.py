@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SERIES', 'RECORDS', 'COLUMNS_OF', 'SourceScores', 'Scores', 'SourceCount', 'LedgerLine', 'ShortcutScore', 'Copies',
-           'Metrics', 'World', 'RunInfo', 'ModelInfo', 'UnknownInfo', 'read_record', 'parse_record']
+           'Metrics', 'World', 'RunInfo', 'ModelInfo', 'UnknownInfo', 'Drift', 'PrecisionInfo', 'read_record',
+           'parse_record']
 
 # %% ../../nbs/04_core.records.ipynb #98ce4588
 from dataclasses import dataclass, field, make_dataclass
@@ -201,6 +202,26 @@ class UnknownInfo:
     def __post_init__(self) -> None:
         if self.score not in self.thresholds: raise ValueError(f"thresholds lacks {self.score}")
 
+# %% ../../nbs/04_core.records.ipynb #50173d64
+@dataclass
+class Drift:
+    "How far one way of asking a network lies from single precision, on the run's validation images."
+    __pydantic_config__ = OPEN
+    precision: Literal["fp32", "bf16"]
+    backend: Literal["torch", "openvino"]
+    largest: Rate # difference of p_fake
+    n: Count # images
+    turned: Number # of them on the other side of the frozen threshold, or of one half
+    machine: str
+    made: str # when
+
+
+@dataclass
+class PrecisionInfo:
+    "precision.json."
+    __pydantic_config__ = OPEN
+    ways: dict[str, Drift] # backend-precision -> what was measured
+
 # %% ../../nbs/04_core.records.ipynb #64f0178c
 _COLUMNS = { # kind of a series -> what tells its trials from each other
     "seeds": dict(seed=Seed), "grid": dict(setting=str, seed=Seed), "transfer": dict(train=str, sets=list[str], images=Number),
@@ -218,7 +239,8 @@ def _series(columns: dict[str, Any]) -> type:
 SERIES = {kind: _series(columns) for kind, columns in _COLUMNS.items()}
 
 # %% ../../nbs/04_core.records.ipynb #554f1ef9
-RECORDS = {FILES["metrics"]: Metrics, FILES["info"]: RunInfo, FILES["card"]: ModelInfo, "world.json": World,
+RECORDS = {FILES["metrics"]: Metrics, FILES["info"]: RunInfo, FILES["card"]: ModelInfo, FILES["precision"]: PrecisionInfo,
+           "world.json": World,
            **{f"{kind}.json": of for kind, of in SERIES.items()}}
 COLUMNS_OF = {"predictions": dict(path="key", label=LABELS, p_fake="share", split="key", source="text"),
               "manifest": dict(path="key", label=LABELS, split="key", source="text"),

@@ -116,7 +116,7 @@ def _cam_by_halves(net: LogOdds, x: torch.Tensor, layer: str) -> torch.Tensor | 
     net.halves[layer] = half
     return (slopes.mean((2, 3), keepdim=True) * given).sum(1, keepdim=True).relu()
 
-
+# %% ../../nbs/62_interpret.attribution.ipynb #1fc6911c
 def _guided_backprop(net: LogOdds, x: torch.Tensor, **_: Any) -> torch.Tensor:
     "Gradients that lose their negative part at every ReLU (Springenberg et al., 2015); magnitude, summed over channels."
     with GuidedReLUs() as guide: maps = Saliency(net).attribute(x, abs=True).sum(1)

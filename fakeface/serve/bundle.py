@@ -9,7 +9,7 @@ __all__ = ['INFO', 'CARD', 'OOD', 'FacePolicy', 'Known', 'Stability', 'Robust', 
 # %% ../../nbs/91_serve.bundle.ipynb #20aa48e8
 from ..core.basics import InputError, plain_json
 from ..core.files import FILES, holds_something, write_whole
-from ..core.records import ModelInfo, Scores, World
+from ..core.records import Drift, ModelInfo, Scores, World
 from ..core.schema import CLOSED, Count, Interval, Name, Number, Rate, Share, check_fields, parse_json
 from ..evaluate.thresholds import OperatingPoint
 from ..interpret.ood import SCORES, Distances, OutOfDistribution
@@ -21,7 +21,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -151,6 +151,7 @@ class BundleInfo:
     training: dict[str, str | int | float | None] # recipe, title, seed, epochs, ...
     world: World | None # of drawn faces; None for photographs
     files: dict[str, PartFile]
+    precision: dict[str, Drift] = field(default_factory=dict) # backend-precision -> how far it moves the answers
 
 # %% ../../nbs/91_serve.bundle.ipynb #76a2dc2a
 def sealed(fields: Mapping[str, Any], # of `BundleInfo`, plain values

@@ -24,7 +24,7 @@ from ..interpret.faithfulness import check_faithfulness
 from ..interpret.ood import fit_ood
 from .bundle import (CARD, OOD, BundleInfo, Counts, DataSource, FacePolicy, Known, Maps, Robust, Stability, check_info,
                                    refuse_existing, write_bundle)
-from ..train.runs import Run, load_run_model, load_scorer, read_card
+from ..train.runs import Run, load_run_model, load_scorer, read_card, read_drifts
 
 # %% ../../nbs/91_serve.export.ipynb #63bc2d7b
 import hashlib
@@ -325,6 +325,7 @@ def export_bundle(run: str | Path, # a finished run's folder
     given = dict(version=1, name=name, made=datetime.now(timezone.utc).isoformat(timespec="seconds"), faces=m.faces, point=point, ood=m.ood,
                  stability=m.stability, robustness=m.robustness or [], maps=m.maps, counts=verdict_counts(run, point),
                  scores=run.metrics["tests"], sources=data_sources(run, cards), training=_training(run), world=run.world, files={},
+                 precision=read_drifts(run.folder),
                  network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
     info = check_info(plain_json(given), name)
     parts = {FILES["weights"]: run_file(run.folder, "weights").read_bytes(), CARD: model_card(info).encode()}

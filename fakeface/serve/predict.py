@@ -19,9 +19,11 @@ from ..interpret.attribution import attribute, overlay, smoothed
 from ..interpret.ood import pooled
 from .bundle import INFO, Bundle, BundleInfo, known_of, read_bundle
 from .export import can_tell, cannot_words, export_bundle, face_share, known_failures
+from ..train.backends import rewriter
 from ..train.inference import FixedBatches, SeenLayers
 from ..train.learners import classes_of
-from ..train.runs import normalised, opener_of
+from ..train.precision import measure_drift
+from ..train.runs import drift_of, normalised, opener_of, read_drifts
 
 # %% ../../nbs/92_serve.predict.ipynb #925f99a4
 import hashlib
@@ -121,13 +123,16 @@ def together(verdicts: Sequence[str]) -> str: # of VERDICTS
     return next((v for v in ("fake", "unsure", "no verdict", "real") if v in verdicts), "no verdict")
 
 # %% ../../nbs/92_serve.predict.ipynb #2234088f
-def _bundle_of(path: str | Path, root: str | Path | None) -> Bundle:
-    "A bundle; of a run folder, one that is made from it now."
+def _bundle_of(path: str | Path, root: str | Path | None, precision: str, backend: str) -> Bundle:
+    "A bundle; of a run folder, one that is made from it now, its way of being asked measured where it was not."
     path = Path(path)
     if not (path.is_dir() and is_finished(path)) or (path/INFO).is_file(): return read_bundle(path)
+    rewriter(precision, backend) # an unknown or missing one first
+    default = (precision, backend) == ("fp32", "torch")
+    if root is not None and not default and f"{backend}-{precision}" not in read_drifts(path): measure_drift(path, root, precision, backend)
     with tempfile.TemporaryDirectory() as d: return read_bundle(export_bundle(path, Path(d)/f"{path.resolve().name}.fakeface", root))
 
-
+# %% ../../nbs/92_serve.predict.ipynb #b7967232
 @dataclass(frozen=True)
 class _Opened:
     "A file before the network is asked: a picture for each face, the clean one first, then the perturbed ones."
@@ -139,11 +144,13 @@ class _Opened:
 class _Network:
     "What a bundle says of its network, and what the network looks at."
     def __init__(self, bundle: Bundle, # of `serve.bundle`
-                 device: str | torch.device | None = None): # default the GPU where there is one
+                 device: str | torch.device | None = None, # default the GPU where there is one
+                 precision: str = "fp32", backend: str = "torch"): # of `train.backends`
         self.bundle, self.info = bundle, bundle.info
+        self.drift = drift_of({k: asdict(v) for k, v in bundle.info.precision.items()}, precision, backend, bundle.place)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = bundle.network().to(self.device)
-        self.asked = FixedBatches(self.net)
+        self.asked = FixedBatches(self.net, rewriter(precision, backend))
         self.known, self.open, self.stats = known_of(bundle, self.net), opener_of(bundle.chosen), bundle.chosen["stats"]
         self.seen = SeenLayers(self.net, _listed(self.known.info["layer"]), pooled) if self.known else None
 
@@ -169,9 +176,10 @@ class Detector(_Network):
     def load(cls, path: str | Path, # a bundle, or a finished run's folder
              root: str | Path | None = None, # of a run: its data root, to measure what a bundle brings along
              device: str | torch.device | None = None, # default the GPU where there is one
+             precision: str = "fp32", backend: str = "torch", # of `train.backends`; measured now on a run with a data root
             ) -> "Detector":
-        "A detector from a file. Raises `InputError` naming what is damaged or missing."
-        return cls(_bundle_of(path, root), device)
+        "A detector from a file. Raises `InputError` naming what is damaged or missing, or a way of asking that was never measured."
+        return cls(_bundle_of(path, root, precision, backend), device, precision, backend)
 
     def predict(self, image: str | Path | bytes, # an image file, or its bytes
                 band: bool = True, # also ask by the harmless perturbations, which takes most of the time
@@ -181,8 +189,7 @@ class Detector(_Network):
         return next(self.predict_many([image], band, [name] if name else None))
 
     def predict_many(self, images: Iterable[str | Path | bytes], # as in `predict`
-                     band: bool = True, # as in `predict`
-                     names: Iterable[str] | None = None, # default the files'
+                     band: bool = True, names: Iterable[str] | None = None, # as in `predict`; default the files'
                     ) -> Iterator[Answer]: # in the order asked; a few files ahead, so memory stays small
         "Verdicts on any number of pictures."
         return _stream(self, images, band, names)

@@ -161,7 +161,7 @@ def _folded_graph(net: nn.Module, x: torch.Tensor, keep: Collection[str]) -> nn.
     _fold_norms(graph, keep)
     return _filled(graph).to(memory_format=torch.channels_last)
 
-
+# %% ../../nbs/52_train.folding.ipynb #ff7005b8
 def _packed_layers(net: nn.Module, x: torch.Tensor, keep: Collection[str]) -> nn.Module:
     "Only its convolutions packed, for a network whose code cannot be followed."
     shapes, convs = {}, {name: m for name, m in net.named_modules() if type(m) is nn.Conv2d}
@@ -219,10 +219,7 @@ class HalfFolded(fx.Interpreter):
     def __init__(self, net: nn.Module, # trained; takes (n, 3, h, w)
                  layer: str, # that the network calls once
                  x: torch.Tensor): # images, at least one; on the network's device
-        plain = deepcopy(net).eval().requires_grad_(False)
-        for m in plain.modules():
-            if getattr(m, "inplace", False): m.inplace = False
-        graph = _graph_of(plain)
+        graph = _graph_of(deepcopy(net).eval().requires_grad_(False))
         calls = [n for n in graph.graph.nodes if n.op == "call_module" and n.target == layer]
         if len(calls) != 1: raise ValueError(f"{layer} is called {len(calls)} times")
         _fold_norms(graph, [layer], calls[0])

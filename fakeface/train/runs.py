@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ASKED', 'store', 'read_part', 'RunFiles', 'Run', 'data_words', 'log_test_use', 'network_card', 'read_card',
            'fed_settings', 'run_settings', 'rebuilt', 'load_model', 'load_run_model', 'opener_of', 'normalised',
-           'RunScorer', 'load_scorer', 'LearnerScorer']
+           'RunScorer', 'read_drifts', 'drift_of', 'load_scorer', 'LearnerScorer']
 
 # %% ../../nbs/54_train.runs.ipynb #2f687f72
 from ..core.basics import LABELS, InputError
@@ -17,6 +17,7 @@ from ..evaluate.ledger import Ledger
 from ..evaluate.scores import base_rate_words, scores_table, sources_scores
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
                                    read_vocabulary)
+from .backends import rewriter
 from .inference import FixedBatches, probabilities, weights_sum
 from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner
 from .models import WeightsError, read_weights
@@ -280,17 +281,40 @@ class RunScorer:
             found.append(self.asked(x).softmax(1)[:, classes_of(self.model)[1]].cpu().numpy())
         return np.concatenate(found) if found else np.empty(0, np.float32)
 
+# %% ../../nbs/54_train.runs.ipynb #a17d62b0
+def read_drifts(folder: str | Path, # of a run
+               ) -> dict[str, dict[str, Any]]: # backend-precision -> a `core.records.Drift`'s fields; empty where nothing was measured
+    "How far quicker ways of asking lie from single precision on the run's validation images."
+    return read_part(folder, "precision")["ways"] if run_file(folder, "precision").is_file() else {}
+
+
+def drift_of(drifts: dict[str, dict[str, Any]], # of `read_drifts`
+             precision: str, backend: str, # of `train.backends`
+             name: str, # of the run or bundle, in messages
+            ) -> dict[str, Any] | None: # None for single precision in PyTorch, which is what others are measured against
+    "What was measured of one way of asking. Raises `InputError` where nothing was."
+    rewriter(precision, backend) # unknown or missing ones first
+    if (precision, backend) == ("fp32", "torch"): return None
+    if (key := f"{backend}-{precision}") in drifts: return drifts[key]
+    raise InputError(f"{name}: how far precision {precision}, backend {backend} moves its answers was never measured; give --root with the "
+                     "run folder, which measures it on validation images, and export the run anew for a bundle")
+
 # %% ../../nbs/54_train.runs.ipynb #246e5e54
 def load_scorer(folder: str | Path, # of a finished run
                 device: str | torch.device | None = None, # default the GPU where there is one
                 batch: int = 64, # images at a time
+                precision: str = "fp32", # of `train.backends.PRECISIONS`
+                backend: str = "torch", # of `train.backends.BACKENDS`
                ) -> RunScorer:
-    "A finished run as a function of pictures; needs neither manifest nor data root. Raises as `load_model` does."
+    """A finished run as a function of pictures; needs neither manifest nor data root. Raises as `load_model` does, and `InputError` for a
+    way of asking that was not measured on this run."""
+    drift_of(read_drifts(folder), precision, backend, Path(folder).name)
     chosen = run_settings(folder)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     opener, model = opener_of(chosen), load_model(folder).to(device)
-    return RunScorer(Path(folder).name, model, FixedBatches(model), partial(normalised, stats=chosen["stats"]),
-                     lambda image: opener(image).as_subclass(torch.Tensor), chosen["stats"], chosen["size"], batch)
+    asked, feed = FixedBatches(model, rewriter(precision, backend)), partial(normalised, stats=chosen["stats"])
+    return RunScorer(Path(folder).name, model, asked, feed, lambda image: opener(image).as_subclass(torch.Tensor), chosen["stats"],
+                     chosen["size"], batch)
 
 # %% ../../nbs/54_train.runs.ipynb #f027e1ab
 @dataclass(frozen=True)

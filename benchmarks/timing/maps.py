@@ -1,0 +1,40 @@
+"Grad-CAM of the last convolution: all images at once beside the grad-cam package, one by one. `pip install grad-cam` for these rows."
+import numpy as np
+import torch
+from torch import nn
+
+from fakeface.interpret.attribution import attribute, cam_layers
+from fakeface.train.models import make_net, transfer_net
+
+from .common import Row, row
+
+
+def measure(older: str | None, quick: bool) -> list[Row]:
+    "Rows of three networks; none where the package is missing."
+    try: import pytorch_grad_cam  # noqa: F401
+    except ImportError:
+        print("timing/maps.py: no package grad-cam, no rows")
+        return []
+    torch.set_num_threads(1)
+    nets = (("small", 64), ("resnet18", 128)) if quick else (("small", 64), ("resnet18", 128), ("resnet18", 224))
+    return [cams(name, size, 8 if quick else 64, 1 if quick else 3) for name, size in nets]
+
+
+def cams(name: str, size: int, n: int, repeats: int) -> Row:
+    "Maps for `fake`, log-odds, at the layer that we read."
+    from pytorch_grad_cam import GradCAM
+    torch.manual_seed(0)
+    net = (make_net(name, size) if name == "small" else transfer_net(name, size, False)[0]).eval()
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d): m.running_mean.normal_(0, 0.1); m.running_var.uniform_(0.5, 2)
+    x, layer = torch.randn(n, 3, size, size), [*cam_layers(net, size, 1).values()][0]
+    log_odds = lambda z: z[1] - z[0]
+    def theirs():
+        with GradCAM(model=net, target_layers=[net.get_submodule(layer)]) as cam:
+            return np.concatenate([cam(input_tensor=one, targets=[log_odds]) for one in x.split(1)])
+    def scaled(maps): # the package's own last step: each map from 0 to 1
+        maps = maps - maps.min((1, 2), keepdims=True)
+        return maps / (1e-7 + maps.max((1, 2), keepdims=True))
+    gap = float(np.abs(scaled(attribute(net, x, "grad_cam").numpy()) - scaled(theirs())).max())
+    ours = lambda: attribute(net, x, "grad_cam")
+    return row(f"Grad-CAM, {name}@{size}", "grad-cam, one by one", n, ours, theirs, repeats, least=8, p=gap, note=f"layer {layer}")
