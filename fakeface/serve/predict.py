@@ -144,8 +144,7 @@ class _Opened:
 class _Network:
     "What a bundle says of its network, and what the network looks at."
     def __init__(self, bundle: Bundle, # of `serve.bundle`
-                 device: str | torch.device | None = None, # default the GPU where there is one
-                 precision: str = "fp32", backend: str = "torch"): # of `train.backends`
+                 device: str | torch.device | None = None, precision: str = "fp32", backend: str = "torch"): # as in `Detector.load`
         self.bundle, self.info = bundle, bundle.info
         self.drift = drift_of({k: asdict(v) for k, v in bundle.info.precision.items()}, precision, backend, bundle.place)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -166,8 +165,7 @@ class _Network:
     def network(self) -> dict[str, Any]: return network_facts(self.bundle) # plain values, for people
 
     def __repr__(self) -> str:
-        drawn = "; drawn faces" if self.info.world else ""
-        return f"{self.info.name} ({self.bundle.fingerprint}): {self.info.training.get('title')}{drawn}"
+        return f"{self.info.name} ({self.bundle.fingerprint}): {self.info.training.get('title')}" + "; drawn faces" * bool(self.info.world)
 
 # %% ../../nbs/92_serve.predict.ipynb #dd83ddda
 class Detector(_Network):
