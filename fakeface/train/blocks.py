@@ -7,7 +7,7 @@ __all__ = ['RESIZES', 'INTERPOLATIONS', 'AUGMENTS', 'open_image', 'resize', 'pre
            'read_vocabulary', 'ListedPath', 'FaceDL', 'face_datablock', 'face_dataloaders', 'loader_options', 'feed_of',
            'fed_dataloaders', 'face_test_loader', 'image_loader']
 
-# %% ../../nbs/50_train.blocks.ipynb #09db6997
+# %% ../../nbs/50_train.blocks.ipynb #c04e68f9
 import hashlib
 import os
 import random
@@ -22,6 +22,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..core.basics import LABELS, InputError
+from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open_header, orientation,
+                                  plain_jpeg, read_file, to_rgb)
+from ..data.manifest import ManifestError
+from ..data.recipes import COLORS
+from ..data.tables import tidy_table
+from .pixels import file_sign, pixel_store
+
+# %% ../../nbs/50_train.blocks.ipynb #09db6997
 import numpy as np
 import pandas as pd
 import torch
@@ -42,15 +51,6 @@ from torchvision.transforms.v2 import functional as tv
 
 try: from simplejpeg import decode_jpeg as decode_fast
 except ImportError: decode_fast = None # no wheel for this machine: torchvision's gives the same pixels
-
-# %% ../../nbs/50_train.blocks.ipynb #c04e68f9
-from ..core.basics import LABELS, InputError
-from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open_header, orientation,
-                                  plain_jpeg, read_file, to_rgb)
-from ..data.manifest import ManifestError
-from ..data.recipes import COLORS
-from ..data.tables import tidy_table
-from .pixels import file_sign, pixel_store
 
 # %% ../../nbs/50_train.blocks.ipynb #29b655d5
 def open_image(path: str | Path, # an image file
@@ -250,7 +250,7 @@ class _Rows:
         self.store.refresh()
         self.missing = sum(key is None or key not in self.store for key in self.keys)
 
-
+# %% ../../nbs/50_train.blocks.ipynb #4e85bd7a
 def _key(file: ListedFile | None) -> bytes | None:
     "A listed file's hash, where it has one."
     try: return bytes.fromhex(file.sha256) if file is not None and file.sha256 else None
@@ -280,7 +280,7 @@ def _read(rows: _Rows, i: int, out: np.ndarray) -> bool: # uint8, shape (3, size
     except RejectedImage as e: raise RejectedImage(f"{file}: {e.words}") from e
     return True
 
-
+# %% ../../nbs/50_train.blocks.ipynb #a48eede6
 _Broken = Callable[[int, Exception], None] | None # is told an item's number and what is wrong with it
 
 
@@ -319,8 +319,8 @@ def _only_floats(steps: Pipeline) -> bool:
     return kinds in ([IntToFloatTensor], [IntToFloatTensor, Normalize]) and steps.fs[0].div == 255
 
 # %% ../../nbs/50_train.blocks.ipynb #9d6d85ca
-class FaceDL(TfmdDL):
-    "fastai's loader for the rows of a manifest, in whole batches."
+class _Planned(TfmdDL):
+    "A loader that knows its items as lists."
     def __init__(self, dataset: Datasets, # items are rows with `path`, and `sha256` where known; or what `OpenFace` takes
                  cache: bool = True, # keep pixels, and take those that are kept
                  **kwargs: Any): # of fastai's TfmdDL
@@ -330,9 +330,23 @@ class FaceDL(TfmdDL):
     def __getstate__(self) -> dict[str, Any]: return vars(self) | dict(broken=None, _rows=None, _draws=None) # maps stay in their process
 
     def new(self, dataset: Any = None, cls: type | None = None, **kwargs: Any) -> TfmdDL:
-        own = {"cache": self.cache} if issubclass(cls or type(self), FaceDL) else {}
+        own = {"cache": self.cache} if issubclass(cls or type(self), _Planned) else {}
         return super().new(dataset, cls, **own | kwargs)
 
+    def plan(self) -> _Rows | None: # None: fastai's way
+        if not _is_plain(self): return None
+        rows, lists = self._rows, self.dataset.tls[0]
+        if rows is None or rows.items is not lists.items or rows.what != lists.tfms.fs[-1].what or rows.keep != self.cache:
+            self._rows = _Rows(self.dataset, self.cache)
+        return self._rows
+
+    def before_iter(self) -> None:
+        super().before_iter()
+        if rows := self.plan(): rows.refresh()
+
+# %% ../../nbs/50_train.blocks.ipynb #b8236ed1
+class FaceDL(_Planned):
+    "fastai's loader for the rows of a manifest, in whole batches."
     def create_item(self, s: int | None) -> Any: # fastai's own way
         try: return super().create_item(s)
         except (RejectedImage, OSError) as e:
@@ -340,19 +354,8 @@ class FaceDL(TfmdDL):
             self.broken(s or 0, e)
             raise SkipItemException from e
 
-    def before_iter(self) -> None:
-        super().before_iter()
-        if rows := self._plan(): rows.refresh()
-
-    def _plan(self) -> _Rows | None: # None: fastai's way
-        if not _is_plain(self): return None
-        rows, lists = self._rows, self.dataset.tls[0]
-        if rows is None or rows.items is not lists.items or rows.what != lists.tfms.fs[-1].what or rows.keep != self.cache:
-            self._rows = _Rows(self.dataset, self.cache)
-        return self._rows
-
     def create_batches(self, samps: Iterable[int]) -> Iterator[tuple]:
-        rows, samps, number = self._plan(), iter(samps), 0
+        rows, samps, number = self.plan(), iter(samps), 0
         if rows is None: yield from super().create_batches(samps)
         while rows and (batch := _batch(self, rows, samps, number)):
             yield batch
@@ -362,23 +365,28 @@ class FaceDL(TfmdDL):
         self.randomize()
         self.before_iter()
         self._DataLoader__idxs = self.get_idxs() # as fastai does, before any worker starts
-        alone = self._is_at_hand()
-        self._draws = _worker_draws(self.fake_l.num_workers) if alone else None
-        with self.fake_l.no_multiproc() if alone else nullcontext():
-            for b in _loaders[self.fake_l.num_workers == 0](self.fake_l): yield self._finished(tuple(b) if isinstance(b, list) else b)
+        yield from _finished_batches(self)
         self.after_iter()
         if hasattr(self, "it"): del self.it
 
-    def _is_at_hand(self) -> bool: # all is kept: copying it takes less time than handing it over from another process
-        return self.fake_l.num_workers > 0 and self._rows is not None and self._plan() is self._rows and not self._rows.missing
+# %% ../../nbs/50_train.blocks.ipynb #6c0756b1
+def _finished_batches(loader: FaceDL) -> Iterator[tuple]:
+    "The batches on their device, after fastai's steps; made in this process where all is kept: copying takes less time than handing over."
+    workers, rows = loader.fake_l.num_workers, loader.plan()
+    alone = workers > 0 and rows is not None and not rows.missing
+    loader._draws = _worker_draws(workers) if alone else None
+    with loader.fake_l.no_multiproc() if alone else nullcontext():
+        for b in _loaders[loader.fake_l.num_workers == 0](loader.fake_l):
+            if isinstance(b, list): b = tuple(b) # pinning makes lists of them
+            if loader.device is not None: b = to_device(b, loader.device, non_blocking=loader.pin_memory)
+            yield _stepped(loader, b)
 
-    def _finished(self, b: tuple) -> Any:
-        if self.device is not None: b = to_device(b, self.device, non_blocking=self.pin_memory)
-        x = b[0] if isinstance(b, tuple) else None
-        if not (isinstance(x, TensorImage) and x.dtype == torch.uint8 and x.device.type == "cpu" and _only_floats(self.after_batch)):
-            return self.after_batch(b)
-        norm = self.after_batch.fs[1] if len(self.after_batch.fs) == 2 else None
-        return (_as_floats(x.as_subclass(torch.Tensor), norm), *b[1:])
+
+def _stepped(loader: FaceDL, b: Any) -> Any:
+    "A batch after fastai's steps for batches."
+    x, steps = b[0] if isinstance(b, tuple) else None, loader.after_batch
+    if not (isinstance(x, TensorImage) and x.dtype == torch.uint8 and x.device.type == "cpu" and _only_floats(steps)): return steps(b)
+    return (_as_floats(x.as_subclass(torch.Tensor), steps.fs[1] if len(steps.fs) == 2 else None), *b[1:])
 
 # %% ../../nbs/50_train.blocks.ipynb #a5ef99c9
 def _batch(loader: FaceDL, rows: _Rows, samps: Iterator[int], number: int) -> tuple | None: # None at the end
@@ -400,7 +408,7 @@ def _mirrored(x: torch.Tensor, loader: FaceDL, draw: Any) -> torch.Tensor: # dra
     if turned and flip.split_idx in (None, loader.after_item.split_idx): x[turned] = x[turned].flip(-1)
     return x
 
-
+# %% ../../nbs/50_train.blocks.ipynb #43c74f7c
 def _worker_draws(workers: int) -> list[random.Random]:
     "The draws that so many worker processes would make: a run does not hang on what is kept."
     before = torch.get_rng_state()
@@ -458,7 +466,7 @@ def face_dataloaders(manifest: pd.DataFrame, # with path, label, and split or fa
     return face_datablock(root, **kwargs).dataloaders(items, bs=min(batch_size, n_train), num_workers=workers, device=device,
                                                       path=Path("."), cache=cache, pin_memory=device.type == "cuda")
 
-
+# %% ../../nbs/50_train.blocks.ipynb #b4683694
 def _device(asked: str | torch.device | None) -> torch.device:
     "The device that is asked for. Raises `InputError` where there is none such."
     try: device = default_device() if asked is None else torch.device(asked)

@@ -29,7 +29,7 @@ import pandas as pd
 from ..core.basics import DataNote, InputError, cache_folder
 from ..core.files import Claim, lock, write_whole
 
-# %% ../../nbs/50_train.pixels.ipynb #77a6ae7e
+# %% ../../nbs/50_train.pixels.ipynb #b954a817
 _DEFAULT = 16 * 10**9 # bytes
 
 
@@ -49,7 +49,7 @@ def pixel_limit() -> int: # bytes
     place = next(p for p in (place, *place.parents) if p.exists())
     return min(_DEFAULT, shutil.disk_usage(place).free // 2)
 
-
+# %% ../../nbs/50_train.pixels.ipynb #6c628ff5
 @contextmanager
 def without_pixels(asked: bool = True, # False: as it was
                   ) -> Iterator[None]:
@@ -112,7 +112,7 @@ def _read_head(file: Path) -> _Layout | None: # None where this is no such file,
         return layout if layout.what == file.parent.name and file.stat().st_size == layout.size else None
     except (OSError, ValueError, TypeError, ArithmeticError): return None
 
-# %% ../../nbs/50_train.pixels.ipynb #d25e25f3
+# %% ../../nbs/50_train.pixels.ipynb #35a442a6
 class _Segment:
     "A file of pixels, mapped into memory."
     def __init__(self, file: Path, layout: _Layout):
@@ -130,17 +130,18 @@ class _Segment:
         with suppress(OSError): return os.stat(self.file).st_ino == self.inode
         return False
 
-    def news(self) -> Iterator[tuple[bytes, int]]:
-        "Hash and number of the images that came since the last call."
-        while self.room:
-            some = self.records[self.count:self.count + 4096].copy()
-            written = int(np.argmin(some["own"] != 0)) if (some["own"] == 0).any() else len(some)
-            for k, record in enumerate(some[:written], self.count):
-                if _own_sum(record) == record["own"]: yield record["sha"].tobytes(), k
-            self.count += written
-            if written < len(some): return
+# %% ../../nbs/50_train.pixels.ipynb #79d0de28
+def _news(segment: _Segment) -> Iterator[tuple[bytes, int]]:
+    "Hash and number of the images that came since the last call."
+    while segment.room:
+        some = segment.records[segment.count:segment.count + 4096].copy()
+        written = int(np.argmin(some["own"] != 0)) if (some["own"] == 0).any() else len(some)
+        for k, record in enumerate(some[:written], segment.count):
+            if _own_sum(record) == record["own"]: yield record["sha"].tobytes(), k
+        segment.count += written
+        if written < len(some): return
 
-# %% ../../nbs/50_train.pixels.ipynb #44cefb8e
+# %% ../../nbs/50_train.pixels.ipynb #033cb67e
 def _is_whole(segment: _Segment, k: int) -> bool:
     "Whether an image's pixels are those that were written; they are looked at once. A record of others is struck out."
     if segment.checked[k]: return True
@@ -155,14 +156,14 @@ def _place(k: int) -> int:
     "Where a record lies."
     return _HEAD + k * _RECORD.itemsize
 
-
+# %% ../../nbs/50_train.pixels.ipynb #00f40094
 def _touch(segment: _Segment) -> None:
     "Says, once a minute, that a file of pixels is in use."
     if time.monotonic() - segment.touched < 60: return
     segment.touched = time.monotonic()
     with suppress(OSError): os.utime(segment.file)
 
-# %% ../../nbs/50_train.pixels.ipynb #0b892f66
+# %% ../../nbs/50_train.pixels.ipynb #9336dc2f
 def _take(segment: _Segment) -> bool:
     "The right to add to a file, until this process ends. False where another one has it, or the file system knows no locks."
     segment.held = lock(segment.file)
@@ -171,7 +172,7 @@ def _take(segment: _Segment) -> bool:
         if segment.file.stat().st_size == 0: segment.file.unlink() # it was just removed by somebody, and made anew by the lock
     return False
 
-
+# %% ../../nbs/50_train.pixels.ipynb #90494e4d
 def _append(segment: _Segment, keys: Sequence[bytes], signs: Sequence[int], pixels: np.ndarray) -> None:
     "Adds images at the end: first all pixels, then the records."
     records = np.zeros(len(keys), _RECORD)
@@ -191,7 +192,7 @@ def _write_all(handle: int, data: np.ndarray, at: int) -> None:
         n = os.pwrite(handle, rest, at)
         rest, at = rest[n:], at + n
 
-# %% ../../nbs/50_train.pixels.ipynb #f508600e
+# %% ../../nbs/50_train.pixels.ipynb #000cf5a7
 _IN_USE = 300 # s
 
 
@@ -208,7 +209,7 @@ def _make_room(size: int) -> bool: # bytes of a new file
     for file in going: _remove(file)
     return True
 
-
+# %% ../../nbs/50_train.pixels.ipynb #7b9ea76f
 def _stat(file: Path) -> os.stat_result | None:
     "A file's facts; None where it has gone."
     with suppress(OSError): return file.stat()
@@ -234,51 +235,57 @@ def _new_segment(folder: Path, side: int, images: int) -> _Segment | None: # Non
     segment.held = lock(file)
     return segment if segment.held is not None else None
 
-# %% ../../nbs/50_train.pixels.ipynb #d8292828
-class PixelStore:
-    "Images of one size and making, by the SHA-256 of their files."
+# %% ../../nbs/50_train.pixels.ipynb #e67fe63e
+class _Shelf:
+    "The files of one folder, and where each image lies."
     def __init__(self, what: str, # all that decides about the pixels; the folder's name
                  side: int): # pixels a side
-        self.folder, self.side = pixel_folder()/what, side
-        self._segments: dict[Path, _Segment] = {}
-        self._places: dict[bytes, tuple[_Segment, int]] = {}
-        self._own, self._pid, self._lock, self._rest = None, os.getpid(), threading.RLock(), 0.0
+        self.folder, self.side, self.own = pixel_folder()/what, side, None # own: the file that this process adds to
+        self.files: dict[Path, _Segment] = {}
+        self.places: dict[bytes, tuple[_Segment, int]] = {}
+        self.pid, self.lock, self.rests_until = os.getpid(), threading.RLock(), 0.0
         self.refresh()
 
     def refresh(self) -> None:
         "Sees what other processes have added or removed."
-        with self._lock:
-            gone = [file for file, segment in self._segments.items() if not segment.is_there()]
-            for file in gone: del self._segments[file]
-            if gone: self._places = {key: place for key, place in self._places.items() if place[0].file not in gone}
-            for file in sorted(self.folder.glob(f"*{_SUFFIX}")):
-                if file in self._segments: continue
-                if layout := _read_head(file): self._segments[file] = _Segment(file, layout)
-                elif (s := _stat(file)) and s.st_mtime < time.time() - 60: _remove(file) # cut off, or of another making
-            for segment in self._segments.values(): self._learn(segment)
+        with self.lock:
+            gone = {file for file, segment in self.files.items() if not segment.is_there()}
+            for file in gone: del self.files[file]
+            if gone: self.places = {key: place for key, place in self.places.items() if place[0].file not in gone}
+            for file in sorted(set(self.folder.glob(f"*{_SUFFIX}")) - set(self.files)):
+                if segment := _opened(file): self.files[file] = segment
+            for segment in self.files.values(): self.learn(segment)
 
-    def _learn(self, segment: _Segment) -> None:
+    def learn(self, segment: _Segment) -> None:
         "Notes a file's new images."
-        for key, k in segment.news(): self._places[key] = segment, k
+        for key, k in _news(segment): self.places[key] = segment, k
 
-    def __len__(self) -> int: return len(self._places)
-    def __contains__(self, key: bytes) -> bool: return key in self._places # of SHA-256
+# %% ../../nbs/50_train.pixels.ipynb #0bca085d
+def _opened(file: Path) -> _Segment | None: # None where it is no whole file of pixels
+    "A file of pixels. One that was cut off or is of another making goes."
+    layout = _read_head(file)
+    with suppress(OSError, ValueError):
+        if layout: return _Segment(file, layout)
+    if layout is None and _stat(file): _remove(file)
+    return None
+
+# %% ../../nbs/50_train.pixels.ipynb #9db8c67a
+class PixelStore(_Shelf):
+    "Images of one size and making, by the SHA-256 of their files."
+    def __len__(self) -> int: return len(self.places)
+    def __contains__(self, key: bytes) -> bool: return key in self.places # of SHA-256
     def sign(self, key: bytes) -> int: # of the image file that the pixels were made of, when they were; 0 where it is not known
-        place = self._places.get(key)
+        place = self.places.get(key)
         return int(place[0].records[place[1]]["sign"]) if place else 0
 
     def read(self, key: bytes, # SHA-256 of an image file
              out: np.ndarray, # uint8, shape (3, side, side), to be filled
             ) -> bool: # False where the image is not there, or no longer whole
         "Copies an image's pixels."
-        place = self._places.get(key)
-        if not place: return False
-        segment, k = place
-        if not _is_whole(segment, k):
-            self._places.pop(key, None)
-            return False
-        _touch(segment)
-        out[...] = segment.pixels[k]
+        place = self.places.get(key)
+        if not place or not _is_whole(*place): return bool(self.places.pop(key, None)) and False
+        _touch(place[0])
+        out[...] = place[0].pixels[place[1]]
         return True
 
     def add(self, keys: Sequence[bytes], # SHA-256 of image files
@@ -287,42 +294,46 @@ class PixelStore:
             more: int = 0, # images that are going to come
            ) -> None:
         "Keeps images. Where that cannot be done it costs time, not the work."
-        if time.monotonic() < self._rest: return
-        try:
-            with self._lock: _add(self, keys, signs, pixels, more)
-        except (OSError, InputError) as e:
-            self._rest = time.monotonic() + 600
-            why = getattr(e, "strerror", None) or e
-            warnings.warn(f"pixels are not kept ({why}); set FAKEFACE_CACHE, or FAKEFACE_CACHE_GB=0", DataNote, stacklevel=2)
+        if time.monotonic() >= self.rests_until: _add(self, keys, signs, pixels, more)
 
-# %% ../../nbs/50_train.pixels.ipynb #8e573acc
+# %% ../../nbs/50_train.pixels.ipynb #ac7e2ee8
 def _add(store: PixelStore, keys: Sequence[bytes], signs: Sequence[int], pixels: np.ndarray, more: int) -> None:
+    "Keeps images, or says why not and does not try again for ten minutes."
+    try:
+        with store.lock: _add_new(store, keys, signs, pixels, more)
+    except (OSError, InputError) as e:
+        store.rests_until = time.monotonic() + 600
+        why = getattr(e, "strerror", None) or e
+        warnings.warn(f"pixels are not kept ({why}); set FAKEFACE_CACHE, or FAKEFACE_CACHE_GB=0", DataNote, stacklevel=2)
+
+# %% ../../nbs/50_train.pixels.ipynb #e66067fe
+def _add_new(store: PixelStore, keys: Sequence[bytes], signs: Sequence[int], pixels: np.ndarray, more: int) -> None:
     "Adds the images that are not there yet, to as many files as they take."
     rows = list({key: k for k, key in enumerate(keys) if key not in store}.values())
     while rows:
         segment = _writer(store, len(rows) + more)
         if segment is None:
-            store._rest = time.monotonic() + 30 # no room; perhaps later
+            store.rests_until = time.monotonic() + 30 # no room; perhaps later
             return
         now, rows = rows[:segment.room], rows[segment.room:]
         _append(segment, [keys[k] for k in now], [signs[k] for k in now], pixels[now])
-        store._learn(segment)
+        store.learn(segment)
+
+# %% ../../nbs/50_train.pixels.ipynb #a3ed70fa
+def _writer(store: PixelStore, images: int) -> _Segment | None: # None where there is no room
+    "The file that this process adds to: its own, one that nobody writes any more, or a new one."
+    if store.pid != os.getpid(): store.own, store.pid = None, os.getpid() # a worker: its parent's locks are not its own
+    if store.own and store.own.room and store.own.is_there(): return store.own
+    store.own = next((segment for segment in list(store.files.values()) if segment.room and _is_free(store, segment)), None)
+    if store.own is None and (new := _new_segment(store.folder, store.side, images)): store.files[new.file] = store.own = new
+    return store.own
 
 
-def _writer(store: PixelStore, images: int) -> _Segment | None:
-    "The file that this process adds to."
-    if store._pid != os.getpid(): store._own, store._pid = None, os.getpid() # a worker: its parent's locks are not its own
-    if store._own and store._own.room and store._own.is_there(): return store._own
-    store._own = None
-    for segment in list(store._segments.values()):
-        if not segment.room or not _take(segment): continue
-        store._learn(segment) # what somebody added meanwhile
-        if segment.room:
-            store._own = segment
-            return segment
-    store._own = _new_segment(store.folder, store.side, images)
-    if store._own: store._segments[store._own.file] = store._own
-    return store._own
+def _is_free(store: PixelStore, segment: _Segment) -> bool:
+    "Takes the right to add to a file, and sees whether there is still room."
+    if not _take(segment): return False
+    store.learn(segment) # what somebody added meanwhile
+    return segment.room > 0
 
 # %% ../../nbs/50_train.pixels.ipynb #ad6eab88
 _STORES: dict[Path, PixelStore] = {}
@@ -338,7 +349,7 @@ def pixel_store(what: str, # all that decides about the pixels, fit for a folder
     if folder not in _STORES: _STORES[folder] = PixelStore(what, side)
     return _STORES[folder]
 
-# %% ../../nbs/50_train.pixels.ipynb #4b7c594c
+# %% ../../nbs/50_train.pixels.ipynb #0063f06b
 def kept_pixels() -> pd.DataFrame: # one row a kind: pixels (size, resize, colour, ...), images, MB on disk, last use
     "What is kept."
     rows = []
@@ -361,7 +372,7 @@ def _on_disk(s: os.stat_result) -> int:
     "Bytes that a file takes, its holes left out."
     return int(s.st_blocks * 512 if hasattr(s, "st_blocks") else s.st_size)
 
-
+# %% ../../nbs/50_train.pixels.ipynb #0b400557
 def clear_pixels() -> int: # bytes that were freed on the disk
     "Removes all that is kept."
     freed = 0
