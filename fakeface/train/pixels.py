@@ -260,6 +260,18 @@ class _Shelf:
         "Notes a file's new images."
         for key, k in _news(segment): self.places[key] = segment, k
 
+# %% ../../nbs/50_train.pixels.ipynb #01ce2250
+class _Signs(_Shelf):
+    "Of which file the pixels were made."
+    def sign(self, key: bytes) -> int: # of the image file, at the time; 0 where it is not known
+        place = self.places.get(key)
+        return int(place[0].records[place[1]]["sign"]) if place else 0
+
+    def forget(self, key: bytes) -> bool: # False: it is not there
+        "An image's pixels are no longer what was written."
+        self.places.pop(key, None)
+        return False
+
 # %% ../../nbs/50_train.pixels.ipynb #0bca085d
 def _opened(file: Path) -> _Segment | None: # None where it is no whole file of pixels
     "A file of pixels. One that was cut off or is of another making goes."
@@ -269,23 +281,21 @@ def _opened(file: Path) -> _Segment | None: # None where it is no whole file of 
     if layout is None and _stat(file): _remove(file)
     return None
 
-# %% ../../nbs/50_train.pixels.ipynb #9db8c67a
-class PixelStore(_Shelf):
+# %% ../../nbs/50_train.pixels.ipynb #29bcf60a
+class PixelStore(_Signs):
     "Images of one size and making, by the SHA-256 of their files."
     def __len__(self) -> int: return len(self.places)
     def __contains__(self, key: bytes) -> bool: return key in self.places # of SHA-256
-    def sign(self, key: bytes) -> int: # of the image file that the pixels were made of, when they were; 0 where it is not known
-        place = self.places.get(key)
-        return int(place[0].records[place[1]]["sign"]) if place else 0
 
     def read(self, key: bytes, # SHA-256 of an image file
              out: np.ndarray, # uint8, shape (3, side, side), to be filled
             ) -> bool: # False where the image is not there, or no longer whole
         "Copies an image's pixels."
-        place = self.places.get(key)
-        if not place or not _is_whole(*place): return bool(self.places.pop(key, None)) and False
-        _touch(place[0])
-        out[...] = place[0].pixels[place[1]]
+        if key not in self.places: return False
+        segment, k = self.places[key]
+        if not _is_whole(segment, k): return self.forget(key)
+        _touch(segment)
+        out[...] = segment.pixels[k]
         return True
 
     def add(self, keys: Sequence[bytes], # SHA-256 of image files
