@@ -8,7 +8,8 @@ SERVER = pytest.StashKey[Callable[[], None]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"): config.stash[SERVER] = forked.offer()  # one for all of xdist's workers
+    if hasattr(config, "workerinput"): return  # one server for all of xdist's workers, which imports while they collect
+    config.stash[SERVER] = forked.offer(at_once=bool(config.getoption("numprocesses", 0)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -123,8 +123,8 @@ def run(args: Sequence[str | Path], capture_output: bool = False, check: bool = 
     return done
 
 
-def offer() -> Callable[[], None]:
-    "Listens for the session's test processes, and starts the server once the first one asks; the function that ends it."
+def offer(at_once: bool) -> Callable[[], None]:
+    "Listens for the session's test processes; the server starts at once, or when the first one asks. Gives the function that ends it."
     if not sys.platform.startswith("linux"): return lambda: None
     folder = tempfile.mkdtemp(prefix="forks-")
     listening, (held, lifeline) = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET), os.pipe()
@@ -133,7 +133,7 @@ def offer() -> Callable[[], None]:
     os.environ[ADDRESS] = f"{folder}/socket"
 
     def start() -> None:
-        if held in (asked := select.select([listening, held], [], [])[0]) or not asked: return
+        if not at_once and held in select.select([listening, held], [], [])[0]: return
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         env = {**os.environ, "PYTHONPATH": path, **{name: value for name, _, value in (asked.partition("=") for asked in UNTHREADED)}}
         subprocess.Popen([sys.executable, __file__, str(listening.fileno()), str(held)], pass_fds=(listening.fileno(), held), env=env)
