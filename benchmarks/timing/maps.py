@@ -1,4 +1,6 @@
 "Grad-CAM of the last convolution: all images at once beside the grad-cam package, one by one. `pip install grad-cam` for these rows."
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -32,9 +34,16 @@ def cams(name: str, size: int, n: int, repeats: int) -> Row:
     def theirs():
         with GradCAM(model=net, target_layers=[net.get_submodule(layer)]) as cam:
             return np.concatenate([cam(input_tensor=one, targets=[log_odds]) for one in x.split(1)])
-    def scaled(maps): # the package's own last step: each map from 0 to 1
-        maps = maps - maps.min((1, 2), keepdims=True)
-        return maps / (1e-7 + maps.max((1, 2), keepdims=True))
-    gap = float(np.abs(scaled(attribute(net, x, "grad_cam").numpy()) - scaled(theirs())).max())
+    wanted = unscaled(theirs)
+    gap = float(np.abs(attribute(net, x, "grad_cam").numpy() - wanted).max() / max(1.0, wanted.max()))
     ours = lambda: attribute(net, x, "grad_cam")
     return row(f"Grad-CAM, {name}@{size}", "grad-cam, one by one", n, ours, theirs, repeats, least=8, p=gap, note=f"layer {layer}")
+
+
+def unscaled(theirs: Callable[[], np.ndarray]) -> np.ndarray:
+    "The package's maps as they are before it spreads each from 0 to 1, which makes the faintest as bright as the strongest."
+    from unittest.mock import patch
+
+    import cv2
+    resized = lambda cam, size=None: np.stack([cv2.resize(one, size) if size else one for one in cam])
+    with patch("pytorch_grad_cam.base_cam.scale_cam_image", resized): return theirs()
