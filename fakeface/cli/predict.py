@@ -90,7 +90,7 @@ def _tell_way(detector: Any, fast: bool, maps: Path | None, output: Output) -> N
     "How the network was asked, where that is not the usual way."
     if fast: output.note("Harmless perturbations were not asked (--fast): some of these verdicts may be unsure.")
     if detector.drift:
-        from fakeface.train.precision import drift_words
+        from fakeface.train.drift import drift_words
         output.record(precision=detector.drift)
         output.note(drift_words(detector.drift))
     if maps is not None: output.note(f"heat-maps: {maps}")

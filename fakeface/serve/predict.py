@@ -22,7 +22,7 @@ from .export import can_tell, cannot_words, export_bundle, face_share, known_fai
 from ..train.backends import rewriter
 from ..train.inference import FixedBatches, SeenLayers
 from ..train.learners import classes_of
-from ..train.precision import measure_drift
+from ..train.drift import measure_drift
 from ..train.runs import drift_of, normalised, opener_of, read_drifts
 
 # %% ../../nbs/92_serve.predict.ipynb #925f99a4
