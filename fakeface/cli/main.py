@@ -27,7 +27,7 @@ from .app import app
 from .audit import audit, checks
 from .data import clean, manifest, recipes, sources, world
 from .evaluate import compare, fairness, ledger, operating, robustness, score
-from .experiments import curve, grid, ladder, transfer
+from .experiments import curve, grid, holdout, ladder, transfer
 from .interpret import explain, ood
 from .predict import export, predict
 from .prepare import faces
@@ -42,7 +42,7 @@ from ..core.basics import DataNote, InputError
 STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes through the house
     "Data": (world, sources, faces, twins, recipes, manifest, clean),
     "Before training": (audit, checks),
-    "Training": (run, curve, grid, transfer, ladder),
+    "Training": (run, curve, grid, transfer, holdout, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
     "What the network sees": (explain, ood),
     "In people's hands": (export, predict, app, quiz),

@@ -204,6 +204,7 @@ class UnknownInfo:
 # %% ../../nbs/04_core.records.ipynb #64f0178c
 _COLUMNS = { # kind of a series -> what tells its trials from each other
     "seeds": dict(seed=Seed), "grid": dict(setting=str, seed=Seed), "transfer": dict(train=str, sets=list[str], images=Number),
+    "holdout": dict(detector=str, real=str, fake=str, seed=Seed),
     "ladder": dict(step=str, seed=Seed), "curve": dict(size=Count, seed=Seed, images=Number),
     "mix": dict(share_real=Rate, seed=Seed, images=Number)}
 
