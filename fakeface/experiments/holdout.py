@@ -6,7 +6,7 @@
 __all__ = ['Holdout', 'read_holdout', 'cell_recipe', 'present_kinds', 'run_holdout', 'holdout_table', 'holdout_cells',
            'detector_ranks', 'choose_detectors', 'chosen_cells', 'holdout_text', 'holdout_answer', 'plot_holdout']
 
-# %% ../../nbs/87_experiments.holdout.ipynb #e105798e
+# %% ../../nbs/87_experiments.holdout.ipynb #d5a5a026
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from pydantic import Field
 from scipy.stats import rankdata
 
-# %% ../../nbs/87_experiments.holdout.ipynb #acd95546
+# %% ../../nbs/87_experiments.holdout.ipynb #29610624
 from ..audit.shortcuts import WORDS, highest
 from ..core.basics import InputError, percent
 from ..core.schema import CLOSED, Name, Seed, Share, Text, check_fields
@@ -32,7 +32,7 @@ from .run import run_recipe
 from .series import Trial, noted_settings, read_trials, run_series, write_series
 from ..train.runs import Run
 
-# %% ../../nbs/87_experiments.holdout.ipynb #b442925e
+# %% ../../nbs/87_experiments.holdout.ipynb #02622c78
 def _kinds(of: str) -> Any: return Field(min_length=2, description=f"two or more kinds of {of}, each `name: parts`")
 
 
@@ -54,7 +54,7 @@ class Holdout:
     citation: Text | None = None # of that study
     notes: Text | None = None # what is known to differ
 
-# %% ../../nbs/87_experiments.holdout.ipynb #dd9723e2
+# %% ../../nbs/87_experiments.holdout.ipynb #97c408fb
 def read_holdout(spec: str | Path, # a name out of `spec_names("holdouts")`, or a YAML file
                 ) -> Holdout:
     "Reads and checks a holdout file. Raises `InputError` naming the file, the field and the mend."
@@ -68,7 +68,7 @@ def read_holdout(spec: str | Path, # a name out of `spec_names("holdouts")`, or 
              for label in ("real", "fake")}
     return replace(made, **kinds)
 
-# %% ../../nbs/87_experiments.holdout.ipynb #0f6dd276
+# %% ../../nbs/87_experiments.holdout.ipynb #ed983469
 def cell_recipe(spec: Holdout, # of `read_holdout`
                 real: str, # the kind of photographs that is left out
                 fake: str, # the kind of fakes that is left out
@@ -80,7 +80,7 @@ def cell_recipe(spec: Holdout, # of `read_holdout`
                   {f"{real}-{fake}": [*spec.real[real], *spec.fake[fake]]}, spec.profiles, valid=spec.valid, seed=spec.split_seed,
                   duplicates=spec.duplicates, study=spec.study, citation=spec.citation, notes=notes)
 
-# %% ../../nbs/87_experiments.holdout.ipynb #51da315e
+# %% ../../nbs/87_experiments.holdout.ipynb #779478d4
 def present_kinds(spec: Holdout, # of `read_holdout`
                   images: pd.DataFrame, # of `data.manifest.scan`
                  ) -> Holdout: # with the kinds that have images. Raises `InputError` for fewer than two of either
@@ -93,7 +93,7 @@ def present_kinds(spec: Holdout, # of `read_holdout`
                              f"({', '.join(getattr(spec, label))}); two are needed. `fakeface sources` says how to get them")
     return replace(spec, **kept)
 
-# %% ../../nbs/87_experiments.holdout.ipynb #e6c40db6
+# %% ../../nbs/87_experiments.holdout.ipynb #d87b522d
 def run_holdout(spec: str | Path | Holdout, # a name, a YAML file, or a holdout
                 root: str | Path, # the data root
                 out: str | Path | None = None, # the folder of trainings; one that is there goes on; default runs/holdout-<name>
@@ -116,7 +116,7 @@ def run_holdout(spec: str | Path | Holdout, # a name, a YAML file, or a holdout
     if choosing: choose_detectors(spec, root, out, profile, scale, progress, **options) # before any test set is used
     return run_series(out, "holdout", asked, trials, partial(write_series, holdout_table, out/"holdout.csv"), progress)
 
-# %% ../../nbs/87_experiments.holdout.ipynb #3faa8318
+# %% ../../nbs/87_experiments.holdout.ipynb #0e237f1e
 def _sources(spec: Holdout) -> list[str]:
     "The sources a holdout names, each once."
     return list(dict.fromkeys(p.source for parts in [*spec.real.values(), *spec.fake.values()] for p in parts))
@@ -132,7 +132,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     "The options that were given."
     return {k: v for k, v in options.items() if v is not None}
 
-# %% ../../nbs/87_experiments.holdout.ipynb #27cf5433
+# %% ../../nbs/87_experiments.holdout.ipynb #16786181
 def _trials(spec: Holdout, root: str | Path, profile: str | None, scale: float, options: dict[str, Any]) -> list[Trial]:
     "Every training; all detectors of a cell, then the next cell."
     trials = []
@@ -147,7 +147,7 @@ def _trials(spec: Holdout, root: str | Path, profile: str | None, scale: float, 
                                         lambda out, run=make: run(out=out)))
     return trials
 
-# %% ../../nbs/87_experiments.holdout.ipynb #ae0a17f3
+# %% ../../nbs/87_experiments.holdout.ipynb #ca1c859f
 def holdout_table(out: str | Path, # of `run_holdout`, finished or not
                  ) -> pd.DataFrame: # one row a training: detector, real, fake, seed, status, auc, frozen_fpr, shortcut, ...
     "All trainings; one that failed or waits has a `status`."
@@ -165,7 +165,7 @@ def _figures(run: Run) -> dict[str, Any]:
                 valid_auc=run.metrics["valid"]["auc"], **rates, frozen_balanced_accuracy=balanced,
                 shortcut=best[0] if best else None, shortcut_auc=best[1]["auc"] if best else None)
 
-# %% ../../nbs/87_experiments.holdout.ipynb #8442167e
+# %% ../../nbs/87_experiments.holdout.ipynb #19b393c7
 def holdout_cells(out: str | Path, # of `run_holdout`, finished or not
                  ) -> pd.DataFrame: # detector, real, fake, trainings, n_real, n_fake, auc, auc_lo, auc_hi, fpr, tpr, shortcut, ...
     "Every cell of every detector, of its finished trainings."
@@ -175,7 +175,7 @@ def holdout_cells(out: str | Path, # of `run_holdout`, finished or not
     rows = [dict(detector=d, real=r, fake=f, trainings=len(runs), **_cell(runs)) for (d, r, f), runs in groups.items()]
     return pd.DataFrame(rows, columns=None if rows else ["detector", "real", "fake", "auc"])
 
-# %% ../../nbs/87_experiments.holdout.ipynb #2833612d
+# %% ../../nbs/87_experiments.holdout.ipynb #40faa0be
 def _cell(runs: list[Run]) -> dict[str, Any]:
     "The means of several trainings on one pair."
     each = [r.predictions[r.predictions["split"] != "valid"].sort_values("path", ignore_index=True) for r in runs]
@@ -194,10 +194,11 @@ def _frozen_rates(p: np.ndarray, fake: np.ndarray, who: np.ndarray, points: list
     "FPR and TPR with intervals at every training's own frozen threshold, and the balanced accuracy; None where one has no threshold."
     if not all(points): return dict.fromkeys(("fpr", "fpr_lo", "fpr_hi", "tpr", "tpr_lo", "tpr_hi", "frozen_balanced_accuracy"))
     at, out = np.stack([q >= point["threshold"] for q, point in zip(p, points)]).mean(0), {}
-    for name, mask in (("fpr", ~fake), ("tpr", fake)): out |= dict(zip((name, f"{name}_lo", f"{name}_hi"), rate_interval(at[mask], who[mask])))
+    for name, mask in (("fpr", ~fake), ("tpr", fake)):
+        out |= dict(zip((name, f"{name}_lo", f"{name}_hi"), rate_interval(at[mask], who[mask])))
     return out | dict(frozen_balanced_accuracy=(1 - out["fpr"] + out["tpr"]) / 2)
 
-# %% ../../nbs/87_experiments.holdout.ipynb #d5688b90
+# %% ../../nbs/87_experiments.holdout.ipynb #4f3e5430
 def detector_ranks(cells: pd.DataFrame, # of `holdout_cells`
                   ) -> pd.DataFrame: # one row a detector: mean_auc, lowest_auc, worst_real, worst_fake, mean_rank, first; attrs["W"]
     "Detectors over the cells that all of them have, best mean AUC first; rank 1 is the best of a cell."
@@ -213,7 +214,7 @@ def detector_ranks(cells: pd.DataFrame, # of `holdout_cells`
     table.attrs |= dict(cells=m, W=12 * spread / (m**2 * (n**3 - n)) if n > 1 else None)
     return table
 
-# %% ../../nbs/87_experiments.holdout.ipynb #7a0c6fa7
+# %% ../../nbs/87_experiments.holdout.ipynb #e17f6953
 def choose_detectors(spec: Holdout, # of `present_kinds`; three kinds of each or more
                      root: str | Path, # the data root
                      out: str | Path, # of the outer holdout; the inner ones lie in <out>/inner
@@ -237,7 +238,7 @@ def choose_detectors(spec: Holdout, # of `present_kinds`; three kinds of each or
             chosen[real, fake] = str(detector_ranks(holdout_cells(folder)).index[0])
     return chosen
 
-# %% ../../nbs/87_experiments.holdout.ipynb #4fa6a6b5
+# %% ../../nbs/87_experiments.holdout.ipynb #d85a142e
 def chosen_cells(out: str | Path, # of `run_holdout` with `choosing`
                 ) -> pd.DataFrame: # the rows of `holdout_cells` of the detector that was chosen for each cell; empty without `choosing`
     "What one gets who chooses by the other kinds."
@@ -249,7 +250,7 @@ def chosen_cells(out: str | Path, # of `run_holdout` with `choosing`
         rows.append(some[some["detector"] == best])
     return pd.concat(rows, ignore_index=True) if rows else cells.head(0)
 
-# %% ../../nbs/87_experiments.holdout.ipynb #72601d56
+# %% ../../nbs/87_experiments.holdout.ipynb #5283f03f
 def holdout_text(cells: pd.DataFrame, # of `holdout_cells`
                 ) -> pd.DataFrame: # a row a detector and kind of photographs, a column a kind of fakes
     "AUC of every cell with its interval by subject, and the highest shortcut baseline of the same cell."
@@ -261,7 +262,7 @@ def holdout_text(cells: pd.DataFrame, # of `holdout_cells`
     order = list(dict.fromkeys(zip(cells["detector"], cells["real"])))
     return wide.reindex(order)[list(cells["fake"].unique())].rename_axis(index=["detector", "unseen photographs"], columns="unseen fakes")
 
-# %% ../../nbs/87_experiments.holdout.ipynb #1efe906d
+# %% ../../nbs/87_experiments.holdout.ipynb #68776102
 def holdout_answer(table: pd.DataFrame, # of `holdout_table`
                    cells: pd.DataFrame, # of `holdout_cells`
                    chosen: pd.DataFrame | None = None, # of `chosen_cells`
@@ -284,7 +285,7 @@ def holdout_answer(table: pd.DataFrame, # of `holdout_table`
     return said + [f"{r.detector} without {r.real} and {r.fake}, seed {r.seed}, is not finished" if r.status == "waiting" else
                    f"FAILED {r.detector} without {r.real} and {r.fake}, seed {r.seed}: {r.status}" for r in rest.itertuples()]
 
-# %% ../../nbs/87_experiments.holdout.ipynb #88d6f727
+# %% ../../nbs/87_experiments.holdout.ipynb #a6501f9e
 def _threshold_words(cells: pd.DataFrame) -> list[str]:
     "What becomes of the threshold that validation froze."
     known = cells.dropna(subset=["fpr"])
@@ -303,7 +304,7 @@ def _stability_words(cells: pd.DataFrame) -> list[str]:
     return [f"First of {len(r)} detectors: {firsts} of {r.attrs['cells']} cells (Kendall's W of the orders {r.attrs['W']:.2f}; 1: all "
             "agree)."]
 
-# %% ../../nbs/87_experiments.holdout.ipynb #22262190
+# %% ../../nbs/87_experiments.holdout.ipynb #e957d294
 def plot_holdout(cells: pd.DataFrame, # of `holdout_cells`
                  detector: str | None = None, # default the one with the highest mean AUC
                  ax: Axes | None = None, # drawn there, else on a new figure
