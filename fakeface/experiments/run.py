@@ -72,7 +72,9 @@ def _checked(recipe: str | Path | Recipe, root: str | Path, out: str | Path | No
     "The recipe and the absolute folder of its run. Raises `InputError` for what can be known to fail without an image."
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     out = Path(os.path.abspath(_new_run_folder(out, recipe.name, overwrite)))
-    choose(recipe, root, profile, aim, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataNote) # the plan says it
+        choose(recipe, root, profile, aim, **options)
     return recipe, out
 
 

@@ -135,7 +135,7 @@ def team_info(team: Team,
     return dict(processes=team.world, machines=len(set(team.hosts)), batch_size=batch, effective_batch=batch * team.world,
                 backend="nccl" if cuda else "gloo", sync_bn=cuda)
 
-
+# %% ../../nbs/53_train.distributed.ipynb #3c92e236
 def team_words(info: dict[str, Any], # of `team_info`, of several processes
               ) -> str:
     "That in a sentence, with what it means for the learning rate and batch norm."
