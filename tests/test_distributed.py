@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
-from fastai.data.load import DataLoader
 
 from fakeface.cli.main import main
 from fakeface.core.files import FILES, run_file
 from fakeface.experiments import run as experiments
 from fakeface.synthetic.world import build_world
+from fakeface.train.distributed import Shard
 from fakeface.train.learners import StopDiverged
 from fakeface.train.runs import Run
 
@@ -165,17 +165,16 @@ def test_parameters_are_the_same_in_both_and_random_numbers_are_not_and_each_row
 
 
 def test_an_image_that_breaks_in_one_process_is_left_out_and_the_other_waits_for_nothing(world, tmp_path):
-    gone = []
-    plain = DataLoader.create_batches
+    gone, plain = [], Shard.create_batches
     def train(rank: int) -> None:
-        def breaking(loader, samps):  # the first image that rank 1 trains on is gone from then on
+        def breaking(shard, samps):  # the first image that rank 1 trains on is gone from then on
             samps = list(samps)
-            if rank and loader.shuffle and not gone:
-                gone.append(str(loader.dataset.items.iloc[samps[0]]["path"]))
+            if rank and not gone:
+                gone.append(str(shard.dataset.items.iloc[samps[0]]["path"]))
                 (world / gone[0]).rename(tmp_path / "gone")
                 (tmp_path / "name").write_text(gone[0])
-            return plain(loader, samps)
-        DataLoader.create_batches = breaking
+            return plain(shard, samps)
+        Shard.create_batches = breaking
         experiments.run_recipe("man-2-test", world, tmp_path / "run", epochs=1, size=32, batch_size=20, progress=False)
     try:
         told = in_two(train, tmp_path)

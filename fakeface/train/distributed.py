@@ -11,7 +11,6 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,8 @@ _FAKE = ("pin_memory", "num_workers", "timeout", "persistent_workers", "pin_memo
 class _Around(TfmdDL):
     "A loader around another one, whose steps it takes."
     def __init__(self, loader: TfmdDL):
-        self.dl = copy(loader)
+        self.dl = object.__new__(type(loader))
+        vars(self.dl).update(vars(loader)) # all of it: a copy would leave out what is not for other processes
         for name in ("bs", "drop_last", "dataset", "n", "pin_memory", "device"): setattr(self, name, getattr(loader, name))
         self.num_workers, self.offs = 1, 0
         self.fake_l = _FakeLoader(self, **{k: getattr(loader.fake_l, k) for k in _FAKE})

@@ -35,6 +35,8 @@ class Signs:
     def beat(self) -> None: self.store.add(f"beat/{self.place.rank}", 1)
     def leave(self) -> None: self.store.set(f"left/{self.place.rank}", "1")
     def has_left(self, rank: int) -> bool: return self.store.check([f"left/{rank}"])
+    def stop(self) -> None: self.store.set(f"stopped/{self.place.rank}", "1") # somebody asked this process to
+    def all_stopped(self) -> bool: return self.store.check([f"stopped/{rank}" for rank in range(self.place.world)])
 
     def silent(self, seconds: float) -> int | None: # a rank
         "A process that has not left and has given no sign of life for so long, as far as was looked."
@@ -184,6 +186,7 @@ def _found(team: Team, e: BaseException) -> dict[str, Any]: # rank, line, code, 
     "The fault that ends all, `own` where it is `e`; `told` where another process says it."
     stopped = isinstance(e, KeyboardInterrupt)
     unclear = team.fault or _is_lost(e) or stopped and getattr(e, "signal", 0) == signal.SIGTERM # torchrun stops all when one ends
+    if stopped: team.signs.stop()
     fault = _ask(team, 6 if unclear else 1 if team.rank else 0, bool(unclear))
     if fault is None and _is_lost(e) and not stopped:
         fault = dict(rank=team.rank, code=2, line=f"the connection to the other processes failed: {str(e).splitlines()[0][:200]}")
@@ -200,12 +203,14 @@ def _ask(team: Team, seconds: float, lost: bool) -> dict[str, Any] | None:
         if fault := team.fault or signs.fault(): return fault
         signs.beat()
         if lost and (gone := signs.silent(4)) is not None: return _lost(team, gone)
-        if time.monotonic() > until: return None
+        if time.monotonic() > until or signs.all_stopped(): return None
         time.sleep(0.1)
 
 # %% ../../nbs/50_train.team.ipynb #c6a819bc
 def _leave(team: Team, e: BaseException | None) -> None:
     "The end of a process: what has to be there until the others have left is kept for so long."
+    if e is None or not torch.cuda.is_available(): # who waits for this process in a step is freed; NCCL would wait for those that are gone
+        with suppress(RuntimeError, ValueError): dist.destroy_process_group()
     with suppress(RuntimeError):
         team.signs.leave()
         lost = (team.fault or {}).get("rank") if isinstance(e, PeerError) else None
@@ -213,8 +218,6 @@ def _leave(team: Team, e: BaseException | None) -> None:
         while team.rank == 0 and time.monotonic() < until:
             if all(team.signs.has_left(r) or r == lost or team.signs.silent(4) == r for r in range(team.world)): break
             time.sleep(0.05)
-    if e is None or not torch.cuda.is_available(): # NCCL would wait for those that are gone
-        with suppress(RuntimeError, ValueError): dist.destroy_process_group()
 
 # %% ../../nbs/50_train.team.ipynb #6dc1acc0
 def _hear(handlers: dict[int, Any]) -> dict[int, Any]: # those before
