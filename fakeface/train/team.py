@@ -33,17 +33,15 @@ class Signs:
         self.store, self.place, self.seen = store, place, {}
 
     def beat(self) -> None: self.store.add(f"beat/{self.place.rank}", 1)
-    def leave(self) -> None: self.store.set(f"left/{self.place.rank}", "1")
-    def has_left(self, rank: int) -> bool: return self.store.check([f"left/{rank}"])
-    def stop(self) -> None: self.store.set(f"stopped/{self.place.rank}", "1") # somebody asked this process to
-    def all_stopped(self) -> bool: return self.store.check([f"stopped/{rank}" for rank in range(self.place.world)])
+    def say(self, what: str) -> None: self.store.set(f"{what}/{self.place.rank}", "1") # left, or stopped from outside
+    def said(self, what: str, rank: int) -> bool: return self.store.check([f"{what}/{rank}"])
 
     def silent(self, seconds: float) -> int | None: # a rank
         "A process that has not left and has given no sign of life for so long, as far as was looked."
         for rank in range(self.place.world):
             beats, now = self.store.add(f"beat/{rank}", 0), time.monotonic()
             if self.seen.setdefault(rank, (beats, now))[0] != beats: self.seen[rank] = beats, now
-            if rank != self.place.rank and now - self.seen[rank][1] > seconds and not self.has_left(rank): return rank
+            if rank != self.place.rank and now - self.seen[rank][1] > seconds and not self.said("left", rank): return rank
         return None
 
     def report(self, fault: dict[str, Any]) -> dict[str, Any]: # the first that was reported: rank, line, code
@@ -186,7 +184,7 @@ def _found(team: Team, e: BaseException) -> dict[str, Any]: # rank, line, code, 
     "The fault that ends all, `own` where it is `e`; `told` where another process says it."
     stopped = isinstance(e, KeyboardInterrupt)
     unclear = team.fault or _is_lost(e) or stopped and getattr(e, "signal", 0) == signal.SIGTERM # torchrun stops all when one ends
-    if stopped: team.signs.stop()
+    if stopped: team.signs.say("stopped")
     fault = _ask(team, 6 if unclear else 1 if team.rank else 0, bool(unclear))
     if fault is None and _is_lost(e) and not stopped:
         fault = dict(rank=team.rank, code=2, line=f"the connection to the other processes failed: {str(e).splitlines()[0][:200]}")
@@ -203,7 +201,7 @@ def _ask(team: Team, seconds: float, lost: bool) -> dict[str, Any] | None:
         if fault := team.fault or signs.fault(): return fault
         signs.beat()
         if lost and (gone := signs.silent(4)) is not None: return _lost(team, gone)
-        if time.monotonic() > until or signs.all_stopped(): return None
+        if time.monotonic() > until or all(signs.said("stopped", r) for r in range(team.world)): return None
         time.sleep(0.1)
 
 # %% ../../nbs/50_train.team.ipynb #c6a819bc
@@ -212,11 +210,11 @@ def _leave(team: Team, e: BaseException | None) -> None:
     if e is None or not torch.cuda.is_available(): # who waits for this process in a step is freed; NCCL would wait for those that are gone
         with suppress(RuntimeError, ValueError): dist.destroy_process_group()
     with suppress(RuntimeError):
-        team.signs.leave()
+        team.signs.say("left")
         lost = (team.fault or {}).get("rank") if isinstance(e, PeerError) else None
         until = time.monotonic() + 10
         while team.rank == 0 and time.monotonic() < until:
-            if all(team.signs.has_left(r) or r == lost or team.signs.silent(4) == r for r in range(team.world)): break
+            if all(team.signs.said("left", r) or r == lost or team.signs.silent(4) == r for r in range(team.world)): break
             time.sleep(0.05)
 
 # %% ../../nbs/50_train.team.ipynb #6dc1acc0
@@ -242,7 +240,7 @@ def joined() -> Iterator[Team]:
     _TEAM.append(team)
     try:
         yield team
-        if team.rank: team.wait(lambda: team.signs.has_left(0), "rank 0's end", None)
+        if team.rank: team.wait(lambda: team.signs.said("left", 0), "rank 0's end", None)
     except BaseException as e:
         heard = _hear(_DEAF)
         error = _reason(team, e)
