@@ -15,6 +15,7 @@ from typer import Option
 from .data import tell_shortfalls
 from .shared import Aim, Labels, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, refresh_index, write_page
 from ..core.basics import InputError
+from ..core.ranks import place
 
 # %% ../../nbs/96_cli.train.ipynb #429402c7
 Treatment = Literal["refuse", "drop", "keep"] # of duplicates across splits
@@ -33,6 +34,8 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
     """Run an experiment: recipe in, run folder with scores and report out.
 
     Example: fakeface run man-2-test --root faces --out runs/first"""
+    if place().world > 1 and seeds is not None: raise InputError("--seeds: each training is made in one process; start without torchrun")
+    if place().rank: return _help()
     from fakeface.data.recipes import read_recipe
     own = Path(recipe).is_dir()
     if own and seeds is not None: raise InputError("--seeds: several trainings need a recipe; a folder is trained on once")
@@ -49,6 +52,12 @@ def _own(folder: str, seed: int | None, scale: float, labels: Path | None) -> tu
     from fakeface.experiments.plan import own_folder
     recipe, *images = own_folder(folder, seed or 0, scale, labels=labels)
     return recipe, Path(folder), tuple(images)
+
+
+def _help() -> None:
+    "One of several processes that torchrun started, not the first: it takes its share of the training and says nothing."
+    from fakeface.experiments.run import help_train
+    help_train()
 
 
 def _run_once(recipe: Any, root: Path, out: Path | None, output: Output, **options: Any) -> None:
