@@ -31,9 +31,9 @@ from ..core.files import write_table
 from ..data.images import RejectedImage
 from ..evaluate.scores import sweep_row
 from .blocks import face_test_loader, open_image
-from .frozen import FrozenBody, whole_network
+from .frozen import FrozenBody, tidied, whole_network
 from .learners import HeadLearner, classes_of, seeded
-from .precision import precision_of, trained_at
+from .precision import precision_of
 
 # %% ../../nbs/53_train.fitting.ipynb #70b9ff7c
 class History(Callback):
@@ -84,7 +84,7 @@ def train(learn: Learner, # of `make_learner`
     "`fit_one_cycle` from scratch, `fine_tune` for a pretrained body (frozen epochs first); or both at constant rates."
     frozen = getattr(learn.opt, "frozen_idx", 0) if learn.opt else 0
     history = History()
-    with warnings.catch_warnings(), trained_at(learn), ExitStack() as quiet:
+    with warnings.catch_warnings(), tidied(learn), ExitStack() as quiet:
         if not progress: [quiet.enter_context(context) for context in (learn.no_bar(), learn.no_logging())]
         warnings.filterwarnings("ignore", message=".*(lr_scheduler|enable_nested|pin_memory).*")
         quiet.enter_context(learn.added_cbs(history))
