@@ -11,7 +11,7 @@ from statistics import mean, median, stdev
 
 from timing.common import Row, in_turns
 
-TRACE = 5  # grey levels of the generator's trace: weak, so that no network is at its ceiling
+TRACE = 4  # grey levels of the generator's trace: weak, so that no network is at its ceiling
 SEEDS = 5
 NETS = {  # name -> (settings, pixels a side, images a step, training images, epochs for the AUC, the ratio aimed at)
     "small": (dict(model="small"), 64, 64, 1280, 4, 2.0),
