@@ -184,8 +184,13 @@ Scale = Annotated[float, shown("SHARE", "0.1 uses a tenth of the images.")]
 
 # %% ../../nbs/95_cli.shared.ipynb #248e0ca6
 _TRAINING = "Training: without these, the recipe's profile"
+_Numbers = Annotated[Literal["auto", "32", "bf16", "fp16"] | None, option(None, "Numbers to train in. auto, also without it: bf16 where "
+    "the machine has it and it pays; 32: as ever, to the bit. Predictions are of 32 bits in any case.", _TRAINING)]
+_Frozen = Annotated[Literal["train", "eval"] | None, option(None, "Mode of a frozen body. train: its batch norms go on learning, as "
+    "fastai has it; eval: it stays as it is, and its features are computed once.", _TRAINING)]
+_FrozenEpochs = Annotated[int | None, option("N", "Epochs of transfer with a frozen body, before --epochs; 1 without it.", _TRAINING)]
 
-
+# %% ../../nbs/95_cli.shared.ipynb #f04f6aa7
 @dataclass
 class _Keeping:
     "Whether decoded images are kept for later epochs and runs."
@@ -217,6 +222,9 @@ class Training(_Keeping):
     augment: Annotated[str | None, option("NAME", "none, flip or fastai.", _TRAINING)] = None
     color: Annotated[str | None, option("NAME", "rgb or grey.", _TRAINING)] = None
     crop: Annotated[float | None, option("SHARE", "Share of the side that is kept around the middle.", _TRAINING)] = None
+    precision: _Numbers = None
+    frozen: _Frozen = None
+    frozen_epochs: _FrozenEpochs = None
 
     @property
     def settings(self) -> dict[str, Any]: return {k: v for k, v in asdict(self).items() if k not in ("profile", "no_cache")} # or None

@@ -74,6 +74,7 @@ def _tell_run(made: Any, output: Output) -> None:
     "What came of a run: its scores, what a shortcut reaches, what was left out, and where the page is."
     import pandas as pd
     from fakeface.audit.shortcuts import baselines_table
+    from fakeface.train.fitting import training_words
     from fakeface.train.runs import read_card
     output.record(run=made.folder, report=made.shown("report"), data=made.data, metrics=made.metrics)
     tell_shortfalls(made.sources, pd.read_csv(made.file("rejects")), output)
@@ -81,6 +82,7 @@ def _tell_run(made: Any, output: Output) -> None:
     filled, of = read_card(made.folder)["weights_filled"], made.settings
     if filled: output.note(f"Pretrained weights ({of['arch']}, {of['weights'] or 'from the hub'}): {filled} tensors of the network's body "
                            "were filled.")
+    output.note(training_words(made.info.get("training", {})))
     if made.learnt: output.note(made.learnt)
     output.table(made.scores.T)
     output.table(made.by_source)

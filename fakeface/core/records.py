@@ -160,6 +160,7 @@ class RunInfo:
     scale: float | None = None
     world: World | None = None
     data: str | None = None
+    training: dict[str, str] = field(default_factory=dict) # in which numbers, see `train.fitting.training_record`
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     started: str | None = None

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from fastai.torch_core import default_device
 
 from ..core.basics import LABELS, DataNote, InputError
 from ..data.duplicates import find_leakage, settle_duplicates
@@ -29,6 +30,7 @@ from ..synthetic.world import read_world
 from ..train.blocks import face_datablock, loader_options
 from ..train.learners import LEARNERS
 from ..train.models import MODELS, WeightsError, choose_weights, find_arch, package_of, read_call
+from ..train.precision import choose_precision
 
 # %% ../../nbs/80_experiments.plan.ipynb #ff65cf72
 def with_weights(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
@@ -59,6 +61,7 @@ def choose(recipe: Recipe, # or one made of a transfer file's profiles
     if name in LEARNERS: find_arch(chosen["arch"])
     chosen = with_weights(chosen, fixed=options.get("arch") is not None)
     face_datablock(".", **{k: v for k, v in loader_options(chosen).items() if k != "batch_size"})
+    choose_precision(chosen["precision"], default_device().type)
     check_aim(**(aim or {}))
     return profile, chosen
 

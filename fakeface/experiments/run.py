@@ -25,7 +25,7 @@ from ..train.team import Team, gather, joined, share
 from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
 
 import shutil # noqa: F401
-from ..train.fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train # noqa: F401
+from ..train.fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train, training_record # noqa: F401
 from .plan import Plan, choose, fewer, fingerprint, plan, sources_of, without_duplicates # noqa: F401
 
 # %% ../../nbs/81_experiments.run.ipynb #2868fd66
@@ -178,7 +178,7 @@ def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any])
         store(job.folder, name, part)
     more = dict(duplicates=made.copies, baselines=baselines, rejected=len(rejects), lost=len(told["lost"]), test_use=told["test_use"],
                 warnings=made.warnings, operating=_operate(job.folder, predictions, aim))
-    _write_results(job, made, predictions, composed, more, told["together"])
+    _write_results(job, made, predictions, composed, more, told["ran"])
     try:
         if not job.each_epoch: write_report(job.folder, made.root) # of a cell of many, when it is asked for: `fakeface report CELL`
     except Exception as e: told["unsaved"].append(e) # the page can be made again from what is there
@@ -213,7 +213,9 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     clock["end"] = time.time()
     found = lost.paths()
     lost.file.unlink(missing_ok=True)
-    return learn, history, predictions, dict(lost=found, test_use=test_use, unsaved=unsaved, together=together)
+    ran = dict(training=read_part(job.folder, "card").get("trained", {}) if trained else training_record(learn))
+    if together: ran["distributed"] = together
+    return learn, history, predictions, dict(lost=found, test_use=test_use, unsaved=unsaved, ran=ran)
 
 # %% ../../nbs/81_experiments.run.ipynb #cc41a8c8
 def _build(rows: pd.DataFrame, root: Path, chosen: dict[str, Any], cbs: list[Callback], weights: Path | None, team: Team) -> Learner:
@@ -235,7 +237,7 @@ def _train(learn: Learner, chosen: dict[str, Any], job: Job, lost: LostImages) -
     except OSError as e: return history, [e]
     return history, []
 
-
+# %% ../../nbs/81_experiments.run.ipynb #50273037
 def _log_use(job: Job, manifest: pd.DataFrame, what: str) -> dict[str, Any]:
     "Enters into the ledger beside the run that its test sets are about to be used; how often each was before."
     return log_test_use(job.out, manifest, what, _started(job.clock))
@@ -273,7 +275,8 @@ def _with_the_others(team: Team, part: _Part | None, learn: Learner) -> tuple[Te
 # %% ../../nbs/81_experiments.run.ipynb #f3702ca5
 def _fit(team: Team, learn: Learner, chosen: dict[str, Any], schedule: str, progress: bool, lost: LostImages) -> pd.DataFrame: # its history
     "The training, by one process or by several."
-    with skipping(learn.dls, lost), trained_together(team, learn): return train(learn, chosen["epochs"], chosen["lr"], progress, schedule)
+    with skipping(learn.dls, lost), trained_together(team, learn): 
+        return train(learn, chosen["epochs"], chosen["lr"], progress, schedule, chosen["frozen_epochs"])
 
 
 def _predict_part(team: Team, learn: Learner, part: _Part, lost: LostImages) -> pd.DataFrame | None: # None but on rank 0
@@ -312,16 +315,15 @@ def _operate(folder: Path, predictions: pd.DataFrame, aim: Mapping[str, Any]) ->
 
 # %% ../../nbs/81_experiments.run.ipynb #155e6d96
 def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Composition, more: dict[str, Any],
-                   together: dict[str, Any]) -> None:
+                   ran: dict[str, Any]) -> None:
     "run.json and metrics.json."
     words = {k: getattr(made.recipe, k) for k in ("title", "study", "citation", "notes", "published")}
     weights = Path(made.settings["weights"] or "").name or None # of a file of weights the name alone
     steps = list(job.clock)
     info = _versions(job.clock) | dict(recipe=made.recipe.name, **words, settings={**made.settings, "weights": weights},
-                profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world,
+                profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world, **ran,
                 data=made.root.resolve().name, schedule=job.schedule, labels=made.labels,
                 seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
-    if together: info["distributed"] = together
     store(job.folder, "info", info)
     store(job.folder, "metrics", score_predictions(predictions) | more | dict(sources=composed.sources.to_dict("index")))
 

@@ -17,6 +17,7 @@ from ..evaluate.ledger import Ledger
 from ..evaluate.scores import base_rate_words, scores_table, sources_scores
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
                                    read_vocabulary)
+from .fitting import training_record
 from .learners import LEARNERS, OPTS, FixedBatches, StopDiverged, classes_of, make_learner, probabilities
 from .models import WeightsError, read_weights
 
@@ -161,7 +162,8 @@ def network_card(learn: Learner, # trained
     mean, std = map(list, feed["stats"] or ((), ()))
     asked = {k: settings[k] for k in ASKED} if settings else {}
     return asked | dict(vocab=vocab, positive=vocab[fake], mean=mean or None, std=std or None, interpolation=feed["interpolation"],
-                        weights_filled=getattr(learn, "weights_filled", None), rebuildable=settings is not None)
+                        weights_filled=getattr(learn, "weights_filled", None), rebuildable=settings is not None,
+                        trained=training_record(learn))
 
 # %% ../../nbs/54_train.runs.ipynb #c37625e9
 def read_card(folder: str | Path, # of a finished run
@@ -211,7 +213,7 @@ def rebuilt(chosen: dict[str, Any], # of `fed_settings`
     black = (torch.zeros(3, chosen["size"], chosen["size"]), torch.tensor(0))
     stand_in = DataLoaders(*[DataLoader([black] * 2, bs=2) for _ in range(2)], device=torch.device("cpu"))
     stand_in.c = len(LABELS)
-    try: model = make_learner(stand_in, {**chosen, "pretrained": False, "weights": None}).model
+    try: model = make_learner(stand_in, {**chosen, "pretrained": False, "weights": None, "precision": "32"}).model
     except InputError as e: raise InputError(f"{name}: model.json: {e}") from e
     own = model.state_dict()
     shapes = [{k: tuple(v.shape) for k, v in state.items()} for state in (own, stored)]
