@@ -33,7 +33,7 @@ def score(predictions: _Predictions, output: Output, detector: Detector, root: R
     from fakeface.evaluate.scores import score_lines, score_predictions, scores_table, sources_scores
     if detector.detector: rows = _ask_detector(predictions, root, sample, save, detector, output)
     else: rows = read_predictions_of(predictions, logit=detector.logit, flip=detector.flip)
-    with about(predictions): metrics = score_predictions(rows)
+    with about(predictions): metrics = score_predictions(rows, checked=not detector.detector)
     output.record(**metrics)
     if metrics["tests"]:
         output.table(scores_table(metrics).T)
@@ -80,7 +80,7 @@ def compare(runs: _Runs, output: Output, against: _Against = (), out: _Page = No
     check_suffix(out, ".html")
     from fakeface.evaluate.compare import compare as compare_tables, comparison_table, comparison_words
     sides = [_series(side) for side in ((runs, against) if against else (runs[:1], runs[1:]))]
-    found = compare_tables(*([read_predictions_of(run) for run in side] for side in sides))
+    found = compare_tables(*([read_predictions_of(run) for run in side] for side in sides), checked=True)
     output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found))
     output.note(*(f"{name}: {', '.join(map(str, side))}" for name, side in zip(("first", "second"), sides)),
                 "Positive class: fake. Difference: the second's accuracy minus the first's.")
@@ -191,7 +191,7 @@ def fairness(run: _Scored, output: Output, test: Test = None,
     options = {k: v for k, v in dict(min_n=min_n, margin=margin).items() if v is not None}
     if by: options["by"] = [tuple(b.split("+")) if "+" in b else b for b in by]
     rows, (threshold, cut) = read_predictions_of(run), frozen_threshold(run)
-    with about(run): reports = fairness_reports(rows, test, source, threshold=threshold, cut=cut, **options)
+    with about(run): reports = fairness_reports(rows, test, source, checked=True, threshold=threshold, cut=cut, **options)
     note = drawn_note(run)
     output.record(sections=[r.values for r in reports])
     output.say(note + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))

@@ -153,9 +153,10 @@ def _by_source(predictions: pd.DataFrame, right: np.ndarray, subject: np.ndarray
 
 # %% ../../nbs/40_evaluate.scores.ipynb #ddb426ef
 def score_predictions(predictions: pd.DataFrame, # `split` names the test set
+                      checked: bool = False, # they come from `check_predictions`
                      ) -> dict[str, Any]: # positive, tests, and valid where there is one
     "The scores of every test set, in the form that `metrics.json` has. Raises `PredictionsError` as `check_predictions` does."
-    predictions = check_predictions(predictions)
+    predictions = predictions if checked else check_predictions(predictions)
     scores = {str(name): score_test(rows) for name, rows in predictions.groupby("split")}
     if "train" in scores: scores["train"]["notes"].append("these images were trained on: this is no test")
     valid = {"valid": scores.pop("valid")} if "valid" in scores else {}
