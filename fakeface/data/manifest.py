@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FACTS', 'COLUMNS', 'ManifestError', 'read_facts', 'Scan', 'scan', 'Folder', 'folder_images', 'is_labelled',
-           'labelled_folder', 'check_manifest', 'load_manifest']
+           'folder_words', 'labelled_folder', 'check_manifest', 'load_manifest']
 
 # %% ../../nbs/13_data.manifest.ipynb #3e20c7ac
 import hashlib
@@ -232,17 +232,25 @@ def is_labelled(folder: str | Path) -> bool:
     return {label_of(w) for w in top} >= set(LABELS) or any(
         split_of(w) in _SIDES and any(map(label_of, words(Path(folder)/w))) for w in top)
 
+# %% ../../nbs/13_data.manifest.ipynb #a9c54285
+def folder_words(paths: pd.Series, # image paths below a labelled folder
+                ) -> pd.DataFrame: # label, split (missing where no folder says one) and source of each
+    "What the folders around an image say of it; no file is opened."
+    inside = paths.str.split("/").map(lambda p: p[:-1])
+    label = inside.map(lambda words: next(filter(None, map(label_of, reversed(words))), None))
+    split = inside.map(lambda words: next((split_of(w) for w in words if split_of(w) in _SIDES), None))
+    more = inside.map(lambda words: "-".join(w for w in words if not label_of(w) and split_of(w) not in _SIDES))
+    return pd.DataFrame(dict(label=label, split=split, source=more.where(more != "", label)))
+
 # %% ../../nbs/13_data.manifest.ipynb #dc3d9045
 def labelled_folder(folder: str | Path, # see `is_labelled`
                    ) -> Scan: # a manifest, `split` missing where no folder says one; the files that are not used
     "The images of a folder whose sub-folders say what they are. Raises `InputError` where none is called real or fake."
     root, (images, rejects) = Path(folder).resolve(), folder_images(folder)
-    inside = images["path"].str.split("/").map(lambda p: p[:-1])
-    label = inside.map(lambda words: next(filter(None, map(label_of, reversed(words))), None))
-    split = inside.map(lambda words: next((split_of(w) for w in words if split_of(w) in _SIDES), None))
-    more = inside.map(lambda words: "-".join(w for w in words if not label_of(w) and split_of(w) not in _SIDES))
+    said = folder_words(images["path"])
+    label = said["label"]
     if label.isna().all(): raise InputError(f"no folder is called real or fake: put the images into {folder}/real and {folder}/fake")
-    rows = images.assign(label=label, split=split, source=more.where(more != "", label), part="",
+    rows = images.assign(**said, part="",
                          subject=_subjects_of(root, images["path"]), kind=label.map({"real": "photograph", "fake": "generated"}))
     unnamed = rows[label.isna()].assign(source="", reason="in no folder called real or fake")
     rejects = pd.concat([rejects.rename(columns={"kind": "source"}), unnamed[["path", "source", "reason"]]], ignore_index=True)

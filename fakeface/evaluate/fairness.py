@@ -66,8 +66,8 @@ def _comparisons(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: 
     return found
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #0bfce747
-def _level(test_use: list[_Comparison], terms: Terms) -> tuple[int, float]:
-    "How many comparisons can be judged, and the level of each interval."
+def _level(test_use: list[_Comparison], terms: Terms) -> tuple[int, float, Terms]:
+    "How many comparisons can be judged, the level of each interval, and the terms with as many draws as that asks for."
     rowwise, splits = [], set()
     for look in test_use:
         counts, people = look.tally.counts, look.tally.people
@@ -75,7 +75,8 @@ def _level(test_use: list[_Comparison], terms: Terms) -> tuple[int, float]:
         if look.split: splits |= set(judged)
         else: rowwise += judged
     many = len(rowwise) + len(splits - set(rowwise))
-    return many, 1 - (1 - terms.confidence) / max(many, 1)
+    level = 1 - (1 - terms.confidence) / max(many, 1)
+    return many, level, replace(terms, draws=max(terms.draws, min(200_000, round(20 / (1 - level))))) # ten draws beyond either end
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #4489eea0
 def _checked(predictions: pd.DataFrame, already: bool = False) -> pd.DataFrame:
@@ -134,7 +135,7 @@ def _together(looks: list[_Comparison], call: np.ndarray, subject: np.ndarray, t
     patterns, times = subject_patterns((4 * part + call)[known], subject[known])
     return joint_draws(side_of, patterns, times, terms.draws, terms.seed) if len(times) <= _FEW * len(looks) else None
 
-
+# %% ../../nbs/45_evaluate.fairness.ipynb #dc6eca50
 def _draws(looks: list[_Comparison], call: np.ndarray, subject: np.ndarray, terms: Terms) -> Iterator[np.ndarray]:
     "The draws of each comparison; one that mirrors an earlier one takes its, sides changed."
     have, each = {}, {}
@@ -155,25 +156,22 @@ def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Itera
             facts: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The groups' table and the splits' table, judged together."
     subject, call = subject_codes(rows), 2 * (rows["label"] == "fake").to_numpy() + (rows["predicted"] == "fake").to_numpy()
-    test_use = _comparisons(rows, by, splits, call, subject)
-    facts = facts | dict(lines=_lines(rows, test_use))
-    if not test_use: raise InputError(f"no image in {facts['test']} has a known attribute; give columns such as {', '.join(BY)}")
-    many, level = _level(test_use, terms)
-    terms = replace(terms, draws=max(terms.draws, min(200_000, round(20 / (1 - level))))) # ten draws beyond either end
-    known = rows[np.logical_or.reduce([look.known for look in test_use])]
+    if not (test_use := _comparisons(rows, by, splits, call, subject)):
+        raise InputError(f"no image in {facts['test']} has a known attribute; give columns such as {', '.join(BY)}")
+    many, level, terms = _level(test_use, terms)
+    facts, known = facts | dict(lines=_lines(rows, test_use)), rows[np.logical_or.reduce([look.known for look in test_use])]
     overall = rates_of(confusion_of(known, pd.Series(True, known.index)))
     attrs = facts | dict(compared=many, level=level, terms=asdict(terms), **{m: float(v[1]) for m, v in overall.items()})
     made, numbers = {True: [], False: []}, {}
     for look, draws in zip(test_use, _draws(test_use, call, subject, terms)):
         row = compare_tally(look.tally, terms, level, draws)
         if facts["only"] or facts["refused"]:
-            row |= {k: _WITHHELD.get(row[k], row[k]) for k in (f"{m}_verdict" for m in MEASURES)}
-        number = numbers.setdefault(look.same, len(numbers)) # the same for the same comparison
+            row |= {f"{m}_verdict": _WITHHELD.get(row[f"{m}_verdict"], row[f"{m}_verdict"]) for m in MEASURES}
         said = "refused" if facts["mute"] else _short(row, terms.margin, facts["refused"])
-        made[look.split is None].append(look.named() | row | dict(partition=number, verdict=said))
-    groups, divided = pd.DataFrame(made[True]), pd.DataFrame(made[False])
-    groups.attrs = divided.attrs = attrs
-    return groups, divided
+        row |= dict(partition=numbers.setdefault(look.same, len(numbers)), verdict=said) # one number for the same comparison
+        made[look.split is None].append(look.named() | row)
+    for table in (both := tuple(map(pd.DataFrame, made.values()))): table.attrs = attrs
+    return both
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #3a7c9f7f
 def _lines(rows: pd.DataFrame, test_use: list[_Comparison]) -> dict[str, dict[str, float]]:
