@@ -194,7 +194,8 @@ class Training:
     size: Annotated[int | None, option("PIXELS", "Pixels a side.", _TRAINING)] = None
     model: Annotated[str | None, option("NAME", "small, two_conv, vgg10, ..., or transfer; a wrong name lists them all.", _TRAINING)] = None
     arch: Annotated[str | None, option("NAME", "The body of transfer: a torchvision or timm name.", _TRAINING)] = None
-    weights: Annotated[str | None, option("FILE", "ImageNet weights from a file, for a machine without internet.", _TRAINING)] = None
+    weights: Annotated[str | None, option("WEIGHTS", "ImageNet weights: hub, auto (hub, else package), "
+                                             "package:efficientnet-lite0 (needs no internet), or a file.", _TRAINING)] = None
     pretrained: Annotated[bool | None, option(None, "Start from ImageNet weights.", _TRAINING)] = None
     batch_size: Annotated[int | None, option("N", "Images a step.", _TRAINING)] = None
     lr: Annotated[float | None, option("RATE", "Highest learning rate.", _TRAINING)] = None
