@@ -10,30 +10,34 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from .shared import (Aim, Detector, Output, Root, Test, about, argument, check_suffix, data_root, drawn_note, log_use, option,
-                                 read_predictions_of, run_folder, shown, write_page)
+from .shared import (Aim, Detector, Many, Output, Root, Test, about, argument, check_suffix, data_root, drawn_note, log_use,
+                                 option, read_predictions_of, run_folder, shown, write_page, write_parts)
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.evaluate.ipynb #8faf66ff
-_Sample = Annotated[int | None, option("N", "With --detector: at most N images of each class; without it all.")]
+_Network = Annotated[Path | None, option("NAME", "Ask this trained network: a bundle of `fakeface export`, or a run. It is given whole "
+                                         "pictures, as in its tests.")]
+_Sample = Annotated[int | None, option("N", "With --detector or --model: at most N images of each class; without it all.")]
 
 
 _Predictions = Annotated[Path, argument("PREDICTIONS", "A table (.csv, .parquet) with path, label, p_fake, and if known split and "
-                                        "source; or a run. With --detector the images: a table with path and label, a run, or a folder (a "
-                                        "data root, or one with real/ and fake/).")]
+                                        "source; or a run. With --detector or --model the images: a table with path and label, a run, or a "
+                                        "folder (a data root, or one with real/ and fake/).")]
 
 # %% ../../nbs/96_cli.evaluate.ipynb #6389866a
 def score(predictions: _Predictions, output: Output, detector: Detector, root: Root = None, sample: _Sample = None,
           out: Annotated[Path | None, option("FILE", "Write the scores there as JSON.")] = None,
-          save: Annotated[Path, shown("FILE", "With --detector: its predictions, .csv or .parquet.")] = Path("predictions.csv"),
-          ) -> None:
+          save: Annotated[Path, shown("FILE", "With --detector or --model: the predictions, .csv or .parquet.")] = Path("predictions.csv"),
+          model: _Network = None, many: Many = Many()) -> None:
     """Score any detector's predictions, or ask the detector itself.
 
     Example: fakeface score mine.csv; fakeface score faces --detector 'python detect.py {images}'"""
+    asked = _who(detector, model)
+    if many.parts: return _in_parts(predictions, root, sample, detector, model, many, output)
     from fakeface.evaluate.scores import score_lines, score_predictions, scores_table, sources_scores
-    if detector.detector: rows = _ask_detector(predictions, root, sample, save, detector, output)
+    if asked: rows = _ask_detector(predictions, root, sample, save, detector, model, output)
     else: rows = read_predictions_of(predictions, logit=detector.logit, flip=detector.flip)
-    with about(predictions): metrics = score_predictions(rows, checked=not detector.detector)
+    with about(predictions): metrics = score_predictions(rows, checked=not asked)
     output.record(**metrics)
     if metrics["tests"]:
         output.table(scores_table(metrics).T)
@@ -52,16 +56,41 @@ def _accuracies(metrics: dict[str, Any]) -> list[str]:
     return [f"{test}: accuracy {percent(s['accuracy'], s['accuracy_ci95'])}, n = {s['n']:,}" for test, s in metrics["tests"].items()]
 
 
-def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path, detector: Detector, output: Output) -> Any:
-    "A foreign detector's predictions, written beside."
+def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path, detector: Detector, model: Path | None,
+                  output: Output) -> Any:
+    "A detector's predictions, written beside."
     from fakeface.core.files import write_table
     from fakeface.evaluate.detectors import detect, images_to_score, sample_images
     check_suffix(save, ".csv", ".parquet", option="--save")
     rows, root = images_to_score(str(what), root)
-    predictions = detect(detector.load(), sample_images(rows, sample), root)
+    predictions = detect(_scorer(detector, model), sample_images(rows, sample), root)
     output.record(predictions=write_table(predictions, save))
-    output.note(f"{len(predictions):,} images by `{detector.detector}`; predictions: {save}")
+    output.note(f"{len(predictions):,} images by `{_who(detector, model)}`; predictions: {save}")
     return predictions
+
+# %% ../../nbs/96_cli.evaluate.ipynb #8b0e0542
+def _who(detector: Detector, model: Path | None) -> str | None:
+    "Who is to be asked; None where the predictions are there. Raises `InputError` for two of them."
+    if model and detector.detector: raise InputError("--model and --detector: give one of them")
+    return str(model) if model else detector.detector
+
+
+def _scorer(detector: Detector, model: Path | None) -> Any: # pictures -> p_fake
+    "The one that is to be asked."
+    if not model: return detector.load()
+    from fakeface.serve.many import scorer_of
+    return scorer_of(model)
+
+
+def _in_parts(what: Path, root: Path | None, sample: int | None, d: Detector, model: Path | None, many: Many, output: Output) -> None:
+    "The same for more images than one process should take."
+    if not _who(d, model): raise InputError("--parts: give --model or --detector, which is asked about the images")
+    if sample is not None: raise InputError("--sample and --parts: give one of them; parts are of all images")
+    from fakeface.evaluate.many import list_images
+    from fakeface.serve.many import Question
+    rows, root = list_images(what, root)
+    write_parts(many, rows, Question("score", str(root), str(model) if model else None, d.detector, d.takes, d.batch, d.timeout, d.logit,
+                                     d.flip), output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #b28c1941
 _Page = Annotated[Path | None, option("FILE", "A page, .html.")]

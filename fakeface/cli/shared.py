@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Labels', 'Seed', 'FaceDetector', 'Scale', 'print_table', 'Output', 'printing',
-           'spread', 'Command', 'names_in', 'argument', 'option', 'shown', 'Training', 'Aim', 'Detector', 'data_root',
-           'check_suffix', 'run_folder', 'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index',
-           'drawn_note']
+           'spread', 'Command', 'names_in', 'argument', 'option', 'shown', 'Training', 'Aim', 'Detector', 'Many',
+           'write_parts', 'tell_parts', 'data_root', 'check_suffix', 'run_folder', 'read_predictions_of', 'about',
+           'log_use', 'write_page', 'refresh_index', 'drawn_note']
 
 # %% ../../nbs/95_cli.shared.ipynb #ce33029f
 import inspect
@@ -245,6 +245,50 @@ class Detector:
         "The detector that the options name."
         from fakeface.evaluate.detectors import load_detector
         return load_detector(self.detector, self.takes, self.batch, self.timeout, self.logit, self.flip)
+
+# %% ../../nbs/95_cli.shared.ipynb #c4603928
+_MANY = "Many images"
+
+
+@dataclass
+class Many:
+    "How a list is cut into shards and parts."
+    parts: Annotated[Path | None, option("FOLDER", "Write parts there instead of one table: what is done stays when the command is "
+                                         "stopped, and is not done again; `fakeface merge` makes one table of them.", _MANY)] = None
+    shard: Annotated[str | None, option("I/N", "With --parts: only the I-th of N shards, by a hash of the path.", _MANY)] = None
+    part: Annotated[int, Option("--part", metavar="N", help="Images a part: what a kill loses at most.", rich_help_panel=_MANY)] = 2000
+    cluster: Annotated[str | None, option("ADDRESS", "With --parts: of a dask scheduler whose workers share the parts.", _MANY)] = None
+
+    def __post_init__(self) -> None:
+        if self.parts is None and (self.shard or self.cluster):
+            raise InputError(f"--{'shard' if self.shard else 'cluster'} writes parts: give --parts FOLDER")
+        if self.shard and self.cluster: raise InputError("--shard and --cluster: give one of them, a cluster takes the whole list")
+
+# %% ../../nbs/95_cli.shared.ipynb #510a859a
+def write_parts(many: Many, # where, which shard, how large
+                listing: Any, # a DataFrame, one row an image with its path
+                question: Any, # of `serve.many`
+                output: Output, # which says what was done
+               ) -> None:
+    "Asks about a list in parts, here or on a cluster."
+    if many.cluster:
+        from fakeface.serve.cluster import connected, write_on_cluster
+        with connected(many.cluster) as client: plan, had = write_on_cluster(client, listing, question, many.parts, many.part)
+    else:
+        from fakeface.core.shards import read_shard, write_shard
+        measure = question.measure()
+        plan, had = write_shard(listing, read_shard(many.shard or "1/1"), question.kind, question.asked(), many.parts, measure, many.part)
+    tell_parts(many, plan, had, output)
+
+
+def tell_parts(many: Many, # as in `write_parts`
+               plan: Any, had: int, # of `core.shards.write_shard`
+               output: Output, # which says what was done
+              ) -> None:
+    "What lies in a folder of parts now."
+    output.record(parts=many.parts, shard=f"{plan.shard}/{plan.of}", images=plan.mine, of=plan.images, found=had, asked=plan.asked)
+    output.say(f"{many.parts}: shard {plan.shard}/{plan.of}, {plan.mine:,} of {plan.images:,} images in {plan.parts:,} parts"
+               + (f", {had:,} of which were there" if had else ""))
 
 # %% ../../nbs/95_cli.shared.ipynb #f04ce14e
 def data_root(root: Path | None) -> Path:

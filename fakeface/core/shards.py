@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLAN', 'Measure', 'Shard', 'read_shard', 'Plan', 'plan_shard', 'part_file', 'missing_parts', 'start_shard',
-           'write_part', 'write_shard', 'read_plans', 'parts_in_order', 'Merged', 'merge_parts']
+           'rows_of_part', 'write_part', 'write_shard', 'read_plans', 'parts_in_order', 'Merged', 'merge_parts']
 
 # %% ../../nbs/09_core.shards.ipynb #229d56d3
 import hashlib
@@ -125,24 +125,31 @@ def _differ(a: Plan, b: Plan) -> str:
     if field in ("listing", "images", "mine"): return f"the lists of images differ ({a['images']:,} and {b['images']:,} images)"
     return f"{field.removeprefix('asked: ')} was {a.get(field)}, and is {b.get(field)}"
 
-# %% ../../nbs/09_core.shards.ipynb #42a5bcdd
+# %% ../../nbs/09_core.shards.ipynb #cc21ced8
 Measure = Callable[[pd.DataFrame], pd.DataFrame] # rows of a list, with `row` -> one or more rows each, with `row` and `path`
+
+
+def rows_of_part(plan: Plan, # of a shard
+                 mine: pd.DataFrame, # its rows, of `plan_shard`
+                 k: int, # number of the part
+                ) -> pd.DataFrame:
+    "The images of one part."
+    return mine.iloc[k * plan.size:(k + 1) * plan.size].reset_index(drop=True)
 
 
 def write_part(folder: str | Path, # of all shards
                plan: Plan, # of one
-               mine: pd.DataFrame, # its rows, of `plan_shard`
                k: int, # number of the part
+               block: pd.DataFrame, # its rows, of `rows_of_part`
                measure: Measure, # what is done with its images
               ) -> Path:
     "Measures the images of one part and writes it, whole or not at all."
-    block = mine.iloc[k * plan.size:(k + 1) * plan.size].reset_index(drop=True)
     told = measure(block)
     if told["row"].drop_duplicates().tolist() != block["row"].tolist():
         raise RuntimeError(f"{len(block)} images were asked about, and the answers are about others, or in another order")
     return write_table(told, part_file(folder, plan, k))
 
-# %% ../../nbs/09_core.shards.ipynb #dd7a7781
+# %% ../../nbs/09_core.shards.ipynb #98160549
 def write_shard(listing: pd.DataFrame, # as in `plan_shard`, and so are the next four
                 shard: Shard, kind: str, asked: dict[str, Any],
                 folder: str | Path, # of all shards
@@ -155,7 +162,7 @@ def write_shard(listing: pd.DataFrame, # as in `plan_shard`, and so are the next
         start_shard(folder, plan)
         todo = missing_parts(folder, plan)
         for k in progress(todo, len(todo), f"shard {shard}: {plan.mine:,} images in {plan.parts:,} parts"):
-            write_part(folder, plan, mine, k, measure)
+            write_part(folder, plan, k, rows_of_part(plan, mine, k), measure)
     return plan, plan.parts - len(todo)
 
 # %% ../../nbs/09_core.shards.ipynb #369ae10c
