@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from .shared import (Aim, Detector, Many, Output, Root, Test, about, argument, check_suffix, data_root, drawn_note, log_use,
-                                 option, read_predictions_of, run_folder, shown, write_page, write_parts)
+from .shared import (IN_ONE, Aim, Detector, Many, Output, Root, Test, about, argument, check_suffix, data_root, drawn_note,
+                                 log_use, option, read_predictions_of, run_folder, shown, write_page, write_parts)
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.evaluate.ipynb #8faf66ff
@@ -28,7 +28,7 @@ _Predictions = Annotated[Path, argument("PREDICTIONS", "A table (.csv, .parquet)
 def score(predictions: _Predictions, output: Output, detector: Detector, root: Root = None, sample: _Sample = None,
           out: Annotated[Path | None, option("FILE", "Write the scores there as JSON.")] = None,
           save: Annotated[Path, shown("FILE", "With --detector or --model: the predictions, .csv or .parquet.")] = Path("predictions.csv"),
-          model: _Network = None, many: Many = Many()) -> None:
+          model: _Network = None, many: Many = IN_ONE) -> None:
     """Score any detector's predictions, or ask the detector itself.
 
     Example: fakeface score mine.csv; fakeface score faces --detector 'python detect.py {images}'"""

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from .shared import Many, Output, Root, Run, argument, check_suffix, data_root, option, run_folder, shown, write_parts
+from .shared import (IN_ONE, Many, Output, Root, Run, argument, check_suffix, data_root, option, run_folder, shown,
+                                 write_parts)
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.predict.ipynb #3cc97816
@@ -59,7 +60,7 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
             fast: Annotated[bool, Option("--fast", help="Do not ask again by harmless perturbations: many times quicker, but no answer is "
                                                         "called unsure.")] = False,
             maps: Annotated[Path | None, option("FOLDER", "Heat-maps, a PNG a face, where the method is faithful to the network.")] = None,
-            out: _Csv = None, many: Many = Many()) -> int | None: # exit code, where it is not 0
+            out: _Csv = None, many: Many = IN_ONE) -> int | None: # exit code, where it is not 0
     """Is this picture generated? A verdict on each face: fake, real, unsure or none, with the reasons.
 
     The exit code is 0 where all are real, 1 where one is fake, 3 where one has no verdict or is unsure and none is fake; with --parts it is
