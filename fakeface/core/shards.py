@@ -117,11 +117,12 @@ def start_shard(folder: str | Path, # of all shards
     before = check_fields(read_json(file), Plan, str(file))
     if before != plan: raise InputError(f"{file.parent}: {_differ(before, plan)}; give another folder, or remove this one to begin anew")
 
-# %% ../../nbs/09_core.shards.ipynb #e300c7fb
+# %% ../../nbs/09_core.shards.ipynb #56842d95
 def _differ(a: Plan, b: Plan) -> str:
     "How two plans that should be one differ."
+    own = ("asked", "shard", "mine") if a.shard != b.shard else ("asked",)
     a, b = ({**asdict(p), **{f"asked: {k}": v for k, v in p.asked.items()}} for p in (a, b))
-    field = next(k for k in {**a, **b} if a.get(k) != b.get(k) and k != "asked")
+    field = next(k for k in {**a, **b} if a.get(k) != b.get(k) and k not in own)
     if field in ("listing", "images", "mine"): return f"the lists of images differ ({a['images']:,} and {b['images']:,} images)"
     return f"{field.removeprefix('asked: ')} was {a.get(field)}, and is {b.get(field)}"
 
