@@ -67,39 +67,92 @@ def _mirror_hashes(hashes: np.ndarray) -> np.ndarray:
     return hashes ^ _MIRROR
 
 # %% ../../nbs/14_data.duplicates.ipynb #2d1135c7
-def _group_bits(hashes: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
-    "Masks of `m` groups of bits that part the hashes about equally, and the logarithm of each group's chance to agree."
+def _group_bits(hashes: np.ndarray, m: int) -> tuple[list[list[int]], np.ndarray]:
+    "The bits in `m` groups that part the hashes about equally, and the logarithm of each group's chance to agree."
     ones = ((hashes[:20_000, None] & _BIT) > 0).mean(0)
     order, agree = np.argsort(np.abs(ones - 0.5), kind="stable"), np.log(ones**2 + (1 - ones)**2)
     rounds = [order[r:r + m] for r in range(0, 64, m)]
-    groups = [[] for _ in range(m)]
+    groups: list[list[int]] = [[] for _ in range(m)]
     for r, bits in enumerate(rounds):
         for g, bit in zip(groups[::-1 if r % 2 else 1], bits): g.append(int(bit))
-    return np.array([np.bitwise_or.reduce(_BIT[g]) for g in groups]), np.array([agree[g].sum() for g in groups])
+    return groups, np.array([agree[g].sum() for g in groups])
 
 
-def _choices(hashes: np.ndarray, distance: int) -> np.ndarray:
-    "The masks on which near hashes are equal in at least one: as many groups as make the search cheapest."
-    n, best = len(hashes), (np.inf, None)
+_SORT = 6 # what sorting a row costs, in comparisons of a pair
+
+
+def _choices(hashes: np.ndarray, distance: int) -> tuple[list[list[int]], list[tuple[int, ...]]]:
+    "Groups of bits, and the choices of groups on which near hashes are equal in at least one: as many as make the search cheapest."
+    n, best = len(hashes), (np.inf, [], [])
     for m in range(distance + 1, distance + 6):
-        masks, chance = _group_bits(hashes, m)
-        chosen = [list(c) for c in combinations(range(m), m - distance)]
-        cost = len(chosen) * n * 12 + sum(np.exp(chance[c].sum()) for c in chosen) * n**2 / 2 # a sort is 12 comparisons a row
-        if cost < best[0]: best = cost, np.array([np.bitwise_or.reduce(masks[c]) for c in chosen])
-    return best[1]
+        groups, chance = _group_bits(hashes, m)
+        chosen = list(combinations(range(m), m - distance))
+        cost = len(chosen) * n * _SORT + sum(np.exp(chance[list(c)].sum()) for c in chosen) * n**2 / 2
+        if cost < best[0]: best = cost, groups, chosen
+    return best[1:]
 
 # %% ../../nbs/14_data.duplicates.ipynb #9de014b4
-def _same_key(hashes: np.ndarray, key: np.uint64, distance: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    "Pairs of rows that agree on `key` and differ in at most `distance` bits, in blocks."
-    order = np.argsort(hashes & key)
-    ordered, at, k = hashes[order], np.arange(len(hashes) - 1), 1
+def _regrouped(hashes: np.ndarray, groups: list[list[int]]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    "The hashes with their bits in another order, group after group, which changes no distance; each group's first bit and width."
+    out, at, spans = np.zeros_like(hashes), 0, []
+    for bits in groups:
+        spans.append((at, len(bits)))
+        for bit in bits:
+            out |= ((hashes >> np.uint64(bit)) & np.uint64(1)) << np.uint64(at)
+            at += 1
+    return out, spans
+
+# %% ../../nbs/14_data.duplicates.ipynb #014b196c
+def _passes(spans: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    "The bits of `spans` in lots of at most 16, the last lot as full as it gets."
+    lots, room = [], 0
+    for first, width in reversed(spans):
+        for start in range(first, first + width, 16):
+            take = min(16, first + width - start)
+            if take > room: lots, room = [[], *lots], 16
+            lots[0].append((start, take))
+            room -= take
+    return lots
+
+
+def _order(hashes: np.ndarray, lot: list[tuple[int, int]]) -> np.ndarray: # int64, (n,)
+    "A stable order by at most 16 bits: NumPy sorts such numbers by counting, at a quarter of an argsort's cost."
+    key = np.zeros(len(hashes), np.uint16)
+    for first, width in lot:
+        key <<= np.uint16(width)
+        key |= ((hashes >> np.uint64(first)) & np.uint64((1 << width) - 1)).astype(np.uint16)
+    return np.argsort(key, kind="stable")
+
+# %% ../../nbs/14_data.duplicates.ipynb #1217db56
+def _sorted_by_each(hashes: np.ndarray, keys: Iterable[list[tuple[int, int]]]) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, np.uint64]]:
+    "For each choice of bits rows, their order, the hashes in that order, and the mask. What the choice before began with is not sorted again."
+    last, rows, ordered = None, np.arange(len(hashes)), hashes
+    for spans in keys:
+        *head, tail = _passes(spans)
+        if head != last:
+            last, rows, ordered = head, np.arange(len(hashes)), hashes
+            for lot in head:
+                order = _order(ordered, lot)
+                rows, ordered = rows[order], ordered[order]
+        order = _order(ordered, tail)
+        yield rows, order, ordered[order], np.uint64(sum(((1 << width) - 1) << first for first, width in spans))
+
+# %% ../../nbs/14_data.duplicates.ipynb #a6624947
+def _same_key(rows: np.ndarray, order: np.ndarray, ordered: np.ndarray, mask: np.uint64, distance: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    "Pairs of rows that agree on the bits of `mask`, by which they are ordered, and differ in at most `distance` bits, in blocks of some thousand."
+    at, k, found, n = np.flatnonzero(((ordered[1:] ^ ordered[:-1]) & mask) == 0), 1, [], 0
     while len(at): # each row against the k-th after it, while both have the same key
         different = ordered[at + k] ^ ordered[at]
-        same = (different & key) == 0
-        near = at[same & (np.bitwise_count(different) <= distance)]
-        if len(near): yield order[near], order[near + k]
-        at, k = at[same], k + 1
-        at = at[at + k < len(hashes)]
+        same = (different & mask) == 0
+        at, different = at[same], different[same]
+        near = at[np.bitwise_count(different) <= distance]
+        found.append((rows[order[near]], rows[order[near + k]]))
+        n, k = n + len(near), k + 1
+        at = at[at + k < len(order)]
+        if n < 10_000: continue
+        yield tuple(map(np.concatenate, zip(*found)))
+        found, n = [], 0
+    if n: yield tuple(map(np.concatenate, zip(*found)))
 
 # %% ../../nbs/14_data.duplicates.ipynb #4b1aa964
 _GROUP = 50 # of more pictures with one and the same hash, neighbours are paired instead of all with all
@@ -128,12 +181,14 @@ def _spread_pairs(a: np.ndarray, b: np.ndarray, first: np.ndarray, counts: np.nd
 def _near_blocks(hashes: np.ndarray, first: np.ndarray, counts: np.ndarray, order: np.ndarray, distance: int,
                 ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     "Pairs of rows whose hashes, each here once, differ in 1 to `distance` bits, in blocks."
-    keys = _choices(hashes, distance) if distance and len(hashes) > 1 else ()
-    for t, key in enumerate(keys):
-        for a, b in _same_key(hashes, key, distance):
+    groups, chosen = _choices(hashes, distance) if distance and len(hashes) > 1 else ([], [])
+    hashes, spans = _regrouped(hashes, groups)
+    keys = np.array([sum(((1 << spans[g][1]) - 1) << spans[g][0] for g in c) for c in chosen], np.uint64)
+    for t, sorted_hashes in enumerate(_sorted_by_each(hashes, ([spans[g] for g in c] for c in chosen))):
+        for a, b in _same_key(*sorted_hashes, distance):
             new = ~(((hashes[a] ^ hashes[b])[:, None] & keys[None, :t]) == 0).any(1) # found by no earlier key
-            for s in range(0, new.sum(), 500_000): # in blocks, which bounds the memory
-                yield _spread_pairs(a[new][s:s + 500_000], b[new][s:s + 500_000], first, counts, order)
+            for s in range(0, new.sum(), 100_000): # in blocks, which bounds the memory
+                yield _spread_pairs(a[new][s:s + 100_000], b[new][s:s + 100_000], first, counts, order)
 
 # %% ../../nbs/14_data.duplicates.ipynb #dd2383b5
 def near_pairs(hashes: np.ndarray, # uint64, (n,)
