@@ -78,7 +78,7 @@ def _group_bits(hashes: np.ndarray, m: int) -> tuple[list[list[int]], np.ndarray
     return groups, np.array([agree[g].sum() for g in groups])
 
 
-_SORT = 6 # what sorting a row costs, in comparisons of a pair
+_SORT = 3 # what sorting a row costs, in comparisons of a pair
 
 
 def _choices(hashes: np.ndarray, distance: int) -> tuple[list[list[int]], list[tuple[int, ...]]]:
@@ -141,14 +141,16 @@ def _sorted_by_each(hashes: np.ndarray, keys: Iterable[list[tuple[int, int]]]) -
 def _same_key(rows: np.ndarray, order: np.ndarray, ordered: np.ndarray, mask: np.uint64, distance: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
     "Pairs of rows that agree on the bits of `mask`, by which they are ordered, and differ in at most `distance` bits, in blocks of some thousand."
     at, k, found, n = np.flatnonzero(((ordered[1:] ^ ordered[:-1]) & mask) == 0), 1, [], 0
-    while len(at): # each row against the k-th after it, while both have the same key
-        different = ordered[at + k] ^ ordered[at]
-        same = (different & mask) == 0
-        at, different = at[same], different[same]
+    own = ordered[at]
+    while some := np.searchsorted(at, len(order) - k): # each row against the k-th after it, while both have the same key
+        at, own = at[:some], own[:some]
+        different = ordered.take(at + k, mode="clip") ^ own
         near = at[np.bitwise_count(different) <= distance]
+        near = near[((ordered[near] ^ ordered[near + k]) & mask) == 0]
         found.append((rows[order[near]], rows[order[near + k]]))
-        n, k = n + len(near), k + 1
-        at = at[at + k < len(order)]
+        different &= mask
+        same = np.flatnonzero(different == 0)
+        at, own, n, k = at[same], own[same], n + len(near), k + 1
         if n < 10_000: continue
         yield tuple(map(np.concatenate, zip(*found)))
         found, n = [], 0
@@ -251,12 +253,15 @@ def alike(fine: np.ndarray, # of `_fine_structure`
     return score
 
 # %% ../../nbs/14_data.duplicates.ipynb #05d2d095
-def _between_pixels(pictures: np.ndarray, start: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray: # as `xs`
-    "What pictures, one after the other in `pictures` from `start` on, show at points between their pixels."
-    j, i = xs.astype(np.int32), ys.astype(np.int32)
-    k, fx, fy = start + i * SIDE + j, xs - j, ys - i
-    top = pictures[k] * (1 - fx) + pictures[k + 1] * fx
-    return top + fy * (pictures[k + SIDE] * (1 - fx) + pictures[k + SIDE + 1] * fx - top)
+def _between_pixels(pictures: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray: # (n, 32, 32); both (n, 32): of columns, of rows
+    "What pictures show at points between their pixels. Columns and rows move alike, so one is done after the other."
+    n, j, i = len(pictures), xs.astype(np.int32), ys.astype(np.int32)
+    fx, fy, flat = (xs - j)[:, None], (ys - i)[:, :, None], pictures.ravel()
+    k = np.arange(0, n * SIDE**2, SIDE, dtype=np.int32).reshape(n, SIDE, 1) + j[:, None]
+    across = (flat.take(k) * (1 - fx) + flat.take(k + 1) * fx).reshape(-1, SIDE)
+    i += np.arange(0, n * SIDE, SIDE, dtype=np.int32)[:, None]
+    top = across.take(i, axis=0)
+    return top + fy * (across.take(i + 1, axis=0) - top)
 
 # %% ../../nbs/14_data.duplicates.ipynb #8202955c
 _DOUBTFUL, _FLATTERY = 0.75, 0.01 # correlation from which a pair is worth bringing into register; what is taken off for it
@@ -267,7 +272,7 @@ def _into_register(thumbnails: np.ndarray, # uint8, (n, 32, 32)
                   most: float = 2.5, # pixels of shift, and of stretch at the border
                  ) -> np.ndarray: # uint8, (n, 32, 32): `thumbnails`, shifted and stretched
     "Each look moved so that it lies on its partner."
-    a, b, n = onto.astype(np.float32), thumbnails.astype(np.float32).ravel(), len(thumbnails)
+    a, b, n = onto.astype(np.float32), thumbnails.astype(np.float32), len(thumbnails)
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     u, v = (x - SIDE / 2 + 0.5) / SIDE * 2, (y - SIDE / 2 + 0.5) / SIDE * 2
     gy, gx = np.gradient(a, axis=(1, 2))
@@ -275,11 +280,11 @@ def _into_register(thumbnails: np.ndarray, # uint8, (n, 32, 32)
     slopes[:, :, [0, 1, -2, -1]] = slopes[..., [0, 1, -2, -1]] = 0 # what moves in at the border is unknown
     slopes = slopes.reshape(n, 4, -1)
     curve = slopes @ slopes.transpose(0, 2, 1) + 50 * np.eye(4, dtype=np.float32)
-    move, base = np.zeros((n, 4), np.float32), (np.arange(n) * SIDE**2)[:, None, None]
+    move = np.zeros((n, 4), np.float32)
     for step in range(5):
-        shift_x, stretch_x, shift_y, stretch_y = move.T[..., None, None]
-        xs, ys = (x + shift_x + stretch_x * u).clip(0, SIDE - 1.001), (y + shift_y + stretch_y * v).clip(0, SIDE - 1.001)
-        moved = _between_pixels(b, base, xs, ys)
+        shift_x, stretch_x, shift_y, stretch_y = move.T[..., None]
+        xs, ys = (x[0] + shift_x + stretch_x * u[0]), (y[:, 0] + shift_y + stretch_y * v[:, 0])
+        moved = _between_pixels(b, xs.clip(0, SIDE - 1.001), ys.clip(0, SIDE - 1.001))
         if step == 4: return np.rint(moved).astype(np.uint8)
         error = a - moved
         error = (error - error.mean((1, 2), keepdims=True)).reshape(n, -1, 1)
