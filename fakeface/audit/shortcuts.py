@@ -10,8 +10,7 @@ __all__ = ['FORMATS', 'BINS', 'FREQUENCIES', 'WIDTHS', 'SHORTCUTS', 'LEAST', 'WO
 # %% ../../nbs/30_audit.shortcuts.ipynb #afe553b6
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +18,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image, JpegImagePlugin
 
-from ..core.basics import LABELS, InputError, percent, progress
+from ..core.basics import LABELS, InputError, percent
 from ..core.stats import auc_with_interval
-from ..data.duplicates import SIDE, grey_thumbnail, is_test
+from ..data.duplicates import is_test, read_thumbnails
 from ..data.images import RejectedImage, jpeg_quality, open_header, read_file, to_rgb
 from ..data.faces import face_points
+from ..data.manifest import read_facts
+from ..data.store import measured
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #df41d179
 FORMATS = ("JPEG", "PNG", "WEBP", "MPO", "BMP", "TIFF", "GIF")
@@ -51,14 +52,19 @@ def _radial_spectrum(grey: np.ndarray, # (height, width), any size
     "The power spectrum over the distance from frequency 0."
     (h, w), (a, b) = grey.shape, np.minimum(grey.shape, most)
     part = grey[(h - a) // 2:(h - a) // 2 + a, (w - b) // 2:(w - b) // 2 + b].astype(np.float32)
-    window = np.hanning(a + 2)[1:-1, None] * np.hanning(b + 2)[None, 1:-1]
+    window, ring, n = _rings(int(a), int(b))
     power = np.abs(np.fft.rfft2((part - part.mean()) * window))**2
-    radius = np.hypot(np.fft.fftfreq(a)[:, None], np.fft.rfftfreq(b)[None])
-    ring = np.minimum((radius / np.sqrt(0.5) * BINS).astype(int), BINS - 1).ravel()
-    n = np.bincount(ring, minlength=BINS)
     mean = np.bincount(ring, power.ravel(), BINS) / np.maximum(n, 1)
     log = np.interp(np.arange(BINS), np.flatnonzero(n), np.log10(mean[n > 0] + 1)) # rings without a frequency: a tiny picture
     return (log - log.mean()).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _rings(a: int, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "The window of pictures of one size, the ring of each frequency, and how many lie in each."
+    radius = np.hypot(np.fft.fftfreq(a)[:, None], np.fft.rfftfreq(b)[None])
+    ring = np.minimum((radius / np.sqrt(0.5) * BINS).astype(int), BINS - 1).ravel()
+    return np.hanning(a + 2)[1:-1, None] * np.hanning(b + 2)[None, 1:-1], ring, np.bincount(ring, minlength=BINS)
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #27ea2ece
 def _colour_histogram(small: np.ndarray, # uint8 RGB, (height, width, 3)
@@ -79,22 +85,17 @@ class Features(NamedTuple):
     thumbnails: np.ndarray # uint8, (n, 32, 32), for `data.duplicates`
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #0252ffc9
-def _features_of(job: tuple[str, bool], root: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    "Look and features of one file."
-    path, full = job
+def _features_of(path: str, root: Path) -> np.ndarray:
+    "The features of one file."
     try:
         data = read_file(root/path)
         image = open_header(data)
-        if not full:
-            image.draft("RGB", (4 * SIDE, 4 * SIDE))
-            return grey_thumbnail(to_rgb(image)), None
         facts = _file_facts(image, len(data))
         rgb = to_rgb(image)
-        grey = rgb.convert("L")
         tiny = np.asarray(rgb.resize((8, 8), Image.Resampling.BOX), np.float32).ravel()
         colours = _colour_histogram(np.asarray(rgb.resize((64, 64), Image.Resampling.BOX)))
-        return grey_thumbnail(grey), np.concatenate([facts, [rgb.width, rgb.height, rgb.width / rgb.height], tiny, colours,
-                                           _radial_spectrum(np.asarray(grey))]).astype(np.float32)
+        spectrum = _radial_spectrum(np.asarray(rgb.convert("L")))
+        return np.concatenate([facts, [rgb.width, rgb.height, rgb.width / rgb.height], tiny, colours, spectrum]).astype(np.float32)
     except FileNotFoundError: raise InputError(f"{path}: no such file under the data root; give the right --root") from None
     except RejectedImage as e:
         raise InputError(f"{path}: cannot be opened ({str(e)[:60]}); remove its row") from e
@@ -105,20 +106,13 @@ def read_features(paths: Iterable[str], # image paths
                   full: np.ndarray | None = None, # bool, (n,): of which images the features are read; default all
                   workers: int | None = None, # processes; default one a core
                  ) -> Features:
-    "Features and looks of all images, each file opened once. Raises `InputError` for a file that cannot be opened."
-    paths, root, workers = list(paths), Path(root), workers or os.cpu_count() or 1
-    full = np.ones(len(paths), bool) if full is None else full
-    jobs, work = list(zip(paths, full.tolist())), partial(_features_of, root=root)
+    "Features and thumbnails of all images, kept for the next time. Raises `InputError` for a file that cannot be opened."
+    paths, workers = list(paths), workers or os.cpu_count() or 1
+    some = np.arange(len(paths)) if full is None else np.flatnonzero(full)
+    thumbnails, sha256 = read_thumbnails(paths, root, workers), read_facts(root, [paths[i] for i in some], workers)["sha256"].tolist()
     table = np.full((len(paths), sum(WIDTHS.values())), np.nan, np.float32)
-    thumbnails = np.zeros((len(paths), SIDE, SIDE), np.uint8)
-    pool = ProcessPoolExecutor(workers) if workers > 1 and len(paths) > 300 else None
-    try:
-        reading = pool.map(work, jobs, chunksize=32) if pool else map(work, jobs)
-        for i, (one, features) in enumerate(progress(reading, len(paths), "reading files for shortcuts")):
-            thumbnails[i] = one
-            if features is not None: table[i] = features
-    finally:
-        if pool: pool.shutdown(cancel_futures=True)
+    table[some] = measured("shortcuts-1", partial(_features_of, root=Path(root)), [paths[i] for i in some], sha256,
+                           np.full(table.shape[1], np.nan, np.float32), workers, "reading files for shortcuts")
     edges = np.cumsum([0, *WIDTHS.values()])
     return Features({name: table[:, a:b] for name, a, b in zip(WIDTHS, edges, edges[1:])}, thumbnails)
 
