@@ -239,7 +239,7 @@ def _follow(rows: pa.Table, last: int, several: bool, folder: str | Path) -> int
     if steps[bad[0]] < 1: raise InputError(f"{folder}: {path} is there twice; remove the shards and begin anew")
     raise InputError(f"{folder}: {steps[bad[0]] - 1:,} images before {path} are missing; remove the shards and begin anew")
 
-# %% ../../nbs/09_core.shards.ipynb #22c88af1
+# %% ../../nbs/09_core.shards.ipynb #79942c77
 class Merged(NamedTuple):
     "What a merge gave."
     rows: int # that were written
@@ -253,6 +253,7 @@ def merge_parts(folder: str | Path, # of all shards
     "All shards' rows as one table, written whole or not at all. Raises `InputError` where they are not complete."
     out, plans = Path(out), read_plans(folder)
     if out.suffix not in (".parquet", ".csv"): raise InputError(f"{out}: end the name in .parquet or .csv")
+    if plans[0].kind == "audit": raise InputError(f"{folder} was measured for an audit: `fakeface audit WHAT --measured {folder}` asks it")
     n, rejects = [0], [pd.DataFrame(columns=["path", "reason"], dtype=str)]
     def write(partial: Path) -> None:
         rows = _usable(parts_in_order(folder, plans, plans[0].kind == "predict"), rejects)
