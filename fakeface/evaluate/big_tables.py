@@ -104,7 +104,7 @@ def _view(t: BigTable) -> list[str]: # the columns of the files
 def _quoted(text: str) -> str: return "'" + text.replace("'", "''") + "'"
 def _name(column: str) -> str: return '"' + column.replace('"', '""') + '"'
 
-# %% ../../nbs/43_evaluate.big_tables.ipynb #152ec1e0
+# %% ../../nbs/43_evaluate.big_tables.ipynb #8955c235
 def _refuse_bad(t: BigTable) -> None:
     "Raises `PredictionsError` for a label or a number that is none, and for an image that is there twice."
     bad = "label IS NULL OR label NOT IN ('real', 'fake') OR p_fake IS NULL OR NOT (p_fake >= 0 AND p_fake <= 1) OR split IS NULL"
@@ -115,29 +115,58 @@ def _refuse_bad(t: BigTable) -> None:
         raise PredictionsError(f"{t.where}: {wrong:,} of {n:,} rows have no label real or fake, no split, or a p_fake that is no "
                                f"probability, such as {example}; mend them (`fakeface score` reads one table with such words)")
     if "path" not in t.columns: return
-    twice = t.rows("SELECT hash(split, path) AS h FROM rows GROUP BY h HAVING count(*) > 1 LIMIT 1000")
+    query = "SELECT hash(split, path) AS h FROM rows WHERE {} GROUP BY h HAVING count(*) > 1 LIMIT 1000"
+    twice = [row for some in _passes(t, "path", n // _PATHS + 1) for row in t.rows(query.format(some))]
     if not twice: return
     t.con.execute("CREATE TABLE suspects AS SELECT unnest(?::UBIGINT[]) AS h", [[h for h, in twice]])
     again = t.rows("SELECT path, count(*) FROM rows WHERE hash(split, path) IN (SELECT h FROM suspects) GROUP BY split, path "
                    "HAVING count(*) > 1 ORDER BY path LIMIT 1")
     if again: raise PredictionsError(f"{t.where}: {again[0][0]} is there {again[0][1]} times in one test set; give each image one row")
 
-# %% ../../nbs/43_evaluate.big_tables.ipynb #dd0c03e5
-def _subjects(t: BigTable, keys: Sequence[str], threshold: float) -> pd.DataFrame:
-    "Of each group by `keys`, how many subjects (`times`) have so many real and fake images (n_) and so many of them right (right_)."
-    what = dict(n_real="NOT fake", right_real="NOT fake AND called = fake", n_fake="fake", right_fake="fake AND called = fake")
-    rows = f"(SELECT *, p_fake >= {float(threshold)!r} AS called FROM rows)"
-    names, four, who = ", ".join(keys), ", ".join(what), "subject" in t.columns
-    alone = ", ".join(f"({test})::INT AS {name}" for name, test in what.items())
-    parts = [f"SELECT {names}, {alone}, count(*) AS times FROM {rows} {'WHERE subject IS NULL' if who else ''} GROUP BY ALL"]
-    if who: # a number of 64 bits stands for a name: of ten million, two are the same once in 300,000 tables
-        sums = ", ".join(f"count(*) FILTER ({test}) AS {name}" for name, test in what.items())
-        each = f"SELECT {names}, hash(subject) AS h, {sums} FROM {rows} WHERE subject IS NOT NULL GROUP BY {names}, h"
-        parts.append(f"SELECT {names}, {four}, count(*) AS times FROM ({each}) GROUP BY ALL")
-    return t.con.execute(f"SELECT {names}, {four}, sum(times)::BIGINT AS times FROM ({' UNION ALL '.join(parts)}) GROUP BY ALL "
-                         "ORDER BY ALL").df()
+# %% ../../nbs/43_evaluate.big_tables.ipynb #27ec728f
+_COUNTS = dict(n_real="NOT fake", right_real="NOT fake AND called = fake", n_fake="fake", right_fake="fake AND called = fake")
 
 
+def _subjects(t: BigTable, keysets: Sequence[Sequence[str]], threshold: float) -> list[pd.DataFrame]:
+    """For each set of keys, of each group by them, how many subjects (`times`) have so many real and fake images (n_) and so many of them
+    right (right_)."""
+    rows, four = f"(SELECT *, p_fake >= {float(threshold)!r} AS called FROM rows)", ", ".join(_COUNTS)
+    alone, sums = (", ".join(f"{how.format(test)} AS {name}" for name, test in _COUNTS.items())
+                   for how in ("({})::INT", "count(*) FILTER ({})"))
+    where = "WHERE subject IS NULL" if "subject" in t.columns else ""
+    found = [[t.con.execute(f"SELECT {_list(keys)}, {alone}, count(*) AS times FROM {rows} {where} GROUP BY ALL").df()] for keys in keysets]
+    fine = _list(dict.fromkeys(k for keys in keysets for k in keys))
+    for some in _passes(t, "subject", _groups(t, f"{fine}, subject")) if where else ():
+        t.con.execute(f"CREATE OR REPLACE TEMP TABLE fine AS SELECT {fine}, hash(subject) AS h, {sums} FROM {rows} WHERE {some} "
+                      f"GROUP BY {fine}, h")
+        for told, keys in zip(found, map(_list, keysets)):
+            each = f"SELECT {keys}, h, {', '.join(f'sum({c}) AS {c}' for c in _COUNTS)} FROM fine GROUP BY {keys}, h"
+            told.append(t.con.execute(f"SELECT {keys}, {four}, count(*) AS times FROM ({each}) GROUP BY ALL").df())
+    return [_added(told, [*keys, *_COUNTS]) for told, keys in zip(found, keysets)]
+
+
+def _list(names: Sequence[str]) -> str: return ", ".join(map(_name, names))
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #5f09e1f1
+def _added(parts: list[pd.DataFrame], keys: list[str]) -> pd.DataFrame:
+    "Counts of several passes, added."
+    both = pd.concat([p.astype(dict.fromkeys([*_COUNTS, "times"], np.int64)) for p in parts])
+    return both.groupby(keys, dropna=False, as_index=False)["times"].sum()
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #dc95206a
+_GROUPS, _PATHS = 1_500_000, 6_000_000 # groups with their counts that fit beside each other; names without any
+
+
+def _groups(t: BigTable, by: str) -> int: # passes
+    "How many passes it takes to group rows."
+    return -(-t.rows(f"SELECT approx_count_distinct(hash({by})) FROM rows")[0][0] // _GROUPS) or 1
+
+
+def _passes(t: BigTable, of: str, n: int) -> list[str]: # conditions
+    "Divides rows by a hash, so that no pass needs more memory than there is."
+    return [f"{of} IS NOT NULL AND hash({of}) % {n} = {k}" for k in range(n)]
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #86bdfafa
 def _rate(name: str, found: pd.DataFrame, labels: Sequence[str] = LABELS) -> dict[str, Any]:
     "A rate and its interval, of `_subjects`; None where there is nothing to count."
     n, hits = (sum(found[f"{what}_{label}"].to_numpy() for label in labels) for what in ("n", "right"))
@@ -195,27 +224,29 @@ def _spread(t: BigTable, split: str, key: str, auc: float, found: pd.DataFrame) 
     else: two, four = map(sum, zip(*((float((p["r"] * p["of_real"]**k + p["f"] * p["of_fake"]**k).sum()) for k in (2, 4)) for p in pulls)))
     return two, max(2.0, two**2 / four) if two > 0 else 2.0, min(few.values())
 
-# %% ../../nbs/43_evaluate.big_tables.ipynb #82df78b9
+# %% ../../nbs/43_evaluate.big_tables.ipynb #39ce02b4
 def _by_subject(t: BigTable, split: str, key: str, pulls: Iterator[dict[str, np.ndarray]]) -> tuple[float, float]:
     "Sum of the squares, and of the fourth powers, of the subjects' pulls."
     t.con.execute("CREATE OR REPLACE TABLE pulls (key DOUBLE, of_real DOUBLE, of_fake DOUBLE)")
     for some in pulls:
         t.con.register("chunk", pd.DataFrame({k: some[k].astype(float) for k in ("key", "of_real", "of_fake")}))
         t.con.execute("INSERT INTO pulls SELECT key, of_real, of_fake FROM chunk")
-    each = (f"SELECT {{}} AS pull FROM (SELECT subject, fake, ({key})::DOUBLE AS key FROM rows WHERE split = ?) JOIN pulls USING (key) "
-            "WHERE subject IS {} NULL {}")
-    one = "CASE WHEN fake THEN of_fake ELSE of_real END"
-    both = f"{each.format(f'sum({one})', 'NOT', 'GROUP BY hash(subject)')} UNION ALL {each.format(one, '', '')}"
-    return tuple(v or 0.0 for v in t.rows(f"SELECT sum(pull * pull), sum(pull * pull * pull * pull) FROM ({both})", split, split)[0])
+    each = (f"SELECT {{}} AS pull FROM (SELECT subject, fake, ({key})::DOUBLE AS key FROM rows WHERE split = ? AND {{}}) JOIN pulls USING "
+            "(key) {}")
+    one, sums = "CASE WHEN fake THEN of_fake ELSE of_real END", "SELECT sum(pull * pull), sum(pull * pull * pull * pull) FROM ({})"
+    asked = [each.format(one, "subject IS NULL", ""),
+             *(each.format(f"sum({one})", some, "GROUP BY hash(subject)") for some in _passes(t, "subject", _groups(t, "subject")))]
+    found = [t.rows(sums.format(query), split)[0] for query in asked]
+    return sum(two or 0.0 for two, _ in found), sum(four or 0.0 for _, four in found)
 
-# %% ../../nbs/43_evaluate.big_tables.ipynb #3d1c1629
+# %% ../../nbs/43_evaluate.big_tables.ipynb #3e4ee38f
 def score_big(t: BigTable,
               exact: bool = False, # sort all images for the areas, instead of putting them into bins
               threshold: float = THRESHOLD, # an image is called fake from this p_fake on
              ) -> dict[str, Any]: # as `score_predictions` gives them
     """The scores of every test set. Without `exact`, `auc_error` and `average_precision_error` say how far bins may have moved an area,
     and its interval is wider by that."""
-    subjects, sources = (_subjects(t, keys, threshold) for keys in (("split",), ("split", "source", "label")))
+    subjects, sources = _subjects(t, (("split",), ("split", "source", "label")), threshold)
     out = {str(name): _score(t, str(name), found, sources[sources["split"] == name], exact) for name, found in subjects.groupby("split")}
     if "train" in out: out["train"]["notes"].append("these images were trained on: this is no test")
     valid = {"valid": out.pop("valid")} if "valid" in out else {}
@@ -257,7 +288,7 @@ def _by_source(sources: pd.DataFrame) -> dict[str, dict[str, Any]]:
         out[name] = dict(label=label, n=n, correct=right, **_rate("accuracy", found, [label]))
     return out
 
-# %% ../../nbs/43_evaluate.big_tables.ipynb #bdb1d079
+# %% ../../nbs/43_evaluate.big_tables.ipynb #da516f87
 def group_rates(t: BigTable,
                 by: Sequence[str], # columns
                 threshold: float = THRESHOLD, # an image is called fake from this p_fake on
@@ -266,7 +297,7 @@ def group_rates(t: BigTable,
     rows = []
     for b in by:
         if b not in t.columns: raise InputError(f"{t.where}: no column `{b}`; it has {', '.join(sorted(t.columns))}")
-        found = _subjects(t, ("split", _name(b)), threshold).dropna(subset=b)
+        found = _subjects(t, (("split", b),), threshold)[0].dropna(subset=b)
         for (split, group), some in found.groupby(["split", b]):
             row = {"test set": split, "attribute": b, "group": group}
             for label, name in (("real", "fpr"), ("fake", "fnr")):
