@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,8 +72,8 @@ def test_shards_give_the_table_of_one_process(home: Path, in_one_piece: pd.DataF
 
 
 def test_a_shard_that_is_killed_goes_on_where_it_was(home: Path, in_one_piece: pd.DataFrame) -> None:
-    start = [sys.executable, "-m", "fakeface.cli.main", *command(home)]
-    process = subprocess.Popen(start, env={**os.environ, "PACE": "0.05"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    start, env = ["-m", "fakeface.cli.main", *command(home)], {**os.environ, "PACE": "0.05"}
+    process = forked.Popen(start, env=env, stdout=forked.DEVNULL, stderr=forked.DEVNULL)
     while len(done := list((home/"parts").glob("*/part-*.parquet"))) < 3 and process.poll() is None: time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -117,8 +118,7 @@ def test_a_merge_refuses_gaps_doubles_and_other_detectors(home: Path, capsys: py
 def test_two_processes_are_not_at_the_same_shard(home: Path, capsys: pytest.CaptureFixture) -> None:
     from fakeface.core.files import Claim
     with Claim(home/"parts/shard-00001-of-00002", inside=True):
-        asked = [sys.executable, "-m", "fakeface.cli.main", *command(home, "--shard", "1/2")]
-        process = subprocess.run(asked, capture_output=True, text=True)
+        process = forked.run(["-m", "fakeface.cli.main", *command(home, "--shard", "1/2")], capture_output=True, text=True)
     assert process.returncode == 2 and "another process is writing there" in process.stderr
 
 
