@@ -36,7 +36,7 @@ class Big:
     "How a folder of Parquet files is scored."
     exact: Annotated[bool, Option("--exact", help="Sort all images for AUC and average precision, instead of putting them into bins whose "
                                   "error is stated.", rich_help_panel=_BIG)] = False
-    by: Annotated[list[str], option("COLUMN...", "Error rates by group of these columns.", _BIG)] = ()
+    by: Annotated[list[str], option("ATTRIBUTE...", "Error rates by group of these columns.", _BIG)] = ()
     memory: Annotated[str, Option("--memory", metavar="SIZE", help="For DuckDB; Python comes on top.", rich_help_panel=_BIG)] = "600MB"
     ledger: Annotated[Path | None, option("FOLDER", "Enter this use of the test sets in the ledger of this folder of runs.", _BIG)] = None
 
