@@ -29,6 +29,7 @@ from .data import cache, clean, manifest, recipes, sources, world
 from .evaluate import compare, fairness, ledger, operating, robustness, score
 from .experiments import curve, grid, holdout, ladder, transfer
 from .interpret import explain, ood
+from .many import merge
 from .predict import export, predict
 from .prepare import faces
 from .quiz import quiz
@@ -44,7 +45,7 @@ STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes thr
     "Data": (world, sources, faces, twins, recipes, manifest, clean, cache),
     "Before training": (audit, checks),
     "Training": (run, curve, grid, transfer, holdout, ladder),
-    "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
+    "Can the number be believed?": (score, merge, compare, operating, ledger, fairness, robustness),
     "What the network sees": (explain, ood),
     "In people's hands": (export, predict, app, quiz),
     "Pages": (report,)}

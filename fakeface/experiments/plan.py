@@ -116,7 +116,7 @@ def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.man
               labels: str | Path | None = None, # a table of labels by hand, see `data.labels`
               ) -> tuple[Recipe, Composition, pd.DataFrame]: # recipe, images with their splits, files that are not used
     "A folder as an experiment, without card or recipe. Raises `InputError` where training, validation or test lacks a class."
-    found = labelled_folder(folder)
+    found = labelled_folder(folder, thumbnails=True)
     found = found._replace(images=corrected(found.images, labels))
     if not 0 < scale <= 1: raise InputError(f"scale is {scale}; give a number above 0, at most 1")
     some = found.images.groupby([found.images["split"].fillna(""), "label"]).sample(frac=scale, random_state=seed)
@@ -178,7 +178,7 @@ def _images(recipe: Recipe, root: str | Path, split_seed: int, scale: float, com
     if composed: return composed, None, pd.DataFrame(columns=["path", "source", "reason"])
     if own: composed, rejects = own
     else:
-        found = scan(root, sources_of(recipe))
+        found = scan(root, sources_of(recipe), thumbnails=True)
         found = found._replace(images=corrected(found.images, labels))
         composed, rejects = compose(recipe, found, split_seed, scale), found.rejects
         composed = composed._replace(manifest=relabelled(composed.manifest, labels))

@@ -275,7 +275,7 @@ def _with_the_others(team: Team, part: _Part | None, learn: Learner) -> tuple[Te
 # %% ../../nbs/81_experiments.run.ipynb #f3702ca5
 def _fit(team: Team, learn: Learner, chosen: dict[str, Any], schedule: str, progress: bool, lost: LostImages) -> pd.DataFrame: # its history
     "The training, by one process or by several."
-    with skipping(learn.dls, lost), trained_together(team, learn): 
+    with skipping(learn.dls, lost), trained_together(team, learn):
         return train(learn, chosen["epochs"], chosen["lr"], progress, schedule, chosen["frozen_epochs"])
 
 
