@@ -359,6 +359,7 @@ def near_duplicates(manifest: pd.DataFrame, # one row an image
                     distance: int = 6, # bits in which the hashes may differ
                     least: float = ALIKE, # correlation of the fine structure
                     mirrored: bool = False, # look for mirror images too
+                    wanted: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None, # rows i, j -> bool: pairs to look at; default all
                    ) -> pd.DataFrame: # i, j (row positions), kind, alike, mirrored
     "Pictures that are the same after resizing, saving again or a slight crop, exact copies left out."
     n, hashes, score = len(thumbnails), _hash_thumbnails(thumbnails), _scorer(thumbnails, mirrored, least)
@@ -366,6 +367,7 @@ def near_duplicates(manifest: pd.DataFrame, # one row an image
     sha = pd.factorize(manifest["sha256"])[0] if "sha256" in manifest else np.full(n, -1)
     def same(i, j): # rows from n on are mirror images
         keep = (i < n) & (i < j % n) & ((j >= n) | (sha[i % n] != sha[j % n]) | (sha[i % n] < 0))
+        if wanted: keep[keep] = wanted(i[keep], j[keep] % n)
         keep[keep] = score(i[keep], j[keep]) >= least
         return keep
     i, j = near_pairs(hashes, distance, same).T
@@ -435,7 +437,10 @@ def find_leakage(manifest: pd.DataFrame, # one row an image, with split and sha2
     "Duplicates across splits: byte for byte, and where the files can be opened also resized, saved again or mirrored ones."
     pairs = [exact_duplicates(manifest)] if "sha256" in manifest else [pd.DataFrame(columns=_PAIR_COLUMNS)]
     pairs[0] = _all_splits(manifest, pairs[0])
-    if root is not None: pairs.append(near_duplicates(manifest, read_thumbnails(manifest["path"], root, workers), mirrored=True))
+    tests, sides = is_test(manifest["split"]).to_numpy(), pd.factorize(manifest["split"])[0]
+    def across(i, j): return (sides[i] != sides[j]) & ~(tests[i] & tests[j]) # as of `straddles`: no other pair's pixels are compared
+    if root is not None:
+        pairs.append(near_duplicates(manifest, read_thumbnails(manifest["path"], root, workers), mirrored=True, wanted=across))
     both = with_sides(manifest, pd.concat([p for p in pairs if len(p)] or pairs[:1], ignore_index=True).astype({"i": int, "j": int}))
     return both[straddles(both)].reset_index(drop=True)
 
