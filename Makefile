@@ -39,11 +39,11 @@ $(WORLD): | $(INSTALLED)
 	$(BIN)/fakeface world $(DEMO)/world
 	@touch $@
 
+# tests/notebooks.py is `nbdev_test`, once a notebook, so that notebooks and tests are shared out together and no process waits for another.
 test: $(INSTALLED) ## check and test everything
 	$(BIN)/python tools/check.py all
 	$(BIN)/ruff check
-	FAKEFACE_IMAGES=1000 OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -ra --durations=8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -ra --durations=8 tests/notebooks.py tests
 	@echo "All of it passed: directives, export, clean, readme, links, ruff, notebooks, tests."
 
 readme: $(INSTALLED) ## README.md from nbs/index.ipynb, as it stands

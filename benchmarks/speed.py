@@ -54,11 +54,12 @@ def main() -> None:
     parser.add_argument("--older", help="a checkout of an earlier commit")
     parser.add_argument("--quick", action="store_true", help="small sizes and one round: to see that every row runs")
     parser.add_argument("--gpu", action="store_true", help="the rows of timing/gpu.py alone")
-    parser.add_argument("--csv", type=Path, help=f"where the table goes, such as {CSV.relative_to(HERE.parent)}; rows of other subjects stay")
+    parser.add_argument("--csv", type=Path, help=f"where the table goes, such as {CSV.relative_to(HERE.parent)}; other rows stay")
     args = parser.parse_args()
     one_thread()
     asked = ["gpu"] if args.gpu else [s for s in args.only.split(",") if s] or SUBJECTS
-    if strange := [s for s in asked if s not in (*SUBJECTS, "gpu")]: parser.error(f"no timing/{strange[0]}.py; there is {', '.join(SUBJECTS)}")
+    if strange := [s for s in asked if s not in (*SUBJECTS, "gpu")]:
+        parser.error(f"no timing/{strange[0]}.py; there is {', '.join(SUBJECTS)}")
     rows = [row for subject in asked for row in measured(subject, args)]
     print(machine(), shown(rows), sep="\n")
     if args.csv: write(rows, args.csv)

@@ -34,19 +34,39 @@ def written() -> list[tuple[str, str]]:
     return [(where, (a or b).strip()) for where, (a, b) in found]
 
 
-def modules_after(*argv: str, cwd: Path) -> tuple[int, set[str]]:
-    "The exit code of a command in a Python of its own, and which heavy packages it imported."
-    code = ("import json, sys\nfrom fakeface.cli.main import main\ncode = main(sys.argv[1:])\n"
-            "print('\\n' + json.dumps([code, sorted({'torch', 'fastai', 'pandas', 'matplotlib'} & sys.modules.keys())]))")
+ASK = """
+import json, os, pathlib, sys
+from fakeface.cli.main import main
+for k, argv in enumerate(json.loads(sys.argv[1])):
+    pathlib.Path(str(k)).mkdir()
+    os.chdir(str(k))
+    code = main(argv)
+    os.chdir("..")
+    print("\\n@", json.dumps([code, sorted({"torch", "fastai", "pandas", "matplotlib"} & sys.modules.keys())]))
+"""
+
+
+def modules_after(commands: list[list[str]], cwd: Path) -> list[tuple[int, set[str]]]:
+    """The exit code of each command, and which heavy packages are imported after it. All run in one Python of their own, each in an empty
+    folder, so that what one of them imports is seen at it and at all that follow: no command is quieter than the list."""
     env = {k: v for k, v in os.environ.items() if k != "FAKEFACE_DATA"} | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=cwd, capture_output=True, text=True, check=True, env=env)
-    code, loaded = json.loads(done.stdout.splitlines()[-1])
-    return code, set(loaded)
+    done = subprocess.run([sys.executable, "-c", ASK, json.dumps(commands)], cwd=cwd, capture_output=True, text=True, check=True, env=env)
+    told = [json.loads(line[2:]) for line in done.stdout.splitlines() if line.startswith("@ ")]
+    assert len(told) == len(commands)
+    return [(code, set(loaded)) for code, loaded in told]
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--version"], [], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
-def test_help_imports_nothing_heavy(argv, tmp_path):
-    assert modules_after(*argv, cwd=tmp_path) == (0, set())
+HELPS = [["--help"], ["--version"], [], *([name, "--help"] for name in COMMANDS)]
+
+
+@pytest.fixture(scope="module")
+def helped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, set[str]]]:
+    return dict(zip(map(" ".join, HELPS), modules_after(HELPS, tmp_path_factory.mktemp("helped"))))
+
+
+@pytest.mark.parametrize("argv", HELPS, ids=" ".join)
+def test_help_imports_nothing_heavy(argv, helped):
+    assert helped[" ".join(argv)] == (0, set())
 
 
 MISSING = ["explain none nofile.jpg", "explain none {here}", "ood none nowhere", "report none", "run nowhere.yaml --root .",
@@ -56,10 +76,21 @@ MISSING = ["explain none nofile.jpg", "explain none {here}", "ood none nowhere",
            "clean nowhere", "quiz nowhere", "quiz", "quiz --results none.sqlite"]
 
 
+@pytest.fixture(scope="module")
+def missed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, set[str]]]:
+    asked = [shlex.split(line.format(here=__file__)) for line in MISSING]
+    return dict(zip(MISSING, modules_after(asked, tmp_path_factory.mktemp("missed"))))
+
+
 @pytest.mark.parametrize("line", MISSING)
-def test_what_is_missing_is_found_before_torch_is_imported(line, tmp_path):
-    code, loaded = modules_after(*shlex.split(line.format(here=__file__)), cwd=tmp_path)
+def test_what_is_missing_is_found_before_torch_is_imported(line, missed):
+    code, loaded = missed[line]
     assert code == 2 and not loaded & {"torch", "fastai"}
+
+
+def test_a_command_that_imports_too_much_is_seen(tmp_path):
+    (_, before), (_, after), (_, later) = modules_after([["--help"], ["sources", "--root", "."], ["--help"]], tmp_path)
+    assert (before, after & {"pandas"}, later & {"pandas"}) == (set(), {"pandas"}, {"pandas"})
 
 
 def test_every_command_prints_json_and_is_quiet_or_talkative_on_demand_and_shows_an_example(capsys):

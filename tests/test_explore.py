@@ -4,12 +4,12 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -84,8 +84,8 @@ for i in range(int(sys.argv[2]), int(sys.argv[3])):
 """
 
 
-def writer(file: Path, first: int, last: int) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", WRITER, str(file), str(first), str(last)], stdout=subprocess.PIPE, text=True, cwd=ROOT,
+def writer(file: Path, first: int, last: int) -> forked.Popen:
+    return forked.Popen(["-c", WRITER, str(file), str(first), str(last)], stdout=forked.PIPE, text=True, cwd=ROOT,
                             env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 

@@ -4,12 +4,12 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from io import BytesIO
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,10 +135,10 @@ def test_what_is_no_face_is_none(kind):
     assert sum(bool(find_faces(picture)) for picture in pictures) == 0
 
 
-def faces(*args: str | Path, **options) -> subprocess.Popen:
+def faces(*args: str | Path, **options) -> forked.Popen:
     env = {k: v for k, v in os.environ.items() if k != "FAKEFACE_DATA"} | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "fakeface.cli.main", "faces", *map(str, args), "--size", "64", *options.get("more", ())],
-                            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return forked.Popen(["-m", "fakeface.cli.main", "faces", *map(str, args), "--size", "64", *options.get("more", ())],
+                            env=env, stdout=forked.PIPE, stderr=forked.PIPE, text=True)
 
 
 def contents(folder: Path) -> dict[str, str]:

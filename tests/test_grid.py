@@ -2,11 +2,10 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pandas as pd
 import pytest
 
@@ -59,7 +58,7 @@ def done(out: Path) -> dict[str, dict[str, tuple[int, bytes]]]:
 
 def kill_in_the_middle(code: str, args: list[str], out: Path, after: int) -> None:
     "Starts a process and kills it once so many trials are finished."
-    process = subprocess.Popen([sys.executable, "-c", code, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked.Popen(["-c", code, *args], stdout=forked.DEVNULL, stderr=forked.DEVNULL)
     limit = time.time() + 300
     while len(list(out.glob("[!.]*/metrics.json"))) < after and process.poll() is None and time.time() < limit:
         time.sleep(0.01)
@@ -78,7 +77,7 @@ def test_a_grid_that_is_killed_goes_on_and_leaves_its_finished_trials_alone(worl
     before = done(out)
     assert 2 <= len(before) < 4
     assert set(grid_table(out)["status"]) == {"done", "waiting"}
-    finished = subprocess.run([sys.executable, "-c", RUN, *args], capture_output=True, text=True)
+    finished = forked.run(["-c", RUN, *args], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     after = done(out)
     assert len(after) == 4

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,22 +102,46 @@ def test_packages_import_nothing_by_themselves():
         assert not any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.walk(tree)), path
 
 
-def loaded_by(name: str, cwd: Path) -> set[str]:
-    "The top-level packages that importing a module loads."
-    lines = python(f"import fakeface.{name}", "-X", "importtime", cwd=cwd).stderr.splitlines()
-    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines if line.startswith("import time:")}
-    assert "fakeface" in loaded  # the listing was read
+def loaded_by(names: list[str], cwd: Path) -> dict[str, set[str]]:
+    """Module -> the top-level packages that importing it loads and that none before it in the list has loaded. One process imports them
+    all, one after the other, so whatever one of them loads by itself is seen, at the first that does."""
+    each = "print('import time: 0 | 0 | == {0}', file=sys.stderr, flush=True); import fakeface.{0}"
+    imports = "\n".join(map(each.format, names))
+    loaded: dict[str, set[str]] = {}
+    for line in python(imports, "-X", "importtime", cwd=cwd).stderr.splitlines():
+        if not line.startswith("import time:"): continue
+        package = line.rpartition("|")[2].strip()
+        if package.startswith("== "): loaded[package[3:]] = set()
+        elif loaded: loaded[list(loaded)[-1]].add(package.partition(".")[0])
+    assert list(loaded) == names and all("fakeface" in loaded[name] for name in names[:1])  # the listing was read
     return loaded
 
 
-@pytest.mark.parametrize("name", [n for n in PATHS if n.partition(".")[0] in LIGHT and n not in PICTURES_AND_STATISTICS])
-def test_the_ground_does_not_import_heavy_packages(name, tmp_path):
-    assert not loaded_by(name, tmp_path) & HEAVY
+GROUND = [n for n in PATHS if n.partition(".")[0] in LIGHT and n not in PICTURES_AND_STATISTICS]
+BELOW = [n for n in PATHS if FOLDERS.index("audit") <= floor(n) < WALL]
 
 
-@pytest.mark.parametrize("name", [n for n in PATHS if FOLDERS.index("audit") <= floor(n) < WALL])
-def test_no_torch_below_the_wall(name, tmp_path):
-    assert not loaded_by(name, tmp_path) & {"torch", "torchvision", "fastai", "timm"}
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]: return loaded_by(GROUND, tmp_path_factory.mktemp("ground"))
+
+
+@pytest.fixture(scope="module")
+def below(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]: return loaded_by(BELOW, tmp_path_factory.mktemp("below"))
+
+
+@pytest.mark.parametrize("name", GROUND)
+def test_the_ground_does_not_import_heavy_packages(name, ground):
+    assert not ground[name] & HEAVY
+
+
+@pytest.mark.parametrize("name", BELOW)
+def test_no_torch_below_the_wall(name, below):
+    assert not below[name] & {"torch", "torchvision", "fastai", "timm"}
+
+
+def test_the_listing_of_imports_names_the_module_that_loads_something_first(tmp_path):
+    loaded = loaded_by(["core.basics", "core.style", "core.page"], tmp_path)
+    assert [name for name, packages in loaded.items() if "matplotlib" in packages] == ["core.style"]
 
 
 # --- side effects -----------------------------------------------------------------------------------------------------
@@ -142,19 +167,18 @@ def look():
 """
 
 
-def changes(imports: str, cwd: Path) -> list[str]:
-    "What running `imports` changes of all that SNAPSHOT looks at."
-    compare = "after = look(); print([k for k in before if before[k] != after[k]])"
-    return ast.literal_eval(python(f"{SNAPSHOT}\nbefore = look()\n{imports}\n{compare}", cwd=cwd).stdout)
+CHANGES = f"{SNAPSHOT}\nbefore = look()\n%s\nafter = look(); print([k for k in before if before[k] != after[k]])"
 
 
 def test_importing_every_module_changes_nothing_outside(tmp_path):
-    assert changes("\n".join(f"import fakeface.{name}" for name in PATHS), tmp_path) == []
+    done = python(CHANGES % "\n".join(f"import fakeface.{name}" for name in PATHS), cwd=tmp_path)
+    assert ast.literal_eval(done.stdout) == []
 
 
 def test_the_snapshot_sees_a_patched_learner_and_a_new_file(tmp_path):
     planted = "fastai.Learner.planted = lambda self: None\nopen('planted', 'w').close()"
-    assert changes(planted, tmp_path) == ["files", "class Learner"]
+    done = forked.run(["-c", CHANGES % planted], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == ["files", "class Learner"]
 
 
 # --- how modules are written ------------------------------------------------------------------------------------------

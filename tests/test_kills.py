@@ -1,10 +1,10 @@
 "Commands are killed at random moments and at every call that changes a folder: the short form of `benchmarks/kills.py`."
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 HARNESS = Path(__file__).resolve().parents[1] / "benchmarks" / "kills.py"
@@ -14,7 +14,7 @@ TASKS = ("planted", "windows:replace", "windows:table", "random:world", "random:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the harness reads /proc")
 def test_a_kill_loses_nothing_and_the_next_command_goes_on_and_cleans_up():
     here = {**os.environ, "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, HARNESS, "--kills", "17", "--only", *TASKS], capture_output=True, text=True, env=here)
+    done = forked.run([HARNESS, "--kills", "17", "--only", *TASKS], capture_output=True, text=True, env=here)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert "planted: 4 of 4 faults found" in done.stdout  # it does see such faults
     assert re.search(r"^random: \d+ tries, 17 of them ended by it", done.stdout, re.MULTILINE)

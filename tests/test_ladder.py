@@ -1,11 +1,10 @@
 "The equalising steps take away what they name, the same bytes come out whoever writes them, and a ladder that is killed goes on."
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -148,8 +147,7 @@ ladder("man-2-test", sys.argv[1], sys.argv[2], seeds=1, steps=("nothing", "colou
 def test_a_killed_ladder_goes_on(tmp_path: Path) -> None:
     root = build_world(tmp_path / "world", images=120, sources=["utkface", "celeba", "ffhq", "1m_fake_faces"], workers=1)
     out = tmp_path / "ladder"
-    command = [sys.executable, "-W", "ignore", "-c", CLIMB, str(root), str(out)]
-    killed = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    killed = forked.Popen(["-c", CLIMB, root, out], env={**os.environ, "OMP_NUM_THREADS": "1"})
     while killed.poll() is None and not (out / "nothing-seed0" / "metrics.json").exists(): time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
     killed.wait()

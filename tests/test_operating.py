@@ -2,11 +2,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,9 +43,9 @@ for i in range(int(sys.argv[3])): book.enter("celeba", rows, f"writer-{os.getpid
 """
 
 
-def writer(home: Path, share: object, entries: int) -> subprocess.Popen:
+def writer(home: Path, share: object, entries: int) -> forked.Popen:
     "A process that writes entries, or is killed with only so many per cent of its first one written."
-    return subprocess.Popen([sys.executable, "-c", WRITER, str(home), str(share), str(entries)])
+    return forked.Popen(["-c", WRITER, str(home), str(share), str(entries)])
 
 
 @posix

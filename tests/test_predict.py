@@ -3,10 +3,9 @@ import contextlib
 import io
 import json
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -118,7 +117,7 @@ def whole(answer) -> float | None:
 def by_command(bundle: Path, folder: Path, rows: pd.DataFrame, home: Path) -> list[float | None]:
     "What `fakeface predict --out` writes."
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from fakeface.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, "predict", str(folder), "--model", str(bundle), "--fast", "-q",
+    done = forked.run(["-c", code, "predict", str(folder), "--model", str(bundle), "--fast", "-q",
                            "--out", str(home/"odd.parquet")], capture_output=True, text=True)
     assert done.returncode in (0, 1, 3), done.stderr
     table = pd.read_parquet(home/"odd.parquet")

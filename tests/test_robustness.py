@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -155,7 +156,7 @@ def test_the_command_line_scores_and_shakes_a_foreign_function_from_its_folder(t
     (tmp_path / "mine.py").write_text(code)
 
     def fakeface(*args: str) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-m", "fakeface.cli.main", *args], cwd=tmp_path, capture_output=True, text=True, check=False)
+        return forked.run(["-m", "fakeface.cli.main", *args], cwd=tmp_path, capture_output=True, text=True, check=False)
     done = fakeface("score", "images", "--detector", "mine:ask")
     assert done.returncode == 0 and done.stderr == "" and "80 images by `mine:ask`" in done.stdout
     assert (pd.read_csv(tmp_path / "predictions.csv")["p_fake"] == 1).all()

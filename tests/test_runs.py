@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 def fakeface(*args: object) -> subprocess.CompletedProcess:
     "The command line in a process of its own."
-    return subprocess.run([sys.executable, "-m", "fakeface.cli.main", *map(str, args)], capture_output=True, text=True)
+    return forked.run(["-m", "fakeface.cli.main", *args], capture_output=True, text=True)
 
 
 # --- dealing ----------------------------------------------------------------------------------------------------------
@@ -119,7 +120,8 @@ def test_a_root_with_every_kind_of_bad_file_is_run_to_the_end(world, tmp_path):
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 def test_metrics_hold_what_scripts_rely_on(world, tmp_path):
-    done = fakeface("run", "man-2-test", "--root", world, "--out", tmp_path / "run", "--epochs", 1)
+    command = [sys.executable, "-m", "fakeface.cli.main", "run", "man-2-test", "--root", world, "--out", tmp_path / "run", "--epochs", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)  # Python from its very start, once
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["positive"] == "fake" and set(metrics["tests"]) == {"celeba", "ffhq"}
@@ -135,8 +137,8 @@ def test_metrics_hold_what_scripts_rely_on(world, tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
 def test_a_run_that_is_killed_leaves_nothing_that_looks_like_a_result(world, tmp_path):
-    command = [sys.executable, "-m", "fakeface.cli.main", "run", "man-1", "--root", world, "--out", tmp_path / "run", "--epochs", "500"]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["-m", "fakeface.cli.main", "run", "man-1", "--root", world, "--out", tmp_path / "run", "--epochs", "500"]
+    process = forked.Popen(command, stdout=forked.DEVNULL, stderr=forked.DEVNULL)
     limit = time.time() + 120
     while not list(tmp_path.glob(".run.partial-*/manifest.parquet")) and process.poll() is None and time.time() < limit:
         time.sleep(0.1)
@@ -159,15 +161,14 @@ def test_bad_input_is_one_line_without_traceback(world, tmp_path):
 
 # --- two at once ------------------------------------------------------------------------------------------------------
 
-def test_two_processes_that_draw_the_same_world_do_not_disturb_each_other(tmp_path):
+def test_two_processes_that_draw_the_same_world_do_not_disturb_each_other(world, tmp_path):
     code = f"from fakeface.synthetic.world import build_world; build_world({str(tmp_path / 'world')!r}, images=400, workers=1)"
-    drawing = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    drawing = [forked.Popen(["-c", code], stderr=forked.PIPE, text=True) for _ in range(2)]
     for process in drawing:
         assert process.communicate()[1] == "" and process.returncode == 0
-    alone = build_world(tmp_path / "alone", images=400, workers=1)
-    files = [{p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} for root in (tmp_path / "world", alone)]
-    assert files[0] == files[1]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "world"]
+    files = [{p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} for root in (tmp_path / "world", world)]
+    assert files[0] == files[1]  # as one process alone draws it
+    assert [p.name for p in tmp_path.iterdir()] == ["world"]
 
 
 # --- work is not thrown away ------------------------------------------------------------------------------------------

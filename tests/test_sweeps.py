@@ -1,11 +1,10 @@
 "A sweep that is killed goes on where it was, and what its cells have in common stays so."
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -44,7 +43,7 @@ def finished(out: Path) -> dict[str, dict[str, tuple[int, bytes]]]:
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
 def test_a_sweep_that_is_killed_goes_on_and_leaves_its_finished_cells_alone(world, tmp_path):
     out = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", SWEEP, str(world), str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked.Popen(["-c", SWEEP, str(world), str(out)], stdout=forked.DEVNULL, stderr=forked.DEVNULL)
     limit = time.time() + 300
     while len(list(out.glob("[!.]*/metrics.json"))) < 2 and process.poll() is None and time.time() < limit:
         time.sleep(0.01)
@@ -52,7 +51,7 @@ def test_a_sweep_that_is_killed_goes_on_and_leaves_its_finished_cells_alone(worl
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
     before = finished(out)
     assert 2 <= len(before) < 6
-    done = subprocess.run([sys.executable, "-c", SWEEP, str(world), str(out)], capture_output=True, text=True)
+    done = forked.run(["-c", SWEEP, str(world), str(out)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     after = finished(out)
     assert len(after) == 6

@@ -1,11 +1,11 @@
 "Twins: a killed command goes on where it was, the pair stays one subject wherever the folder is read, the door executes what it was given."
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,7 +56,7 @@ def test_killed_and_resumed_gives_the_same_folder_as_an_unbroken_one(faces, tmp_
     env, killed = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}, 0
     for _ in range(3):
         had = len(list((faces/"broken").glob("fake/*/*.jpg")))
-        process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=env, stderr=subprocess.DEVNULL)
+        process = forked.Popen(["-c", code], cwd=tmp_path, env=env, stderr=forked.DEVNULL)
         until = time.time() + 60
         while process.poll() is None and time.time() < until and len(list((faces/"broken").glob("fake/*/*.jpg"))) < had + 3:
             time.sleep(0.01)
@@ -64,7 +64,7 @@ def test_killed_and_resumed_gives_the_same_folder_as_an_unbroken_one(faces, tmp_
         killed += process.wait() == -signal.SIGKILL
     assert killed == 3 and not (faces/"broken"/"pairs.csv").exists()
     for name in ("broken", "whole"):
-        subprocess.run([sys.executable, "-c", code.replace("/broken'", f"/{name}'")], cwd=tmp_path, env=env, check=True)
+        forked.run(["-c", code.replace("/broken'", f"/{name}'")], cwd=tmp_path, env=env, check=True)
     assert files(faces/"broken") == files(faces/"whole")
     assert len(list((faces/"whole").glob("fake/*/*.jpg"))) == 15
     listed = (faces/"whole"/"rejects.csv").read_text().splitlines()[1:]

@@ -39,7 +39,7 @@ class Row:
 
 def in_turns(ways: dict[str, Callable[[], Any]], # name -> a call that does the whole work once
              repeats: int = 5, # counted rounds, after one that is not
-            ) -> dict[str, tuple[float, float]]:  # name -> medians of CPU seconds (user and system, all threads and children) and wall seconds
+            ) -> dict[str, tuple[float, float]]:  # name -> medians: CPU seconds (threads and children too), wall seconds
     "Times several ways of doing the same work, one after the other, round after round; every other round goes backwards."
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for turn in range(repeats + 1):

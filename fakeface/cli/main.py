@@ -25,7 +25,7 @@ import typer
 from .. import __version__
 from .app import app
 from .audit import audit, checks
-from .data import clean, manifest, recipes, sources, world
+from .data import cache, clean, manifest, recipes, sources, world
 from .evaluate import compare, fairness, ledger, operating, robustness, score
 from .experiments import curve, grid, ladder, transfer
 from .interpret import explain, ood
@@ -40,7 +40,7 @@ from ..core.basics import DataNote, InputError
 
 # %% ../../nbs/97_cli.main.ipynb #cd476857
 STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes through the house
-    "Data": (world, sources, faces, twins, recipes, manifest, clean),
+    "Data": (world, sources, faces, twins, recipes, manifest, clean, cache),
     "Before training": (audit, checks),
     "Training": (run, curve, grid, transfer, ladder),
     "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),

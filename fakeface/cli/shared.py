@@ -119,7 +119,8 @@ def spread(command: Callable, # with parameters that are dataclasses of options
     @wraps(command)
     def called(**given: Any) -> int | None: # exit code, where it is not 0
         for name, group in groups.items(): given[name] = group(**{f.name: given.pop(f.name) for f in fields(group) if f.init})
-        with printing(given["output"]): return command(**given)
+        during = next((given[name].during() for name, group in groups.items() if hasattr(group, "during")), nullcontext())
+        with printing(given["output"]), during: return command(**given)
     called.__signature__ = inspect.Signature(params)
     called.__annotations__ = {p.name: p.annotation for p in params}
     return called
@@ -181,12 +182,25 @@ FaceDetector = Annotated[Literal["auto", "blazeface", "mtcnn", "dlib", "dlib5"] 
     "weights are not for commercial use; dlib5's are, but its mouth is a guess.")]
 Scale = Annotated[float, shown("SHARE", "0.1 uses a tenth of the images.")]
 
-# %% ../../nbs/95_cli.shared.ipynb #305c9c64
+# %% ../../nbs/95_cli.shared.ipynb #248e0ca6
 _TRAINING = "Training: without these, the recipe's profile"
 
 
 @dataclass
-class Training:
+class _Keeping:
+    "Whether decoded images are kept for later epochs and runs."
+    no_cache: Annotated[bool, Option("--no-cache", help="Open every image in every epoch, see `fakeface cache`.",
+                                     rich_help_panel=_TRAINING)] = False
+
+    def during(self) -> Any: # a context, in which the command does its work; it holds for child processes too
+        "Nothing is kept where that is asked."
+        if not self.no_cache: return nullcontext()
+        from fakeface.train.pixels import without_pixels
+        return without_pixels()
+
+# %% ../../nbs/95_cli.shared.ipynb #305c9c64
+@dataclass
+class Training(_Keeping):
     "How to train: options that win over the recipe's profile."
     profile: Annotated[str | None, option("NAME", "published: the study's model and size; small: a minute on a CPU, and what a "
                                           "built-in world takes without it.", _TRAINING)] = None
@@ -194,7 +208,8 @@ class Training:
     size: Annotated[int | None, option("PIXELS", "Pixels a side.", _TRAINING)] = None
     model: Annotated[str | None, option("NAME", "small, two_conv, vgg10, ..., or transfer; a wrong name lists them all.", _TRAINING)] = None
     arch: Annotated[str | None, option("NAME", "The body of transfer: a torchvision or timm name.", _TRAINING)] = None
-    weights: Annotated[str | None, option("FILE", "ImageNet weights from a file, for a machine without internet.", _TRAINING)] = None
+    weights: Annotated[str | None, option("WEIGHTS", "ImageNet weights: hub, auto (hub, else package), "
+                                             "package:efficientnet-lite0 (needs no internet), or a file.", _TRAINING)] = None
     pretrained: Annotated[bool | None, option(None, "Start from ImageNet weights.", _TRAINING)] = None
     batch_size: Annotated[int | None, option("N", "Images a step.", _TRAINING)] = None
     lr: Annotated[float | None, option("RATE", "Highest learning rate.", _TRAINING)] = None
@@ -204,7 +219,7 @@ class Training:
     crop: Annotated[float | None, option("SHARE", "Share of the side that is kept around the middle.", _TRAINING)] = None
 
     @property
-    def settings(self) -> dict[str, Any]: return {k: v for k, v in asdict(self).items() if k != "profile"} # None where not given
+    def settings(self) -> dict[str, Any]: return {k: v for k, v in asdict(self).items() if k not in ("profile", "no_cache")} # or None
 
 # %% ../../nbs/95_cli.shared.ipynb #16396486
 _AIM = "Threshold"

@@ -69,8 +69,9 @@ def _tell_run(made: Any, output: Output) -> None:
     output.record(run=made.folder, report=made.shown("report"), data=made.data, metrics=made.metrics)
     tell_shortfalls(made.sources, pd.read_csv(made.file("rejects")), output)
     output.note(f"\nOn {made.data}. Positive class: fake.")
-    filled = read_card(made.folder)["weights_filled"]
-    if filled: output.note(f"Pretrained weights: {filled} tensors of the network's body were filled.")
+    filled, of = read_card(made.folder)["weights_filled"], made.settings
+    if filled: output.note(f"Pretrained weights ({of['arch']}, {of['weights'] or 'from the hub'}): {filled} tensors of the network's body "
+                           "were filled.")
     if made.learnt: output.note(made.learnt)
     output.table(made.scores.T)
     output.table(made.by_source)

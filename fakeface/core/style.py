@@ -7,11 +7,15 @@ __all__ = ['RED', 'BLUE', 'GREY', 'FRAMES', 'INK', 'figure', 'tiles', 'words_fig
 
 # %% ../../nbs/07_core.style.ipynb #d792a9c9
 import io
+from contextlib import ExitStack
 
 import matplotlib.pyplot as plt
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from .page import data_uri, together, without_folders
 
@@ -64,9 +68,17 @@ def card_figure(rows: int, height: float) -> tuple[Figure, list[Axes]]:
 def chart(fig: Figure, # a drawing in dark ink
           dpi: int = 170, # dots an inch
          ) -> Markup: # a PNG without background, so that the page can turn it for the dark
-    "A figure as part of a page."
+    "A figure as part of a page. It stays as it was."
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=dpi, transparent=True)
+    with ExitStack() as back:
+        back.callback(fig.set_canvas, fig.canvas)
+        back.callback(fig.set_dpi, fig.dpi)
+        for patch in (fig.patch, *(ax.patch for ax in fig.axes)):
+            back.callback(patch.set, facecolor=patch.get_facecolor(), edgecolor=patch.get_edgecolor())
+            patch.set(facecolor="none", edgecolor="none")
+        fig.set_dpi(dpi)
+        (canvas := FigureCanvasAgg(fig)).draw()
+        Image.fromarray(np.asarray(canvas.buffer_rgba())).save(buffer, "PNG", dpi=(dpi, dpi))
     return data_uri(buffer.getvalue(), "png")
 
 # %% ../../nbs/07_core.style.ipynb #53e54bdb

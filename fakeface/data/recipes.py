@@ -99,7 +99,7 @@ class Settings:
     lr: _to(1e-9, 100) | None = None # None: fastai's
     augment: Text = "none" # one of `train.blocks.AUGMENTS`
     pretrained: bool = True
-    weights: Text | None = None # a file
+    weights: Text | None = None # a file, `package:NAME`, `hub` (also without it), or `auto`: the hub, else a package
 
 # %% ../../nbs/15_data.recipes.ipynb #4a599991
 SETTINGS = {f.name: f.default for f in fields(Settings)}

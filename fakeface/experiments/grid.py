@@ -30,7 +30,7 @@ from ..data.faces import DETECTORS, face_detector
 from ..data.mirror import cropped_root
 from ..data.recipes import (SETTINGS, Recipe, check_settings, read_recipe, read_spec, settings, spec_beside)
 from ..evaluate.compare import compare
-from .plan import choose, fingerprint, plan, sources_of
+from .plan import choose, fingerprint, plan, sources_of, with_weights
 from .run import run_recipe
 from .series import Trial, flat_scores, noted_settings, read_trials, run_series, write_series
 from ..train.blocks import face_datablock, loader_options
@@ -249,11 +249,9 @@ def _grid_trials(grid: Grid, root: str | Path) -> list[Trial]:
 def _checked_settings(grid: Grid, trial: str, options: dict[str, Any]) -> dict[str, Any]:
     "What run_recipe will choose; refuses values that no trial can have."
     try:
-        chosen = settings(grid.recipe, grid.profile, **options)
+        chosen = with_weights(settings(grid.recipe, grid.profile, **options), fixed="arch" in {**grid.settings, **options})
         face_datablock(".", **{k: v for k, v in loader_options(chosen).items() if k != "batch_size"})
     except InputError as e: raise InputError(f"{grid.name}: trial {trial}: {e}") from e
-    if chosen["weights"] and not Path(chosen["weights"]).is_file():
-        raise InputError(f"{grid.name}: weights: {chosen['weights']} does not exist")
     return chosen
 
 

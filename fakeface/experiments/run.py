@@ -8,7 +8,7 @@ __all__ = ['run_recipe', 'Job', 'save_model', 'save_run', 'ffhq_as_test', 'ffhq_
 # %% ../../nbs/81_experiments.run.ipynb #7925f386
 from .. import __version__
 from ..audit.shortcuts import measure_baselines
-from ..core.basics import InputError
+from ..core.basics import DataNote, InputError
 from ..core.files import KEPT, Claim, holds_something, recover, run_file, whole_folder, write_whole
 from ..data.manifest import check_manifest
 from ..data.recipes import Composition, Recipe, read_recipe
@@ -30,6 +30,7 @@ import os
 import platform
 import re
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -66,7 +67,9 @@ def _checked(recipe: str | Path | Recipe, root: str | Path, out: str | Path | No
     "The recipe and the absolute folder of its run. Raises `InputError` for what can be known to fail without an image."
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     out = Path(os.path.abspath(_new_run_folder(out, recipe.name, overwrite)))
-    choose(recipe, root, profile, aim, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataNote) # the plan says it
+        choose(recipe, root, profile, aim, **options)
     return recipe, out
 
 # %% ../../nbs/81_experiments.run.ipynb #725cdd12

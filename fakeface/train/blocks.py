@@ -4,18 +4,33 @@
 
 # %% auto #0
 __all__ = ['RESIZES', 'INTERPOLATIONS', 'AUGMENTS', 'open_image', 'resize', 'preprocess', 'OpenFace', 'RandomFlip',
-           'read_vocabulary', 'ListedPath', 'face_datablock', 'face_dataloaders', 'loader_options', 'feed_of',
+           'read_vocabulary', 'ListedPath', 'FaceDL', 'face_datablock', 'face_dataloaders', 'loader_options', 'feed_of',
            'fed_dataloaders', 'face_test_loader', 'image_loader']
 
-# %% ../../nbs/50_train.blocks.ipynb #09db6997
+# %% ../../nbs/50_train.blocks.ipynb #c04e68f9
+import hashlib
 import os
+import random
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from copy import copy
+from functools import cache
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..core.basics import LABELS, InputError
+from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open_header, orientation,
+                                  plain_jpeg, read_file, to_rgb)
+from ..data.manifest import ManifestError
+from ..data.recipes import COLORS
+from ..data.tables import tidy_table
+from .pixels import file_sign, pixel_store
+
+# %% ../../nbs/50_train.blocks.ipynb #09db6997
 import numpy as np
 import pandas as pd
 import torch
@@ -25,21 +40,17 @@ with warnings.catch_warnings(): # fastai compiles with a function that PyTorch w
     import fastai.layers  # noqa: F401
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, Datasets, TfmdDL
-from fastai.data.transforms import ColReader, IntToFloatTensor, Normalize
-from fastai.torch_core import TensorImage
+from fastai.data.load import SkipItemException, _loaders
+from fastai.data.transforms import Categorize, ColReader, IntToFloatTensor, Normalize, ToTensor
+from fastai.torch_core import TensorCategory, TensorImage, default_device, to_device
 from fastai.vision.augment import RandTransform, aug_transforms
 from fastai.vision.core import imagenet_stats
 from fasttransform import Pipeline, Transform
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as tv
 
-# %% ../../nbs/50_train.blocks.ipynb #c04e68f9
-from ..core.basics import LABELS, InputError
-from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open_header, orientation,
-                                  plain_jpeg, read_file, to_rgb)
-from ..data.manifest import ManifestError
-from ..data.recipes import COLORS
-from ..data.tables import tidy_table
+try: from simplejpeg import decode_jpeg as decode_fast
+except ImportError: decode_fast = None # no wheel for this machine: torchvision's gives the same pixels
 
 # %% ../../nbs/50_train.blocks.ipynb #29b655d5
 def open_image(path: str | Path, # an image file
@@ -51,6 +62,10 @@ def open_image(path: str | Path, # an image file
 def _decoded(data: bytes) -> torch.Tensor:
     "The pixels of a file's bytes."
     size, turn, image = plain_jpeg(data), 1, None
+    if size and decode_fast:
+        try:
+            with one_at_a_time(size): return torch.from_numpy(decode_fast(data, fastdct=False, fastupsample=False)).permute(2, 0, 1)
+        except ValueError: pass # damaged: the others say how
     if not size:
         image = open_header(data)
         if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"): return _from_pillow(image)
@@ -140,8 +155,23 @@ class OpenFace(Transform):
         self.size, self.how, self.color, self.crop, self.interpolation = size, how, color, crop, interpolation
 
     def encodes(self, image: str | Path | bytes | Image.Image | np.ndarray | torch.Tensor) -> TensorImage:
-        x = preprocess(_pixels_of(image), self.size, self.how, self.color, self.crop, self.interpolation)
-        return TensorImage(x.contiguous())
+        return TensorImage(self.pixels(image))
+
+    def pixels(self, image: Any) -> torch.Tensor: # uint8, shape (3, size, size)
+        "The same without fastai's choice by type, which takes longer than a small picture."
+        return preprocess(_pixels_of(image), self.size, self.how, self.color, self.crop, self.interpolation).contiguous()
+
+    @property
+    def what(self) -> str:
+        "All that decides about an image's pixels, file apart, in words that are fit for a folder's name."
+        return f"{self.size}-{self.how}-{self.color}-{float(self.crop)}-{self.interpolation}-{_decoders()}"
+
+
+@cache
+def _decoders() -> str:
+    "Which code makes the pixels, in eight letters: resizing may round otherwise on another processor."
+    parts = [version(name) for name in ("torch", "torchvision", "pillow")] + [version("simplejpeg") if decode_fast else ""]
+    return hashlib.sha256("/".join([*parts, torch.backends.cpu.get_cpu_capability(), "1"]).encode()).hexdigest()[:8]
 
 # %% ../../nbs/50_train.blocks.ipynb #7c221d2d
 class RandomFlip(RandTransform):
@@ -180,6 +210,212 @@ def _items(rows: pd.DataFrame, *more: str) -> pd.DataFrame:
     "What the loaders need of a manifest's rows."
     return rows[[c for c in ("path", "label", *more, "sha256") if c in rows]].reset_index(drop=True)
 
+# %% ../../nbs/50_train.blocks.ipynb #82dd8be1
+def _is_plain(loader: TfmdDL) -> bool:
+    "Whether a loader does what `FaceDL` can do in one go, and nothing else."
+    data = loader.dataset
+    if loader.bs is None or not isinstance(data, Datasets) or not 1 <= len(data.tls) <= 2 or not len(data): return False
+    if {"create_item", "create_batch", "do_batch", "retain"} & set(vars(loader)) or loader.before_batch.fs: return False
+    after = [type(t) for t in loader.after_item.fs]
+    if set(after) - {ToTensor, RandomFlip} or after.count(RandomFlip) > 1: return False
+    steps, is_table = [[type(t) for t in tl.tfms.fs] for tl in data.tls], isinstance(data.tls[0].items, pd.DataFrame)
+    if steps[0] != ([ListedPath, OpenFace] if is_table else steps[0][:-1] + [OpenFace]) or set(steps[0][:-1]) - {ListedPath}: return False
+    return len(steps) == 1 or (is_table and steps[1] == [ColReader, Categorize] and _reads_label(data.tls[1].tfms.fs[0]))
+
+
+def _reads_label(reader: ColReader) -> bool:
+    "Whether a reader takes the column `label` as it stands."
+    return list(reader.cols) == ["label"] and not reader.pref and not reader.suff and reader.label_delim is None
+
+# %% ../../nbs/50_train.blocks.ipynb #50bc9cbd
+class _Rows:
+    "A loader's items as lists, and how they become pixels."
+    def __init__(self, data: Datasets, keep: bool): # keep: pixels, of files whose hash is known
+        *getter, self.opener = data.tls[0].tfms.fs
+        self.items, self.keep, self.what = data.tls[0].items, keep, self.opener.what
+        if isinstance(self.items, pd.DataFrame):
+            hashes = self.items["sha256"] if "sha256" in self.items else [None] * len(self.items)
+            files = [ListedFile(str(getter[0].root/p), sha) for p, sha in zip(self.items["path"], hashes)]
+        else: files = [None] * len(self.items)
+        self.get = files.__getitem__ if files[0] is not None else lambda i: getter[0](self.items[i]) if getter else self.items[i]
+        self.keys = [_key(file) if keep else None for file in files]
+        self.labels = _label_numbers(data.tls[1]) if len(data.tls) == 2 else None
+        self.signs, self.store, self.missing = np.zeros(len(files), np.int64), None, len(files)
+
+    def refresh(self) -> None:
+        "Sees what is kept by now."
+        n = sum(key is not None for key in self.keys)
+        self.store = pixel_store(self.what, self.opener.size, n) if n else None
+        if self.store is None: self.missing = len(self.keys); return
+        self.store.refresh()
+        self.missing = sum(key is None or key not in self.store for key in self.keys)
+
+# %% ../../nbs/50_train.blocks.ipynb #4e85bd7a
+def _key(file: ListedFile | None) -> bytes | None:
+    "A listed file's hash, where it has one."
+    try: return bytes.fromhex(file.sha256) if file is not None and file.sha256 else None
+    except ValueError: return None
+
+
+def _label_numbers(labels: Any) -> torch.Tensor: # int64; of a TfmdLists over a table
+    "The classes' numbers of all items."
+    numbers = labels.tfms.fs[-1].vocab.o2i
+    try: return torch.tensor([numbers[label] for label in labels.items["label"]], dtype=torch.int64)
+    except KeyError as e: raise KeyError(f"Label {e} was not included in the training dataset") from e
+
+# %% ../../nbs/50_train.blocks.ipynb #6acc9d06
+def _read(rows: _Rows, i: int, out: np.ndarray) -> bool: # uint8, shape (3, size, size)
+    "Fills in the pixels of an item; True where they were made anew and could be kept. Raises `RejectedImage` as `OpenFace` does."
+    file, key = rows.get(i), rows.keys[i] if rows.store is not None else None
+    if key is None:
+        out[...] = rows.opener.pixels(file).numpy()
+        return False
+    sign = file_sign(file)
+    if sign and sign in (rows.signs[i], rows.store.sign(key)) and rows.store.read(key, out): return False
+    try:
+        data = read_file(file) # and compares its hash
+        rows.signs[i] = sign
+        if rows.store.read(key, out): return False # a copy, or merely touched
+        out[...] = rows.opener.pixels(data).numpy()
+    except RejectedImage as e: raise RejectedImage(f"{file}: {e.words}") from e
+    return True
+
+# %% ../../nbs/50_train.blocks.ipynb #a48eede6
+_Broken = Callable[[int, Exception], None] | None # is told an item's number and what is wrong with it
+
+
+def _read_batch(rows: _Rows, ids: Sequence[int], share: int, broken: _Broken) -> tuple[np.ndarray, list[int]]:
+    "The pixels of items, and which items they are: those that cannot be read are handed to `broken`, if there is one."
+    out, kept, new = np.empty((len(ids), 3, rows.opener.size, rows.opener.size), np.uint8), [], []
+    for i in ids:
+        try: fresh = _read(rows, i, out[len(kept)])
+        except (RejectedImage, OSError) as e:
+            if broken is None: raise
+            broken(i, e)
+            continue
+        if fresh: new.append(len(kept))
+        kept.append(i)
+    if new:
+        of = [kept[k] for k in new]
+        rows.missing -= len(of)
+        rows.store.add([rows.keys[i] for i in of], [int(rows.signs[i]) for i in of], out[new], max(0, rows.missing) // share)
+    return out[:len(kept)], kept
+
+# %% ../../nbs/50_train.blocks.ipynb #05138453
+def _as_floats(x: torch.Tensor, # uint8, shape (n, 3, size, size), on the CPU
+               norm: Normalize | None) -> TensorImage: # float32
+    "What `IntToFloatTensor` and `Normalize` make of a batch."
+    out = torch.from_numpy(np.empty(x.shape, np.float32)) # NumPy asks the system for large pages
+    step = max(1, 2**19 // max(1, x[0].numel()))
+    for from_, to in zip(x.split(step), out.split(step)):
+        to.copy_(from_).div_(255.)
+        if norm is not None: to.sub_(norm.mean.as_subclass(torch.Tensor)).div_(norm.std.as_subclass(torch.Tensor))
+    return TensorImage(out)
+
+
+def _only_floats(steps: Pipeline) -> bool:
+    "Whether a batch is turned into floats, perhaps normalised, and nothing else."
+    kinds = [type(t) for t in steps.fs]
+    return kinds in ([IntToFloatTensor], [IntToFloatTensor, Normalize]) and steps.fs[0].div == 255
+
+# %% ../../nbs/50_train.blocks.ipynb #9d6d85ca
+class _Planned(TfmdDL):
+    "A loader that knows its items as lists."
+    def __init__(self, dataset: Datasets, # items are rows with `path`, and `sha256` where known; or what `OpenFace` takes
+                 cache: bool = True, # keep pixels, and take those that are kept
+                 **kwargs: Any): # of fastai's TfmdDL
+        self.cache, self.broken, self._rows, self._draws = cache, None, None, None # broken: called with an item's number and why
+        super().__init__(dataset, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]: return vars(self) | dict(broken=None, _rows=None, _draws=None) # maps stay in their process
+
+    def new(self, dataset: Any = None, cls: type | None = None, **kwargs: Any) -> TfmdDL:
+        own = {"cache": self.cache} if issubclass(cls or type(self), _Planned) else {}
+        return super().new(dataset, cls, **own | kwargs)
+
+    def plan(self) -> _Rows | None: # None: fastai's way
+        if not _is_plain(self): return None
+        rows, lists = self._rows, self.dataset.tls[0]
+        if rows is None or rows.items is not lists.items or rows.what != lists.tfms.fs[-1].what or rows.keep != self.cache:
+            self._rows = _Rows(self.dataset, self.cache)
+        return self._rows
+
+    def before_iter(self) -> None:
+        super().before_iter()
+        if rows := self.plan(): rows.refresh()
+
+# %% ../../nbs/50_train.blocks.ipynb #b8236ed1
+class FaceDL(_Planned):
+    "fastai's loader for the rows of a manifest, in whole batches."
+    def create_item(self, s: int | None) -> Any: # fastai's own way
+        try: return super().create_item(s)
+        except (RejectedImage, OSError) as e:
+            if self.broken is None: raise
+            self.broken(s or 0, e)
+            raise SkipItemException from e
+
+    def create_batches(self, samps: Iterable[int]) -> Iterator[tuple]:
+        rows, samps, number = self.plan(), iter(samps), 0
+        if rows is None: yield from super().create_batches(samps)
+        while rows and (batch := _batch(self, rows, samps, number)):
+            yield batch
+            number += 1
+
+    def __iter__(self) -> Iterator[tuple]:
+        self.randomize()
+        self.before_iter()
+        self._DataLoader__idxs = self.get_idxs() # as fastai does, before any worker starts
+        yield from _finished_batches(self)
+        self.after_iter()
+        if hasattr(self, "it"): del self.it
+
+# %% ../../nbs/50_train.blocks.ipynb #6c0756b1
+def _finished_batches(loader: FaceDL) -> Iterator[tuple]:
+    "The batches on their device, after fastai's steps; made in this process where all is kept: copying takes less time than handing over."
+    workers, rows = loader.fake_l.num_workers, loader.plan()
+    alone = workers > 0 and rows is not None and not rows.missing
+    loader._draws = _worker_draws(workers) if alone else None
+    with loader.fake_l.no_multiproc() if alone else nullcontext():
+        for b in _loaders[loader.fake_l.num_workers == 0](loader.fake_l):
+            if isinstance(b, list): b = tuple(b) # pinning makes lists of them
+            if loader.device is not None: b = to_device(b, loader.device, non_blocking=loader.pin_memory)
+            yield _stepped(loader, b)
+
+
+def _stepped(loader: FaceDL, b: Any) -> Any:
+    "A batch after fastai's steps for batches."
+    x, steps = b[0] if isinstance(b, tuple) else None, loader.after_batch
+    if not (isinstance(x, TensorImage) and x.dtype == torch.uint8 and x.device.type == "cpu" and _only_floats(steps)): return steps(b)
+    return (_as_floats(x.as_subclass(torch.Tensor), steps.fs[1] if len(steps.fs) == 2 else None), *b[1:])
+
+# %% ../../nbs/50_train.blocks.ipynb #a5ef99c9
+def _batch(loader: FaceDL, rows: _Rows, samps: Iterator[int], number: int) -> tuple | None: # None at the end
+    "The next batch: images (uint8) and, where they are known, classes. Items that cannot be read are made up for by the next ones."
+    x, kept = _read_batch(rows, list(islice(samps, loader.bs)), loader.num_workers, loader.broken)
+    while len(kept) < loader.bs and (further := list(islice(samps, loader.bs - len(kept)))):
+        more = _read_batch(rows, further, loader.num_workers, loader.broken)
+        x, kept = np.concatenate([x, more[0]]), kept + more[1]
+    x = _mirrored(torch.from_numpy(x), loader, loader._draws[number % len(loader._draws)] if loader._draws else random)
+    if not kept or (loader.drop_last and len(kept) < loader.bs): return None
+    return (TensorImage(x),) if rows.labels is None else (TensorImage(x), TensorCategory(rows.labels[kept]))
+
+
+def _mirrored(x: torch.Tensor, loader: FaceDL, draw: Any) -> torch.Tensor: # draw: `random`, or a generator of its kind
+    "The images, those mirrored for which it is drawn; drawn for validation and for a last batch that is dropped as well, as fastai does."
+    flip = next((t for t in loader.after_item.fs if isinstance(t, RandomFlip)), None)
+    if flip is None: return x
+    turned = [k for k in range(len(x)) if flip.p == 1 or draw.random() < flip.p]
+    if turned and flip.split_idx in (None, loader.after_item.split_idx): x[turned] = x[turned].flip(-1)
+    return x
+
+# %% ../../nbs/50_train.blocks.ipynb #43c74f7c
+def _worker_draws(workers: int) -> list[random.Random]:
+    "The draws that so many worker processes would make: a run does not hang on what is kept."
+    before = torch.get_rng_state()
+    seed = int(torch.empty((), dtype=torch.int64).random_())
+    torch.set_rng_state(before) # PyTorch's loader takes the same number in a moment
+    return [random.Random(seed + worker) for worker in range(workers)]
+
 # %% ../../nbs/50_train.blocks.ipynb #45c53d42
 AUGMENTS = ("none", "flip", "fastai")
 
@@ -206,7 +442,8 @@ def face_datablock(root: str | Path, # the data root that the manifest's paths a
     if augment not in AUGMENTS: raise InputError(f"augment is {augment!r}; use one of {', '.join(AUGMENTS)}")
     batch = [*aug_transforms()] if augment == "fastai" else []
     if stats or imagenet: batch.append(Normalize.from_stats(*(stats or imagenet_stats)))
-    return DataBlock(blocks=(TransformBlock([OpenFace(size, how, color, crop, interpolation)], batch_tfms=[IntToFloatTensor]),
+    opener = OpenFace(size, how, color, crop, interpolation)
+    return DataBlock(blocks=(TransformBlock([opener], batch_tfms=[IntToFloatTensor], dl_type=FaceDL),
                              CategoryBlock(vocab=list(vocab), sort=False)),
                      get_x=ListedPath(root), get_y=ColReader("label"), splitter=_split_by_column,
                      item_tfms=[RandomFlip(p=0.5)] if augment == "flip" else [], batch_tfms=batch)
@@ -217,6 +454,7 @@ def face_dataloaders(manifest: pd.DataFrame, # with path, label, and split or fa
                      batch_size: int = 64, # images a step
                      workers: int | None = None, # processes that open images; default none for small pictures
                      device: str | torch.device | None = None, # default the GPU where there is one
+                     cache: bool = True, # keep the pixels of images whose `sha256` is known, see `train.pixels`
                      **kwargs: Any, # size, how, augment, imagenet, color, crop, ...: see face_datablock
                     ) -> DataLoaders:
     """Training and validation batches of a manifest, or of any table that says it in other words (`data.tables`). Raises `ManifestError`
@@ -224,10 +462,17 @@ def face_dataloaders(manifest: pd.DataFrame, # with path, label, and split or fa
     items = _training_rows(manifest, root, kwargs.get("vocab", LABELS))
     n_train = int((items["split"] == "train").sum())
     workers = (0 if kwargs.get("size", 64) <= 64 else None) if workers is None else workers
-    try: device = torch.device(device) if isinstance(device, str) else device
-    except RuntimeError as e: raise InputError(f"device is {device!r}; use cpu, cuda or cuda:0") from e
+    device = _device(device)
     return face_datablock(root, **kwargs).dataloaders(items, bs=min(batch_size, n_train), num_workers=workers, device=device,
-                                                      path=Path("."))
+                                                      path=Path("."), cache=cache, pin_memory=device.type == "cuda")
+
+# %% ../../nbs/50_train.blocks.ipynb #b4683694
+def _device(asked: str | torch.device | None) -> torch.device:
+    "The device that is asked for. Raises `InputError` where there is none such."
+    try: device = default_device() if asked is None else torch.device(asked)
+    except (RuntimeError, TypeError) as e: raise InputError(f"device is {asked!r}; use cpu, cuda or cuda:0") from e
+    if device.type == "cuda" and not torch.cuda.is_available(): raise InputError(f"device is {asked!r}, and there is no such GPU; use cpu")
+    return device
 
 # %% ../../nbs/50_train.blocks.ipynb #c3a32be1
 def _training_rows(manifest: pd.DataFrame, root: str | Path, vocab: Sequence[str]) -> pd.DataFrame:

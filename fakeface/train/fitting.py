@@ -14,15 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import pandas as pd
 import torch
-from .blocks import face_test_loader, open_image
+from .blocks import FaceDL, face_test_loader, open_image
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
-from fastai.data.load import DataLoader, SkipItemException
 from fastai.learner import Learner
 
 from ..core.basics import InputError
@@ -169,16 +167,13 @@ class LostImages:
         if not self.file.exists(): return {}
         return dict(map(json.loads, reversed(self.file.read_text(encoding="utf-8").splitlines())))
 
-    def watch(self, loader: DataLoader) -> MethodType: # for `loader.create_item`; fastai hands a mere function on to loaders of other rows
-        "Opens an item, or notes and skips it."
-        items, plain, lost = loader.dataset.items, loader.create_item, set()
-        def item(loader: DataLoader, i: int) -> Any:
-            try: return plain(i)
-            except (RejectedImage, OSError) as e:
-                lost.add(path := str(items.iloc[i]["path"]))
-                _note_one(self, path, e, len(lost), len(items))
-                raise SkipItemException from e
-        return MethodType(item, loader)
+    def watch(self, loader: FaceDL) -> Callable[[int, Exception], None]: # for `loader.broken`
+        "Notes an item that cannot be read."
+        paths, lost = loader.dataset.items["path"].tolist(), set()
+        def note(i: int, e: Exception) -> None:
+            lost.add(paths[i])
+            _note_one(self, paths[i], e, len(lost), len(paths))
+        return note
 
 # %% ../../nbs/53_train.fitting.ipynb #74112c5c
 def _note_one(images: LostImages, path: str, e: Exception, lost: int, of: int) -> None:
@@ -196,10 +191,10 @@ def _reason(e: Exception) -> str:
 @contextmanager
 def skipping(dls: DataLoaders, lost: LostImages) -> Iterator[None]:
     "Training goes on without images that break."
-    for loader in (dls.train, dls.valid): loader.create_item = lost.watch(loader)
+    for loader in (dls.train, dls.valid): loader.broken = lost.watch(loader)
     try: yield
     finally:
-        for loader in (dls.train, dls.valid): del loader.create_item
+        for loader in (dls.train, dls.valid): loader.broken = None
 
 # %% ../../nbs/53_train.fitting.ipynb #865507ad
 def _without_lost(rows: pd.DataFrame, # of a manifest
