@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALIKE', 'EVERYTHING', 'TREATMENTS', 'read_thumbnails', 'frequencies', 'near_pairs', 'alike', 'exact_duplicates',
-           'near_duplicates', 'LeakError', 'is_test', 'with_sides', 'straddles', 'find_leakage', 'settle_duplicates']
+           'near_duplicates', 'thumbnail_table', 'near_duplicates_across', 'LeakError', 'is_test', 'with_sides',
+           'straddles', 'find_leakage', 'settle_duplicates']
 
 # %% ../../nbs/14_data.duplicates.ipynb #5ec9b7bb
 import os
@@ -124,8 +125,9 @@ def _order(hashes: np.ndarray, lot: list[tuple[int, int]]) -> np.ndarray: # int6
     return np.argsort(key, kind="stable")
 
 # %% ../../nbs/14_data.duplicates.ipynb #1217db56
-def _sorted_by_each(hashes: np.ndarray, keys: Iterable[list[tuple[int, int]]]) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, np.uint64]]:
-    "For each choice of bits rows, their order, the hashes in that order, and the mask. What the choice before began with is not sorted again."
+def _sorted_by_each(hashes: np.ndarray, keys: Iterable[list[tuple[int, int]]],
+                    ) -> Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, np.uint64]]:
+    "For each choice of bits rows, their order, the hashes in that order, and the mask. What the last choice began with stays sorted."
     last, rows, ordered = None, np.arange(len(hashes)), hashes
     for spans in keys:
         *head, tail = _passes(spans)
@@ -138,8 +140,9 @@ def _sorted_by_each(hashes: np.ndarray, keys: Iterable[list[tuple[int, int]]]) -
         yield rows, order, ordered[order], np.uint64(sum(((1 << width) - 1) << first for first, width in spans))
 
 # %% ../../nbs/14_data.duplicates.ipynb #a6624947
-def _same_key(rows: np.ndarray, order: np.ndarray, ordered: np.ndarray, mask: np.uint64, distance: int) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    "Pairs of rows that agree on the bits of `mask`, by which they are ordered, and differ in at most `distance` bits, in blocks of some thousand."
+def _same_key(rows: np.ndarray, order: np.ndarray, ordered: np.ndarray, mask: np.uint64, distance: int,
+              ) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    "Pairs of rows that agree on the bits of `mask`, by which they are ordered, and differ in few, in blocks of some thousand."
     at, k, found, n = np.flatnonzero(((ordered[1:] ^ ordered[:-1]) & mask) == 0), 1, [], 0
     own = ordered[at]
     while some := np.searchsorted(at, len(order) - k): # each row against the k-th after it, while both have the same key
@@ -300,12 +303,38 @@ def _alike_moved(fine: np.ndarray, # of `_fine_structure`
     "How alike pairs are; doubtful ones after they were brought into register."
     score = alike(fine, thumbnails, i, j)
     doubtful = np.flatnonzero((score >= _DOUBTFUL) & (score < least))
-    for s in range(0, len(doubtful), 5_000): # bounds the memory
-        some = doubtful[s:s + 5_000]
+    for s in range(0, len(doubtful), 64): # as many as stay in the processor's cache
+        some = doubtful[s:s + 64]
         turn = thumbnails[i[some]].sum((1, 2), dtype=int) > thumbnails[j[some]].sum((1, 2), dtype=int) # the same whichever comes first
         a, b = np.where(turn, j[some], i[some]), np.where(turn, i[some], j[some])
         moved = _fine_structure(_into_register(thumbnails[b], thumbnails[a]), spread)
         score[some] = np.maximum(score[some], np.einsum("pf,pf->p", fine[a], moved) - _FLATTERY)
+    return score
+
+# %% ../../nbs/14_data.duplicates.ipynb #f51931e1
+_FEW = 50_000 # pictures whose fine structures are kept, 150 MB
+
+
+def _scorer(thumbnails: np.ndarray, # uint8, (n, 32, 32)
+            mirrored: bool, # rows from n on are the same in the mirror
+            least: float, # correlation from which a pair needs no second look
+           ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]: # rows i, j -> correlation
+    "How alike pairs of rows are, by `_alike_moved`."
+    n, spread = len(thumbnails), _spread_of(thumbnails)
+    def looks(rows): # uint8, (rows, 32, 32)
+        some = thumbnails[rows % n]
+        some[rows >= n] = some[rows >= n, :, ::-1]
+        return some
+    if n * (1 + mirrored) <= _FEW:
+        every = looks(np.arange(n * (1 + mirrored)))
+        return partial(_alike_moved, _fine_structure(every, spread), every, spread=spread, least=least)
+    def score(i, j):
+        out = np.empty(len(i), np.float32)
+        for s in range(0, len(i), 5_000):
+            rows, back = np.unique(np.concatenate([i[s:s + 5_000], j[s:s + 5_000]]), return_inverse=True)
+            a, b = back.reshape(2, -1)
+            out[s:s + 5_000] = _alike_moved(_fine_structure(some := looks(rows), spread), some, a, b, spread, least)
+        return out
     return score
 
 # %% ../../nbs/14_data.duplicates.ipynb #da99de0e
@@ -330,22 +359,49 @@ def near_duplicates(manifest: pd.DataFrame, # one row an image
                     distance: int = 6, # bits in which the hashes may differ
                     least: float = ALIKE, # correlation of the fine structure
                     mirrored: bool = False, # look for mirror images too
+                    wanted: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None, # rows i, j -> bool: pairs to look at; default all
                    ) -> pd.DataFrame: # i, j (row positions), kind, alike, mirrored
     "Pictures that are the same after resizing, saving again or a slight crop, exact copies left out."
-    n, spread, hashes = len(thumbnails), _spread_of(thumbnails), _hash_thumbnails(thumbnails)
-    if mirrored: thumbnails, hashes = np.concatenate([thumbnails, thumbnails[:, :, ::-1]]), np.concatenate([hashes, _mirror_hashes(hashes)])
-    fine = _fine_structure(thumbnails, spread)
+    n, hashes, score = len(thumbnails), _hash_thumbnails(thumbnails), _scorer(thumbnails, mirrored, least)
+    if mirrored: hashes = np.concatenate([hashes, _mirror_hashes(hashes)])
     sha = pd.factorize(manifest["sha256"])[0] if "sha256" in manifest else np.full(n, -1)
     def same(i, j): # rows from n on are mirror images
         keep = (i < n) & (i < j % n) & ((j >= n) | (sha[i % n] != sha[j % n]) | (sha[i % n] < 0))
-        keep[keep] = _alike_moved(fine, thumbnails, i[keep], j[keep], spread, least) >= least
+        if wanted: keep[keep] = wanted(i[keep], j[keep] % n)
+        keep[keep] = score(i[keep], j[keep]) >= least
         return keep
     i, j = near_pairs(hashes, distance, same).T
-    table = pd.DataFrame({"i": i, "j": j % max(n, 1), "alike": _alike_moved(fine, thumbnails, i, j, spread, least), "mirrored": j >= n})
+    table = pd.DataFrame({"i": i, "j": j % max(n, 1), "alike": score(i, j), "mirrored": j >= n})
     table = table.sort_values(["i", "j", "mirrored"]).drop_duplicates(["i", "j"], ignore_index=True)
     sizes = manifest[["width", "height"]].to_numpy() if "width" in manifest else np.zeros((n, 2))
     two = (sizes[table["i"]] != sizes[table["j"]]).any(1)
     return table.assign(kind=np.where(two, "two sizes", "near"))[_PAIR_COLUMNS]
+
+# %% ../../nbs/14_data.duplicates.ipynb #7ef5fb24
+def thumbnail_table(manifest: pd.DataFrame, # a shard: rows with path, sha256 and, where known, width and height
+                    root: str | Path, # the data root
+                    workers: int | None = None, # processes; default one a core
+                   ) -> pd.DataFrame: # path, sha256, width, height where they are there; thumbnail as 1,024 bytes
+    "What `near_duplicates_across` needs of a shard, to be written as parquet. Raises `InputError` for a file that cannot be opened."
+    known = manifest[[c for c in ("path", "sha256", "width", "height") if c in manifest]].reset_index(drop=True)
+    return known.assign(thumbnail=[t.tobytes() for t in read_thumbnails(known["path"], root, workers)])
+
+
+def near_duplicates_across(shards: Iterable[pd.DataFrame], # of `thumbnail_table`, in any order
+                           **options: Any, # of `near_duplicates`: distance, least, mirrored
+                          ) -> pd.DataFrame: # path_i, path_j, kind, alike, mirrored, in the order of the paths
+    "The near duplicates among all shards, as in one piece. Raises `InputError` where a path stands in two shards."
+    tables, looks = [], []
+    for shard in shards:
+        tables.append(shard.drop(columns="thumbnail"))
+        looks.append(np.frombuffer(b"".join(shard["thumbnail"]), np.uint8).reshape(-1, SIDE, SIDE))
+    known = pd.concat(tables, ignore_index=True)
+    twice = known["path"].duplicated()
+    if twice.any(): raise InputError(f"{known['path'][twice].iloc[0]} stands in two shards; give each image once")
+    order = np.argsort(known["path"].to_numpy(str), kind="stable")
+    known, thumbnails = known.iloc[order].reset_index(drop=True), np.concatenate(looks)[order]
+    pairs, path = near_duplicates(known, thumbnails, **options), known["path"].to_numpy()
+    return pd.DataFrame({"path_i": path[pairs["i"]], "path_j": path[pairs["j"]]}).join(pairs[["kind", "alike", "mirrored"]])
 
 # %% ../../nbs/14_data.duplicates.ipynb #a8a84f4e
 EVERYTHING = "all" # the split of images that are not split yet
@@ -381,7 +437,10 @@ def find_leakage(manifest: pd.DataFrame, # one row an image, with split and sha2
     "Duplicates across splits: byte for byte, and where the files can be opened also resized, saved again or mirrored ones."
     pairs = [exact_duplicates(manifest)] if "sha256" in manifest else [pd.DataFrame(columns=_PAIR_COLUMNS)]
     pairs[0] = _all_splits(manifest, pairs[0])
-    if root is not None: pairs.append(near_duplicates(manifest, read_thumbnails(manifest["path"], root, workers), mirrored=True))
+    tests, sides = is_test(manifest["split"]).to_numpy(), pd.factorize(manifest["split"])[0]
+    def across(i, j): return (sides[i] != sides[j]) & ~(tests[i] & tests[j]) # as of `straddles`: no other pair's pixels are compared
+    if root is not None:
+        pairs.append(near_duplicates(manifest, read_thumbnails(manifest["path"], root, workers), mirrored=True, wanted=across))
     both = with_sides(manifest, pd.concat([p for p in pairs if len(p)] or pairs[:1], ignore_index=True).astype({"i": int, "j": int}))
     return both[straddles(both)].reset_index(drop=True)
 

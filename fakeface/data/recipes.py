@@ -13,6 +13,8 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -225,13 +227,13 @@ def _split(pool: pd.DataFrame, wishes: list[Wish], claimed: dict[str, str], take
     "Path -> wish for one pool; marks what it claims and takes."
     share = scale * min(1.0, len(pool) / sum(w.count for w in wishes))
     room = {i: max(1, int(w.count * share)) for i, w in enumerate(wishes)}
-    pool = pool.assign(order=subject_order(pool["subject"], seed)).sort_values(["order", "path"])
-    chosen = {}
-    for subject, paths in pool.groupby("subject", sort=False)["path"]:
+    pool = pool[["path", "subject"]].assign(order=subject_order(pool["subject"], seed)).sort_values(["order", "path"])
+    pool, chosen = pool[pool["subject"].notna()], {}
+    for subject, rows in groupby(zip(pool["subject"].tolist(), pool["path"].tolist()), key=itemgetter(0)):
         side = claimed.get(subject)
         i = next((i for i, n in room.items() if n and side in (None, wishes[i].side)), None)
         if i is None: continue
-        new = [p for p in paths if p not in taken][:room[i]]
+        new = [p for _, p in rows if p not in taken][:room[i]]
         if not new: continue
         room[i] -= len(new)
         claimed[subject] = wishes[i].side
@@ -288,11 +290,13 @@ def _lacking(table: dict[str, dict[str, int]], rejects: pd.DataFrame) -> str:
 
 def _split_manifest(images: pd.DataFrame, chosen: dict[str, Wish]) -> pd.DataFrame:
     "The chosen rows with split and label, in a fixed order."
-    m = images[images["path"].isin(chosen)].copy()
-    m["split"] = [chosen[p].side for p in m["path"]]
+    images = images.reset_index(drop=True)
+    order = images.loc[images["path"].isin(chosen), ["path"]]
+    order = order.assign(split=[chosen[p].side for p in order["path"]]).sort_values(["split", "path"])
+    m = images.loc[order.index].assign(split=order["split"].tolist()).reset_index(drop=True) # ordered first: one copy, not three
     m["label"] = [chosen[p].part.label or KINDS[k] for p, k in zip(m["path"], m["kind"])]
     rest = [c for c in m if c not in COLUMNS and m[c].notna().any()]
-    return check_manifest(m[[*COLUMNS, *rest]].sort_values(["split", "path"]).reset_index(drop=True))
+    return check_manifest(m[[*COLUMNS, *rest]])
 
 # %% ../../nbs/15_data.recipes.ipynb #553c6c63
 def check_classes(manifest: pd.DataFrame, # the images with their splits
