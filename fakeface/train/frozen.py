@@ -136,7 +136,7 @@ class FrozenBody(_HandsThrough):
 
     def before_fit(self) -> None: self.restore() # of a training that was broken off
     def before_train(self) -> None:
-        body = self.learn.model[0]
+        body = getattr(self.learn.model, "module", self.learn.model)[0] # several processes wrap the network
         if any(p.requires_grad for p in body.parameters()): return
         body.eval() # fastai has set all to training mode
         if self.epoch == 0: self._once()
