@@ -119,7 +119,8 @@ def step_row(name: str, quick: bool) -> Row:
     settings, size, batch, n, epochs, least = NETS[name]
     n, seeds, repeats, epochs = (2 * batch, 1, 1, 1) if quick else (n, SEEDS, 5, epochs)
     sets = images_of(size, n, n // 2 if quick else 512)
-    brief = [(x[:4 * batch], y[:4 * batch]) for x, y in sets[:1]] + [(sets[1][0][:2], sets[1][1][:2])]  # steps, next to no validation
+    few = n if size <= 64 else 4 * batch  # a second or two of steps, and next to no validation
+    brief = [(sets[0][0][:few], sets[0][1][:few]), (sets[1][0][:2], sets[1][1][:2])]
     steps, dls = -(-len(brief[0][0]) // batch), batches(brief, batch)
     learners = {"ours": ours(settings, dls), "theirs": plain(settings, dls)}
     t = in_turns({k: lambda learn=learn: fit(learn, 1) for k, learn in learners.items()}, repeats)
@@ -195,9 +196,15 @@ warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
 import pandas as pd
-from fakeface.train.blocks import face_dataloaders
+import fakeface
+assert os.path.samefile(os.path.dirname(os.path.dirname(fakeface.__file__)), sys.argv[3]), "the other tree was imported"
+try:
+    from fakeface.train.blocks import face_dataloaders
+    from fakeface.train.fitting import train
+except ImportError:  # as the rooms were called at the earlier commit
+    from fakeface.data.blocks import face_dataloaders
+    from fakeface.train.experiments import train
 from fakeface.train.learners import make_learner, seeded
-from fakeface.train.fitting import train
 rows = pd.read_csv(sys.argv[1])
 with seeded(0):
     dls = face_dataloaders(rows, sys.argv[2], batch_size=64, size=64)
@@ -227,7 +234,8 @@ def epoch_row(older: str, quick: bool) -> Row:
         for _ in range(repeats):
             for tree in (here, older):
                 env = os.environ | {"PYTHONPATH": tree}
-                told = subprocess.run([sys.executable, "-c", EPOCH, table, str(root)], env=env, check=True, capture_output=True, text=True)
+                command = [sys.executable, "-c", EPOCH, table, str(root), tree]
+                told = subprocess.run(command, env=env, cwd=folder, check=True, capture_output=True, text=True)
                 spent.setdefault(tree, []).append(json.loads(told.stdout.splitlines()[-1]))
     t = {tree: [median(v) for v in zip(*some)] for tree, some in spent.items()}
     return Row("a whole epoch, small net at 64 pixels, files and validation included", "21d2a6e", int((rows["split"] == "train").sum()),
