@@ -23,7 +23,8 @@ def measure(older: str | None, quick: bool) -> list[Row]:
     told = beside(here, older or here, AUDIT, repeats, root)
     if not older: # the second audit beside the first
         (first, _), (second, _) = told
-        return [Row("a second audit of the same images", "the first", 300 if quick else 4000, second[0], first[0], second[1], first[1], repeats)]
+        return [Row("a second audit of the same images", "the first", 300 if quick else 4000, second[0], first[0], second[1], first[1],
+                    repeats)]
     n = len(list(Path(root).rglob("*.*g")))
     return [Row(f"an audit of the built-in world, {when} time", "earlier commit", n, ours[0], theirs[0], ours[1], theirs[1], repeats,
                 least=2.3 if when == "first" else None, note=f"{ours[0]:.1f} CPU s, before {theirs[0]:.1f}")

@@ -269,6 +269,7 @@ def compose(recipe: Recipe, # what to cook
         row = table.setdefault(source, dict(asked=0, found=0, used=0))
         asked = round(scale * sum(w.count for w in ws))
         for key, n in (("asked", asked), ("found", len(pool)), ("used", len(got))): row[key] += n
+    claimed.clear(); taken.clear() # of a million images 250 MB
     manifest = _split_manifest(scan.images, chosen)
     check_classes(manifest, recipe, table, _rejected(scan))
     return Composition(manifest, pd.DataFrame.from_dict(table, orient="index").rename_axis("source"))
