@@ -36,8 +36,8 @@ setup(
     package_data={"fakeface": ["py.typed"], CARDS: ["**/*.yaml", "**/*.csv", "**/*.npy", "web/*", "models/*"]},
     include_package_data=False,
     install_requires=cfg["requirements"].split(),
-    extras_require={"app": extra("app"), "geometry": extra("geometry"), "fast": extra("fast"), "weights": extra("weights"),
-                    "dev": extra("dev") + extra("app") + extra("weights")},
+    extras_require={"app": extra("app"), "geometry": extra("geometry"), "fast": extra("fast"), "scale": extra("scale"),
+                    "weights": extra("weights"), "dev": extra("dev") + extra("app") + extra("scale") + extra("weights")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     classifiers=[
         "Development Status :: 3 - Alpha",

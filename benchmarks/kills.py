@@ -34,6 +34,7 @@ import re
 import resource
 import shutil
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -41,7 +42,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -178,13 +179,14 @@ def old_run(area: Area) -> None:
 
 def old_facts(area: Area) -> None:
     "A cache of which a third is out of date and a third absent."
-    found = list((area.folder / "cache").glob("facts*.parquet"))
+    found = list((area.folder / "cache").glob("files-*.sqlite"))
     assert found, "the template has no cached facts"
     for file in found:
-        facts = pd.read_parquet(file, use_threads=False)
-        third = len(facts) // 3
-        facts.loc[facts.index[:third], "mtime"] -= 1
-        facts.iloc[:2 * third].to_parquet(file, index=False)
+        with closing(sqlite3.connect(file)) as c, c:
+            paths = [p for p, in c.execute("SELECT path FROM files ORDER BY path")]
+            third = len(paths) // 3
+            c.executemany("UPDATE files SET mtime = mtime - 1 WHERE path=?", [(p,) for p in paths[:third]])
+            c.executemany("DELETE FROM files WHERE path=?", [(p,) for p in paths[2 * third:]])
 
 
 ROWS = pd.DataFrame({"path": ["a.jpg", "b.jpg"], "label": ["real", "fake"], "split": "celeba"})
@@ -335,12 +337,13 @@ def answers(run: Path) -> list[float] | None:
 def untrue_facts(area: Area) -> list[str]:
     "Cached facts that are not so, of files as they are now."
     wrong, roots = [], [area.shared / "world", *area.home.glob("new/images/*")]  # those of a ladder
-    for file in (area.folder / "cache").rglob("*.parquet"):
-        if hidden(file.relative_to(area.folder)): continue
-        for f in pd.read_parquet(file, use_threads=False).itertuples():
-            for image in (root / f.path for root in roots):
-                if not image.is_file() or image.stat().st_mtime_ns != f.mtime: continue
-                if digest(image) != f.sha256 or f.bytes != image.stat().st_size: wrong.append(f.path)
+    for file in (area.folder / "cache").glob("files-*.sqlite"):
+        with closing(sqlite3.connect(file)) as c:
+            rows = c.execute("SELECT path, mtime, hex(sha256), bytes FROM files JOIN contents ON id = content").fetchall()
+        for path, mtime, sha256, size in rows:
+            for image in (root / path for root in roots):
+                if not image.is_file() or image.stat().st_mtime_ns != mtime: continue
+                if digest(image) != sha256.lower() or size != image.stat().st_size: wrong.append(path)
     return wrong
 
 

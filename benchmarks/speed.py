@@ -62,7 +62,7 @@ def main() -> None:
         parser.error(f"no timing/{strange[0]}.py; there is {', '.join(SUBJECTS)}")
     rows = [row for subject in asked for row in measured(subject, args)]
     print(machine(), shown(rows), sep="\n")
-    if args.csv: write(rows, args.csv)
+    if args.csv and rows: write(rows, args.csv)
 
 
 def write(rows: list[dict], file: Path) -> None:

@@ -7,11 +7,11 @@ __all__ = ['sources_table', 'load_manifest', 'scan', 'compose', 'read_recipe', '
            'data_root', 'audit', 'write_audit', 'face_datablock', 'face_dataloaders', 'make_learner', 'predict',
            'scratch_learner', 'small_learner', 'transfer_learner', 'two_conv_learner', 'Run', 'load_model',
            'own_folder', 'ffhq_as_test', 'ffhq_in_train', 'run_recipe', 'save_run', 'run_seeds', 'curve', 'curve_table',
-           'mix', 'run_grid', 'grid_scores', 'run_transfer', 'transfer_text', 'ladder', 'ladder_text', 'plot_confusion',
-           'read_predictions', 'score_predictions', 'scores_table', 'compare', 'comparison_table', 'ledger_table',
-           'fit_operating_point', 'score_at_point', 'fairness_report', 'robustness_report', 'error_gallery',
-           'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files', 'fit_ood', 'find_faces', 'crop_face',
-           'export_bundle', 'Detector', 'write_report', 'DataNote', 'InputError']
+           'mix', 'run_grid', 'grid_scores', 'run_transfer', 'transfer_text', 'run_holdout', 'holdout_cells', 'ladder',
+           'ladder_text', 'plot_confusion', 'read_predictions', 'score_predictions', 'scores_table', 'compare',
+           'comparison_table', 'ledger_table', 'fit_operating_point', 'score_at_point', 'fairness_report',
+           'robustness_report', 'error_gallery', 'plot_top_losses', 'top_losses', 'plot_feature_maps', 'explain_files',
+           'fit_ood', 'find_faces', 'crop_face', 'export_bundle', 'Detector', 'write_report', 'DataNote', 'InputError']
 
 # %% ../nbs/99_all.ipynb #b4cf97da
 import ast
@@ -45,6 +45,7 @@ from .experiments.run import ffhq_as_test, ffhq_in_train, run_recipe, save_run
 from .experiments.seeds import run_seeds
 from .experiments.learning_curve import curve, curve_table, mix
 from .experiments.grid import grid_scores, run_grid
+from .experiments.holdout import holdout_cells, run_holdout
 from .experiments.transfer import run_transfer, transfer_text
 from .experiments.ladder import ladder, ladder_text
 
@@ -79,7 +80,7 @@ _all_ = [
     "face_datablock", "face_dataloaders", "make_learner", "predict", "scratch_learner", "small_learner", "transfer_learner",
     "two_conv_learner", "Run", "load_model",
     "own_folder", "ffhq_as_test", "ffhq_in_train", "run_recipe", "save_run", "run_seeds", "curve", "curve_table", "mix",
-    "run_grid", "grid_scores", "run_transfer", "transfer_text", "ladder", "ladder_text",
+    "run_grid", "grid_scores", "run_transfer", "transfer_text", "run_holdout", "holdout_cells", "ladder", "ladder_text",
     "plot_confusion", "read_predictions", "score_predictions", "scores_table", "compare", "comparison_table", "ledger_table",
     "fit_operating_point", "score_at_point", "fairness_report", "robustness_report",
     "error_gallery", "plot_top_losses", "top_losses", "plot_feature_maps", "explain_files", "fit_ood",

@@ -149,10 +149,10 @@ def offer(at_once: bool) -> Callable[[], None]:
 # --- the server's side ------------------------------------------------------------------------------------------------
 
 def preload() -> None:
-    "Everything a command may import, but `fakeface.cli.main`, which is run as `__main__`."
+    "Everything a command may import, but the two modules that are run as `__main__`."
     import fakeface
     for module in sorted(m.name for m in pkgutil.walk_packages(fakeface.__path__, "fakeface.")):
-        if module == "fakeface.cli.main": continue
+        if module in ("fakeface.cli.main", "fakeface.__main__"): continue
         with contextlib.suppress(ImportError): importlib.import_module(module)  # of an extra that is not installed
     for module in LATER:
         with contextlib.suppress(ImportError): importlib.import_module(module)

@@ -72,6 +72,7 @@ def test_help_imports_nothing_heavy(argv, helped):
 MISSING = ["explain none nofile.jpg", "explain none {here}", "ood none nowhere", "report none", "run nowhere.yaml --root .",
            "run man-1 --root nowhere", "run man-1", "score none.csv", "compare a.csv b.csv", "operating none.csv", "fairness none.csv",
            "robustness none --root .", "curve man-1 --root nowhere", "grid small --root nowhere", "transfer faces --root nowhere",
+           "holdout faces --root nowhere",
            "ladder man-1 --root nowhere", "audit none.csv", "score a.csv --detector 'no such program' --save p.txt", "ledger nowhere",
            "clean nowhere", "quiz nowhere", "quiz", "quiz --results none.sqlite"]
 

@@ -98,7 +98,7 @@ def test_what_is_unchanged_is_taken(store, tmp_path):
     found = images.try_image(tmp_path / "a.jpg")[0]
     doors = specs.run_doors(store.copy_run(tmp_path / "run"), store)
     found += [verdicts.knock(name, call) for name, call in doors if name not in ("report", "audit")] # `report --root` is both
-    for kind in ("card", "grid", "transfer"):
+    for kind in ("card", "grid", "transfer", "holdout"):
         for name, tree in specs.shipped(kind):
             (tmp_path / name).write_text(specs.as_yaml(tree), encoding="utf-8")
             found.append(verdicts.knock(f"{kind} {name}", lambda path=tmp_path / name, kind=kind: specs.DOORS[kind](path, store)))
@@ -182,7 +182,7 @@ def test_any_value_in_any_field_of_a_yaml_file_is_taken_or_refused_in_a_line(kin
 
 
 @few
-@given(kind=st.sampled_from(["card", "recipe", "grid", "transfer"]), text=st.text(max_size=60))
+@given(kind=st.sampled_from(["card", "recipe", "grid", "transfer", "holdout"]), text=st.text(max_size=60))
 def test_any_text_as_a_yaml_file_is_refused_in_a_line(kind, text, store, tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")

@@ -162,20 +162,20 @@ def test_bf16_is_refused_until_it_was_measured_and_then_says_how_far_it_is_off(m
 def test_a_backend_that_is_not_installed_is_one_line_with_the_command():
     if importlib.util.find_spec("openvino"): pytest.skip("openvino is installed")
     with pytest.raises(InputError, match=r"^backend openvino is not installed: pip install 'fakeface\[fast\]'$"):
-        rewriter("fp32", "openvino")
+        rewriter("32", "openvino")
 
 
 def test_openvino_gives_the_same_answers_in_single_precision():
     pytest.importorskip("openvino", reason="the extra `fast` is not installed")
     net, x = lively("resnet18"), torch.randn(19, 3, 64, 64)
-    asked, wanted = FixedBatches(net, rewriter("fp32", "openvino")), FixedBatches(net)(x).softmax(1)
+    asked, wanted = FixedBatches(net, rewriter("32", "openvino")), FixedBatches(net)(x).softmax(1)
     got = asked(x)
     assert float((got.softmax(1) - wanted).abs().max()) <= 1e-5
     for _ in range(3): assert torch.equal(asked(x[:2]), got[:2])
 
 
 def test_what_is_no_way_of_asking_is_named():
-    with pytest.raises(InputError, match="precision is 'fp8'; use one of fp32, bf16"): rewriter("fp8")
+    with pytest.raises(InputError, match="precision is 'fp8'; use one of 32, bf16"): rewriter("fp8")
     with pytest.raises(InputError, match="backend is 'tpu'; use one of torch, openvino"): rewriter(backend="tpu")
 
 

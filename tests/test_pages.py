@@ -21,7 +21,7 @@ from fakeface.evaluate.fairness import fairness_reports
 from fakeface.evaluate.scores import score_predictions
 from fakeface.evaluate.thresholds import fit_operating_point
 from fakeface.experiments.ladder import ladder_rows
-from fakeface.experiments.pages import curve_page, grid_page, ladder_page, seeds_page, transfer_page
+from fakeface.experiments.pages import curve_page, grid_page, holdout_page, ladder_page, seeds_page, transfer_page
 from fakeface.experiments.seeds import summarise
 from fakeface.report.audit import write_audit
 from fakeface.report.compare import compare_page
@@ -31,8 +31,8 @@ from fakeface.report.robustness import robustness_page, robustness_report
 from fakeface.report.run import banner_of, write_report
 from fakeface.synthetic.world import build_world
 
-NAMES = ["index", "man/report", "man/audit", "man/fairness", "man/robustness", "compare", "grid/grid", "transfer/transfer", "ladder/ladder",
-         "curve/curve", "mix/curve", "seeds/seeds", "seeds/seed-0/report"]
+NAMES = ["index", "man/report", "man/audit", "man/fairness", "man/robustness", "compare", "grid/grid", "transfer/transfer",
+         "holdout/holdout", "ladder/ladder", "curve/curve", "mix/curve", "seeds/seeds", "seeds/seed-0/report"]
 DRAWN = dict(seed=0, images=160, trace=8.0, psi=0.7, size=64)
 
 
@@ -97,6 +97,17 @@ def transfer_rows() -> pd.DataFrame:
                     n_real=0 if test == "fakes" else 80, n_fake=70, auc=None, p_own=None if train == test else .001, seconds=2.0,
                     **rates, **ends)
     return pd.DataFrame([row(a, b) for a in ("celeba", "ffhq", "all") for b in ("celeba", "ffhq", "fakes")])
+
+
+def holdout_cells() -> pd.DataFrame:
+    "Two detectors, two kinds of photographs, two of fakes; one cell without fakes."
+    def cell(d: str, r: str, f: str, auc: float) -> dict:
+        return dict(detector=d, real=r, fake=f, trainings=2, n_real=60, n_fake=40, auc=auc, auc_lo=auc - .1, auc_hi=min(1, auc + .1),
+                    auc_lowest=auc - .02, auc_highest=auc + .02, fpr=.4, fpr_lo=.3, fpr_hi=.5, tpr=.8, tpr_lo=.7, tpr_hi=.9,
+                    frozen_balanced_accuracy=.7, shortcut="size", shortcut_auc=.61)
+    aucs = dict(fastai=(.9, .8, .4, .7), probe=(.8, .7, .6, .5))
+    pairs = [(r, f) for r in ("celeba", "ffhq") for f in ("stylegan_1m", "stylegan2")]
+    return pd.DataFrame([cell(d, r, f, a) for d, some in aucs.items() for (r, f), a in zip(pairs, some)])
 
 
 def made_up(ffhq: float, n: int = 60, seed: int = 0) -> pd.DataFrame:
@@ -167,10 +178,14 @@ def write_series(runs: Path, by_seed: list[pd.DataFrame]) -> None:
     rungs = ladder_rows({s: [made_up(x, seed=k) for k in seeds] for s, x in steps.items()})
     grid = {t: dict(setting=t, seed=0) for t in grid_rows()["trial"].unique()}
     rows = {t: dict(train=t, sets=[t], images=60) for t in ("celeba", "ffhq", "all")}
+    cells = {f"{c.detector}_{c.real}-{c.fake}_seed-{k}": dict(detector=c.detector, real=c.real, fake=c.fake, seed=k)
+             for c in holdout_cells().itertuples() for k in seeds}
+    tries = pd.DataFrame([dict(c, status="done" if k else "waiting") for k, c in enumerate(cells.values())])
     sized = {f"size-{s}-seed-{k}": dict(size=s, seed=k, images=s) for s in (100, 200, 400) for k in seeds}
     mixed = {f"real-{s}-seed-{k}": dict(share_real=s, seed=k, images=50) for s in both for k in seeds}
     pages = {"grid/grid": (grid_page, grid_rows(), grid, dict(trace="quick", axes=dict(color=["rgb", "grey"]))),
              "transfer/transfer": (transfer_page, transfer_rows(), rows, {}),
+             "holdout/holdout": (lambda t, out: holdout_page(t, holdout_cells(), out), tries, cells, {}),
              "ladder/ladder": (ladder_page, rungs, {f"{s}-seed{k}": dict(step=s, seed=k) for s in steps for k in seeds}, {}),
              "curve/curve": (curve_page, sizes, sized, {}),
              "mix/curve": (curve_page, shares, mixed, {})}

@@ -1,4 +1,4 @@
-"""Pages about what stands in data_manifests/ and benchmarks/: datasets, recipes, grids, transfers and the report card, as Markdown."""
+"""Pages about data_manifests/ and benchmarks/: datasets, recipes, grids, transfers, holdouts and the report card, as Markdown."""
 import csv
 import re
 from pathlib import Path
@@ -131,20 +131,31 @@ def transfer_text(spec: dict[str, Any]) -> str:
                         addressed(" ".join(spec.get("notes", "").split())), f"`fakeface transfer {spec['name']} --root FOLDER`"])
 
 
+def holdout_text(spec: dict[str, Any]) -> str:
+    "One holdout's section."
+    rows = [[f"{label} `{name}`", parts_text(parts)] for label in ("real", "fake") for name, parts in spec[label].items()]
+    rows += [[f"detector `{name}`", settings_text(own) or "the profile's"] for name, own in spec.get("detectors", {}).items()]
+    rows += [["after", addressed(spec["citation"])]] if spec.get("citation") else []
+    return "\n\n".join([f"### {spec['name']} {{ #holdout-{spec['name']} }}", spec["title"] + ".", table(["", ""], rows),
+                        addressed(" ".join(spec.get("notes", "").split())), f"`fakeface holdout {spec['name']} --root FOLDER`"])
+
+
 def specs(folder: Path) -> list[dict[str, Any]]:
     "The YAML files of a folder."
     return [yaml.safe_load(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.yaml"))]
 
 
 def experiments(root: Path) -> str:
-    "All recipes, grids and transfer matrices."
+    "All recipes, grids, transfer matrices and holdouts."
     at = root / "data_manifests"
     recipes = [read_recipe(p) for p in sorted((at / "recipes").glob("*.yaml"))]
     top = table(["recipe", "what it asks"], [[f"[{r.name}](#recipe-{r.name})", r.title] for r in recipes])
     return "\n\n".join([
         "## Recipes", top, *map(recipe_text, recipes),
         "## Grids", "Settings against each other, ranked by validation.", *map(grid_text, specs(at / "grids")),
-        "## Transfers", "Trained on each set, tested on each.", *map(transfer_text, specs(at / "transfers"))])
+        "## Transfers", "Trained on each set, tested on each.", *map(transfer_text, specs(at / "transfers")),
+        "## Holdouts", "One kind of photographs and one of fakes left out of training, tested on that pair.",
+        *map(holdout_text, specs(at / "holdouts"))])
 
 
 # --- report card ------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ SITE = ROOT / "_site"
 TOP = {"README.md": "index.md", "nbs/index.ipynb": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md",
        "benchmarks/README.md": "benchmarks.md", "nbs": "api.md", "nbs/studies": "studies.md", "LICENSE": "LICENSE.txt",
        "data_manifests/sources": "datasets.md", "data_manifests/recipes": "experiments.md", "data_manifests/grids": "experiments.md",
-       "data_manifests/transfers": "experiments.md"}
+       "data_manifests/transfers": "experiments.md", "data_manifests/holdouts": "experiments.md"}
 MADE = re.compile(r"^<!-- made: ([\w-]+) -->$", re.M)
 QUIET = {"hide", "default_exp"}  # cells of a module's notebook that a reader need not see
 
@@ -327,7 +327,7 @@ def navigation(root: Path) -> list[dict]:
     floors = [{floor: [{name: site.notebooks[name]} for name in names]} for floor, names in by_floor(site).items()]
     studies = sorted(page for name, page in site.places.items() if name.startswith("nbs/studies/"))
     return [{"Start": "index.md"}, {"How-to": ["how-to/index.md", *how_tos(root)]}, {"Studies": ["studies.md", *studies]},
-            {"Modules": ["api.md", *floors]}, {"Data": [{"Datasets": "datasets.md"}, {"Recipes, grids, transfers": "experiments.md"}]},
+            {"Modules": ["api.md", *floors]}, {"Data": [{"Datasets": "datasets.md"}, {"Recipes and other specs": "experiments.md"}]},
             {"Evidence": [{"Report card": "report-card.md"}, {"Benchmarks": "benchmarks.md"}]},
             {"About": [{"Glossary": "glossary.md"}, {"Contributing": "contributing.md"}, {"Changelog": "changelog.md"}]}]
 

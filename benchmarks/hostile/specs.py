@@ -2,6 +2,7 @@
 import copy
 import datetime
 import functools
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -239,7 +240,7 @@ OWN = {
         "utkface": {"glob": "**/*.jpg", "kind": "photograph"},
     }
 }
-SHIPPED = {"card": "sources", "recipe": "recipes", "grid": "grids", "transfer": "transfers"}
+SHIPPED = {"card": "sources", "recipe": "recipes", "grid": "grids", "transfer": "transfers", "holdout": "holdouts"}
 
 
 @functools.cache
@@ -303,7 +304,19 @@ def transfer_door(path: Path, store: Store) -> None:
     if len(spec.sets) < 2: raise Silent(f"{len(spec.sets)} sets")
 
 
-DOORS = {"card": card_door, "fakeface.yaml": own_door, "recipe": recipe_door, "grid": grid_door, "transfer": transfer_door}
+def holdout_door(path: Path, store: Store) -> None:
+    "A holdout that is taken has a recipe for every cell, and settings for every detector."
+    from fakeface.data.recipes import settings
+    from fakeface.experiments.holdout import cell_recipe, read_holdout
+    spec = read_holdout(path)
+    for real, fake in list(itertools.product(spec.real, spec.fake))[:20]:
+        cell = cell_recipe(spec, real, fake)
+        for own in spec.detectors.values():
+            for profile in cell.profiles: knock_inside(settings, cell, profile, **own)
+
+
+DOORS = {"card": card_door, "fakeface.yaml": own_door, "recipe": recipe_door, "grid": grid_door, "transfer": transfer_door,
+         "holdout": holdout_door}
 RUN_FILES = ("run.json", "metrics.json", "model.json", "operating.json") # of a run folder
 KINDS = (*DOORS, *RUN_FILES, "series")
 

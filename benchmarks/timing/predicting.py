@@ -84,10 +84,10 @@ def scoring(folder: Path, side: int, repeats: int) -> list[Row]:
         with learn.no_bar(): return learn.get_preds(dl=learn.dls.test_dl(files, num_workers=0))[0][:, fake].numpy()
     wanted, out = theirs(), []
     kept = [OpenFace(128)(f).as_subclass(torch.Tensor) for f in files]
-    ways = [("fp32", "torch"), ("bf16", "torch")] + [("bf16", "openvino")] * bool(importlib.util.find_spec("openvino"))
+    ways = [("32", "torch"), ("bf16", "torch")] + [("bf16", "openvino")] * bool(importlib.util.find_spec("openvino"))
     for precision, backend in ways:
         ours, what = Ours(learn, 128, rewriter(precision, backend)), f"{side} px, resnet18@128, {precision}, {backend}"
-        out += one_way(ours, what, files, kept, theirs, wanted, 2.0 if precision == "fp32" else 3.5, repeats)
+        out += one_way(ours, what, files, kept, theirs, wanted, 2.0 if precision == "32" else 3.5, repeats)
     return out
 
 

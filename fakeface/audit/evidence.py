@@ -52,7 +52,7 @@ def read_audited(what: str | Path | pd.DataFrame, # a manifest (table or file), 
                        read_table(predictions) if predictions.is_file() else None)
     if not what.exists(): raise InputError(f"{what} does not exist: give a manifest (`fakeface manifest` writes one), a data root or a run")
     if not what.is_dir(): raise InputError(f"{what} is no manifest, no data root and no run: give one of them")
-    found = labelled_folder(what) if is_labelled(what) else scan(what, layout="all")
+    found = labelled_folder(what, thumbnails=True) if is_labelled(what) else scan(what, layout="all", thumbnails=True)
     if not len(found.images) and len(found.rejects):
         raise InputError(f"{what}: none of the {len(found.rejects):,} images found can be used: {rejects_words(found.rejects)}")
     if not len(found.images):
@@ -81,7 +81,7 @@ def _listed(name: str, kind: str, table: pd.DataFrame, root: str | Path | None, 
 # %% ../../nbs/31_audit.evidence.ipynb #6aa6d2d8
 def _as_listed(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
     "The table with the facts of its files as they are now; files that are rejected, or others than those listed, left out."
-    facts = read_facts(root, list(dict.fromkeys(table["path"]))).set_index("path").reindex(table["path"]).reset_index(drop=True)
+    facts = read_facts(root, table["path"].tolist(), thumbnails=True).drop(columns="path")
     listed = [h.lower() if isinstance(h, str) and len(h) == 64 else None for h in table.get("sha256", [None] * len(table))]
     other = np.array([bool(was) and was != now for was, now in zip(listed, facts["sha256"])], bool) & facts["reason"].isna()
     if other.any(): warnings.warn(f"{name}: {table['path'][other].iloc[0]} and others: {other.sum():,} images {CHANGED}; they are left out",

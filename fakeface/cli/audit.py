@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 
-from .shared import FaceDetector, Output, Root, argument, drawn_note, option, shown
+from .shared import IN_ONE, FaceDetector, Many, Output, Root, argument, drawn_note, option, shown, write_parts
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.audit.ipynb #31813e8a
@@ -19,6 +19,7 @@ _What = Annotated[Path, argument("WHAT", "A manifest (.csv, .parquet), a data ro
                                  "fake/, or a run folder.")]
 
 _Sample = Annotated[int, shown("N", "Images in the sample for shortcuts; duplicates are sought among all.")]
+_Measured = Annotated[Path | None, option("PARTS", "What --parts measured, of all shards: files are not read again.", "Many images")]
 _Faces = Annotated[int, shown("N", "Images in the sample for geometry; 0 leaves it out.")]
 
 # %% ../../nbs/96_cli.audit.ipynb #aeb1e38f
@@ -30,13 +31,16 @@ def audit(what: _What, output: Output, root: Root = None,
           seed: Annotated[int, shown("N", "Of samples and folds.")] = 0,
           only: Annotated[list[str], option("CHECK...", "Only these; `fakeface checks` lists them.")] = (),
           fail_on: Annotated[Literal["warn", "fail"] | None, option(None, "Exit with 3 where a check has this verdict or a worse "
-                                                                    "one.")] = None) -> int | None:
+                                                                    "one.")] = None,
+          measured: _Measured = None, many: Many = IN_ONE) -> int | None:
     """Check the images before any training: shortcuts, duplicates, subjects, labels and coverage, each with a verdict.
 
     Example: fakeface audit man-1.csv --root faces --out audit"""
     if out and out.is_file(): raise InputError(f"--out {out} is a file; give a folder")
     if not what.exists(): raise InputError(f"{what} does not exist: give a manifest (`fakeface manifest` writes one), a data root or a run")
+    if many.parts: return _in_parts(what, root, many, output)
     from fakeface.audit.audit import audit as ask
+    if measured: _put_in_store(measured, what, root, output)
     output.note(f"Auditing {what}: every image is opened, which takes some minutes for tens of thousands.")
     told = ask(what, root, sample, sample_faces, face_detector or "auto", seed, **({"only": only} if only else {}))
     _tell_audit(told, out, output)
@@ -59,6 +63,21 @@ def _tell_audit(told: Any, out: Path | None, output: Output) -> None:
     page = write_audit(told, out)
     output.record(page=page)
     output.say(f"\n{page}\n{page.with_suffix('.json')}")
+
+# %% ../../nbs/96_cli.audit.ipynb #37242cab
+def _in_parts(what: Path, root: Path | None, many: Many, output: Output) -> None:
+    "What files tell, in parts."
+    from fakeface.audit.shards import Files, list_files
+    listing, root = list_files(what, root)
+    write_parts(many, listing, Files(str(root)), output)
+    output.note(f"When all shards are done: fakeface audit {what} --measured {many.parts}")
+
+
+def _put_in_store(measured: Path, what: Path, root: Path | None, output: Output) -> None:
+    "What shards measured, as if it had been read here."
+    from fakeface.audit.shards import list_files, put_in_store
+    n = put_in_store(measured, list_files(what, root)[1])
+    output.note(f"{n:,} files as measured in {measured}")
 
 # %% ../../nbs/96_cli.audit.ipynb #01d1ac5f
 def checks(output: Output) -> None:

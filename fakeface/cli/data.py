@@ -78,14 +78,14 @@ def _tell_list(output: Output, title: str, lines: dict[str, str]) -> None:
 
 # %% ../../nbs/96_cli.data.ipynb #1eb38379
 def recipes(output: Output) -> None:
-    """List what can be run: recipes, grids and transfers, each with its title.
+    """List what can be run: recipes, grids, transfers and holdouts, each with its title.
 
     Example: fakeface recipes"""
     import pandas as pd
-    rows = [row for kind in ("recipes", "grids", "transfers") for row in _specs(kind)]
+    rows = [row for kind in ("recipes", "grids", "transfers", "holdouts") for row in _specs(kind)]
     output.record(recipes=[{k: v for k, v in row.items() if v} for row in rows])
     for command, title in (("run", "fakeface run NAME (also curve, ladder, manifest)"), ("grid", "fakeface grid NAME"),
-                           ("transfer", "fakeface transfer NAME")):
+                           ("transfer", "fakeface transfer NAME"), ("holdout", "fakeface holdout NAME")):
         some = pd.DataFrame([r for r in rows if r["command"] == command]).drop(columns="command").set_index("name")
         output.table(some.loc[:, (some != "").any()].rename_axis(None), title)
     if output.quiet: output.say(*(row["name"] for row in rows))
@@ -96,7 +96,7 @@ def _specs(kind: str) -> list[dict[str, str]]:
     from fakeface.core.basics import data_manifests
     from fakeface.core.schema import read_yaml
     from fakeface.data.recipes import read_recipe
-    command, out = {"recipes": "run", "grids": "grid", "transfers": "transfer"}[kind], []
+    command, out = {"recipes": "run", "grids": "grid", "transfers": "transfer", "holdouts": "holdout"}[kind], []
     for file in sorted((data_manifests()/kind).glob("*.yaml")):
         told = read_recipe(file.stem) if kind == "recipes" else read_yaml(file, kind.removesuffix("s"))
         title, tests = (told.title, ", ".join(told.tests)) if kind == "recipes" else (str(told.get("title", "")), "")

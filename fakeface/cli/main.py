@@ -15,7 +15,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -27,8 +27,9 @@ from .app import app
 from .audit import audit, checks
 from .data import cache, clean, manifest, recipes, sources, world
 from .evaluate import compare, fairness, ledger, operating, robustness, score
-from .experiments import curve, grid, ladder, transfer
+from .experiments import curve, grid, holdout, ladder, transfer
 from .interpret import explain, ood
+from .many import merge
 from .predict import export, predict
 from .prepare import faces
 from .quiz import quiz
@@ -37,13 +38,14 @@ from .shared import Command, spread
 from .train import run
 from .twins import twins
 from ..core.basics import DataNote, InputError
+from ..core.ranks import PeerError, place, speaker
 
 # %% ../../nbs/97_cli.main.ipynb #cd476857
 STEPS: dict[str, tuple[Callable, ...]] = { # in the order in which data goes through the house
     "Data": (world, sources, faces, twins, recipes, manifest, clean, cache),
     "Before training": (audit, checks),
-    "Training": (run, curve, grid, transfer, ladder),
-    "Can the number be believed?": (score, compare, operating, ledger, fairness, robustness),
+    "Training": (run, curve, grid, transfer, holdout, ladder),
+    "Can the number be believed?": (score, merge, compare, operating, ledger, fairness, robustness),
     "What the network sees": (explain, ood),
     "In people's hands": (export, predict, app, quiz),
     "Pages": (report,)}
@@ -83,31 +85,51 @@ def main(argv: Sequence[str] | None = None, # default the command line's
     warnings.showwarning = lambda message, *rest: print(f"note: {message}", file=sys.stderr)
     with stoppable():
         try:
-            code = _call(list(sys.argv[1:] if argv is None else argv))
+            argv = list(sys.argv[1:] if argv is None else argv)
+            with _together(argv): code = _call(argv)
             sys.stdout.flush()
         except BaseException as e: return _ended(e)
     return code or 0
 
-
+# %% ../../nbs/97_cli.main.ipynb #a0c6af12
 def _call(argv: list[str]) -> int | None: # exit code, where it is not 0
     "Calls the command. Typer's own way of doing so would swallow a stop and its signal."
     app = command_line()
     if "_FAKEFACE_COMPLETE" in os.environ: return app.main(argv, "fakeface") # the shell asks how to go on
     with app.make_context("fakeface", argv or ["--help"]) as context: return app.invoke(context)
 
+
+@contextmanager
+def _together(argv: list[str]) -> Iterator[None]:
+    "Where torchrun started several processes, they meet; all but the first are silent. Raises `InputError` for what one process does."
+    here = place()
+    if here.world == 1:
+        yield
+        return
+    if argv[:1] != ["run"]:
+        if here.rank: raise PeerError("", told=True)
+        raise InputError(f"`fakeface {' '.join(argv[:1])}` works in one process: start it without torchrun; `fakeface run` alone trains in "
+                         "several")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR") # a process that is gone is said in one line, not in torch's thirty
+    from fakeface.train.team import joined
+    with open(os.devnull, "w") as nobody, redirect_stdout(nobody if here.rank else sys.stdout), redirect_stderr(nobody if here.rank else
+              sys.stderr), joined(): yield
+
 # %% ../../nbs/97_cli.main.ipynb #f78eb3c4
 def _ended(e: BaseException) -> int: # exit code
     "What is said about a command that did not end as it should."
-    kept = " ".join(getattr(e, "__notes__", []))
+    kept, who = " ".join(getattr(e, "__notes__", [])), speaker()
+    if isinstance(e, PeerError): return e.code if e.told else _fail(str(e), e.code)
     if isinstance(e, SystemExit): raise e
     if isinstance(e, typer.Exit): return e.exit_code # of --help and --version
     if isinstance(e, BrokenPipeError): return _no_reader()
     if isinstance(e, typer.TyperException): return _unknown(e)
-    if isinstance(e, InputError): return _fail(f"{e} {kept}", 2)
-    if isinstance(e, OSError): return _fail(str(InputError(f"{e.filename or 'file'}: {e.strerror or e}. {kept}".removesuffix(". "))), 2)
+    if isinstance(e, InputError): return _fail(f"{e} {kept}", 2, who)
+    if isinstance(e, OSError):
+        return _fail(str(InputError(f"{e.filename or 'file'}: {e.strerror or e}. {kept}".removesuffix(". "))), 2, who)
     if isinstance(e, KeyboardInterrupt):
         return _fail(f"stopped; {kept or 'nothing half-written is left'}", 128 + getattr(e, "signal", signal.SIGINT))
-    return _fail(f"a fault in fakeface, not in what you gave: {type(e).__name__}: {str(e)[:200]}. {kept} {_log(e)}", 70)
+    return _fail(f"a fault in fakeface, not in what you gave: {type(e).__name__}: {str(e)[:200]}. {kept} {_log(e)}", 70, who)
 
 # %% ../../nbs/97_cli.main.ipynb #0c1327f5
 def _unknown(e: typer.TyperException) -> int: # exit code
@@ -116,9 +138,9 @@ def _unknown(e: typer.TyperException) -> int: # exit code
     return _fail(f"{e.format_message().rstrip('.')}; `{path} --help` says how", e.exit_code)
 
 
-def _fail(message: str, code: int) -> int:
+def _fail(message: str, code: int, who: str = "") -> int:
     "One line on standard error."
-    print("fakeface: " + " ".join(message.split()), file=sys.stderr)
+    print(f"fakeface: {who}" + " ".join(message.split()), file=sys.stderr)
     return code
 
 # %% ../../nbs/97_cli.main.ipynb #94124583

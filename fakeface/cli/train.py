@@ -15,6 +15,7 @@ from typer import Option
 from .data import tell_shortfalls
 from .shared import Aim, Labels, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, refresh_index, write_page
 from ..core.basics import InputError
+from ..core.ranks import place
 
 # %% ../../nbs/96_cli.train.ipynb #429402c7
 Treatment = Literal["refuse", "drop", "keep"] # of duplicates across splits
@@ -33,6 +34,8 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
     """Run an experiment: recipe in, run folder with scores and report out.
 
     Example: fakeface run man-2-test --root faces --out runs/first"""
+    if place().world > 1 and seeds is not None: raise InputError("--seeds: each training is made in one process; start without torchrun")
+    if place().rank: return _help()
     from fakeface.data.recipes import read_recipe
     own = Path(recipe).is_dir()
     if own and seeds is not None: raise InputError("--seeds: several trainings need a recipe; a folder is trained on once")
@@ -51,6 +54,12 @@ def _own(folder: str, seed: int | None, scale: float, labels: Path | None) -> tu
     return recipe, Path(folder), tuple(images)
 
 
+def _help() -> None:
+    "One of several processes that torchrun started, not the first: it takes its share of the training and says nothing."
+    from fakeface.experiments.run import help_train
+    help_train()
+
+
 def _run_once(recipe: Any, root: Path, out: Path | None, output: Output, **options: Any) -> None:
     "One training: a bar where somebody watches, else a line now and then."
     from fakeface.experiments.run import run_recipe
@@ -65,6 +74,7 @@ def _tell_run(made: Any, output: Output) -> None:
     "What came of a run: its scores, what a shortcut reaches, what was left out, and where the page is."
     import pandas as pd
     from fakeface.audit.shortcuts import baselines_table
+    from fakeface.train.fitting import training_words
     from fakeface.train.runs import read_card
     output.record(run=made.folder, report=made.shown("report"), data=made.data, metrics=made.metrics)
     tell_shortfalls(made.sources, pd.read_csv(made.file("rejects")), output)
@@ -72,6 +82,7 @@ def _tell_run(made: Any, output: Output) -> None:
     filled, of = read_card(made.folder)["weights_filled"], made.settings
     if filled: output.note(f"Pretrained weights ({of['arch']}, {of['weights'] or 'from the hub'}): {filled} tensors of the network's body "
                            "were filled.")
+    output.note(training_words(made.info.get("training", {})))
     if made.learnt: output.note(made.learnt)
     output.table(made.scores.T)
     output.table(made.by_source)

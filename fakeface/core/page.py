@@ -231,8 +231,8 @@ def _anchored(body: str, # HTML with `h2` and `h3`
 
 # %% ../../nbs/06_core.page.ipynb #5bd184ed
 PAGES = dict(report="Report", audit="Audit", fairness="Fairness", robustness="Robustness", compare="Comparison") # of a run, by file name
-SERIES_PAGES = dict(seeds="Seeds", grid="Grid", transfer="Transfer matrix", ladder="Control ladder", curve="Learning curve",
-                    mix="Mix of real and fake")
+SERIES_PAGES = dict(seeds="Seeds", grid="Grid", transfer="Transfer matrix", holdout="Holdout", ladder="Control ladder",
+                    curve="Learning curve", mix="Mix of real and fake")
 
 
 def is_page(file: Path) -> bool:

@@ -161,6 +161,7 @@ class RunInfo:
     scale: float | None = None
     world: World | None = None
     data: str | None = None
+    training: dict[str, str] = field(default_factory=dict) # in which numbers, see `train.fitting.training_record`
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     started: str | None = None
@@ -207,7 +208,7 @@ class UnknownInfo:
 class Drift:
     "How far one way of asking a network lies from single precision, on the run's validation images."
     __pydantic_config__ = OPEN
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["32", "bf16"]
     backend: Literal["torch", "openvino"]
     largest: Rate # difference of p_fake
     n: Count # images
@@ -225,6 +226,7 @@ class PrecisionInfo:
 # %% ../../nbs/04_core.records.ipynb #64f0178c
 _COLUMNS = { # kind of a series -> what tells its trials from each other
     "seeds": dict(seed=Seed), "grid": dict(setting=str, seed=Seed), "transfer": dict(train=str, sets=list[str], images=Number),
+    "holdout": dict(detector=str, real=str, fake=str, seed=Seed),
     "ladder": dict(step=str, seed=Seed), "curve": dict(size=Count, seed=Seed, images=Number),
     "mix": dict(share_real=Rate, seed=Seed, images=Number)}
 

@@ -10,7 +10,6 @@ __all__ = ['POINTS', 'DETECTORS', 'FACE_DETECTORS', 'CROPS', 'Face', 'FaceDetect
 import importlib.util
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,11 +19,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core.basics import InputError, progress
-from ..core.files import die_with_parent
+from ..core.basics import InputError
 from .blazeface import blazeface
 from .images import RejectedImage, open_rgb
+from .manifest import read_facts
 from .mtcnn import has_mtcnn, mtcnn
+from .store import measured
 
 # %% ../../nbs/17_data.faces.ipynb #16c3cbdf
 POINTS = ("left_eye_x", "left_eye_y", "right_eye_x", "right_eye_y", "mouth_x", "mouth_y") # shares of width and height
@@ -214,10 +214,10 @@ def crop_face(image: Image.Image, # RGB
     return _cut(image, middle, to_right, size or max(1, min(4096, round(2 * np.linalg.norm(to_right)))), fade=how == "ffhq")
 
 # %% ../../nbs/17_data.faces.ipynb #c08b2104
-def _points_of(path: str, root: Path, detector: str) -> np.ndarray: # (6,)
-    "The points of the largest face of one file; missing where there is none or the file is no image."
+def _points_of(path: str, root: Path, detector: str) -> np.ndarray | None: # (6,)
+    "The points of the largest face of one file, missing where there is none; None where the file is no image."
     try: faces = find_faces(open_rgb(root/path), detector)
-    except RejectedImage: faces = []
+    except RejectedImage: return None
     return faces[0].points.ravel() if faces else np.full(len(POINTS), np.nan)
 
 # %% ../../nbs/17_data.faces.ipynb #4d9ce8fa
@@ -228,11 +228,8 @@ def face_points(manifest: pd.DataFrame, # one row an image, with `path`
                ) -> pd.DataFrame: # POINTS as shares of width and height, missing where no face is found; the manifest's index
     "Eyes and mouth of every image. Raises `InputError` for a face detector that is unknown or not installed."
     paths, root, workers, detector = manifest["path"].tolist(), Path(root), workers or os.cpu_count() or 1, face_detector(detector)
-    work = partial(_points_of, root=root, detector=detector)
-    if workers == 1 or len(paths) < 64: points = list(progress(map(work, paths), len(paths), "finding faces"))
-    else:
-        with ProcessPoolExecutor(workers, initializer=die_with_parent) as pool:
-            points = list(progress(pool.map(work, paths, chunksize=16), len(paths), "finding faces"))
-    table = pd.DataFrame(np.reshape(points, (-1, len(POINTS))), columns=list(POINTS), index=manifest.index)
+    work, sha256 = partial(_points_of, root=root, detector=detector), read_facts(root, paths, workers)["sha256"].tolist()
+    points = measured(f"faces-1-{detector}", work, paths, sha256, np.full(len(POINTS), np.nan), workers, "finding faces")
+    table = pd.DataFrame(points, columns=list(POINTS), index=manifest.index)
     table.attrs.update(face_detector=detector, licence=DETECTORS[detector].licence)
     return table

@@ -201,11 +201,12 @@ def _say_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame
 # %% ../../nbs/41_evaluate.compare.ipynb #e59005ff
 def compare(a: pd.DataFrame | Sequence[pd.DataFrame], # predictions of a detector, or of several runs of it
             b: pd.DataFrame | Sequence[pd.DataFrame], # of another
+            checked: bool = False, # all of them come from `check_predictions`
            ) -> pd.DataFrame: # one row a test set and class, with the verdict in words
     "Test set by test set; validation is left out. Raises `InputError` where the two have no test set in common."
     a, b = ([x] if isinstance(x, pd.DataFrame) else list(x) for x in (a, b))
     if not (a and b): raise InputError("compare: one side has no run; give at least one on each")
-    a, b = ([check_predictions(run, f"the {name}") for run in side] for name, side in (("first", a), ("second", b)))
+    if not checked: a, b = ([check_predictions(run, f"the {name}") for run in side] for name, side in (("first", a), ("second", b)))
     have = [list(run["split"].unique()) for run in (*a, *b)]
     tests = [test for test in have[0] if test != "valid" and all(test in splits for splits in have)]
     if not tests: raise InputError(f"no test set in common: {', '.join(have[0])} against {', '.join(have[len(a)])}")

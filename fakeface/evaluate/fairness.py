@@ -8,7 +8,7 @@ __all__ = ['SMALL', 'fairness_table', 'fairness_text', 'plot_fairness', 'Fairnes
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #9db13c26
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -22,8 +22,9 @@ from ..core.basics import LABELS, InputError, percent, signed
 from ..core.page import table_html, words_html
 from ..core.stats import subject_codes
 from ..core.style import BLUE, GREY, RED, chart, figure
-from .group_metrics import (BY, MEASURES, SPLITS, Split, Tally, Terms, compare_tally, confusion_of, enough, group_codes,
-                                             has_attribute, in_order, rates_of, tally, tally_draws, useless)
+from .group_metrics import (BY, MEASURES, SPLITS, JointDraws, Split, Tally, Terms, compare_tally, confusion_of, enough,
+                                             group_codes, has_attribute, in_order, joint_draws, parts_of, rates_of, subject_patterns,
+                                             tally, tally_draws, useless)
 from .scores import THRESHOLD, check_predictions, with_errors
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #8cecef80
@@ -32,10 +33,12 @@ class _Comparison:
     "One comparison to be made."
     attribute: str # such as "race" or "gender × race"
     group: str # its name in words
-    known: np.ndarray # bool, which rows belong to either side
+    side: np.ndarray # of each row: 1 in the group, 0 among the others, -1 neither
     tally: Tally # their images, counted
     same: tuple[bytes, bytes] # what two looks share that divide the same images into the same two groups
     split: Split | None = None
+
+    known = property(lambda self: self.side >= 0, doc="Which rows belong to either side.")
 
     def named(self) -> dict[str, str]:
         "The first columns of its row."
@@ -44,14 +47,15 @@ class _Comparison:
         return dict(attribute=self.attribute, **who)
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #d936fd77
-def _comparisons(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Iterable[Split]) -> list[_Comparison]:
+def _comparisons(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Iterable[Split],
+                 call: np.ndarray, subject: np.ndarray) -> list[_Comparison]:
     "Splits first, then every group of every attribute; only those that occur."
-    found, subject = [], subject_codes(rows)
-    call = 2 * (rows["label"] == "fake").to_numpy() + (rows["predicted"] == "fake").to_numpy()
+    found = []
     def look(attribute: str, group: str, inside: np.ndarray, known: np.ndarray, split: Split | None = None) -> None:
         some = inside[known]
         same = np.packbits(known).tobytes(), np.packbits(some ^ some[0]).tobytes()
-        found.append(_Comparison(attribute, group, known, tally(4 * some + call[known], subject[known]), same, split))
+        side = np.where(known, inside, -1).astype(np.int8)
+        found.append(_Comparison(attribute, group, side, tally(4 * some + call[known], subject[known]), same, split))
     for s in splits:
         side = s.sides(rows)
         if (side >= 0).any(): look(s.attribute, s.unprivileged, side == 1, side >= 0, s)
@@ -62,8 +66,8 @@ def _comparisons(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: 
     return found
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #0bfce747
-def _level(test_use: list[_Comparison], terms: Terms) -> tuple[int, float]:
-    "How many comparisons can be judged, and the level of each interval."
+def _level(test_use: list[_Comparison], terms: Terms) -> tuple[int, float, Terms]:
+    "How many comparisons can be judged, the level of each interval, and the terms with as many draws as that asks for."
     rowwise, splits = [], set()
     for look in test_use:
         counts, people = look.tally.counts, look.tally.people
@@ -71,10 +75,13 @@ def _level(test_use: list[_Comparison], terms: Terms) -> tuple[int, float]:
         if look.split: splits |= set(judged)
         else: rowwise += judged
     many = len(rowwise) + len(splits - set(rowwise))
-    return many, 1 - (1 - terms.confidence) / max(many, 1)
+    level = 1 - (1 - terms.confidence) / max(many, 1)
+    return many, level, replace(terms, draws=max(terms.draws, min(200_000, round(20 / (1 - level))))) # ten draws beyond either end
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #4489eea0
-def _checked(predictions: pd.DataFrame) -> pd.DataFrame: return check_predictions(predictions).reset_index(drop=True)
+def _checked(predictions: pd.DataFrame, already: bool = False) -> pd.DataFrame:
+    "Checked predictions, their rows numbered."
+    return (predictions if already else check_predictions(predictions)).reset_index(drop=True)
 
 
 def _scope(predictions: pd.DataFrame, test: str | None, source: str | None, t: Terms) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -117,11 +124,29 @@ def _short(row: dict[str, Any], margin: float, refused: str | None) -> str:
     return ", ".join(f"{m.upper()} {words}" for m, words in said.items()) + only
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #55c42993
-def _drawn(look: _Comparison, terms: Terms, have: dict[Any, tuple[bool, np.ndarray]]) -> np.ndarray:
-    "The draws of a comparison; one that mirrors an earlier one takes its, sides changed."
-    key, first = look.same, look.tally.first
-    if key not in have: have[key] = first, tally_draws(look.tally, terms.draws, terms.seed)
-    return have[key][1] if have[key][0] == first else have[key][1][:, ::-1]
+_FEW, _MUCH = 2_000, 2**24 # patterns a comparison that are fewer than its own, as a rule; numbers to hold, 128 MB
+
+
+def _together(looks: list[_Comparison], call: np.ndarray, subject: np.ndarray, terms: Terms) -> JointDraws | None:
+    "The draws of comparisons that cut the same people apart; None where each had better be drawn alone."
+    part, side_of = parts_of([look.side for look in looks])
+    if 4 * side_of.shape[1] * terms.draws > _MUCH: return None
+    known = (side_of >= 0).any(0)[part]
+    patterns, times = subject_patterns((4 * part + call)[known], subject[known])
+    return joint_draws(side_of, patterns, times, terms.draws, terms.seed) if len(times) <= _FEW * len(looks) else None
+
+# %% ../../nbs/45_evaluate.fairness.ipynb #dc6eca50
+def _draws(looks: list[_Comparison], call: np.ndarray, subject: np.ndarray, terms: Terms) -> Iterator[np.ndarray]:
+    "The draws of each comparison; one that mirrors an earlier one takes its, sides changed."
+    have, each = {}, {}
+    for look in looks: each.setdefault(look.attribute, {}).setdefault(look.same, look)
+    joint = {name: _together([*of.values()], call, subject, terms) for name, of in each.items()}
+    for look in looks:
+        key, first, of = look.same, look.tally.first, joint[look.attribute]
+        if key not in have:
+            place = [*each[look.attribute]].index(key)
+            have[key] = first, of.of(place, look.tally) if of else tally_draws(look.tally, terms.draws, terms.seed)
+        yield have[key][1] if have[key][0] == first else have[key][1][:, ::-1]
 
 
 _WITHHELD = {"equivalent": "undecided", "slightly higher": "higher", "slightly lower": "lower"} # of a detector of no or unknown use
@@ -130,25 +155,23 @@ _WITHHELD = {"equivalent": "undecided", "slightly higher": "higher", "slightly l
 def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Iterable[Split], terms: Terms,
             facts: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The groups' table and the splits' table, judged together."
-    test_use = _comparisons(rows, by, splits)
-    facts = facts | dict(lines=_lines(rows, test_use))
-    if not test_use: raise InputError(f"no image in {facts['test']} has a known attribute; give columns such as {', '.join(BY)}")
-    many, level = _level(test_use, terms)
-    terms = replace(terms, draws=max(terms.draws, min(200_000, round(20 / (1 - level))))) # ten draws beyond either end
-    known = rows[np.logical_or.reduce([look.known for look in test_use])]
+    subject, call = subject_codes(rows), 2 * (rows["label"] == "fake").to_numpy() + (rows["predicted"] == "fake").to_numpy()
+    if not (test_use := _comparisons(rows, by, splits, call, subject)):
+        raise InputError(f"no image in {facts['test']} has a known attribute; give columns such as {', '.join(BY)}")
+    many, level, terms = _level(test_use, terms)
+    facts, known = facts | dict(lines=_lines(rows, test_use)), rows[np.logical_or.reduce([look.known for look in test_use])]
     overall = rates_of(confusion_of(known, pd.Series(True, known.index)))
     attrs = facts | dict(compared=many, level=level, terms=asdict(terms), **{m: float(v[1]) for m, v in overall.items()})
-    made, numbers, drawn = {True: [], False: []}, {}, {}
-    for look in test_use:
-        row = compare_tally(look.tally, terms, level, _drawn(look, terms, drawn))
+    made, numbers = {True: [], False: []}, {}
+    for look, draws in zip(test_use, _draws(test_use, call, subject, terms)):
+        row = compare_tally(look.tally, terms, level, draws)
         if facts["only"] or facts["refused"]:
-            row |= {k: _WITHHELD.get(row[k], row[k]) for k in (f"{m}_verdict" for m in MEASURES)}
-        number = numbers.setdefault(look.same, len(numbers)) # the same for the same comparison
+            row |= {f"{m}_verdict": _WITHHELD.get(row[f"{m}_verdict"], row[f"{m}_verdict"]) for m in MEASURES}
         said = "refused" if facts["mute"] else _short(row, terms.margin, facts["refused"])
-        made[look.split is None].append(look.named() | row | dict(partition=number, verdict=said))
-    groups, divided = pd.DataFrame(made[True]), pd.DataFrame(made[False])
-    groups.attrs = divided.attrs = attrs
-    return groups, divided
+        row |= dict(partition=numbers.setdefault(look.same, len(numbers)), verdict=said) # one number for the same comparison
+        made[look.split is None].append(look.named() | row)
+    for table in (both := tuple(map(pd.DataFrame, made.values()))): table.attrs = attrs
+    return both
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #3a7c9f7f
 def _lines(rows: pd.DataFrame, test_use: list[_Comparison]) -> dict[str, dict[str, float]]:
@@ -470,11 +493,12 @@ def fairness_reports(predictions: pd.DataFrame, # one row an image
                      test: str | None = None, # only this test set
                      source: str | None = None, # only images of this source
                      by: Iterable[str | Sequence[str]] = BY, # attributes
+                     checked: bool = False, # they come from `check_predictions`
                      **options: Any, # of `fairness_report`
                     ) -> list[FairnessReport]:
     """A report of each test set whose images carry attributes; of each of its sources, where real faces or fakes that carry some come
     from several. Raises `InputError` where there is none."""
-    by, predictions = list(by), _checked(predictions)
+    by, predictions = list(by), _checked(predictions, checked)
     rows = with_errors(predictions, test, checked=True)
     known = carries_attribute(rows, by)
     rows, out = rows[known & (rows["source"].eq(source) if source else True)], []

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BY', 'SHORT', 'SPLITS', 'MEASURES', 'group_of', 'group_codes', 'attributes_of', 'has_attribute', 'in_order', 'Split',
            'confusion_of', 'rates_of', 'disparate_impact', 'average_odds_difference', 'metric_frame', 'Tally', 'tally',
-           'tally_draws', 'tally_of', 'draw_counts', 'Terms', 'useless', 'judge', 'effective_subjects', 'enough',
-           'compare_with_others', 'compare_tally']
+           'tally_draws', 'tally_of', 'draw_counts', 'parts_of', 'subject_patterns', 'JointDraws', 'joint_draws',
+           'Terms', 'useless', 'judge', 'effective_subjects', 'enough', 'compare_with_others', 'compare_tally']
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #ecd32c96
 from collections.abc import Iterable, Sequence
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csc_array
 from scipy.stats import norm, t as student
 
 from ..core.basics import LABELS, InputError, percent
@@ -218,6 +219,11 @@ class Tally:
         alone, shared = (x[..., ::2] + x[..., 1::2] for x in (self.alone, self.shared)) # over what they were called
         total, squares = alone + shared.sum(0), alone + (shared**2).sum(0)
         return (total.astype(float)**2 / np.maximum(squares, 1)).reshape(2, 2)
+    @cached_property
+    def size(self) -> np.ndarray: # shape (2, 2): others or group, real or fake
+        "Images a subject."
+        alone, shared = (x[..., ::2] + x[..., 1::2] for x in (self.alone, self.shared))
+        return ((alone + shared.sum(0)) / np.maximum(alone + (shared > 0).sum(0), 1)).reshape(2, 2)
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #5f3e8a1c
 def tally(cell: np.ndarray, # of each image, 0 to 7: 4 in the group, 2 a fake, 1 called fake
@@ -242,14 +248,17 @@ def tally_draws(of: Tally, # a comparison
     turned = (lambda cells: np.roll(cells, 4, -1)) if of.first else (lambda cells: cells)
     alone, shared = turned(of.alone), turned(of.shared) # a group and its complement are the same comparison, and get the same draws
     patterns, times = _patterns(alone, shared)
-    single, several = (x[..., ::2] + x[..., 1::2] for x in (alone, shared)) # over what they were called
-    size = (single + several.sum(0)) / np.maximum(single + (several > 0).sum(0), 1) # images a subject, in each group and class
     rng = np.random.default_rng(seed)
     step = max(64, _AT_ONCE // len(times) // 64 * 64)
     totals = np.concatenate([rng.standard_gamma(times, (min(step, draws - k), len(times))) @ patterns for k in range(0, draws, step)])
-    totals += rng.standard_normal((draws, 8))**2 / 2 * np.repeat(size, 2) # half a square is a gamma variable of shape one half
     totals = totals.reshape(-1, 2, 2, 2)
-    return totals[:, ::-1] if of.first else totals
+    return _with_halves(totals[:, ::-1] if of.first else totals, of, rng.standard_normal((draws, 2, 2, 2)))
+
+
+def _with_halves(totals: np.ndarray, of: Tally, normal: np.ndarray) -> np.ndarray:
+    "Half a subject more in every cell: half a square is a gamma variable of shape one half."
+    halves = normal**2 / 2
+    return totals + (halves[:, ::-1] if of.first else halves) * of.size[..., None]
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #52c4db80
 def tally_of(rows: pd.DataFrame, # with `label`, `predicted` and, if known, `subject`
@@ -287,6 +296,68 @@ def _interval(draws: np.ndarray, estimate: float, level: float) -> tuple[float, 
     if not np.isfinite(estimate): return np.nan, np.nan
     lo, hi = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(min(lo, estimate)), float(max(hi, estimate))
+
+# %% ../../nbs/44_evaluate.group_metrics.ipynb #6db25444
+def parts_of(sides: Sequence[np.ndarray], # of each comparison, each image: 1 in the group, 0 among the others, -1 neither; shape (n,)
+            ) -> tuple[np.ndarray, np.ndarray]: # the part of each image, (n,); the side of each part, (comparisons, parts)
+    "The fewest parts of the images that both sides of every comparison are made of."
+    part, side_of = np.zeros(len(sides[0]), np.int64), np.zeros((0, 1), np.int64)
+    for side in sides:
+        wide = 3 * part + side + 1
+        there = np.flatnonzero(np.bincount(wide))
+        place = np.zeros(there[-1] + 1, np.int64)
+        place[there] = np.arange(len(there))
+        part, side_of = place[wide], np.vstack([side_of[:, there // 3], there % 3 - 1])
+    return part, side_of
+
+# %% ../../nbs/44_evaluate.group_metrics.ipynb #851df895
+def subject_patterns(cell: np.ndarray, # of each image, a number from 0
+                     subject: np.ndarray, # whose image each is, numbers from 0
+                    ) -> tuple[csc_array, np.ndarray]: # counts, (cells, patterns); how many subjects have each
+    "Which counts over the cells subjects have; those of the same counts are one pattern."
+    wide = int(cell.max()) + 1
+    pairs, n = np.unique(subject * wide + cell, return_counts=True)
+    who, where = np.divmod(pairs, wide)
+    start = np.flatnonzero(np.diff(who, prepend=-1)) # the first cell of each subject
+    with np.errstate(over="ignore"): key = np.add.reduceat(_mixed(where.astype(np.uint64) << np.uint64(32) | n.astype(np.uint64)), start)
+    _, first, times = np.unique(key, return_index=True, return_counts=True)
+    size = np.diff(start, append=len(who))[first]
+    ends = np.cumsum(size)
+    take = np.repeat(start[first] - ends + size, size) + np.arange(ends[-1])
+    return csc_array((n[take].astype(float), where[take], np.append(0, ends)), shape=(wide, len(first))), times
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    "Numbers of 64 bits that look random (splitmix64), so that sums of different ones differ."
+    for shift, times in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)): x = (x ^ (x >> np.uint64(shift))) * np.uint64(times)
+    return x
+
+# %% ../../nbs/44_evaluate.group_metrics.ipynb #38115a65
+@dataclass(frozen=True)
+class JointDraws:
+    "What several comparisons draw together."
+    side_of: np.ndarray # the side of each part, (comparisons, parts)
+    totals: np.ndarray # weight of the images of each part, real or fake, called real or fake, (parts, 2, 2, draws)
+    normal: np.ndarray # for the half subject in each cell, (draws, 2, 2, 2)
+
+    def of(self, k: int, of: Tally) -> np.ndarray: # shape (draws, 2, 2, 2), as `tally_draws` gives them
+        "The draws of the k-th comparison, whose counts are `of`."
+        both = np.stack([self.totals[self.side_of[k] == side].sum(0) for side in (0, 1)])
+        return _with_halves(np.ascontiguousarray(np.moveaxis(both, -1, 0)), of, self.normal)
+
+
+def joint_draws(side_of: np.ndarray, # of `parts_of`
+                patterns: csc_array, # of `subject_patterns`; cells are 4 * part + 2 * fake + called fake
+                times: np.ndarray, # how many subjects have each
+                draws: int = 10_000, # how many
+                seed: int = 0, # the same seed, the same draws
+               ) -> JointDraws:
+    "The Bayesian bootstrap over subjects, once for all comparisons of these parts."
+    rng, step, totals = np.random.default_rng(seed), max(1, _AT_ONCE // draws), np.zeros((4 * side_of.shape[1], draws))
+    for k in range(0, len(times), step):
+        some = times[k:k + step, None]
+        totals[:patterns.shape[0]] += patterns[:, k:k + step] @ rng.standard_gamma(some, (len(some), draws))
+    return JointDraws(side_of, totals.reshape(-1, 2, 2, draws), rng.standard_normal((draws, 2, 2, 2)))
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #1b439fb2
 @dataclass(frozen=True)

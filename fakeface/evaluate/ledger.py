@@ -57,12 +57,13 @@ def uses(entries: list[dict[str, Any]], # of one test set, in order
     return list({(*_model(e), e.get("what", "scored")): e for e in reversed(entries)}.values())[::-1]
 
 # %% ../../nbs/42_evaluate.ledger.ipynb #3375dacb
-def _use(earlier: list[dict[str, Any]], rows: pd.DataFrame, test: str, me: tuple[str, str], what: str) -> dict[str, Any]:
+def _use(earlier: list[dict[str, Any]], rows: pd.DataFrame | tuple[str, int], test: str, me: tuple[str, str],
+         what: str) -> dict[str, Any]:
     "A model's use of a test set, as an entry to come after the earlier ones; `me` is as of `_model`."
-    images = images_fingerprint(rows)
+    images, n = rows if isinstance(rows, tuple) else (images_fingerprint(rows), len(rows))
     same = uses([e for e in earlier if e["images"] == images])
     models, again = {_model(e) for e in same}, any((*_model(e), e.get("what", "scored")) == (*me, what) for e in same)
-    return dict(when=datetime.now(timezone.utc).isoformat(timespec="seconds"), test=test, images=images, n=len(rows),
+    return dict(when=datetime.now(timezone.utc).isoformat(timespec="seconds"), test=test, images=images, n=n,
                 model=me[0], trained=me[1], what=what, before=len(same), models_before=len(models),
                 others_before=len(models - {me}), again=again)
 
@@ -81,7 +82,7 @@ class Ledger:
         self.file = Path(home)/FILE
 
     def enter(self, test: str, # the test set's name
-              rows: pd.DataFrame, # its images: `path`, and `sha256` where known
+              rows: pd.DataFrame | tuple[str, int], # its images: `path`, and `sha256` where known; or their fingerprint and how many
               model: str, # the run's name, or another detector's
               what: str = "scored", # what was asked of it
               trained: str = "", # when the model was trained, which tells two of one name apart

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['THRESHOLD', 'ERRORS', 'PredictionsError', 'check_predictions', 'read_predictions', 'predicted', 'is_misclassified',
-           'auc_interval', 'score_test', 'score_predictions', 'scores_table', 'sources_scores', 'score_lines',
-           'base_rate_words', 'with_errors', 'sweep_row', 'plot_confusion']
+           'auc_interval', 'precision_interval', 'direction_notes', 'score_test', 'balanced_rate', 'score_predictions',
+           'scores_table', 'sources_scores', 'score_lines', 'base_rate_words', 'with_errors', 'sweep_row',
+           'plot_confusion']
 
 # %% ../../nbs/40_evaluate.scores.ipynb #71dd25eb
 from pathlib import Path
@@ -90,14 +91,22 @@ def _precision_interval(is_fake: np.ndarray, p_fake: np.ndarray, # as in auc_int
     """Average precision with the logit interval of Boyd, Eng and Page (ECML PKDD 2013). Close to 0 and 1 that one breaks
     down; then the interval of a rate on the fakes is taken, which errs on the wide side."""
     ap, m = min(float(average_precision_score(is_fake, p_fake)), 1.0), int(is_fake.sum()) # its sum can be a rounding above 1
-    if m * min(ap, 1 - ap) < 5: return ap, *wilson(round(ap * m), m, level)
-    return ap, *_logit_interval(ap, 1 / np.sqrt(m * ap * (1 - ap)), level)
+    return ap, *precision_interval(ap, m, level)
+
+# %% ../../nbs/40_evaluate.scores.ipynb #e08abe31
+def precision_interval(ap: float, # average precision
+                       fakes: int, # images
+                       level: float = 0.95, # of confidence
+                      ) -> tuple[float, float]: # lowest, highest
+    "The interval of an average precision."
+    if fakes * min(ap, 1 - ap) < 5: return wilson(round(ap * fakes), fakes, level)
+    return _logit_interval(ap, 1 / np.sqrt(fakes * ap * (1 - ap)), level)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #3917d55a
 _UPSIDE_DOWN = 0.35 # an AUC from which on downwards the direction is doubted though its interval reaches 0.5
 
 
-def _direction_notes(auc: float | None, # of fake against real, by p_fake; None with one label
+def direction_notes(auc: float | None, # of fake against real, by p_fake; None with one label
                     ci95: list[float] | None, # its interval
                    ) -> list[str]: # a sentence where the AUC is clearly below 0.5, else none
     "Whether the scores seem to be upside down."
@@ -115,7 +124,7 @@ def score_test(predictions: pd.DataFrame, # of one test set; `subject`, where kn
     n, n_fake = len(predictions), int(is_fake.sum())
     out = dict(n=n, n_real=n - n_fake, n_fake=n_fake, **_rate("accuracy", right, subject))
     each = {k: _rate(RATES[k], right[is_fake == (k == "fake")], subject[is_fake == (k == "fake")]) for k in LABELS}
-    out |= _balanced(each)
+    out |= balanced_rate(each)
     both = 0 < n_fake < n
     auc, *auc_ci = auc_interval(is_fake, p, numbered(subject, n)) if both else (None, None)
     out |= dict(auc=auc, auc_ci95=auc_ci if both else None)
@@ -124,7 +133,7 @@ def score_test(predictions: pd.DataFrame, # of one test set; `subject`, where kn
     out |= {"majority_baseline": max(n_fake, n - n_fake) / n, **each["real"], **each["fake"]}
     calls = predicted(predictions, threshold)
     out["confusion"] = {t: {c: int(((label == t) & (calls == c)).sum()) for c in LABELS} for t in LABELS}
-    return out | {"by_source": _by_source(predictions, right, subject), "notes": _direction_notes(auc, auc_ci if both else None)}
+    return out | {"by_source": _by_source(predictions, right, subject), "notes": direction_notes(auc, auc_ci if both else None)}
 
 # %% ../../nbs/40_evaluate.scores.ipynb #5a6d87e1
 def _rate(name: str, right: np.ndarray, subject: np.ndarray) -> dict[str, Any]:
@@ -134,7 +143,8 @@ def _rate(name: str, right: np.ndarray, subject: np.ndarray) -> dict[str, Any]:
     return {name: rate, f"{name}_ci95": ci}
 
 # %% ../../nbs/40_evaluate.scores.ipynb #56479eb6
-def _balanced(each: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def balanced_rate(each: dict[str, dict[str, Any]], # real and fake: specificity and sensitivity with their intervals
+                 ) -> dict[str, Any]: # balanced_accuracy, and its ci95
     "Mean of the two classes' accuracies; the interval adds the halves of theirs as Newcombe's does (MOVER)."
     (real, (real_lo, real_hi)), (fake, (fake_lo, fake_hi)) = (
         (each[k][RATES[k]], each[k][f"{RATES[k]}_ci95"] or (0, 1)) for k in ("real", "fake"))
@@ -153,9 +163,10 @@ def _by_source(predictions: pd.DataFrame, right: np.ndarray, subject: np.ndarray
 
 # %% ../../nbs/40_evaluate.scores.ipynb #ddb426ef
 def score_predictions(predictions: pd.DataFrame, # `split` names the test set
+                      checked: bool = False, # they come from `check_predictions`
                      ) -> dict[str, Any]: # positive, tests, and valid where there is one
     "The scores of every test set, in the form that `metrics.json` has. Raises `PredictionsError` as `check_predictions` does."
-    predictions = check_predictions(predictions)
+    predictions = predictions if checked else check_predictions(predictions)
     scores = {str(name): score_test(rows) for name, rows in predictions.groupby("split")}
     if "train" in scores: scores["train"]["notes"].append("these images were trained on: this is no test")
     valid = {"valid": scores.pop("valid")} if "valid" in scores else {}

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from fastai.torch_core import default_device
 
 from ..core.basics import LABELS, DataNote, InputError
 from ..data.duplicates import find_leakage, settle_duplicates
@@ -29,6 +30,7 @@ from ..synthetic.world import read_world
 from ..train.blocks import face_datablock, loader_options
 from ..train.learners import LEARNERS
 from ..train.models import MODELS, WeightsError, choose_weights, find_arch, package_of, read_call
+from ..train.precision import choose_precision
 
 # %% ../../nbs/80_experiments.plan.ipynb #ff65cf72
 def with_weights(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
@@ -59,6 +61,7 @@ def choose(recipe: Recipe, # or one made of a transfer file's profiles
     if name in LEARNERS: find_arch(chosen["arch"])
     chosen = with_weights(chosen, fixed=options.get("arch") is not None)
     face_datablock(".", **{k: v for k, v in loader_options(chosen).items() if k != "batch_size"})
+    choose_precision(chosen["precision"], default_device().type)
     check_aim(**(aim or {}))
     return profile, chosen
 
@@ -113,7 +116,7 @@ def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.man
               labels: str | Path | None = None, # a table of labels by hand, see `data.labels`
               ) -> tuple[Recipe, Composition, pd.DataFrame]: # recipe, images with their splits, files that are not used
     "A folder as an experiment, without card or recipe. Raises `InputError` where training, validation or test lacks a class."
-    found = labelled_folder(folder)
+    found = labelled_folder(folder, thumbnails=True)
     found = found._replace(images=corrected(found.images, labels))
     if not 0 < scale <= 1: raise InputError(f"scale is {scale}; give a number above 0, at most 1")
     some = found.images.groupby([found.images["split"].fillna(""), "label"]).sample(frac=scale, random_state=seed)
@@ -175,7 +178,7 @@ def _images(recipe: Recipe, root: str | Path, split_seed: int, scale: float, com
     if composed: return composed, None, pd.DataFrame(columns=["path", "source", "reason"])
     if own: composed, rejects = own
     else:
-        found = scan(root, sources_of(recipe))
+        found = scan(root, sources_of(recipe), thumbnails=True)
         found = found._replace(images=corrected(found.images, labels))
         composed, rejects = compose(recipe, found, split_seed, scale), found.rejects
         composed = composed._replace(manifest=relabelled(composed.manifest, labels))

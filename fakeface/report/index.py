@@ -118,7 +118,7 @@ def _series_entry(folder: Path, name: str, kind: str) -> Entry:
     trials, asked = list(note["trials"]), note["asked"]
     done = [t for t in trials if is_finished(folder/t)]
     failed = [t for t in trials if t not in done and (folder/"failed"/f"{t}.txt").is_file()]
-    recipe = asked.get("recipe") or asked.get("transfer") or ""
+    recipe = asked.get("recipe") or asked.get("transfer") or asked.get("holdout") or ""
     dates = [str(Run(folder/t).info.get("started") or "")[:10] for t in done[:1]]
     why = f", {len(failed)} failed: {', '.join(failed[:3])}" if failed else ""
     lines = [f"{len(done)} of {len(trials)} trainings are finished{why}"]

@@ -30,6 +30,7 @@ from ..evaluate.thresholds import (OperatingPoint, frozen_threshold, plot_ppv, p
                                           point_words, score_at_point)
 from ..interpret.losses import attribute_words, thumbnail, top_losses
 from ..synthetic.world import read_world
+from ..train.fitting import training_words
 from ..train.runs import Run, is_finished
 
 # %% ../../nbs/70_report.run.ipynb #5d2d1ae8
@@ -470,21 +471,22 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     told = lambda d: [(k.replace("_", " "), word(v)) for k, v in d.items()]
     settings = {k: Path(v).name if k == "weights" and v else v for k, v in i.get("settings", {}).items()}
     if settings.get("model") != "transfer": # these are of a pretrained body
-        settings = {k: v for k, v in settings.items() if k not in ("arch", "pretrained")}
+        settings = {k: v for k, v in settings.items() if k not in ("arch", "pretrained", "frozen", "frozen_epochs")}
     top = {k: i.get(k) for k in ("recipe", "study", "profile", "seed", "scale", "data")}
     top["started"] = str(i.get("started") or "–")[:16].replace("T", " ")
     return {"Run": told(top), "Settings": told(settings), "Versions": told(i.get("versions", {})),
             "Time": [(k, f"{v:,.1f} s") for k, v in i.get("seconds", {}).items()]}
 
 # %% ../../nbs/70_report.run.ipynb #5f0be7e2
-def _training(h: pd.DataFrame) -> dict[str, Any]:
-    "The curves and what they say."
+def _training(h: pd.DataFrame, ran: dict[str, Any]) -> dict[str, Any]:
+    "The curves and what they say, and in which numbers it was trained."
     if not len(h): return dict(training="There is no training history: the detector was used as it was.", curves=[])
     last, best = h.iloc[-1], h.loc[h["valid_loss"].fillna(np.inf).idxmin()]
     told = (f"{len(h)} {'epoch' if len(h) == 1 else 'epochs'}. After the last, the validation images gave a loss of "
             f"{last['valid_loss']:.3f} and an accuracy of {percent(last['accuracy'])}.")
     if best["epoch"] < last["epoch"]:
         told += f" Their lowest loss, {best['valid_loss']:.3f}, came after epoch {best['epoch']:.0f}."
+    if ran: told += f" {training_words(ran)}"
     curves = [picture(plot_history(h, c), _history_words(h, c)) for c in (["train_loss", "valid_loss"], ["accuracy"])]
     return dict(training=told, curves=curves)
 
@@ -555,7 +557,7 @@ def report_values(run: Run, # a loaded run
                 no_pictures=f"The images are not shown: {why}. The errors are listed by name." if hidden else "",
                 notes=[t for t in (i.get("notes"), i.get("citation")) if t], how=_how(run), footer=_FOOTER,
                 operating=_operating(run), test_use=_test_use(run),
-                **_training(run.history), **_data(run, read_cards(root)))
+                **_training(run.history, run.info.get("training", {})), **_data(run, read_cards(root)))
 
 
 _FOOTER = "Everything on this page was read from the run folder: predictions.parquet has one row an image."

@@ -24,6 +24,7 @@ from ..interpret.faithfulness import check_faithfulness
 from ..interpret.ood import fit_ood
 from .bundle import (CARD, OOD, BundleInfo, Counts, DataSource, FacePolicy, Known, Maps, Robust, Stability, check_info,
                                    refuse_existing, write_bundle)
+from ..train.fitting import training_words
 from ..train.runs import Run, load_run_model, load_scorer, read_card, read_drifts
 
 # %% ../../nbs/91_serve.export.ipynb #63bc2d7b
@@ -219,7 +220,7 @@ def _what_it_is(info: BundleInfo) -> str:
     drawn = "**Trained on drawn faces, not on people: it says nothing about real photographs.** " if info.world else ""
     return (f"{drawn}A detector of generated faces (positive class: fake), trained with fakeface by the recipe `{t.get('recipe')}`: "
             f"{t.get('title')}. Network `{info.network.model}`, {info.network.size} pixels a side, {t.get('epochs')} epochs, "
-            f"seed {t.get('seed')}. Exported {info.made}, trained with fakeface {t.get('fakeface')}.")
+            f"seed {t.get('seed')}. {t.get('numbers') or ''} Exported {info.made}, trained with fakeface {t.get('fakeface')}.")
 
 
 def _use_words(info: BundleInfo) -> str:
@@ -297,12 +298,13 @@ def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str
     still, robust = measure_robustness(run, rows, root, point.threshold)
     return _Measured(measure_faces(rows, root, crop, detector), known, arrays, still, robust, measure_maps(run, rows, root))
 
-
+# %% ../../nbs/91_serve.export.ipynb #de794d8a
 def _training(run: Run) -> dict[str, Any]:
     "Recipe, settings and versions, in words and numbers."
     i = run.info
     asked = {k: run.settings.get(k) for k in ("epochs", "batch_size", "lr", "opt", "augment")}
-    return {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started")} | asked | dict(i.get("versions", {}))
+    told = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started")}
+    return told | asked | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
 
 # %% ../../nbs/91_serve.export.ipynb #f1269270
 def export_bundle(run: str | Path, # a finished run's folder

@@ -128,7 +128,7 @@ def _bundle_of(path: str | Path, root: str | Path | None, precision: str, backen
     path = Path(path)
     if not (path.is_dir() and is_finished(path)) or (path/INFO).is_file(): return read_bundle(path)
     rewriter(precision, backend) # an unknown or missing one first
-    default = (precision, backend) == ("fp32", "torch")
+    default = (precision, backend) == ("32", "torch")
     if root is not None and not default and f"{backend}-{precision}" not in read_drifts(path): measure_drift(path, root, precision, backend)
     with tempfile.TemporaryDirectory() as d: return read_bundle(export_bundle(path, Path(d)/f"{path.resolve().name}.fakeface", root))
 
@@ -144,7 +144,7 @@ class _Opened:
 class _Network:
     "What a bundle says of its network, and what the network looks at."
     def __init__(self, bundle: Bundle, # of `serve.bundle`
-                 device: str | torch.device | None = None, precision: str = "fp32", backend: str = "torch"): # as in `Detector.load`
+                 device: str | torch.device | None = None, precision: str = "32", backend: str = "torch"): # as in `Detector.load`
         self.bundle, self.info = bundle, bundle.info
         self.drift = drift_of({k: asdict(v) for k, v in bundle.info.precision.items()}, precision, backend, bundle.place)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -174,7 +174,7 @@ class Detector(_Network):
     def load(cls, path: str | Path, # a bundle, or a finished run's folder
              root: str | Path | None = None, # of a run: its data root, to measure what a bundle brings along
              device: str | torch.device | None = None, # default the GPU where there is one
-             precision: str = "fp32", backend: str = "torch", # of `train.backends`; measured now on a run with a data root
+             precision: str = "32", backend: str = "torch", # of `train.backends`; measured now on a run with a data root
             ) -> "Detector":
         "A detector from a file. Raises `InputError` naming what is damaged or missing, or a way of asking that was never measured."
         return cls(_bundle_of(path, root, precision, backend), device, precision, backend)

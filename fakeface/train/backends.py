@@ -19,10 +19,10 @@ from ..core.basics import InputError
 from .folding import ROWS, folded
 
 # %% ../../nbs/53_train.backends.ipynb #f17197ec
-PRECISIONS, BACKENDS = ("fp32", "bf16"), ("torch", "openvino")
+PRECISIONS, BACKENDS = ("32", "bf16"), ("torch", "openvino")
 
 
-def rewriter(precision: str = "fp32", # of PRECISIONS
+def rewriter(precision: str = "32", # of PRECISIONS
              backend: str = "torch", # of BACKENDS
             ) -> Callable[[nn.Module, tuple[int, ...]], Callable]: # for `train.inference.FixedBatches`
     "How a network is rewritten for one way of asking. Raises `InputError` for an unknown one, or one that is not there on this machine."
@@ -31,9 +31,9 @@ def rewriter(precision: str = "fp32", # of PRECISIONS
     if backend == "openvino":
         _openvino() # refused here where it is missing, not at the first image
         return partial(OpenVino, precision=precision)
-    if precision == "fp32": return folded
+    if precision == "32": return folded
     if not torch.cuda.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise InputError("precision bf16: this processor has no such numbers, so it would take longer; use --precision fp32")
+        raise InputError("precision bf16: this processor has no such numbers, so it would take longer; use --precision 32")
     return Bf16
 
 # %% ../../nbs/53_train.backends.ipynb #13d1077a
@@ -59,11 +59,11 @@ class OpenVino:
     "A network compiled by OpenVINO, on the CPU."
     def __init__(self, net: nn.Module, # trained
                  shape: tuple[int, ...], # of an image, (3, h, w)
-                 precision: str = "fp32"): # of PRECISIONS
+                 precision: str = "32"): # of PRECISIONS
         ov, plain = _openvino(), deepcopy(net).cpu().eval().requires_grad_(False)
         with torch.inference_mode(False), torch.no_grad():
             model = ov.convert_model(plain, example_input=torch.zeros(ROWS, *shape), input=[-1, *shape])
-        how = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision), "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        how = {"INFERENCE_PRECISION_HINT": {"32": "f32"}.get(precision, precision), "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         self.request = ov.compile_model(model, "CPU", how).create_infer_request()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor: # (n, 3, h, w) -> (n, classes), float32

@@ -219,7 +219,7 @@ def _is_plain(loader: TfmdDL) -> bool:
     after = [type(t) for t in loader.after_item.fs]
     if set(after) - {ToTensor, RandomFlip} or after.count(RandomFlip) > 1: return False
     steps, is_table = [[type(t) for t in tl.tfms.fs] for tl in data.tls], isinstance(data.tls[0].items, pd.DataFrame)
-    if steps[0] != ([ListedPath, OpenFace] if is_table else steps[0][:-1] + [OpenFace]) or set(steps[0][:-1]) - {ListedPath}: return False
+    if steps[0] != [ListedPath, OpenFace] and (is_table or steps[0] != [OpenFace]): return False
     return len(steps) == 1 or (is_table and steps[1] == [ColReader, Categorize] and _reads_label(data.tls[1].tfms.fs[0]))
 
 
@@ -365,7 +365,8 @@ class FaceDL(_Planned):
         self.randomize()
         self.before_iter()
         self._DataLoader__idxs = self.get_idxs() # as fastai does, before any worker starts
-        yield from _finished_batches(self)
+        try: yield from _finished_batches(self)
+        finally: self._draws = None
         self.after_iter()
         if hasattr(self, "it"): del self.it
 
@@ -485,7 +486,7 @@ def _training_rows(manifest: pd.DataFrame, root: str | Path, vocab: Sequence[str
         if not (items["split"] == side).any():
             others = ", ".join(map(str, table["split"].unique()[:5])) or "no rows"
             raise ManifestError(f"manifest: no row with split `{side}` (there is: {others}); `split` says train or valid")
-    gone = [p for p in items["path"] if not os.path.isfile(Path(root)/str(p))]
+    gone = [p for p in items["path"] if not os.path.isfile(os.path.join(root, str(p)))]
     if gone:
         count = f" ({len(gone):,} of {len(items):,} are missing)" if len(gone) > 1 else ""
         raise ManifestError(f"{gone[0]} is not under the data root {root}{count}; is it the right one?")

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['LEARNERS', 'OPTS', 'image_size', 'small_learner', 'scratch_learner', 'two_conv_learner', 'transfer_learner',
-           'PlateauLearner', 'last_block_learner', 'DivergedError', 'StopDiverged', 'make_learner', 'seeded',
-           'classes_of']
+           'HeadLearner', 'head_learner', 'PlateauLearner', 'last_block_learner', 'DivergedError', 'StopDiverged',
+           'make_learner', 'seeded', 'classes_of']
 
 # %% ../../nbs/52_train.learners.ipynb #90b8ee91
 from ..core.basics import InputError
 from .blocks import fed_dataloaders, read_vocabulary
+from .frozen import FrozenBody
 from .models import (MODELS, arch_feed, last_block, load_body, make_net, read_call, read_weights,
                                    small_net, transfer_net)
+from .precision import at_precision
 
 import fastai.callback.all # noqa: F401 (gives every Learner fit_one_cycle, fine_tune, lr_find, no_bar)
 
@@ -37,16 +39,10 @@ from fastai.vision.learner import default_split
 from torch import nn
 
 # %% ../../nbs/52_train.learners.ipynb #5cfbf46f
-def _learner(dls: DataLoaders, model: torch.nn.Module, **kwargs: Any) -> Learner:
-    "A Learner with the house's loss and metric; mixed precision where there is a GPU."
+def _learner(dls: DataLoaders, model: torch.nn.Module, precision: str = "auto", **kwargs: Any) -> Learner:
+    "A Learner with the house's loss and metric, in the numbers that are asked for or pay."
     kwargs = {"loss_func": CrossEntropyLossFlat(), "metrics": accuracy, "splitter": default_split, **kwargs}
-    learn = Learner(dls, model, **kwargs)
-    return _with_fp16(learn)
-
-
-def _with_fp16(learn: Learner) -> Learner:
-    "Mixed precision on CUDA only: on a CPU it would silently train in full precision."
-    return learn.to_fp16() if torch.device(learn.dls.device).type == "cuda" else learn
+    return at_precision(Learner(dls, model, **kwargs), precision)
 
 
 def image_size(dls: DataLoaders, # of `face_dataloaders`, or fastai's own
@@ -58,7 +54,7 @@ def image_size(dls: DataLoaders, # of `face_dataloaders`, or fastai's own
 # %% ../../nbs/52_train.learners.ipynb #622a6d44
 def small_learner(dls: DataLoaders, # of `face_dataloaders`
                   width: int = 16, # channels of the first layer
-                  **kwargs: Any, # of fastai's Learner
+                  **kwargs: Any, # of fastai's Learner; `precision`, see `train.precision`
                  ) -> Learner:
     "The small network from scratch: the built-in world's default."
     return _learner(dls, small_net(width), **kwargs)
@@ -88,6 +84,9 @@ def transfer_learner(dls: DataLoaders, # of `face_dataloaders`
                      arch: str = "resnet34", # any torchvision or timm name
                      pretrained: bool = True, # ImageNet weights, from the hub unless a file is given
                      weights: str | Path | None = None, # a file of ImageNet weights, with or without classifier
+                     precision: str = "auto", # see `train.precision`
+                     frozen: str = "train", # or eval: mode of the body while it is frozen, see `train.frozen`
+                     kind: type[Learner] = Learner, # of fastai
                      **kwargs: Any, # of fastai's Learner
                     ) -> Learner: # frozen where pretrained, ready for `fine_tune`; `weights_filled` says how much of its body was filled
     """fastai's vision_learner for any architecture; where pretrained, batches are normalised and resized as the weights want it (in
@@ -95,10 +94,29 @@ def transfer_learner(dls: DataLoaders, # of `face_dataloaders`
     kwargs = {"loss_func": CrossEntropyLossFlat(), "metrics": accuracy, **kwargs}
     model, split, filled = transfer_net(arch, image_size(dls), pretrained, weights)
     if filled: dls = fed_dataloaders(dls, *[arch_feed(arch)[k] for k in ("stats", "interpolation")])
-    learn = Learner(dls, model, splitter=split, **kwargs)
+    if frozen == "eval": kwargs |= dict(train_bn=False, cbs=[*kwargs.get("cbs", []), FrozenBody()])
+    learn = at_precision(kind(dls, model, splitter=split, **kwargs), precision)
     if filled: learn.freeze()
     learn.weights_filled = filled
-    return _with_fp16(learn)
+    return learn
+
+# %% ../../nbs/52_train.learners.ipynb #de2d06e7
+class HeadLearner(Learner):
+    "A Learner whose frozen body is never thawed: `fine_tune` cycles once over the head."
+    def unfreeze(self) -> None: self.freeze()
+    def fine_tune(self, epochs: int, base_lr: float = 2e-3, **kwargs: Any) -> None: self.fit_one_cycle(epochs, base_lr)
+
+
+def head_learner(dls: DataLoaders, # of `face_dataloaders`
+                 arch: str = "resnet18", # any torchvision or timm name
+                 pretrained: bool = True, # ImageNet weights, from the hub unless a file is given
+                 weights: str | Path | None = None, # a file of ImageNet weights, with or without classifier
+                 precision: str = "auto", # see `train.precision`
+                 **kwargs: Any, # of fastai's Learner
+                ) -> Learner:
+    "A new head on a frozen body; an untrained body (neither pretrained nor weights) is trained whole."
+    kind = HeadLearner if pretrained or weights else Learner
+    return transfer_learner(dls, arch, pretrained, weights, precision, **{"frozen": "eval", "kind": kind, **kwargs})
 
 # %% ../../nbs/52_train.learners.ipynb #795d4e74
 class PlateauLearner(Learner):
@@ -118,10 +136,11 @@ def last_block_learner(dls: DataLoaders, # of `face_dataloaders`
                        pretrained: bool = True, # ImageNet weights, from the hub unless a file is given
                        weights: str | Path | None = None, # a file of ImageNet weights, with or without classifier
                        patience: tuple[int, int] = (2, 5), # epochs without a better validation loss: rate cut to a fifth, stop
+                       precision: str = "auto", # see `train.precision`
                        **kwargs: Any, # of fastai's Learner
                       ) -> Learner:
     "New head and last block tuned, the rest frozen; an untrained body (neither pretrained nor weights) is trained whole."
-    whole = transfer_learner(dls, arch, pretrained, weights)
+    whole = transfer_learner(dls, arch, pretrained, weights, "32")
     model, dls = whole.model, whole.dls
     cbs = [ReduceLROnPlateau("valid_loss", patience=patience[0], factor=5.0), EarlyStoppingCallback("valid_loss", patience=patience[1])]
     if pretrained or weights:
@@ -133,7 +152,7 @@ def last_block_learner(dls: DataLoaders, # of `face_dataloaders`
     kwargs = {"loss_func": CrossEntropyLossFlat(), "metrics": accuracy, "wd": 0.0, **kwargs}
     learn = PlateauLearner(dls, model, cbs=[*cbs, *kwargs.pop("cbs", [])], **kwargs)
     learn.weights_filled = whole.weights_filled
-    return _with_fp16(learn)
+    return at_precision(learn, precision)
 
 # %% ../../nbs/52_train.learners.ipynb #581afe7a
 class DivergedError(InputError):
@@ -159,7 +178,7 @@ class StopDiverged(Callback):
                             f"{self.iter + 1}; {mend}")
 
 # %% ../../nbs/52_train.learners.ipynb #4d8a67bf
-LEARNERS = {"transfer": transfer_learner, "transfer_last_block": last_block_learner} # the others are MODELS, from scratch
+LEARNERS = {"transfer": transfer_learner, "transfer_head": head_learner, "transfer_last_block": last_block_learner} # others: MODELS
 OPTS: dict[str, Callable[..., Any]] = dict(adam=Adam, radam=RAdam, ranger=ranger, lamb=Lamb, sgd=partial(SGD, mom=0.9), rmsprop=RMSProp)
 
 
@@ -170,9 +189,11 @@ def make_learner(dls: DataLoaders, # of `face_dataloaders`
     "The Learner that a recipe's settings ask for. Raises `InputError` for an unknown name."
     name, opt = read_call(settings["model"])[0], settings.get("opt", "adam")
     if opt not in OPTS: raise InputError(f"opt is {opt!r}; use one of {', '.join(OPTS)}")
-    kwargs = {"opt_func": OPTS[opt], **kwargs, "cbs": [StopDiverged(), *kwargs.get("cbs", [])]}
+    kwargs = {"opt_func": OPTS[opt], "precision": settings.get("precision", "auto"), **kwargs,
+              "cbs": [StopDiverged(), *kwargs.get("cbs", [])]}
     if name in MODELS: return scratch_learner(dls, settings["model"], settings.get("weights"), **kwargs)
     if name not in LEARNERS: raise InputError(f"model is {name!r}; use one of {', '.join([*MODELS, *LEARNERS])}")
+    if name == "transfer": kwargs = {"frozen": settings.get("frozen", "train"), **kwargs}
     return LEARNERS[name](dls, **{k: settings[k] for k in ("arch", "pretrained", "weights")}, **kwargs)
 
 # %% ../../nbs/52_train.learners.ipynb #80e30725

@@ -29,7 +29,7 @@ import pandas as pd
 from ..core.basics import DataNote, InputError, cache_folder
 from ..core.files import Claim, lock, write_whole
 
-# %% ../../nbs/50_train.pixels.ipynb #b954a817
+# %% ../../nbs/50_train.pixels.ipynb #c707d7ae
 _DEFAULT = 16 * 10**9 # bytes
 
 
@@ -39,7 +39,8 @@ def pixel_folder() -> Path:
 
 
 def pixel_limit() -> int: # bytes
-    "How much may be kept. Raises `InputError` where `FAKEFACE_CACHE_GB` is no number."
+    "How much may be kept; nothing on Windows. Raises `InputError` where `FAKEFACE_CACHE_GB` is no number."
+    if not hasattr(os, "pwrite"): return 0
     if asked := os.environ.get("FAKEFACE_CACHE_GB"):
         try: gb = float(asked)
         except ValueError: gb = -1.0
@@ -235,7 +236,7 @@ def _new_segment(folder: Path, side: int, images: int) -> _Segment | None: # Non
     segment.held = lock(file)
     return segment if segment.held is not None else None
 
-# %% ../../nbs/50_train.pixels.ipynb #e67fe63e
+# %% ../../nbs/50_train.pixels.ipynb #de31d9be
 class _Shelf:
     "The files of one folder, and where each image lies."
     def __init__(self, what: str, # all that decides about the pixels; the folder's name
@@ -246,9 +247,14 @@ class _Shelf:
         self.pid, self.lock, self.rests_until = os.getpid(), threading.RLock(), 0.0
         self.refresh()
 
+    def alone(self) -> threading.RLock: # a context
+        "One thread at a time. A worker process begins anew: its parent's locks are not its own."
+        if self.pid != os.getpid(): self.pid, self.own, self.lock = os.getpid(), None, threading.RLock()
+        return self.lock
+
     def refresh(self) -> None:
         "Sees what other processes have added or removed."
-        with self.lock:
+        with self.alone():
             gone = {file for file, segment in self.files.items() if not segment.is_there()}
             for file in gone: del self.files[file]
             if gone: self.places = {key: place for key, place in self.places.items() if place[0].file not in gone}
@@ -256,13 +262,13 @@ class _Shelf:
                 if segment := _opened(file): self.files[file] = segment
             for segment in self.files.values(): self.learn(segment)
 
+# %% ../../nbs/50_train.pixels.ipynb #1b6506cb
+class _Signs(_Shelf):
+    "Which images there are, and of which files they were made."
     def learn(self, segment: _Segment) -> None:
         "Notes a file's new images."
         for key, k in _news(segment): self.places[key] = segment, k
 
-# %% ../../nbs/50_train.pixels.ipynb #01ce2250
-class _Signs(_Shelf):
-    "Of which file the pixels were made."
     def sign(self, key: bytes) -> int: # of the image file, at the time; 0 where it is not known
         place = self.places.get(key)
         return int(place[0].records[place[1]]["sign"]) if place else 0
@@ -306,11 +312,11 @@ class PixelStore(_Signs):
         "Keeps images. Where that cannot be done it costs time, not the work."
         if time.monotonic() >= self.rests_until: _add(self, keys, signs, pixels, more)
 
-# %% ../../nbs/50_train.pixels.ipynb #ac7e2ee8
+# %% ../../nbs/50_train.pixels.ipynb #4b8b71c2
 def _add(store: PixelStore, keys: Sequence[bytes], signs: Sequence[int], pixels: np.ndarray, more: int) -> None:
     "Keeps images, or says why not and does not try again for ten minutes."
     try:
-        with store.lock: _add_new(store, keys, signs, pixels, more)
+        with store.alone(): _add_new(store, keys, signs, pixels, more)
     except (OSError, InputError) as e:
         store.rests_until = time.monotonic() + 600
         why = getattr(e, "strerror", None) or e
@@ -329,10 +335,9 @@ def _add_new(store: PixelStore, keys: Sequence[bytes], signs: Sequence[int], pix
         _append(segment, [keys[k] for k in now], [signs[k] for k in now], pixels[now])
         store.learn(segment)
 
-# %% ../../nbs/50_train.pixels.ipynb #a3ed70fa
+# %% ../../nbs/50_train.pixels.ipynb #fd8532c8
 def _writer(store: PixelStore, images: int) -> _Segment | None: # None where there is no room
     "The file that this process adds to: its own, one that nobody writes any more, or a new one."
-    if store.pid != os.getpid(): store.own, store.pid = None, os.getpid() # a worker: its parent's locks are not its own
     if store.own and store.own.room and store.own.is_there(): return store.own
     store.own = next((segment for segment in list(store.files.values()) if segment.room and _is_free(store, segment)), None)
     if store.own is None and (new := _new_segment(store.folder, store.side, images)): store.files[new.file] = store.own = new

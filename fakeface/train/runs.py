@@ -18,6 +18,7 @@ from ..evaluate.scores import base_rate_words, scores_table, sources_scores
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
                                    read_vocabulary)
 from .backends import rewriter
+from .fitting import training_record
 from .inference import FixedBatches, probabilities, weights_sum
 from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner
 from .models import WeightsError, read_weights
@@ -163,7 +164,8 @@ def network_card(learn: Learner, # trained
     mean, std = map(list, feed["stats"] or ((), ()))
     asked = {k: settings[k] for k in ASKED} if settings else {}
     return asked | dict(vocab=vocab, positive=vocab[fake], mean=mean or None, std=std or None, interpolation=feed["interpolation"],
-                        weights_filled=getattr(learn, "weights_filled", None), rebuildable=settings is not None)
+                        weights_filled=getattr(learn, "weights_filled", None), rebuildable=settings is not None,
+                        trained=training_record(learn))
 
 # %% ../../nbs/54_train.runs.ipynb #c37625e9
 def read_card(folder: str | Path, # of a finished run
@@ -213,7 +215,7 @@ def rebuilt(chosen: dict[str, Any], # of `fed_settings`
     black = (torch.zeros(3, chosen["size"], chosen["size"]), torch.tensor(0))
     stand_in = DataLoaders(*[DataLoader([black] * 2, bs=2) for _ in range(2)], device=torch.device("cpu"))
     stand_in.c = len(LABELS)
-    try: model = make_learner(stand_in, {**chosen, "pretrained": False, "weights": None}).model
+    try: model = make_learner(stand_in, {**chosen, "pretrained": False, "weights": None, "precision": "32"}).model
     except InputError as e: raise InputError(f"{name}: model.json: {e}") from e
     own = model.state_dict()
     shapes = [{k: tuple(v.shape) for k, v in state.items()} for state in (own, stored)]
@@ -294,7 +296,7 @@ def drift_of(drifts: dict[str, dict[str, Any]], # of `read_drifts`
             ) -> dict[str, Any] | None: # None for single precision in PyTorch, which is what others are measured against
     "What was measured of one way of asking. Raises `InputError` where nothing was."
     rewriter(precision, backend) # unknown or missing ones first
-    if (precision, backend) == ("fp32", "torch"): return None
+    if (precision, backend) == ("32", "torch"): return None
     if (key := f"{backend}-{precision}") in drifts: return drifts[key]
     raise InputError(f"{name}: how far precision {precision}, backend {backend} moves its answers was never measured; give --root with the "
                      "run folder, which measures it on validation images, and export the run anew for a bundle")
@@ -303,7 +305,7 @@ def drift_of(drifts: dict[str, dict[str, Any]], # of `read_drifts`
 def load_scorer(folder: str | Path, # of a finished run
                 device: str | torch.device | None = None, # default the GPU where there is one
                 batch: int = 64, # images at a time
-                precision: str = "fp32", # of `train.backends.PRECISIONS`
+                precision: str = "32", # of `train.backends.PRECISIONS`
                 backend: str = "torch", # of `train.backends.BACKENDS`
                ) -> RunScorer:
     """A finished run as a function of pictures; needs neither manifest nor data root. Raises as `load_model` does, and `InputError` for a

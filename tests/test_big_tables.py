@@ -1,0 +1,96 @@
+"Predictions in many Parquet files: the command line, the shards' parts, and memory."
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fakeface.cli.main import main
+from fakeface.core.shards import Shard, part_file, read_plans, write_shard
+
+pytest.importorskip("duckdb", reason="the extra scale is not installed")
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    rng, n = np.random.default_rng(0), 3000
+    who, fake = rng.integers(0, 400, n), rng.random(n) < 0.5
+    z = rng.normal(0, 1, n) + rng.normal(0, 1, 400)[who] + np.where(fake, 1.5, -1.5)
+    return pd.DataFrame(dict(path=[f"{k}.jpg" for k in range(n)], label=np.where(fake, "fake", "real"), p_fake=1 / (1 + np.exp(-z)),
+                             split=rng.choice(["home", "away"], n), source=np.where(fake, "drawn", "photos"),
+                             subject=[f"s{k}" for k in who], gender=rng.choice(["female", "male"], n)))
+
+
+@pytest.fixture
+def parts(table: pd.DataFrame, tmp_path: Path) -> Path:
+    "The table as four shards in parts of 200."
+    known = table.set_index("path")["p_fake"]
+    for i in range(1, 5):
+        write_shard(table.drop(columns="p_fake"), Shard(i, 4), "score", dict(model="m"), tmp_path/"parts",
+                    lambda rows: rows.assign(p_fake=known[rows["path"]].to_numpy(), reason=None), 200)
+    return tmp_path/"parts"
+
+
+def asked(capsys: pytest.CaptureFixture, *args: object) -> dict:
+    assert main(["score", *map(str, args), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def close(a: object, b: object) -> bool:
+    if isinstance(b, dict): return a.keys() == b.keys() and all(close(a[k], b[k]) for k in b)
+    if isinstance(b, list): return len(a) == len(b) and all(map(close, a, b))
+    return a == pytest.approx(b, abs=1e-9) if isinstance(b, float) else a == b
+
+
+def test_parts_have_the_scores_of_the_same_table_in_memory(parts: Path, table: pd.DataFrame, tmp_path: Path,
+                                                           capsys: pytest.CaptureFixture) -> None:
+    table.to_parquet(tmp_path/"one.parquet")
+    assert close(asked(capsys, parts, "--exact"), asked(capsys, tmp_path/"one.parquet"))
+
+
+def test_areas_from_bins_are_within_the_error_that_is_stated(parts: Path, capsys: pytest.CaptureFixture) -> None:
+    exact, binned = asked(capsys, parts, "--exact")["tests"], asked(capsys, parts)["tests"]
+    for test, s in binned.items():
+        for name in ("auc", "average_precision"):
+            off = abs(s[name] - exact[test][name])
+            assert off <= s[f"{name}_error"] < 1e-2
+            (lo, hi), (low, high) = s[f"{name}_ci95"], exact[test][f"{name}_ci95"]
+            assert lo <= low + off and hi >= high - off
+        rest = [{k: v for k, v in some.items() if not k.startswith(("auc", "average"))} for some in (s, exact[test])]
+        assert close(*rest)
+
+
+def test_groups_are_those_of_the_fairness_report(parts: Path, table: pd.DataFrame, capsys: pytest.CaptureFixture) -> None:
+    for row in asked(capsys, parts, "--by", "gender")["groups"]:
+        mine = table[(table["split"] == row["test set"]) & (table["gender"] == row["group"])]
+        assert row["fpr"] == pytest.approx((mine[mine["label"] == "real"]["p_fake"] >= 0.5).mean())
+        assert row["fnr"] == pytest.approx((mine[mine["label"] == "fake"]["p_fake"] < 0.5).mean())
+        assert row["fpr_ci95"][0] < row["fpr"] < row["fpr_ci95"][1]
+
+
+def test_the_ledger_knows_the_images_whatever_the_form(parts: Path, table: pd.DataFrame, tmp_path: Path,
+                                                       capsys: pytest.CaptureFixture) -> None:
+    from fakeface.evaluate.ledger import Ledger
+    ledger = Ledger(tmp_path/"runs")
+    ledger.enter("home", table[table["split"] == "home"], "another")
+    asked(capsys, parts, "--ledger", tmp_path/"runs")
+    home = [e for e in ledger.entries() if e["test"] == "home"]
+    assert [e["before"] for e in home] == [0, 1] and home[0]["images"] == home[1]["images"]
+
+
+def test_unfinished_shards_are_not_scored(parts: Path, capsys: pytest.CaptureFixture) -> None:
+    part_file(parts, read_plans(parts)[2], 1).unlink()
+    assert main(["score", str(parts)]) == 2
+    assert "shard 3 of 4 is not finished" in capsys.readouterr().err
+
+
+def test_a_million_rows_stay_below_half_a_gigabyte_over_what_python_takes(tmp_path: Path) -> None:
+    "The same benchmark as for a hundred million, small."
+    tool = Path(__file__).parent.parent/"benchmarks/big_tables.py"
+    told = subprocess.run([sys.executable, tool, "--rows", "1000000", "--memory", "200MB", "--most", "0.8", "--only",
+                           "scores, areas from bins"], capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
