@@ -52,9 +52,9 @@ _Images = Annotated[list[Path], argument("IMAGE|FOLDER...", "Image files, or fol
 _Model = Annotated[Path, Option("--model", metavar="NAME", show_default=False, help="The network that is asked: a bundle of `fakeface "
                                 "export`, or a run folder.")]
 _Csv = Annotated[Path | None, option("FILE", "One row a face, .csv or .parquet; without it the answers are only printed.")]
-_Precision = Annotated[Literal["32", "bf16"], shown("NAME", "bf16 takes about half the time and moves p_fake a little: by how much was "
+_Precision = Annotated[Literal["32", "bf16"], shown(None, "bf16 takes about half the time and moves p_fake a little: by how much was "
                                                       "measured on validation, or is now where --model is a run folder with its --root.")]
-_Backend = Annotated[Literal["torch", "openvino"], shown("NAME", "What calculates; openvino comes with pip install 'fakeface[fast]'.")]
+_Backend = Annotated[Literal["torch", "openvino"], shown(None, "What calculates; openvino comes with pip install 'fakeface[fast]'.")]
 
 # %% ../../nbs/96_cli.predict.ipynb #897351e4
 def predict(images: _Images, model: _Model, output: Output, root: Root = None,
@@ -74,9 +74,7 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     if out is not None: check_suffix(out, ".csv", ".parquet")
     files = picture_files(images)
     _check_model(model)
-    if many.parts:
-        if (precision, backend) != ("32", "torch"): raise InputError("--parts asks in single precision: leave --precision and --backend out")
-        return _in_parts(files, model, root, fast, many, output)
+    if many.parts: return _in_parts(files, model, root, fast, many, output, (precision, backend))
     from fakeface.serve.predict import Detector
     detector = Detector.load(model, root, precision=precision, backend=backend)
     told = _ask(detector, files, not fast, maps, output)
@@ -86,8 +84,9 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     return exit_code([a.verdict for a in told])
 
 # %% ../../nbs/96_cli.predict.ipynb #82220715
-def _in_parts(files: list[Path], model: Path, root: Path | None, fast: bool, many: Many, output: Output) -> None:
+def _in_parts(files: list[Path], model: Path, root: Path | None, fast: bool, many: Many, output: Output, way: tuple[str, str]) -> None:
     "The same for more files than one process should take."
+    if way != ("32", "torch"): raise InputError("with --parts leave --precision and --backend out: parts are asked in single precision")
     import pandas as pd
     from fakeface.serve.many import Question
     question = Question("predict", str(root or "."), str(model), band=not fast)
