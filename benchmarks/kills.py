@@ -463,7 +463,8 @@ def left_over(area: Area, expected: Expected) -> list[str]:
     names = {str(p) for p in files(area.home)}
     names |= {str(Path(at, d).relative_to(area.home)) + "/" for at, folders, _ in os.walk(area.home) for d in folders if d.startswith(".")}
     found = [f"{n} in home" for n in names - expected.names]
-    found += [f"{p} in the cache" for p in files(area.folder / "cache") if hidden(p) or p.suffix not in (".parquet", ".json")]
+    kept = (".parquet", ".json", ".sqlite", ".sqlite-wal", ".sqlite-shm", ".pixels") # SQLite settles its log when the store is opened next
+    found += [f"{p} in the cache" for p in files(area.folder / "cache") if hidden(p) or p.suffix not in kept]
     return found + [f"{p} in the folder for temporary files" for p in os.listdir(area.folder / "tmp")]
 
 
