@@ -24,7 +24,8 @@ from fakeface.core.basics import DataNote, InputError
 from fakeface.data.images import RejectedImage, open_rgb
 from fakeface.train.blocks import FaceDL, OpenFace, face_dataloaders, face_test_loader, fed_dataloaders, image_loader, open_image
 from fakeface.train.fitting import LostImages, skipping
-from fakeface.train.learners import make_learner, predict, seeded
+from fakeface.train.inference import predict
+from fakeface.train.learners import make_learner, seeded
 from fakeface.train.pixels import PixelStore, clear_pixels, file_sign, kept_pixels, pixel_store, without_pixels
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -368,12 +369,12 @@ def test_a_folder_that_cannot_be_written_costs_time_and_a_note(photos, monkeypat
     assert n == 6
 
 
-def test_the_command_shows_and_clears(photos, capsys):
+def test_the_command_shows_and_clears(photos, capsys, monkeypatch):
     list(loaders(photos).valid)
     assert main(["cache", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [row["images"] for row in told["kept"]] == [6] and told["bound_gb"] > 0
     assert main(["cache", "--clear"]) == 0 and "removed 0.0 MB" in capsys.readouterr().out
     assert not len(kept_pixels()) and main(["cache"]) == 0 and capsys.readouterr().out.startswith("0 images")
-    os.environ["FAKEFACE_CACHE_GB"] = "lots"
+    monkeypatch.setenv("FAKEFACE_CACHE_GB", "lots")
     assert main(["cache"]) == 2 and "give a number of gigabytes" in capsys.readouterr().err

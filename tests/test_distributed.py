@@ -25,7 +25,8 @@ from fakeface.train.learners import StopDiverged
 from fakeface.train.runs import Run
 
 pytestmark = [pytest.mark.usefixtures("own_cache"), pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")]
-PLAIN = ("--size", 32, "--augment", "none", "--model", "two_conv(dropout=0)")  # no batch norm, nothing random: the same arithmetic
+# no batch norm, nothing random: the same arithmetic
+PLAIN = ("--size", 32, "--augment", "none", "--model", "two_conv(dropout=0)", "--precision", "32")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_a_run_says_how_many_processes_trained_it_and_only_the_first_speaks(one,
     assert "distributed" not in one.info
     assert json.loads(done.stdout)["metrics"]["tests"]["celeba"]["n"] == run.metrics["tests"]["celeba"]["n"]  # one document
     assert done.stderr.count("effective batch 24") == 1 and "learning rate stays" in done.stderr
-    assert {p.name for p in run.folder.iterdir()} == {*FILES.values()} - {FILES["epochs"]}
+    assert {p.name for p in run.folder.iterdir()} == {*FILES.values()} - {FILES["epochs"], FILES["precision"]}
     ledger = (run.folder.parent / "test_use.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["test"] for line in ledger) == ["celeba", "ffhq"]
 

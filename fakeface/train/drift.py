@@ -34,7 +34,8 @@ def measure_drift(folder: str | Path, # of a finished run
     "Asks validation both ways, and adds the largest difference to the run's precision.json. Raises `InputError` without images."
     rewrite, exact = rewriter(precision, backend), load_scorer(folder)
     other = replace(exact, asked=FixedBatches(exact.model, rewrite))
-    rows = read_part(folder, "manifest").query("split == 'valid'")
+    rows = read_part(folder, "manifest")
+    rows = rows[rows["split"] == "valid"]
     rows = rows.assign(turn=rows.groupby("label").cumcount()).sort_values("turn", kind="stable").head(most)
     files = [Path(root)/p for p in rows["path"]]
     if not files: raise InputError(f"{Path(folder).name}: its manifest has no validation images to measure on")
