@@ -166,16 +166,18 @@ def clean(output: Output,
 
 # %% ../../nbs/96_cli.data.ipynb #942bd67f
 def cache(output: Output, clear: Annotated[bool, Option("--clear", help="Remove them all.")] = False) -> None:
-    """Show how many images are kept decoded between epochs and runs, where and up to which bound; or remove them.
+    """Show what is kept between epochs and runs: decoded images, up to which bound, and what was read of files; or remove it.
 
     Without a bound of your own (FAKEFACE_CACHE_GB, in gigabytes; 0 keeps none) it is 16 GB, and never more than half of what is free.
 
     Example: fakeface cache --clear"""
+    from fakeface.data.store import clear_store, store_size
     from fakeface.train.pixels import clear_pixels, kept_pixels, pixel_folder, pixel_limit
-    freed = clear_pixels() if clear else 0
+    freed = clear_pixels() + clear_store() if clear else 0
     table, limit = kept_pixels(), pixel_limit()
-    output.record(folder=pixel_folder(), bound_gb=limit / 10**9, freed_mb=freed / 10**6, kept=table)
+    output.record(folder=pixel_folder(), bound_gb=limit / 10**9, freed_mb=freed / 10**6, kept=table, store_mb=store_size() / 10**6)
     heads = "Size, resize, colour, share of the side, interpolation, decoders:"
     if len(table): output.table(table.set_index("pixels").rename_axis(None), heads)
     output.say(*([f"removed {freed / 10**6:,.1f} MB"] if clear else []),
-               f"{table['images'].sum():,} images, {table['mb'].sum():,.1f} MB of at most {limit / 10**9:,.1f} GB in {pixel_folder()}")
+               f"{table['images'].sum():,} images, {table['mb'].sum():,.1f} MB of at most {limit / 10**9:,.1f} GB in {pixel_folder()}",
+               f"facts, thumbnails and features of files: {store_size() / 10**6:,.1f} MB in {pixel_folder().parent}")

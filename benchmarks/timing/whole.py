@@ -1,0 +1,73 @@
+"The main job end to end, import included, the first time and the second, beside an earlier commit on the pictures it draws itself."
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from .common import Row
+
+COMMAND = ("import sys\ntry: from fakeface.cli.main import main\nexcept ImportError: from fakeface.cli import main\n"
+           "sys.exit(main(sys.argv[1:]) or 0)")
+
+
+def timed(checkout: str, cache: Path, *args: str) -> tuple[float, float]:
+    "CPU seconds (children's too) and seconds of one command in a process of its own."
+    env = os.environ | {"PYTHONPATH": checkout, "FAKEFACE_CACHE": str(cache)}
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, *args], env=env, cwd=cache, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE)
+    said = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode: sys.exit(f"{' '.join(args)} in {checkout} ended with {process.returncode}: {said.decode()[-500:]}")
+    return used.ru_utime + used.ru_stime, time.perf_counter() - start
+
+
+class Side:
+    "A checkout with a world and a cache of its own."
+    def __init__(self, folder: Path, checkout: str, images: int):
+        self.checkout, self.cache, self.root, self.spent = checkout, folder/"cache", folder/"world", {}
+        self.cache.mkdir(parents=True)
+        timed(checkout, self.cache, "world", str(self.root), "--images", str(images), "--seed", "0")
+
+    def run(self, out: str, *options: str) -> None:
+        "The main job into a folder."
+        self.spent[out] = timed(self.checkout, self.cache, "run", "man-2-test", "--root", str(self.root), "--out",
+                                str(self.cache.parent/out), *options)
+
+    def answers(self, out: str) -> pd.DataFrame:
+        "Its predictions."
+        table = pd.read_parquet(self.cache.parent/out/"predictions.parquet")
+        return table.set_index("path")[["label", "split", "sha256", "p_fake"]].sort_index()
+
+
+def differ(ours: Side, theirs: Side, out: str) -> float | None:
+    "The largest difference of p_fake; None where the two drew other pictures."
+    a, b = ours.answers(out), theirs.answers(out)
+    same = a.index.equals(b.index) and a["sha256"].equals(b["sha256"])
+    return float((a["p_fake"] - b["p_fake"]).abs().max()) if same else None
+
+
+def measure(older: str | None, quick: bool) -> list[Row]:
+    "Rows: the first run as asked without options, the second, and one whose numbers are of 32 bits."
+    here, images = str(Path(__file__).resolve().parents[2]), 400 if quick else 8_000
+    if not older: return []
+    outs = {"as it comes": ("first", "second"), "32 bits": ("exact",)}
+    with tempfile.TemporaryDirectory() as d:
+        sides = [Side(Path(d)/name, tree, images) for name, tree in (("ours", here), ("theirs", older))]
+        for how, names in outs.items():
+            for name in names:
+                for side in sides: side.run(name, *(("--precision", "32") if how == "32 bits" and side is sides[0] else ()))
+        n = len(sides[0].answers("first"))
+        def row(work: str, out: str, aim: float | None, **more: object) -> Row:
+            (cpu, wall), (cpu2, wall2) = sides[0].spent[out], sides[1].spent[out]
+            return Row(work, "earlier commit", images, cpu, cpu2, wall, wall2, 1, aim, **more)
+        gap = differ(*sides, "exact")
+        note = f"{n:,} answers" if gap is not None else "the earlier commit draws other pictures: answers are not compared"
+        return [row("fakeface run man-2-test, caches empty", "first", 2.5),
+                row("the same once more", "second", 4.0),
+                row("once more with --precision 32", "exact", None, p=gap, note=note)]
