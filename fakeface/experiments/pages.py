@@ -171,10 +171,12 @@ def holdout_page(table: pd.DataFrame, # of `holdout_table`
     ranks, by = detector_ranks(cells), dict(tuple(cells.groupby("detector")))
     pictures = [picture(plot_holdout(cells, name).figure, _holdout_words(by[name])) for name in ranks.index]
     text = holdout_text(cells)
-    text.insert(0, "trainings", [_runs(f, _seed, detector=d, real=r) for d, r in text.index])
-    frozen = cells.set_index(["detector", "real", "fake"])[["fpr", "tpr"]].apply(lambda c: c.map(percent, na_action="ignore"))
+    text.insert(0, "trainings", [_runs(f, lambda c: f"{c['fake']} {c['seed']}", detector=d, real=r) for d, r in text.index])
+    frozen = cells.set_index(["detector", "real", "fake"])[["fpr", "tpr"]].rename(columns=str.upper)
+    frozen = frozen.apply(lambda c: c.map(percent, na_action="ignore"))
     shown = ranks.assign(worst=[f"{r} against {k}" for r, k in zip(ranks["worst_real"], ranks["worst_fake"])])
-    shown = shown[["mean_auc", "lowest_auc", "worst", "mean_rank", "first"]].round(3).astype(object)
+    names = dict(mean_auc="mean AUC", lowest_auc="lowest AUC", worst="its pair", mean_rank="mean rank", first="first")
+    shown = shown[list(names)].rename(columns=names).round(3).astype(object)
     parts = [Section("The matrix", ["A row is a kind of photographs, a column a kind of fakes; a cell's training knew neither."], pictures),
              Section("The detectors", ["`first`: in so many cells this one has the highest AUC."], table=shown),
              Section("The figures", ["AUC with its interval by subject; after it the highest shortcut baseline of the cell."], table=text),
