@@ -200,7 +200,7 @@ def test_a_table_with_validation_only_is_scored_and_called_that(tmp_path, capsys
     assert main(["score", str(tmp_path/"p.csv")]) == 0
     told = capsys.readouterr().out
     assert "no test set" in told and "valid: 40 validation images" in told
-    assert score_lines(score_predictions(scores(split="train")))[0].endswith("this is no test")
+    assert score_lines(score_predictions(scores(split="train")))[0].endswith("test nothing")
 
 
 def test_windows_paths_pair_with_the_same_images():

@@ -18,7 +18,7 @@ import pandas as pd
 from ..core.basics import LABELS, RATES, InputError
 from ..core.shards import PLAN, read_plans
 from ..core.stats import area_interval, counted_rate_interval
-from .scores import THRESHOLD, PredictionsError, balanced_rate, direction_notes, precision_interval
+from .scores import THRESHOLD, TRAINED_ON, PredictionsError, balanced_rate, direction_notes, precision_interval
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #7bc21188
 _TEXT = ("split", "source", "subject", "path", "sha256")
@@ -248,7 +248,7 @@ def score_big(t: BigTable,
     and its interval is wider by that."""
     subjects, sources = _subjects(t, (("split",), ("split", "source", "label")), threshold)
     out = {str(name): _score(t, str(name), found, sources[sources["split"] == name], exact) for name, found in subjects.groupby("split")}
-    if "train" in out: out["train"]["notes"].append("these images were trained on: this is no test")
+    if "train" in out: out["train"]["notes"].append(TRAINED_ON)
     valid = {"valid": out.pop("valid")} if "valid" in out else {}
     return {"positive": "fake", "tests": out, **valid}
 

@@ -7,8 +7,11 @@ __all__ = ['Holdout', 'read_holdout', 'cell_recipe', 'present_kinds', 'run_holdo
            'detector_ranks', 'choose_detectors', 'chosen_cells', 'holdout_text', 'holdout_answer', 'plot_holdout']
 
 # %% ../../nbs/87_experiments.holdout.ipynb #d5a5a026
+import hashlib
+import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,7 +115,7 @@ def run_holdout(spec: str | Path | Holdout, # a name, a YAML file, or a holdout
     if progress and gone: print(f"left out, no images: {', '.join(gone)}")
     out, trials = Path(out) if out else Path("runs")/f"holdout-{spec.name}", _trials(spec, root, profile, scale, options)
     asked = dict(holdout=spec.name, profile=profile, scale=scale, settings=_settings(spec, root, profile, options),
-                 images=fingerprint(found.images.assign(split="")))
+                 spec=_sum(spec), images=fingerprint(found.images.assign(split="")))
     if choosing: choose_detectors(spec, root, out, profile, scale, progress, **options) # before any test set is used
     return run_series(out, "holdout", asked, trials, partial(write_series, holdout_table, out/"holdout.csv"), progress)
 
@@ -126,6 +129,12 @@ def _settings(spec: Holdout, root: str | Path, profile: str | None, options: dic
     "The settings of every detector, checked as far as can be without an image."
     recipe = Recipe(spec.name, spec.title, [], {}, spec.profiles)
     return {name: noted_settings(choose(recipe, root, profile, **{**own, **_given(options)})[1]) for name, own in spec.detectors.items()}
+
+
+def _sum(spec: Holdout) -> str: # 16 hexadecimal digits
+    "Changes when a kind, a count or the split does."
+    said = {k: v for k, v in asdict(spec).items() if k in ("real", "fake", "valid", "split_seed", "duplicates")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +226,7 @@ def detector_ranks(cells: pd.DataFrame, # of `holdout_cells`
 # %% ../../nbs/87_experiments.holdout.ipynb #e17f6953
 def choose_detectors(spec: Holdout, # of `present_kinds`; three kinds of each or more
                      root: str | Path, # the data root
-                     out: str | Path, # of the outer holdout; the inner ones lie in <out>/inner
+                     out: str | Path, # of the outer holdout; the inner ones lie beside it, in <out>-inner
                      profile: str | None = None, # `small` or `published`; default by the data root
                      scale: float = 1.0, # multiplies every count
                      progress: bool = True, # a line a training
@@ -232,19 +241,25 @@ def choose_detectors(spec: Holdout, # of `present_kinds`; three kinds of each or
         for fake in spec.fake:
             inner = replace(spec, name=f"{spec.name}-inner", real={k: v for k, v in spec.real.items() if k != real},
                             fake={k: v for k, v in spec.fake.items() if k != fake})
-            folder = Path(out)/"inner"/f"{real}-{fake}"
+            folder = _inner_folder(out, real, fake)
             if progress: print(f"choosing for {real} and {fake}, by the other kinds", flush=True)
             run_holdout(inner, root, folder, profile, scale=scale, progress=progress, **options)
             chosen[real, fake] = str(detector_ranks(holdout_cells(folder)).index[0])
     return chosen
 
 # %% ../../nbs/87_experiments.holdout.ipynb #d85a142e
+def _inner_folder(out: str | Path, real: str, fake: str) -> Path:
+    "Where the trainings lie by which a cell's detector is chosen: not in `out`, which holds nothing else before its first training."
+    out = Path(os.path.abspath(out))
+    return out.with_name(f"{out.name}-inner")/f"{real}-{fake}"
+
+
 def chosen_cells(out: str | Path, # of `run_holdout` with `choosing`
                 ) -> pd.DataFrame: # the rows of `holdout_cells` of the detector that was chosen for each cell; empty without `choosing`
     "What one gets who chooses by the other kinds."
     cells, rows = holdout_cells(out), []
     for (real, fake), some in cells.groupby(["real", "fake"], sort=False):
-        folder = Path(out)/"inner"/f"{real}-{fake}"
+        folder = _inner_folder(out, real, fake)
         if not (folder/"holdout.json").is_file(): continue
         best = detector_ranks(holdout_cells(folder)).index[0]
         rows.append(some[some["detector"] == best])
