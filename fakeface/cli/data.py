@@ -176,7 +176,7 @@ def cache(output: Output, clear: Annotated[bool, Option("--clear", help="Remove 
     freed = clear_pixels() + clear_store() if clear else 0
     table, limit = kept_pixels(), pixel_limit()
     output.record(folder=pixel_folder(), bound_gb=limit / 10**9, freed_mb=freed / 10**6, kept=table, store_mb=store_size() / 10**6)
-    heads = "Size, resize, colour, share of the side, interpolation, decoders:"
+    heads = "Size, resize, colour, share of the side, interpolation, history, decoders:"
     if len(table): output.table(table.set_index("pixels").rename_axis(None), heads)
     output.say(*([f"removed {freed / 10**6:,.1f} MB"] if clear else []),
                f"{table['images'].sum():,} images, {table['mb'].sum():,.1f} MB of at most {limit / 10**9:,.1f} GB in {pixel_folder()}",

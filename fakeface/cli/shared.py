@@ -219,9 +219,11 @@ class Training(_Keeping):
     batch_size: Annotated[int | None, option("N", "Images a step.", _TRAINING)] = None
     lr: Annotated[float | None, option("RATE", "Highest learning rate.", _TRAINING)] = None
     opt: Annotated[str | None, option("NAME", "adam, sgd, rmsprop, ...: fastai's optimisers.", _TRAINING)] = None
-    augment: Annotated[str | None, option("NAME", "none, flip or fastai.", _TRAINING)] = None
+    augment: Annotated[str | None, option("NAME", "none, flip, fastai, or matched: a crop and a history drawn for each.", _TRAINING)] = None
     color: Annotated[str | None, option("NAME", "rgb or grey.", _TRAINING)] = None
     crop: Annotated[float | None, option("SHARE", "Share of the side that is kept around the middle.", _TRAINING)] = None
+    history: Annotated[str | None, option("PIXELS:QUALITY", "Shrink every image and save it as JPEG first, as 96:75: all look as if they "
+                                          "came one way.", _TRAINING)] = None
     precision: _Numbers = None
     frozen: _Frozen = None
     frozen_epochs: _FrozenEpochs = None

@@ -183,6 +183,7 @@ class ModelInfo:
     mean: list[float] | None = None
     std: list[float] | None = None
     interpolation: str = "bilinear"
+    history: str | None = None
     rebuildable: bool = True
 
     def __post_init__(self) -> None:

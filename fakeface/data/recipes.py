@@ -97,6 +97,7 @@ class Settings:
     resize: Text = "squish" # one of `train.blocks.RESIZES`
     color: Literal[COLORS] = "rgb"
     crop: _to(0.1, 1) = 1.0 # share of the side that is kept around the middle
+    history: Text | None = None # pixels a side and JPEG quality that every image goes through, see `train.history`
     epochs: _from(1, 1_000_000) = 1
     batch_size: _from(1, 1_000_000) = 64
     opt: Literal[OPTIMISERS] = "adam"

@@ -40,7 +40,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 # %% ../../nbs/64_interpret.ood.ipynb #6d5303dd
-_FED = ("size", "resize", "color", "crop", "interpolation", "stats") # of `run_settings`, what is done to a run's images
+_FED = ("size", "resize", "color", "crop", "interpolation", "history", "stats") # of `run_settings`, what is done to a run's images
 
 
 def _opened(chosen: dict[str, Any], paths: list[Path], batch_size: int) -> Iterator[torch.Tensor]:

@@ -28,6 +28,7 @@ from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open
 from ..data.manifest import ManifestError
 from ..data.recipes import COLORS
 from ..data.tables import tidy_table
+from .history import Draw, draw_history, framed, read_history, recompressed
 from .pixels import file_sign, pixel_store
 
 # %% ../../nbs/50_train.blocks.ipynb #09db6997
@@ -113,6 +114,15 @@ def resize(image: torch.Tensor, # uint8, shape (3, height, width)
     if image.shape[-2:] == (size, size): return image
     return tv.resize(image, [size, size], tv.InterpolationMode(interpolation), antialias=True)
 
+# %% ../../nbs/50_train.blocks.ipynb #16f9da6b
+def _with_history(image: torch.Tensor, how: str, interpolation: str, history: str | None, draw: Draw | None) -> torch.Tensor:
+    "An image after its history: small, and saved as JPEG."
+    past = read_history(history)
+    side, quality = (draw.side, draw.quality) if draw else past
+    if draw: image, interpolation = framed(image, draw), draw.interpolation
+    image = resize(image, side, how, interpolation)
+    return recompressed(image, quality) if quality else image
+
 # %% ../../nbs/50_train.blocks.ipynb #31437f3f
 def preprocess(image: torch.Tensor, # uint8, shape (3, height, width)
                size: int, # pixels a side of the square that comes out
@@ -120,11 +130,14 @@ def preprocess(image: torch.Tensor, # uint8, shape (3, height, width)
                color: str = "rgb", # one of COLORS
                crop: float = 1.0, # share of each side that is kept around the middle
                interpolation: str = "bilinear", # of the resize
+               history: str | None = None, # pixels a side and JPEG quality that every image goes through first, as `96:75`
+               draw: Draw | None = None, # drawn for this image, in place of `history`
               ) -> torch.Tensor: # uint8, shape (3, size, size)
-    "All that is done to an image before a network sees it, augmentation apart: crop, resize, grey."
+    "All that is done to an image before a network sees it: crop, history, resize, grey."
     if color not in COLORS: raise InputError(f"color is {color!r}; use one of {', '.join(COLORS)}")
     if not 0.1 <= crop <= 1: raise InputError(f"crop is {crop!r}; give a share from 0.1 to 1")
     if crop < 1: image = tv.center_crop(image, [max(1, round(crop * side)) for side in image.shape[-2:]])
+    if history or draw: image = _with_history(image, how, interpolation, history, draw)
     image = resize(image, size, how, interpolation)
     return tv.rgb_to_grayscale(image, num_output_channels=3) if color == "grey" else image
 
@@ -150,21 +163,29 @@ def _pixels_of(image: Any, # a file's path or bytes; a Pillow image; an array (h
 class OpenFace(Transform):
     """fastai's way from a file or an open picture to a `TensorImage` of one size (uint8; floats come per batch). Raises `RejectedImage`
     with path and reason; it stays that through a worker process, and its `words` are the one line."""
-    def __init__(self, size: int, how: str = "squish", color: str = "rgb", crop: float = 1.0, interpolation: str = "bilinear"):
+    def __init__(self, size: int, how: str = "squish", color: str = "rgb", crop: float = 1.0, interpolation: str = "bilinear",
+                 history: str | None = None, matched: bool = False): # matched: a history is drawn for every training image
         super().__init__()
         self.size, self.how, self.color, self.crop, self.interpolation = size, how, color, crop, interpolation
+        self.history, self.matched = history, matched
+
+    def __call__(self, *args: Any, split_idx: int | None = None, **kwargs: Any) -> Any:
+        if self.matched and split_idx == 0: return TensorImage(self.pixels(args[0], draw=True))
+        return super().__call__(*args, split_idx=split_idx, **kwargs)
 
     def encodes(self, image: str | Path | bytes | Image.Image | np.ndarray | torch.Tensor) -> TensorImage:
         return TensorImage(self.pixels(image))
 
-    def pixels(self, image: Any) -> torch.Tensor: # uint8, shape (3, size, size)
+    def pixels(self, image: Any, draw: bool = False) -> torch.Tensor: # uint8, shape (3, size, size)
         "The same without fastai's choice by type, which takes longer than a small picture."
-        return preprocess(_pixels_of(image), self.size, self.how, self.color, self.crop, self.interpolation).contiguous()
+        own = draw_history(read_history(self.history)) if draw else None
+        return preprocess(_pixels_of(image), self.size, self.how, self.color, self.crop, self.interpolation, self.history, own).contiguous()
 
     @property
     def what(self) -> str:
         "All that decides about an image's pixels, file apart, in words that are fit for a folder's name."
-        return f"{self.size}-{self.how}-{self.color}-{float(self.crop)}-{self.interpolation}-{_decoders()}"
+        past = f"-{self.history.replace(':', 'q')}" if self.history else ""
+        return f"{self.size}-{self.how}-{self.color}-{float(self.crop)}-{self.interpolation}{past}-{_decoders()}"
 
 
 @cache
@@ -232,13 +253,14 @@ class _Rows:
     "A loader's items as lists, and how they become pixels."
     def __init__(self, data: Datasets, keep: bool): # keep: pixels, of files whose hash is known
         *getter, self.opener = data.tls[0].tfms.fs
-        self.items, self.keep, self.what = data.tls[0].items, keep, self.opener.what
+        self.draws = getattr(self.opener, "matched", False) and data.tls[0].tfms.split_idx == 0
+        self.items, self.keep, self.what = data.tls[0].items, keep and not self.draws, self.opener.what
         if isinstance(self.items, pd.DataFrame):
             hashes = self.items["sha256"] if "sha256" in self.items else [None] * len(self.items)
             files = [ListedFile(str(getter[0].root/p), sha) for p, sha in zip(self.items["path"], hashes)]
         else: files = [None] * len(self.items)
         self.get = files.__getitem__ if files[0] is not None else lambda i: getter[0](self.items[i]) if getter else self.items[i]
-        self.keys = [_key(file) if keep else None for file in files]
+        self.keys = [_key(file) if self.keep else None for file in files]
         self.labels = _label_numbers(data.tls[1]) if len(data.tls) == 2 else None
         self.signs, self.store, self.missing = np.zeros(len(files), np.int64), None, len(files)
 
@@ -268,7 +290,7 @@ def _read(rows: _Rows, i: int, out: np.ndarray) -> bool: # uint8, shape (3, size
     "Fills in the pixels of an item; True where they were made anew and could be kept. Raises `RejectedImage` as `OpenFace` does."
     file, key = rows.get(i), rows.keys[i] if rows.store is not None else None
     if key is None:
-        out[...] = rows.opener.pixels(file).numpy()
+        out[...] = rows.opener.pixels(file, rows.draws).numpy()
         return False
     sign = file_sign(file)
     if sign and sign in (rows.signs[i], rows.store.sign(key)) and rows.store.read(key, out): return False
@@ -418,7 +440,7 @@ def _worker_draws(workers: int) -> list[random.Random]:
     return [random.Random(seed + worker) for worker in range(workers)]
 
 # %% ../../nbs/50_train.blocks.ipynb #45c53d42
-AUGMENTS = ("none", "flip", "fastai")
+AUGMENTS = ("none", "flip", "fastai", "matched")
 
 
 def _split_by_column(items: pd.DataFrame, # a manifest's train and valid rows
@@ -437,13 +459,14 @@ def face_datablock(root: str | Path, # the data root that the manifest's paths a
                    interpolation: str = "bilinear", # of the resize
                    stats: tuple[Sequence[float], Sequence[float]] | None = None, # mean, std to normalise with; wins over `imagenet`
                    vocab: Sequence[str] = LABELS, # the order of the classes
+                   history: str | None = None, # of all images, see `train.history`
                   ) -> DataBlock:
     "The DataBlock of a manifest: image in, category real or fake out."
-    preprocess(torch.zeros(3, 8, 8, dtype=torch.uint8), 8, how, color, crop, interpolation) # refuses what is none, before any opening
+    preprocess(torch.zeros(3, 8, 8, dtype=torch.uint8), 8, how, color, crop, interpolation, history) # refuses what is none, at once
     if augment not in AUGMENTS: raise InputError(f"augment is {augment!r}; use one of {', '.join(AUGMENTS)}")
     batch = [*aug_transforms()] if augment == "fastai" else []
     if stats or imagenet: batch.append(Normalize.from_stats(*(stats or imagenet_stats)))
-    opener = OpenFace(size, how, color, crop, interpolation)
+    opener = OpenFace(size, how, color, crop, interpolation, history, augment == "matched")
     return DataBlock(blocks=(TransformBlock([opener], batch_tfms=[IntToFloatTensor], dl_type=FaceDL),
                              CategoryBlock(vocab=list(vocab), sort=False)),
                      get_x=ListedPath(root), get_y=ColReader("label"), splitter=_split_by_column,
@@ -509,7 +532,7 @@ def loader_options(chosen: dict[str, Any], # of `data.recipes.settings`, or of `
                   ) -> dict[str, Any]: # for face_dataloaders; `imagenet` depends on the network and is not among them
     "What a recipe's or a run's settings say about batches and preprocessing."
     return dict(batch_size=chosen["batch_size"], size=chosen["size"], how=chosen["resize"], augment=chosen["augment"],
-                color=chosen["color"], crop=chosen["crop"], **{k: chosen[k] for k in ("interpolation", "stats", "vocab") if k in chosen})
+                color=chosen["color"], crop=chosen["crop"], **{k: chosen[k] for k in ("interpolation", "stats", "vocab", "history") if k in chosen})
 
 # %% ../../nbs/50_train.blocks.ipynb #88fc7a3b
 def feed_of(dls: DataLoaders, # anybody's

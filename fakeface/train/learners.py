@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEARNERS', 'OPTS', 'image_size', 'small_learner', 'scratch_learner', 'two_conv_learner', 'transfer_learner',
-           'HeadLearner', 'head_learner', 'PlateauLearner', 'last_block_learner', 'DivergedError', 'StopDiverged',
-           'make_learner', 'seeded', 'classes_of']
+           'HeadLearner', 'head_learner', 'probe_learner', 'PlateauLearner', 'last_block_learner', 'DivergedError',
+           'StopDiverged', 'make_learner', 'seeded', 'classes_of']
 
 # %% ../../nbs/52_train.learners.ipynb #90b8ee91
 from ..core.basics import InputError
@@ -14,6 +14,7 @@ from .frozen import FrozenBody
 from .models import (MODELS, arch_feed, last_block, load_body, make_net, read_call, read_weights,
                                    small_net, transfer_net)
 from .precision import at_precision
+from .probe import ProbeLearner, probe_net
 
 import fastai.callback.all # noqa: F401 (gives every Learner fit_one_cycle, fine_tune, lr_find, no_bar)
 
@@ -118,6 +119,23 @@ def head_learner(dls: DataLoaders, # of `face_dataloaders`
     kind = HeadLearner if pretrained or weights else Learner
     return transfer_learner(dls, arch, pretrained, weights, precision, **{"frozen": "eval", "kind": kind, **kwargs})
 
+# %% ../../nbs/52_train.learners.ipynb #01c735d6
+def probe_learner(dls: DataLoaders, # of `face_dataloaders`
+                  arch: str = "tf_efficientnet_lite0", # a convolutional torchvision or timm name
+                  pretrained: bool = True, # ImageNet weights, from the hub unless a file is given
+                  weights: str | Path | None = None, # a file of ImageNet weights, with or without classifier; `package:NAME`
+                  precision: str = "auto", # of the body while features are asked, see `train.precision`
+                  **kwargs: Any, # of fastai's Learner
+                 ) -> Learner: # frozen, ready for `fine_tune`; `weights_filled` as of `transfer_learner`
+    "Statistics of a frozen body's stages and a logistic regression on them. Raises `WeightsError` as `transfer_learner` does."
+    kwargs = {"loss_func": CrossEntropyLossFlat(), "metrics": accuracy, "splitter": default_split, "train_bn": False, **kwargs}
+    network, _, filled = transfer_net(arch, image_size(dls), pretrained, weights)
+    if filled: dls = fed_dataloaders(dls, *[arch_feed(arch)[k] for k in ("stats", "interpolation")])
+    learn = at_precision(ProbeLearner(dls, probe_net(network, image_size(dls)), **kwargs), precision)
+    learn.freeze()
+    learn.weights_filled = filled
+    return learn
+
 # %% ../../nbs/52_train.learners.ipynb #795d4e74
 class PlateauLearner(Learner):
     "A Learner whose rate is only ever cut by callbacks: `fit_one_cycle` is a plain `fit` at the highest rate."
@@ -178,7 +196,8 @@ class StopDiverged(Callback):
                             f"{self.iter + 1}; {mend}")
 
 # %% ../../nbs/52_train.learners.ipynb #4d8a67bf
-LEARNERS = {"transfer": transfer_learner, "transfer_head": head_learner, "transfer_last_block": last_block_learner} # others: MODELS
+LEARNERS = {"transfer": transfer_learner, "transfer_head": head_learner, "transfer_last_block": last_block_learner,
+            "probe": probe_learner} # others: MODELS
 OPTS: dict[str, Callable[..., Any]] = dict(adam=Adam, radam=RAdam, ranger=ranger, lamb=Lamb, sgd=partial(SGD, mom=0.9), rmsprop=RMSProp)
 
 

@@ -151,7 +151,7 @@ def log_test_use(folder: str | Path, # of a run, finished or about to be
             for name, some in tests.groupby("split") if test in (None, name)}
 
 # %% ../../nbs/54_train.runs.ipynb #842050d8
-ASKED = ("model", "arch", "size", "resize", "color", "crop", "pretrained") # of the settings, what rebuilds a network
+ASKED = ("model", "arch", "size", "resize", "color", "crop", "history", "pretrained") # of the settings, what rebuilds a network
 
 
 def network_card(learn: Learner, # trained
@@ -190,7 +190,7 @@ def fed_settings(card: dict[str, Any], # of `network_card`
     except InputError as e: raise InputError(f"{name}: model.json: {e}") from e
     chosen = {**SETTINGS, **asked, **{k: card[k] for k in ASKED if k in card}}
     check_settings({k: chosen[k] for k in SETTINGS}, f"{name}: model.json is damaged", InputError)
-    how = (chosen["resize"], chosen["color"], chosen["crop"], card.get("interpolation", "bilinear"))
+    how = (chosen["resize"], chosen["color"], chosen["crop"], card.get("interpolation", "bilinear"), chosen["history"])
     try: preprocess(torch.zeros(3, 8, 8, dtype=torch.uint8), 8, *how)
     except InputError as e: raise InputError(f"{name}: model.json: {e}") from e
     stats = (card["mean"], card["std"]) if card.get("mean") else None
@@ -251,7 +251,8 @@ def load_run_model(folder: str | Path, # of a finished run
 def opener_of(chosen: dict[str, Any], # of `run_settings`
              ) -> OpenFace: # a file or a picture -> uint8 (3, size, size)
     "How a run's images are opened and resized, everywhere."
-    return OpenFace(*(chosen[k] for k in ("size", "resize", "color", "crop")), chosen.get("interpolation", "bilinear"))
+    how = (chosen[k] for k in ("size", "resize", "color", "crop"))
+    return OpenFace(*how, chosen.get("interpolation", "bilinear"), chosen.get("history"))
 
 
 def normalised(x: torch.Tensor, # uint8, shape (n, 3, size, size)

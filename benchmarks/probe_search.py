@@ -1,0 +1,130 @@
+"""Which linear probe survives: `python benchmarks/probe_search.py --root FACES`.
+
+Candidates differ in size, in the common history of all images and in whether training images are drawn (`train.history`). For every pair of
+a kind of photographs and a kind of fakes that is left out, each candidate is fitted on the rest and asked about the pair. Which candidate
+one would have taken is decided without the pair: by the mean AUC over the other kinds of photographs, each left out in turn against a half
+of the known fakes that is left out too. The ledger (`--out`) has a row for every candidate and pair, with the AUC by which it was chosen
+and the AUC on the pair; what is printed last is the mean over the pairs for the candidate that was chosen for each.
+
+Features are computed once a candidate; on slices of the real datasets (about 2,300 images) all of it is about ten CPU minutes.
+"""
+import argparse
+import itertools
+import random
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fakeface.core.basics import InputError
+from fakeface.core.stats import auc_with_interval, subject_codes
+from fakeface.data.manifest import scan
+from fakeface.data.recipes import eligible
+from fakeface.experiments.holdout import Holdout, present_kinds, read_holdout
+from fakeface.train.blocks import OpenFace
+from fakeface.train.models import arch_feed, transfer_net
+from fakeface.train.probe import fit_linear, probe_net
+from fakeface.train.runs import normalised
+
+ARCH, WEIGHTS, DRAWS = "tf_efficientnet_lite0", "package:efficientnet-lite0", 2
+SIZES, HISTORIES, AUGMENTS = (128, 160, 192), (None, "96:75"), ("none", "matched")
+
+
+def images_of(spec: Holdout, root: Path, count: int) -> pd.DataFrame:
+    "At most `count` images a kind, by chance; `kind` among the columns."
+    found, kinds = scan(root), []
+    spec = present_kinds(spec, found.images)
+    for label in ("real", "fake"):
+        for kind, parts in getattr(spec, label).items():
+            rows = pd.concat([eligible(found.images, p, spec.name) for p in parts])
+            rows = rows.sample(min(count, len(rows)), random_state=spec.split_seed)
+            kinds.append(rows.assign(kind=kind, label=label))
+    return pd.concat(kinds, ignore_index=True).drop_duplicates("path", ignore_index=True)
+
+
+def features(rows: pd.DataFrame, root: Path, size: int, history: str | None, draws: int, seed: int) -> list[np.ndarray]:
+    "Features of the images as they are, then drawn so many times; (n, d) each."
+    body = probe_net(transfer_net(ARCH, size, True, WEIGHTS)[0], size)[0].to(memory_format=torch.channels_last)
+    opener, feed, out = OpenFace(size, history=history, interpolation=arch_feed(ARCH)["interpolation"]), arch_feed(ARCH), []
+    random.seed(seed)
+    for draw in [False] + [True] * draws:
+        parts = []
+        for lot in np.array_split(np.arange(len(rows)), max(1, len(rows) // 32)):
+            x = torch.stack([opener.pixels(root / rows["path"][i], draw) for i in lot])
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                parts.append(body(normalised(x, feed["stats"]).contiguous(memory_format=torch.channels_last)).float().numpy())
+        out.append(np.concatenate(parts))
+    return out
+
+
+def answers(layers: list[np.ndarray], fake: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    "Log odds of the test images after a fit on the training images, drawn and as they are."
+    layer = torch.nn.Linear(layers[0].shape[1], 2)
+    fit_linear(layer, np.concatenate([x[train] for x in layers]), np.tile(fake[train], len(layers)))
+    with torch.no_grad(): out = layer(torch.from_numpy(layers[0][test]))
+    return (out[:, 1] - out[:, 0]).double().numpy()
+
+
+def inner_auc(layers: list[np.ndarray], rows: pd.DataFrame, reals: list[str], fakes: list[str], half: np.ndarray) -> float:
+    "The mean AUC over the known kinds of photographs, each left out with one half of the known fakes."
+    fake, kind, aucs = (rows["label"] == "fake").to_numpy(), rows["kind"].to_numpy(), []
+    known = np.isin(kind, reals + fakes)
+    for real in reals:
+        test = ((kind == real) | (np.isin(kind, fakes) & half)) & known
+        p = answers(layers, fake, known & ~test, test)
+        aucs.append(auc_with_interval(fake[test], p, subject_codes(rows[test]))[0])
+    return float(np.mean(aucs))
+
+
+def cells_of(name: dict, layers: list[np.ndarray], rows: pd.DataFrame, half: np.ndarray) -> list[dict]:
+    "A row for every pair that can be left out."
+    fake, kind, out = (rows["label"] == "fake").to_numpy(), rows["kind"].to_numpy(), []
+    reals, fakes = (list(rows.loc[rows["label"] == label, "kind"].unique()) for label in ("real", "fake"))
+    for real, generator in itertools.product(reals, fakes):
+        others = [r for r in reals if r != real], [f for f in fakes if f != generator]
+        test = np.isin(kind, (real, generator))
+        p = answers(layers, fake, np.isin(kind, others[0] + others[1]), test)
+        auc = auc_with_interval(fake[test], p, subject_codes(rows[test]))
+        n = dict(n_real=int((~fake[test]).sum()), n_fake=int(fake[test].sum()))
+        out.append(name | dict(real=real, fake=generator, **n, chosen_by=inner_auc(layers, rows, *others, half),
+                               **dict(zip(("auc", "auc_lo", "auc_hi"), auc))))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--root", type=Path, required=True, help="the data root")
+    parser.add_argument("--count", type=int, default=400, help="images of each kind, at most")
+    parser.add_argument("--seeds", type=int, default=3, help="of the draws")
+    parser.add_argument("--out", type=Path, default=Path("probe_search.csv"), help="the ledger")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    try: rows = images_of(read_holdout("faces"), args.root, args.count)
+    except InputError as e: raise SystemExit(f"probe_search: {e}") from e
+    half = np.random.default_rng(0).random(len(rows)) < 0.5
+    print(rows.groupby(["label", "kind"]).size().to_string(), flush=True)
+    ledger = []
+    for size, history in itertools.product(SIZES, HISTORIES):
+        for seed in range(args.seeds):
+            began, layers = time.process_time(), features(rows, args.root, size, history, DRAWS, seed)
+            for augment in AUGMENTS:
+                if augment == "none" and seed: continue # nothing is drawn
+                name = dict(size=size, history=history or "none", augment=augment, seed=seed)
+                ledger += cells_of(name, layers if augment == "matched" else layers[:1], rows, half)
+            print(f"size {size}, history {history}, seed {seed}: {time.process_time() - began:.0f} CPU s", flush=True)
+            pd.DataFrame(ledger).round(4).to_csv(args.out, index=False)
+    table = pd.DataFrame(ledger)
+    candidates = ["size", "history", "augment"]
+    each = table.groupby([*candidates, "real", "fake"])[["chosen_by", "auc"]].mean().reset_index()
+    print(each.pivot_table(index=candidates, columns="real", values="auc").assign(mean=each.groupby(candidates)["auc"].mean()).round(3))
+    best = each.loc[each.groupby(["real", "fake"])["chosen_by"].idxmax()]
+    print(best.round(3).to_string(index=False))
+    print(f"chosen without the pair: AUC {best['auc'].mean():.3f} on average over {len(best)} pairs, lowest {best['auc'].min():.3f}")
+
+
+if __name__ == "__main__":
+    main()
