@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FORMATS', 'BINS', 'FREQUENCIES', 'WIDTHS', 'SHORTCUTS', 'MEASURED', 'LEAST', 'WORDS', 'Features', 'read_features',
            'rigid_geometry', 'geometry', 'classifier', 'out_of_fold', 'Baseline', 'baseline', 'sample_rows',
-           'baselines_by_test', 'measure_baselines', 'highest', 'baseline_words', 'baselines_table']
+           'baselines_by_test', 'shortcut_aucs', 'measure_baselines', 'highest', 'baseline_words', 'baselines_table']
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #afe553b6
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -270,6 +270,19 @@ def baselines_by_test(x: np.ndarray, # features of one shortcut, (n, width)
         out[name] = dict(n=int(seen.sum()), auc=None if auc is None else round(auc, 4),
                          ci95=[round(c, 4) for c in ci] if both else None, called_fake={k: round(v, 4) for k, v in predicted.items()})
     return out
+
+# %% ../../nbs/30_audit.shortcuts.ipynb #e21a27e3
+def shortcut_aucs(manifest: pd.DataFrame, # with both labels
+                 root: str | Path, # the data root
+                 shortcuts: Sequence[str] = SHORTCUTS, # some of SHORTCUTS
+                ) -> pd.DataFrame: # shortcut, auc, lo, hi, n
+    "The cross-validated AUC of each shortcut; missing where it cannot be measured."
+    is_fake, subject = (manifest["label"] == "fake").to_numpy(), manifest["subject"].to_numpy()
+    features = read_features(manifest["path"], root).values if set(shortcuts) - {"geometry"} else {}
+    if "geometry" in shortcuts: features = features | {"geometry": geometry(manifest, root)}
+    found = {s: baseline(features[s], is_fake, subject) for s in shortcuts}
+    return pd.DataFrame([dict(shortcut=s, auc=b.auc, lo=b.ci95[0] if b.ci95 else None, hi=b.ci95[1] if b.ci95 else None, n=b.n)
+                         for s, b in found.items()])
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #c2fb892a
 def measure_baselines(manifest: pd.DataFrame, # composed: path, label, split, subject

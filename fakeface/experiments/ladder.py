@@ -19,7 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 # %% ../../nbs/89_experiments.ladder.ipynb #f4e2455a
-from ..audit.shortcuts import SHORTCUTS, baseline, geometry, read_features
+from ..audit.shortcuts import SHORTCUTS, shortcut_aucs
 from ..core.basics import InputError, percent
 from ..core.files import Claim, write_table
 from ..core.schema import read_own_table
@@ -340,7 +340,7 @@ def _measure_shortcuts(manifest: pd.DataFrame, out: Path, steps: Sequence[str], 
         todo = [s for s in shortcuts if s not in set(known["shortcut"][known["step"] == step])]
         if not todo: continue
         images = copy(out=out/"images"/step, step=step)
-        rows = _step_shortcuts(images[images["split"].isin(["train", "valid"])], out/"images"/step, todo)
+        rows = shortcut_aucs(images[images["split"].isin(["train", "valid"])], out/"images"/step, todo)
         known = pd.concat([known, rows.assign(step=step)] if len(known) else [rows.assign(step=step)], ignore_index=True)
         write_table(known, file)
 
@@ -349,19 +349,6 @@ def _read_shortcuts(out: Path) -> pd.DataFrame:
     "shortcuts.csv, checked."
     columns = dict(step="key", shortcut="key", auc="number", lo="number", hi="number")
     return read_own_table(out/"shortcuts.csv", columns, "remove it and run the ladder again")
-
-# %% ../../nbs/89_experiments.ladder.ipynb #987ef8ec
-def _step_shortcuts(manifest: pd.DataFrame, # with both labels
-                   root: str | Path, # the data root
-                   shortcuts: Sequence[str] = SHORTCUTS, # names out of audit.shortcuts
-                  ) -> pd.DataFrame: # shortcut, auc, lo, hi, n
-    "The cross-validated AUC of each shortcut; missing where it cannot be measured."
-    is_fake, subject = (manifest["label"] == "fake").to_numpy(), manifest["subject"].to_numpy()
-    features = read_features(manifest["path"], root).values if set(shortcuts) - {"geometry"} else {}
-    if "geometry" in shortcuts: features = features | {"geometry": geometry(manifest, root)}
-    found = {s: baseline(features[s], is_fake, subject) for s in shortcuts}
-    return pd.DataFrame([dict(shortcut=s, auc=b.auc, lo=b.ci95[0] if b.ci95 else None, hi=b.ci95[1] if b.ci95 else None, n=b.n)
-                         for s, b in found.items()])
 
 # %% ../../nbs/89_experiments.ladder.ipynb #62b67e37
 def shortcuts_text(out: str | Path, # of `ladder`

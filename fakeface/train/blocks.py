@@ -532,7 +532,8 @@ def loader_options(chosen: dict[str, Any], # of `data.recipes.settings`, or of `
                   ) -> dict[str, Any]: # for face_dataloaders; `imagenet` depends on the network and is not among them
     "What a recipe's or a run's settings say about batches and preprocessing."
     return dict(batch_size=chosen["batch_size"], size=chosen["size"], how=chosen["resize"], augment=chosen["augment"],
-                color=chosen["color"], crop=chosen["crop"], **{k: chosen[k] for k in ("interpolation", "stats", "vocab", "history") if k in chosen})
+                color=chosen["color"], crop=chosen["crop"], **{k: chosen[k] for k in ("interpolation", "stats", "vocab", "history")
+                                                               if k in chosen})
 
 # %% ../../nbs/50_train.blocks.ipynb #88fc7a3b
 def feed_of(dls: DataLoaders, # anybody's
