@@ -62,7 +62,7 @@ def one(seed: int, defect: str, images: int, grid: float) -> list[dict[str, obje
         run = run_recipe(recipe(), root, Path(d)/"run", seed=seed, progress=False)
         plain, manifest = run.predictions, run.manifest
         faces = manifest[(manifest["split"] == "twins") & (manifest["label"] == "real")]
-        theirs = faces.assign(path=[os.path.relpath(with_plant / path, root) for path in faces["path"]])
+        theirs = faces.assign(path=[os.path.relpath(with_plant / path, root) for path in faces["path"]], sha256=None) # other files
         again = predict(load_run_model(run.folder, root), theirs).assign(path=faces["path"].to_numpy())
     injected = pd.concat([plain[~plain["path"].isin(faces["path"])], again], ignore_index=True)
     return [reported(plain, seed, False), reported(injected, seed, True)]

@@ -13,7 +13,8 @@ at one strength, and `fakeface.audit.audit` is asked about the composed manifest
 `group-bias` is asked of the fairness report, as in `fairness_known_answers.py`: one training a seed, the same test at every strength.
 
 The answers are kept world by world in `report_card_worlds.csv` beside this file (a run that was stopped goes on there, with the same
-versions) and summed up in `report_card.csv`, which study 9 and the README show. Eye and mouth positions are only looked for where the
+versions) and summed up in `report_card.csv`, which study 9 and the README show. Its column `found_by` says what general tools found of the
+same defects (`general_tools.py`, which asks them). Eye and mouth positions are only looked for where the
 check `geometry` is asked for and in worlds with nothing injected; that costs most. Everything with ten seeds is about an hour of one
 core.
 """
@@ -114,8 +115,8 @@ def answers(case: Case, images: int, checks: list[str]) -> dict[str, object]:
                 seconds=round(time.process_time() - start, 1), versions=VERSIONS)
 
 
-def fairness_answers(seed: int, images: int = 12_000) -> list[dict[str, object]]:
-    "One training on a world's twins; the fairness report of the same test, clean and at every strength."
+def fairness_rows(seed: int, strengths: tuple[float, ...], images: int = 12_000) -> Iterator[tuple[float, pd.DataFrame]]:
+    "One training on a world's twins; its predictions of the same test at every strength, `injected` where a photograph was changed."
     from fakeface.experiments.run import run_recipe
     from fakeface.train.inference import predict
     from fakeface.train.runs import load_run_model
@@ -124,21 +125,30 @@ def fairness_answers(seed: int, images: int = 12_000) -> list[dict[str, object]]
         plain, full = (cached_world(images=images, seed=seed, trace=24.0, sources=TWINS, defect=p) for p in ((), "group-bias"))
         run = run_recipe(twins_recipe(), plain, Path(d)/"run", seed=seed, progress=False)
         ours, faces = run.predictions, run.manifest[(run.manifest["split"] == "twins") & (run.manifest["label"] == "real")]
-        theirs = faces.assign(path=[os.path.relpath(full/path, plain) for path in faces["path"]])
+        theirs = faces.assign(path=[os.path.relpath(full/path, plain) for path in faces["path"]]).drop(columns="sha256")
         again = predict(load_run_model(run.folder, plain), theirs).assign(path=faces["path"].to_numpy())
-    return [_reported(ours, again, seed, strength, images) for strength in (0.0, *DOSES["group-bias"])]
+    for strength in strengths: yield strength, _mixed(ours, again, seed, strength, images)
 
 
-def _reported(plain: pd.DataFrame, again: pd.DataFrame, seed: int, strength: float, images: int) -> dict[str, object]:
-    "What the fairness report says where this share of the old people's photographs went through the generator."
+def _mixed(plain: pd.DataFrame, again: pd.DataFrame, seed: int, strength: float, images: int) -> pd.DataFrame:
+    "The predictions where this share of the old people's photographs went through the generator."
     plan = plan_world(seed, images, 0.7, 24.0, defects={"group-bias": strength} if strength else {})[0]
-    injected = again[again["path"].isin(plan["path"][plan["injected"].notna()])]
-    report = fairness_report(pd.concat([plain[~plain["path"].isin(injected["path"])], injected], ignore_index=True), test="twins")
-    differences = report.differences
+    injected = again[again["path"].isin(plan["path"][plan["injected"].notna()])].assign(injected=True)
+    return pd.concat([plain[~plain["path"].isin(injected["path"])].assign(injected=False), injected], ignore_index=True)
+
+
+def fairness_answers(seed: int) -> list[dict[str, object]]:
+    "The fairness report of the same test, clean and at every strength."
+    return [_reported(table, seed, strength) for strength, table in fairness_rows(seed, (0.0, *DOSES["group-bias"]))]
+
+
+def _reported(table: pd.DataFrame, seed: int, strength: float) -> dict[str, object]:
+    "What the fairness report says of one strength."
+    differences = fairness_report(table.drop(columns="injected"), test="twins").differences
     named = differences["group"].isin(OLD) & (differences["measure"] == "fpr") & (differences["direction"] == "higher")
     found = bool(named.any()) if strength else len(differences) > 0
-    return dict(world="twins", defect="group-bias" if strength else "", strength=strength, seed=seed, images=len(plain),
-                injected=len(injected), check=FAIRNESS, verdict="warn" if found else "pass", versions=VERSIONS)
+    return dict(world="twins", defect="group-bias" if strength else "", strength=strength, seed=seed, images=len(table),
+                injected=int(table["injected"].sum()), check=FAIRNESS, verdict="warn" if found else "pass", versions=VERSIONS)
 
 
 def summary(worlds: pd.DataFrame) -> pd.DataFrame:
@@ -159,6 +169,27 @@ def summary(worlds: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     return table.assign(low=[wilson(k, n)[0] for k, n in zip(table["rang"], table["seeds"])],
                         high=[wilson(k, n)[1] for k, n in zip(table["rang"], table["seeds"])]).round(4)
+
+
+def found_by(tools: pd.DataFrame) -> dict[str, str]: # of `general_tools.py`: defect -> what found it, and in how many worlds
+    "The general tools' issues that found a defect in more worlds than they ring in where nothing is injected, in fewer than half of those."
+    quiet = tools[(tools["defect"] == "") & tools["world"].isin(["equal", "twins"])].set_index("issue")
+    told = {}
+    for defect, some in tools[tools["defect"] != ""].groupby("defect", sort=False):
+        words = []
+        for r in some.sort_values("found", ascending=False, kind="stable").itertuples():
+            rang = quiet.loc[r.issue]
+            if r.found / r.seeds <= rang["found"] / rang["seeds"] or rang["found"] >= rang["seeds"] / 2: continue
+            beside = f", rings in {rang['found']} of {rang['seeds']} clean" if rang["found"] else ""
+            words.append(f"{r.issue.replace(': ', ' ')} {r.found} of {r.seeds}{beside}")
+        told[defect] = "; ".join(words) or "none"
+    return told
+
+
+def joined(card: pd.DataFrame, tools: Path) -> pd.DataFrame:
+    "The card with the column `found_by`, at the default strengths; empty where the general tools were not asked."
+    told = found_by(pd.read_csv(tools, keep_default_na=False)) if tools.is_file() else {}
+    return card.assign(found_by=[told.get(r.defect, "") if r.default is True or r.default == "True" else "" for r in card.itertuples()])
 
 
 def main() -> None:
@@ -188,7 +219,7 @@ def main() -> None:
     for seed in seeds if "group-bias" in args.defects else ():
         if ("twins", "group-bias", 1.0, seed) not in done and time.time() - start < 60 * args.minutes: keep(fairness_answers(seed))
     worlds = pd.read_csv(file, keep_default_na=False)
-    table = summary(worlds)
+    table = joined(summary(worlds), HERE/"general_tools.csv")
     write_table(table, Path(args.out)/"report_card.csv")
     print(table.to_string(index=False), f"\n{len(worlds)} worlds, {time.time() - start:.0f} s", sep="\n")
 

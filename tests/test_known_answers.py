@@ -2,8 +2,10 @@
 
 How often, and at which strengths, is counted over many seeds in benchmarks/report_card.py; here one world each keeps the parts together.
 """
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,6 +13,11 @@ from fakeface.audit.audit import CHECKS, audit
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.synthetic.world import build_world
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+from general_tools import judged, summary  # noqa: E402
+from report_card import found_by, joined  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 RECIPE = Recipe("known", "photographs of two sources and a generator; two other sources as the test",
@@ -51,3 +58,37 @@ def test_the_worlds_truth_says_what_was_injected(tmp_path):
     wrong = truth["label"] != truth["kind"].map({"generated": "fake", "photograph": "real"})
     assert wrong.tolist() == truth["injected"].eq("mislabelled").tolist() and wrong.any()
     assert truth["altered"].notna().tolist() == truth["injected"].eq("near-duplicates").tolist()
+
+
+# --- general tools beside the audit -----------------------------------------------------------------------------------
+
+def answer(issue: str, defect: str = "", world: str = "equal", images: int = 100, changed: int = 10, of_changed: float = 0,
+           of_others: float = 0, score: float = np.nan, seed: int = 0) -> dict[str, object]:
+    "What a general tool said of one world, as benchmarks/general_tools.py keeps it."
+    return dict(world=world, defect=defect, seed=seed, images=images, changed=changed if defect else 0, issue=issue, of_changed=of_changed,
+                of_others=of_others, score=score, best="")
+
+
+def test_a_general_tool_finds_what_it_names_and_rings_where_it_names_anything():
+    rows = [answer("a: copies", "size", of_changed=1), answer("a: copies", "size", of_changed=1, of_others=2),
+            answer("a: copies", "size", of_changed=6), answer("a: copies", of_others=1), answer("a: copies"),
+            answer("cleanlab: spurious_correlations", "size", of_changed=np.nan, of_others=np.nan, score=0.29),
+            answer("cleanlab: spurious_correlations", of_changed=np.nan, of_others=np.nan, score=0.31),
+            *(answer("fairlearn: MetricFrame", defect, "twins", of_others=1) for defect in ("group-bias", ""))]
+    told = judged(pd.DataFrame(rows))
+    assert told["answer"].tolist() == [True, False, True, True, False, True, False, False, True]
+    assert told["most"].tolist() == [False, False, True, False, False, True, False, False, False]
+
+
+def test_found_by_leaves_out_what_rings_anyway():
+    rows = [answer(issue, defect, of_changed=hit, of_others=other, seed=seed) for seed in range(4) for issue, defect, hit, other in
+            [("a: copies", "size", 2, 0), ("a: copies", "", 0, 0), ("b: odd", "size", 2, 0), ("b: odd", "", 0, 1),
+             ("c: dark", "size", 0, 0), ("c: dark", "", 0, 0), ("a: copies", "colour", 0, 0)]]
+    assert found_by(summary(pd.DataFrame(rows))) == {"size": "a copies 4 of 4", "colour": "none"}
+
+
+def test_the_committed_card_says_what_the_general_tools_found():
+    card, tools = pd.read_csv(BENCHMARKS/"report_card.csv", keep_default_na=False), BENCHMARKS/"general_tools.csv"
+    assert joined(card, tools)["found_by"].tolist() == card["found_by"].tolist()
+    default = card[card["default"].astype(str) == "True"]
+    assert (default["found_by"] != "").all() and len(default) == 11

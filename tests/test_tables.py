@@ -19,7 +19,7 @@ from fakeface.audit.shortcut_checks import judge_shortcut
 from fakeface.cli.main import main
 from fakeface.core.basics import DataNote, InputError
 from fakeface.data.manifest import load_manifest
-from fakeface.data.tables import tidy_table
+from fakeface.data.tables import column_map, tidy_table
 from fakeface.evaluate.compare import compare
 from fakeface.evaluate.detectors import images_to_score
 from fakeface.evaluate.fairness import fairness_report
@@ -188,6 +188,64 @@ def test_scores_that_are_upside_down_say_so_and_flip(tmp_path, capsys):
     assert score_predictions(read_predictions(tmp_path/"p.csv", flip=True))["tests"]["test"]["auc"] > 0.9
     assert score_predictions(scores(200))["tests"]["test"]["notes"] == []
     assert main(["score", str(tmp_path), "--flip"]) == 2 # a run's numbers speak for fake
+
+
+MAPPED = "path=file,p_fake=score,label=is_fake,fake=1"
+
+
+def foreign(n: int = 40) -> pd.DataFrame:
+    "The table of `scores` as somebody else writes it."
+    return scores(n).assign(label=[0, 1] * (n // 2)).rename(columns={"path": "file", "label": "is_fake", "p_fake": "score"})
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_by_other_names_are_mapped_once_and_said(tmp_path, suffix, capsys):
+    file, table = tmp_path/f"theirs{suffix}", foreign().assign(sex=["f", "f", "m", "m"] * 10)
+    table.to_csv(file, index=False) if suffix == ".csv" else table.to_parquet(file)
+    ours = check_predictions(scores())
+    read, notes = noted(read_predictions, file, columns=MAPPED)
+    pd.testing.assert_frame_equal(read[ours.columns.tolist()], ours, check_dtype=False)
+    pd.testing.assert_frame_equal(check_predictions(table, columns=MAPPED)[ours.columns.tolist()], ours, check_dtype=False)
+    assert [n.partition(": ")[2] for n in notes] == ["columns: file as path, score as p_fake, is_fake as label (40 rows)",
+                                                     "labels: 0 as real, 1 as fake (40 rows)"]
+    assert main(["score", str(file), "--map", MAPPED]) == 0
+    assert main(["fairness", str(file), "--map", f"{MAPPED},gender=sex", "--min-n", "5"]) == 0 and "gender" in capsys.readouterr().out
+    assert main(["compare", str(file), str(file), "--map", *MAPPED.split(",")]) == 0 # one a word is read as well
+    capsys.readouterr()
+    assert main(["score", str(file), "--map", "p_fake=scored"]) == 2
+    said = "no column `scored`, which was to be read as `p_fake` (nearest: `score`); it has file, is_fake, score, sex"
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_of_parts_is_mapped_as_a_table_is(tmp_path, capsys):
+    pytest.importorskip("duckdb")
+    (tmp_path/"parts").mkdir()
+    for k, some in enumerate((foreign()[:20], foreign()[20:])): some.to_parquet(tmp_path/"parts"/f"{k}.parquet")
+    foreign().to_parquet(tmp_path/"one.parquet")
+    told = []
+    for what in ("parts", "one.parquet"):
+        assert main(["score", str(tmp_path/what), "--map", MAPPED, "--json"]) == 0
+        told.append({k: v for k, v in json.loads(capsys.readouterr().out)["tests"]["test"].items() if k in ("n", "accuracy", "confusion")})
+    assert told[0] == told[1] and told[0]["n"] == 40
+    assert main(["score", str(tmp_path/"parts"), "--map", "p_fake=scored"]) == 2 and "nearest: `score`" in capsys.readouterr().err
+
+
+def test_a_list_of_images_is_mapped_for_those_who_are_asked(tmp_path):
+    table = listed(tmp_path, 3).assign(label=[0] * 3 + [1] * 3).rename(columns={"path": "file"})
+    table.to_csv(tmp_path/"list.csv", index=False)
+    rows, _ = images_to_score(tmp_path/"list.csv", columns="path=file,fake=1")
+    assert rows["path"].tolist() == table["file"].tolist() and rows["label"].tolist() == ["real"] * 3 + ["fake"] * 3
+    with pytest.raises(InputError, match="--map says how a table"): images_to_score(tmp_path, columns="path=file")
+
+
+@settings(max_examples=60)
+@given(st.dictionaries(st.sampled_from(["path", "p_fake", "label", "split", "source"]), st.text("abc=, ", min_size=1, max_size=6),
+                       min_size=1))
+def test_a_map_is_read_or_refused_with_one_line(pairs):
+    try: found = column_map(pairs)
+    except InputError as e: assert "\n" not in str(e) and str(e).startswith("map: "); return
+    theirs = list(found.columns.values())
+    assert list(found.columns) == list(pairs) and len(set(theirs)) == len(theirs)
 
 
 def test_log_odds_in_a_table_become_probabilities(tmp_path):

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from .shared import (IN_ONE, Aim, Detector, Many, Output, Root, Test, about, argument, check_suffix, data_root, drawn_note,
+from .shared import (IN_ONE, Aim, Detector, Many, Map, Output, Root, Test, about, argument, check_suffix, data_root, drawn_note,
                                  log_use, option, read_predictions_of, run_folder, shown, write_page, write_parts)
 from ..core.basics import InputError
 
@@ -49,16 +49,16 @@ IN_MEMORY = Big()
 def score(predictions: _Predictions, output: Output, detector: Detector, root: Root = None, sample: _Sample = None,
           out: Annotated[Path | None, option("FILE", "Write the scores there as JSON.")] = None,
           save: Annotated[Path, shown("FILE", "With --detector or --model: the predictions, .csv or .parquet.")] = Path("predictions.csv"),
-          model: _Network = None, many: Many = IN_ONE, big: Big = IN_MEMORY) -> None:
+          model: _Network = None, columns: Map = (), many: Many = IN_ONE, big: Big = IN_MEMORY) -> None:
     """Score any detector's predictions, or ask the detector itself.
 
     Example: fakeface score mine.csv; fakeface score faces --detector 'python detect.py {images}'"""
     asked = _who(detector, model)
-    if many.parts: return _in_parts(predictions, root, sample, detector, model, many, output)
-    if not asked and (big.given or _is_big(predictions)): return _score_big(predictions, big, out, output)
+    if many.parts: return _in_parts(predictions, root, sample, detector, model, many, columns, output)
+    if not asked and (big.given or _is_big(predictions)): return _score_big(predictions, big, columns, out, output)
     from fakeface.evaluate.scores import score_predictions
-    if asked: rows = _ask_detector(predictions, root, sample, save, detector, model, output)
-    else: rows = read_predictions_of(predictions, logit=detector.logit, flip=detector.flip)
+    if asked: rows = _ask_detector(predictions, root, sample, save, detector, model, columns, output)
+    else: rows = read_predictions_of(predictions, logit=detector.logit, flip=detector.flip, columns=columns)
     with about(predictions): metrics = score_predictions(rows, checked=not asked)
     _tell_scores(metrics, predictions, out, output)
 
@@ -84,10 +84,10 @@ def _is_big(where: Path) -> bool:
     return where.is_dir() and not is_finished(where) and is_big(where)
 
 
-def _score_big(where: Path, big: Big, out: Path | None, output: Output) -> None:
+def _score_big(where: Path, big: Big, columns: list[str], out: Path | None, output: Output) -> None:
     "The scores of a folder of Parquet files."
     from fakeface.evaluate.big_tables import BigTable, group_rates, score_big
-    with BigTable(where, big.memory) as table:
+    with BigTable(where, big.memory, columns=columns) as table:
         said = _enter(table, where, big.ledger) if big.ledger else []
         metrics, groups = score_big(table, big.exact), group_rates(table, big.by) if big.by else None
     _tell_scores(metrics, where, out, output)
@@ -122,12 +122,12 @@ def _accuracies(metrics: dict[str, Any]) -> list[str]:
 
 
 def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path, detector: Detector, model: Path | None,
-                  output: Output) -> Any:
+                  columns: list[str], output: Output) -> Any:
     "A detector's predictions, written beside."
     from fakeface.core.files import write_table
     from fakeface.evaluate.detectors import detect, images_to_score, sample_images
     check_suffix(save, ".csv", ".parquet", option="--save")
-    rows, root = images_to_score(str(what), root)
+    rows, root = images_to_score(str(what), root, columns)
     predictions = detect(_scorer(detector, model), sample_images(rows, sample), root)
     output.record(predictions=write_table(predictions, save))
     output.note(f"{len(predictions):,} images by `{_who(detector, model)}`; predictions: {save}")
@@ -147,13 +147,14 @@ def _scorer(detector: Detector, model: Path | None) -> Any: # pictures -> p_fake
     return scorer_of(model)
 
 
-def _in_parts(what: Path, root: Path | None, sample: int | None, d: Detector, model: Path | None, many: Many, output: Output) -> None:
+def _in_parts(what: Path, root: Path | None, sample: int | None, d: Detector, model: Path | None, many: Many, columns: list[str],
+              output: Output) -> None:
     "The same for more images than one process should take."
     if not _who(d, model): raise InputError("--parts: give --model or --detector, which is asked about the images")
     if sample is not None: raise InputError("--sample and --parts: give one of them; parts are of all images")
     from fakeface.evaluate.many import list_images
     from fakeface.serve.many import Question
-    rows, root = list_images(what, root)
+    rows, root = list_images(what, root, columns)
     write_parts(many, rows, Question("score", str(root), str(model) if model else None, d.detector, d.takes, d.batch, d.timeout, d.logit,
                                      d.flip), output)
 
@@ -164,7 +165,7 @@ _Runs = Annotated[list[Path], argument("RUN...", "Two of: a run folder, a folder
                                        "any number, the runs of one detector.")]
 
 # %% ../../nbs/96_cli.evaluate.ipynb #0581e8aa
-def compare(runs: _Runs, output: Output, against: _Against = (), out: _Page = None) -> None:
+def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = (), out: _Page = None) -> None:
     """Compare two runs or two series of runs, paired where the test images are the same.
 
     Example: fakeface compare runs/first runs/second; fakeface compare a1 a2 a3 --against b1 b2 b3"""
@@ -174,7 +175,7 @@ def compare(runs: _Runs, output: Output, against: _Against = (), out: _Page = No
     check_suffix(out, ".html")
     from fakeface.evaluate.compare import compare as compare_tables, comparison_table, comparison_words
     sides = [_series(side) for side in ((runs, against) if against else (runs[:1], runs[1:]))]
-    found = compare_tables(*([read_predictions_of(run) for run in side] for side in sides), checked=True)
+    found = compare_tables(*([_side(run, columns) for run in side] for side in sides), checked=True)
     output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found))
     output.note(*(f"{name}: {', '.join(map(str, side))}" for name, side in zip(("first", "second"), sides)),
                 "Positive class: fake. Difference: the second's accuracy minus the first's.")
@@ -186,6 +187,11 @@ def compare(runs: _Runs, output: Output, against: _Against = (), out: _Page = No
     write_page(compare_page(found, *sides, out), out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #31634a1a
+def _side(run: Path, columns: list[str]) -> Any: # DataFrame
+    "The predictions of a run, or of a table by our names: the map is for the tables."
+    return read_predictions_of(run) if run.is_dir() else read_predictions_of(run, columns=columns)
+
+
 def _series(paths: list[Path]) -> list[Path]:
     "The runs or tables that a side names; a folder of `fakeface run --seeds` stands for its runs."
     from fakeface.core.files import is_finished
@@ -195,14 +201,14 @@ def _series(paths: list[Path]) -> list[Path]:
 # %% ../../nbs/96_cli.evaluate.ipynb #d39cf473
 def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of predictions with split "
                                             "`valid` and tests.")],
-              output: Output, aim: Aim, test: Test = None,
+              output: Output, aim: Aim, test: Test = None, columns: Map = (),
               refit: Annotated[bool, option(None, "Fit a new threshold although one is frozen; the old one stays on record.")] = False,
               out: Annotated[Path | None, option("FILE", "The picture, .png, .pdf or .svg.")] = None) -> None:
     """Choose a decision threshold on validation data, freeze it, and report it on the tests, with predictive values.
 
     Example: fakeface operating runs/first --test celeba --out point.png"""
     check_suffix(out, ".png", ".pdf", ".svg")
-    table = read_predictions_of(run)
+    table = read_predictions_of(run, columns=columns)
     tests = [str(t) for t in table["split"].unique() if t != "valid"]
     if test and test not in tests: raise InputError(f"{run}: no test set `{test}`; it has {', '.join(tests) or 'none'}")
     with about(run): point, chosen = _point(run, table, aim.given, refit)
@@ -272,7 +278,7 @@ _MinN = Annotated[int | None, option("N", "Images of a class that a group needs 
 # %% ../../nbs/96_cli.evaluate.ipynb #90b8e2e0
 def fairness(run: _Scored, output: Output, test: Test = None,
              source: Annotated[str | None, option("NAME", "Only images of this source.")] = None,
-             by: _By = (), min_n: _MinN = None,
+             by: _By = (), min_n: _MinN = None, columns: Map = (),
              margin: Annotated[float | None, option("SHARE", "The smallest difference of interest; 0.02 without it.")] = None,
              out: Annotated[Path | None, option("FILE", "A page with the pictures, .html; the figures go "
                                                 "beside it as .json.")] = None) -> None:
@@ -284,7 +290,7 @@ def fairness(run: _Scored, output: Output, test: Test = None,
     from fakeface.evaluate.thresholds import frozen_threshold
     options = {k: v for k, v in dict(min_n=min_n, margin=margin).items() if v is not None}
     if by: options["by"] = [tuple(b.split("+")) if "+" in b else b for b in by]
-    rows, (threshold, cut) = read_predictions_of(run), frozen_threshold(run)
+    rows, (threshold, cut) = read_predictions_of(run, columns=columns), frozen_threshold(run)
     with about(run): reports = fairness_reports(rows, test, source, checked=True, threshold=threshold, cut=cut, **options)
     note = drawn_note(run)
     output.record(sections=[r.values for r in reports])
@@ -316,7 +322,7 @@ _Quality = Annotated[int | None, option("Q", "JPEG quality of both classes; with
 def robustness(run: _Asked, output: Output, detector: Detector, root: Root = None, test: Test = None,
                sample: Annotated[int, shown("N", "Images of each class at most, evenly from its sources.")] = 200,
                sweeps: _Sweeps = (),
-               match_size: _Size = None, match_quality: _Quality = None,
+               match_size: _Size = None, match_quality: _Quality = None, columns: Map = (),
                out: Annotated[Path | None, option("FILE", "A page, .html; the tables go beside it.")] = None,
                ) -> None:
     """Show how the score holds up after JPEG, resizing, blur, ..., and how stable single answers are.
@@ -324,7 +330,7 @@ def robustness(run: _Asked, output: Output, detector: Detector, root: Root = Non
     Example: fakeface robustness runs/first --root faces --out robustness.html"""
     check_suffix(out, ".html")
     swept = [] if list(sweeps) == ["none"] else list(sweeps or SWEPT)
-    found = _robustness(run, detector, root, test, sample, swept, (match_size, match_quality))
+    found = _robustness(run, detector, root, test, sample, swept, (match_size, match_quality), columns)
     note = drawn_note(found.root)
     output.record(perturbations=found.table, notes=found.notes)
     output.say(f"{note}{found}")
@@ -332,12 +338,12 @@ def robustness(run: _Asked, output: Output, detector: Detector, root: Root = Non
 
 # %% ../../nbs/96_cli.evaluate.ipynb #c3c9a9ea
 def _robustness(run: Path, detector: Detector, root: Path | None, test: str | None, sample: int, sweeps: list[str],
-                match: tuple[int | None, int | None]) -> Any: # a `report.robustness.RobustnessReport`
+                match: tuple[int | None, int | None], columns: list[str]) -> Any: # a `report.robustness.RobustnessReport`
     "Asks a detector or a run about the images under every perturbation."
     from fakeface.evaluate.detectors import images_to_score
     from fakeface.evaluate.perturbations import read_sweeps
     read_sweeps(sweeps) # what cannot be asked is no use of a test set
-    rows, root = images_to_score(str(run), root if detector.detector else data_root(root))
+    rows, root = images_to_score(str(run), root if detector.detector else data_root(root), columns)
     if detector.detector: scorer, used = detector.load(), []
     else:
         from fakeface.train.runs import load_scorer

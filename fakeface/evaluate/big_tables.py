@@ -8,6 +8,7 @@ __all__ = ['BigTable', 'is_big', 'score_big', 'group_rates', 'big_fingerprint']
 # %% ../../nbs/43_evaluate.big_tables.ipynb #d0c3df22
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.basics import LABELS, RATES, InputError
+from ..core.basics import LABELS, RATES, DataNote, InputError
 from ..core.shards import PLAN, read_plans
 from ..core.stats import area_interval, counted_rate_interval
+from ..data.tables import ColumnMap, Passage, column_map, label_words
 from .scores import THRESHOLD, TRAINED_ON, PredictionsError, balanced_rate, direction_notes, precision_interval
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #7bc21188
@@ -30,11 +32,12 @@ class BigTable:
     def __init__(self, where: str | Path, # a folder, whose Parquet files at any depth are taken; or one file
                  memory: str = "600MB", # for DuckDB; Python and its libraries come on top
                  threads: int | None = None, # default one a core
+                 columns: Any = None, # theirs for ours, see `data.tables.column_map`
                 ):
         self.where, self.files = Path(where), _files(Path(where))
         self._home = tempfile.TemporaryDirectory(prefix="fakeface-")
         self.con = _database(Path(self._home.name), memory, threads)
-        self.columns = _view(self)
+        self.columns = _view(self, column_map(columns))
         _refuse_bad(self)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -85,14 +88,17 @@ def _stream(t: BigTable, sql: str, *values: Any) -> Iterator[Any]: # record batc
     yield from _quiet(t.con.cursor()).sql(sql, params=list(values)).to_arrow_reader(_AT_ONCE)
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #5694daf6
-def _view(t: BigTable) -> list[str]: # the columns of the files
+def _view(t: BigTable, columns: ColumnMap | None) -> list[str]: # the columns of the files, by our names
     "Makes `rows`: split, source, label, p_fake, fake (bool), and what else is known."
     import duckdb
     files = f"read_parquet([{', '.join(_quoted(f) for f in t.files)}], union_by_name=true, hive_partitioning=false)"
-    try: columns = [c for c, *_ in t.con.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()]
+    try:
+        if columns: files = _by_our_names(t, files, columns)
+        columns = [c for c, *_ in t.con.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()]
     except duckdb.Error as e: raise InputError(f"{t.where}: a file cannot be read ({str(e)[:100]}); remove it, or make it anew") from e
     for need in ("label", "p_fake"):
-        if need not in columns: raise PredictionsError(f"{t.where}: no column `{need}`; it has {', '.join(columns[:12])}")
+        if need not in columns: raise PredictionsError(f"{t.where}: no column `{need}`; it has {', '.join(columns[:12])}; by another "
+                                                         f"name: --map {need}=THEIRS")
     filled = dict(split="'test'", source="label") | {c: _name(c) for c in columns if c not in ("p_fake", "reason", "row")}
     filled |= {c: f"CAST({_name(c)} AS VARCHAR)" for c in _TEXT if c in columns}
     usable = "WHERE reason IS NULL" if "reason" in columns else "" # images that could not be opened
@@ -103,6 +109,22 @@ def _view(t: BigTable) -> list[str]: # the columns of the files
 
 def _quoted(text: str) -> str: return "'" + text.replace("'", "''") + "'"
 def _name(column: str) -> str: return '"' + column.replace('"', '""') + '"'
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #5db482f7
+def _by_our_names(t: BigTable, files: str, columns: ColumnMap) -> str: # what stands for the files in a question
+    "The files with columns by our names, and labels by our words."
+    p = Passage(str(t.where), PredictionsError)
+    names = [c for c, *_ in t.con.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()]
+    found, gone = columns.renamed(names, p, t.rows(f"SELECT count(*) FROM {files}")[0][0])
+    chosen = {found.get(c, c): _name(c) for c in names if c not in gone}
+    if columns.words:
+        label = next(c for c in chosen if c.casefold() == "label")
+        text = f"CAST({chosen[label]} AS VARCHAR)"
+        asked = t.rows(f"SELECT DISTINCT {text} AS w FROM {files} WHERE w IS NOT NULL ORDER BY w LIMIT 1000")
+        words = label_words(columns, [w for w, in asked], p)
+        chosen[label] = f"CASE {text} {' '.join(f'WHEN {_quoted(w)} THEN {_quoted(word)}' for w, word in words.items())} ELSE {text} END"
+    for note in p.notes: warnings.warn(note, DataNote, stacklevel=4)
+    return f"(SELECT {', '.join(f'{value} AS {_name(c)}' for c, value in chosen.items())} FROM {files})"
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #8955c235
 def _refuse_bad(t: BigTable) -> None:

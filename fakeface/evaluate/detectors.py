@@ -181,27 +181,30 @@ def load_detector(detector: str, # package.module:function, or a command
 # %% ../../nbs/47_evaluate.detectors.ipynb #62fd3b6f
 def images_to_score(where: str | Path | pd.DataFrame, # a table, a run folder, or a folder of images
                     root: str | Path | None = None, # the data root; default the folder itself, or the table's folder
+                    columns: Any = None, # of a table: theirs for ours, see `data.tables.column_map`
                    ) -> tuple[pd.DataFrame, Path]: # path, label, split, source and what else is known; the data root
     """The images that a detector is to be asked about, without train and valid. What is left out is counted in a `DataNote`. Raises
     `InputError` where there are none."""
+    if columns and not isinstance(where, pd.DataFrame) and Path(where).is_dir():
+        raise InputError(f"{where} is a folder; --map says how a table calls its columns")
     if not isinstance(where, pd.DataFrame) and Path(where).is_dir() and not run_file(where, "manifest").is_file():
         return _folder_rows(Path(where)), Path(root or where)
     if isinstance(where, pd.DataFrame):
         if root is None: raise InputError("a table of images needs its data root: images_to_score(table, root)")
-        name, rows = "table", _tidy_rows(where, "table", Path(root))
+        name, rows = "table", _tidy_rows(where, "table", Path(root), columns)
     elif Path(where).is_dir(): name, root, rows = where, root or Path(where).parent, load_manifest(run_file(where, "manifest"))
     else:
         name, root = where, root or Path(where).parent
-        rows = _tidy_rows(read_table(where, TableError), Path(where).name, Path(root))
+        rows = _tidy_rows(read_table(where, TableError, columns), Path(where).name, Path(root))
     seen = rows["split"].isin(["train", "valid"])
     if seen.all(): raise InputError(f"{name} has no test images, only train and valid")
     if isinstance(where, pd.DataFrame) or Path(where).is_file(): _say_left_out(name, {"in train or valid": int(seen.sum())}, len(rows))
     return rows[~seen].reset_index(drop=True), Path(root)
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #d59f78a4
-def _tidy_rows(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
+def _tidy_rows(table: pd.DataFrame, name: str, root: Path, columns: Any = None) -> pd.DataFrame:
     "A table of images; only path and label are needed."
-    table = tidy_table(table, name, root, needs=("path", "label"))
+    table = tidy_table(table, name, root, needs=("path", "label"), columns=columns)
     filled = dict(split="test", source=table["label"])
     table = table.assign(**{c: v for c, v in filled.items() if c not in table}).drop(columns=["p_fake", "loss", "run"], errors="ignore")
     check_once(table, name)

@@ -8,6 +8,7 @@ __all__ = ['list_images', 'score_rows']
 # %% ../../nbs/48_evaluate.many.ipynb #f228d54b
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,11 @@ from .detectors import check_scores, images_to_score, open_row
 # %% ../../nbs/48_evaluate.many.ipynb #2f358725
 def list_images(where: str | Path, # a table, a run folder, or a folder with real/ and fake/
                 root: str | Path | None = None, # the data root; default the folder itself, or the table's folder
+                columns: Any = None, # of a table: theirs for ours, see `data.tables.column_map`
                ) -> tuple[pd.DataFrame, Path]: # path, label, split, source, and what a table knows; the data root
     "The images that many shards ask about, without train and valid; no file is opened. Raises `InputError` where there are none."
     folder = Path(where)
-    if not folder.is_dir() or run_file(folder, "manifest").is_file(): return images_to_score(where, root)
+    if columns or not folder.is_dir() or run_file(folder, "manifest").is_file(): return images_to_score(where, root, columns)
     if not is_labelled(folder):
         raise InputError(f"{where} has no real/ and fake/: every shard would have to read all images to know them; write "
                          "a table of them once (`fakeface manifest`), and give that")

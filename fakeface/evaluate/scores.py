@@ -36,9 +36,10 @@ def check_predictions(predictions: pd.DataFrame, # one row an image
                       where: str = "predictions", # how messages name it
                       logit: bool = False, # p_fake holds log-odds
                       flip: bool = False, # p_fake speaks for real
+                      columns: Any = None, # theirs for ours, see `data.tables.column_map`
                      ) -> pd.DataFrame: # tidy; `split`, `source` and `path` are filled in where absent
     "Raises `PredictionsError` naming the first column and row that cannot be right; see `data.tables` for what is read, and said."
-    table = tidy_table(predictions, where, needs=("label", "p_fake"), error=PredictionsError)
+    table = tidy_table(predictions, where, needs=("label", "p_fake"), error=PredictionsError, columns=columns)
     table = table.assign(p_fake=probabilities(table, where, logit, flip, PredictionsError))
     filled = dict(split="test", source=table["label"], path=lambda rows: [str(i) for i in range(len(rows))])
     table = table.assign(**{c: v for c, v in filled.items() if c not in table})
@@ -49,9 +50,10 @@ def check_predictions(predictions: pd.DataFrame, # one row an image
 def read_predictions(path: str | Path, # CSV or parquet: path, label, p_fake, and what else is known
                      logit: bool = False, # p_fake holds log-odds
                      flip: bool = False, # p_fake speaks for real
+                     columns: Any = None, # theirs for ours, as in "path=file,p_fake=score,fake=1" or a dict of the same
                     ) -> pd.DataFrame: # checked
     "Any detector's scores from a file."
-    return check_predictions(read_table(path, PredictionsError), Path(path).name, logit, flip)
+    return check_predictions(read_table(path, PredictionsError, columns), Path(path).name, logit, flip)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #c9e33744
 def predicted(predictions: pd.DataFrame,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Holdout', 'read_holdout', 'cell_recipe', 'present_kinds', 'run_holdout', 'holdout_table', 'holdout_cells',
-           'detector_ranks', 'choose_detectors', 'chosen_cells', 'holdout_text', 'holdout_answer', 'plot_holdout']
+           'choose_detectors', 'chosen_cells', 'holdout_text', 'holdout_answer', 'plot_holdout']
 
 # %% ../../nbs/87_experiments.holdout.ipynb #d5a5a026
 import hashlib
@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from pydantic import Field
-from scipy.stats import rankdata
 
 # %% ../../nbs/87_experiments.holdout.ipynb #29610624
 from ..audit.shortcuts import WORDS, highest
@@ -30,6 +29,7 @@ from ..core.schema import CLOSED, Name, Seed, Share, Text, check_fields
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.manifest import scan
 from ..data.recipes import Part, PartList, Recipe, TestName, Treatment, check_profiles, check_settings, eligible, read_spec
+from ..evaluate.cells import detector_ranks
 from .plan import choose, fingerprint
 from .run import run_recipe
 from .series import Trial, noted_settings, read_trials, run_series, write_series
@@ -206,22 +206,6 @@ def _frozen_rates(p: np.ndarray, fake: np.ndarray, who: np.ndarray, points: list
     for name, mask in (("fpr", ~fake), ("tpr", fake)):
         out |= dict(zip((name, f"{name}_lo", f"{name}_hi"), rate_interval(at[mask], who[mask])))
     return out | dict(frozen_balanced_accuracy=(1 - out["fpr"] + out["tpr"]) / 2)
-
-# %% ../../nbs/87_experiments.holdout.ipynb #4f3e5430
-def detector_ranks(cells: pd.DataFrame, # of `holdout_cells`
-                  ) -> pd.DataFrame: # one row a detector: mean_auc, lowest_auc, worst_real, worst_fake, mean_rank, first; attrs["W"]
-    "Detectors over the cells that all of them have, best mean AUC first; rank 1 is the best of a cell."
-    wide = cells.pivot(index="detector", columns=["real", "fake"], values="auc").dropna(axis=1)
-    if wide.empty: raise InputError("no cell in which every detector is finished; run the holdout on")
-    ranks = pd.DataFrame(rankdata(-wide.to_numpy(float), axis=0), wide.index, wide.columns)
-    m, n = len(wide.columns), len(wide)
-    worst = wide.idxmin(axis=1)
-    table = pd.DataFrame(dict(mean_auc=wide.mean(axis=1), lowest_auc=wide.min(axis=1), worst_real=[w[0] for w in worst],
-                              worst_fake=[w[1] for w in worst], mean_rank=ranks.mean(axis=1), first=(ranks == 1).sum(axis=1)))
-    spread = ((ranks.sum(axis=1) - m * (n + 1) / 2)**2).sum()
-    table = table.sort_values("mean_auc", ascending=False)
-    table.attrs |= dict(cells=m, W=12 * spread / (m**2 * (n**3 - n)) if n > 1 else None)
-    return table
 
 # %% ../../nbs/87_experiments.holdout.ipynb #e17f6953
 def choose_detectors(spec: Holdout, # of `present_kinds`; three kinds of each or more

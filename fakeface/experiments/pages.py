@@ -20,10 +20,11 @@ from ..core.schema import read_json
 from ..core.style import figure, picture
 
 # %% ../../nbs/89_experiments.pages.ipynb #3a3a6128
+from ..evaluate.cells import detector_ranks
 from ..evaluate.scores import is_misclassified
 from .advice import advise, advise_mix, enough_epochs
 from .grid import grid_answer, grid_axes, grid_scores, plot_grid
-from .holdout import chosen_cells, detector_ranks, holdout_answer, holdout_text, plot_holdout
+from .holdout import chosen_cells, holdout_answer, holdout_text, plot_holdout
 from .ladder import ladder_text, name_cause, plot_ladder, shortcuts_text
 from .learning_curve import at, curve_table, fit_power_law, plot_curve, plot_epochs, plot_mix
 from .seeds import KINDS, plot_seeds, seed_runs, seeds_table, seeds_words
