@@ -6,7 +6,7 @@ one would have taken is decided without the pair: by the mean AUC over the other
 of the known fakes that is left out too. The ledger (`--out`) has a row for every candidate and pair, with the AUC by which it was chosen
 and the AUC on the pair; what is printed last is the mean over the pairs for the candidate that was chosen for each.
 
-Features are computed once a candidate; on slices of the real datasets (about 2,300 images) all of it is about ten CPU minutes.
+A search that was stopped goes on from its ledger. Features are computed once a candidate; on slices of the real datasets (about 2,300 images) all of it is about ten CPU minutes.
 """
 import argparse
 import itertools
@@ -107,9 +107,11 @@ def main() -> None:
     except InputError as e: raise SystemExit(f"probe_search: {e}") from e
     half = np.random.default_rng(0).random(len(rows)) < 0.5
     print(rows.groupby(["label", "kind"]).size().to_string(), flush=True)
-    ledger = []
+    ledger = pd.read_csv(args.out).to_dict("records") if args.out.is_file() else []
+    have = {(r["size"], r["history"], r["seed"]) for r in ledger} # of an earlier call that was stopped
     for size, history in itertools.product(SIZES, HISTORIES):
         for seed in range(args.seeds):
+            if (size, history or "none", seed) in have: continue
             began, layers = time.process_time(), features(rows, args.root, size, history, DRAWS, seed)
             for augment in AUGMENTS:
                 if augment == "none" and seed: continue # nothing is drawn
