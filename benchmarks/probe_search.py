@@ -6,7 +6,8 @@ one would have taken is decided without the pair: by the mean AUC over the other
 of the known fakes that is left out too. The ledger (`--out`) has a row for every candidate and pair, with the AUC by which it was chosen
 and the AUC on the pair; what is printed last is the mean over the pairs for the candidate that was chosen for each.
 
-A search that was stopped goes on from its ledger. Features are computed once a candidate; on slices of the real datasets (about 2,300 images) all of it is about ten CPU minutes.
+A search that was stopped goes on from its ledger. Features are computed once a candidate; on slices of the real datasets (about 2,300
+images) all of it is about ten CPU minutes.
 """
 import argparse
 import itertools

@@ -28,7 +28,7 @@ from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open
 from ..data.manifest import ManifestError
 from ..data.recipes import COLORS
 from ..data.tables import tidy_table
-from .history import Draw, draw_history, framed, read_history, recompressed
+from .history import Draw, History, draw_history, framed, read_history, recompressed
 from .pixels import file_sign, pixel_store
 
 # %% ../../nbs/50_train.blocks.ipynb #09db6997
@@ -115,9 +115,8 @@ def resize(image: torch.Tensor, # uint8, shape (3, height, width)
     return tv.resize(image, [size, size], tv.InterpolationMode(interpolation), antialias=True)
 
 # %% ../../nbs/50_train.blocks.ipynb #16f9da6b
-def _with_history(image: torch.Tensor, how: str, interpolation: str, history: str | None, draw: Draw | None) -> torch.Tensor:
+def _with_history(image: torch.Tensor, how: str, interpolation: str, past: History | None, draw: Draw | None) -> torch.Tensor:
     "An image after its history: small, and saved as JPEG."
-    past = read_history(history)
     side, quality = (draw.side, draw.quality) if draw else past
     if draw: image, interpolation = framed(image, draw), draw.interpolation
     image = resize(image, side, how, interpolation)
@@ -137,7 +136,7 @@ def preprocess(image: torch.Tensor, # uint8, shape (3, height, width)
     if color not in COLORS: raise InputError(f"color is {color!r}; use one of {', '.join(COLORS)}")
     if not 0.1 <= crop <= 1: raise InputError(f"crop is {crop!r}; give a share from 0.1 to 1")
     if crop < 1: image = tv.center_crop(image, [max(1, round(crop * side)) for side in image.shape[-2:]])
-    if history or draw: image = _with_history(image, how, interpolation, history, draw)
+    if (past := read_history(history)) or draw: image = _with_history(image, how, interpolation, past, draw)
     image = resize(image, size, how, interpolation)
     return tv.rgb_to_grayscale(image, num_output_channels=3) if color == "grey" else image
 
@@ -184,7 +183,7 @@ class OpenFace(Transform):
     @property
     def what(self) -> str:
         "All that decides about an image's pixels, file apart, in words that are fit for a folder's name."
-        past = f"-{self.history.replace(':', 'q')}" if self.history else ""
+        past = f"-{self.history.replace(':', 'q')}" if read_history(self.history) else ""
         return f"{self.size}-{self.how}-{self.color}-{float(self.crop)}-{self.interpolation}{past}-{_decoders()}"
 
 

@@ -26,10 +26,10 @@ class History(NamedTuple):
 
 
 @cache
-def read_history(text: str | None, # `96:75`, or None
+def read_history(text: str | None, # `96:75`; None or `none` for no history
                 ) -> History | None:
     "A history as a recipe writes it. Raises `InputError` for what cannot be read."
-    if text is None: return None
+    if text in (None, "none"): return None
     found = re.fullmatch(r"(\d{1,4}):(\d{1,3})", text) if isinstance(text, str) else None
     made = History(*map(int, found.groups())) if found else None
     if made is None or not (16 <= made.side <= 4096 and 1 <= made.quality <= 100):
