@@ -191,6 +191,8 @@ _Numbers = Annotated[Literal["auto", "32", "bf16", "fp16"] | None, option(None, 
 _Frozen = Annotated[Literal["train", "eval"] | None, option(None, "Mode of a frozen body. train: its batch norms go on learning, as "
     "fastai has it; eval: it stays as it is, and its features are computed once.", _TRAINING)]
 _FrozenEpochs = Annotated[int | None, option("N", "Epochs of transfer with a frozen body, before --epochs; 1 without it.", _TRAINING)]
+_History = Annotated[str | None, option("PIXELS:QUALITY", "Shrink every image and save it as JPEG first, as 96:75: one way for all.",
+                                        _TRAINING)]
 
 # %% ../../nbs/95_cli.shared.ipynb #f04f6aa7
 @dataclass
@@ -224,8 +226,7 @@ class Training(_Keeping):
     augment: Annotated[str | None, option("NAME", "none, flip, fastai, or matched: a crop and a history drawn for each.", _TRAINING)] = None
     color: Annotated[str | None, option("NAME", "rgb or grey.", _TRAINING)] = None
     crop: Annotated[float | None, option("SHARE", "Share of the side that is kept around the middle.", _TRAINING)] = None
-    history: Annotated[str | None, option("PIXELS:QUALITY", "Shrink every image and save it as JPEG first, as 96:75: all look as if they "
-                                          "came one way.", _TRAINING)] = None
+    history: _History = None
     precision: _Numbers = None
     frozen: _Frozen = None
     frozen_epochs: _FrozenEpochs = None

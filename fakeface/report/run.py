@@ -27,8 +27,7 @@ from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_te
 from ..evaluate.ledger import Ledger, uses
 from ..evaluate.scores import ERRORS, base_rate_words, with_errors
 from ..evaluate.thresholds import (OperatingPoint, frozen_threshold, left_out_sources, left_out_words, plot_ppv,
-                                          plot_reliability, point_notes,
-                                          point_words, score_at_point)
+                                          plot_reliability, point_notes, point_words, score_at_point)
 from ..interpret.losses import attribute_words, thumbnail, top_losses
 from ..synthetic.world import read_world
 from ..train.fitting import training_words

@@ -186,7 +186,7 @@ class OpenFace(Transform):
         past = f"-{self.history.replace(':', 'q')}" if read_history(self.history) else ""
         return f"{self.size}-{self.how}-{self.color}-{float(self.crop)}-{self.interpolation}{past}-{_decoders()}"
 
-
+# %% ../../nbs/50_train.blocks.ipynb #1a065615
 @cache
 def _decoders() -> str:
     "Which code makes the pixels, in eight letters: resizing may round otherwise on another processor."

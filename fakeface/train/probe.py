@@ -50,7 +50,7 @@ def _row_of_stages(body: nn.Module) -> tuple[nn.Module, nn.Sequential]: # its pa
     if row is None or blocks(row) < 2: raise WeightsError("the body has no stages in a row; choose a convolutional arch")
     return parent, row
 
-
+# %% ../../nbs/51_train.probe.ipynb #cda79863
 class StageStatistics(nn.Module):
     "A body that answers with means and deviations of the maps of its last `STAGES` stages. Raises `WeightsError` for one without."
     def __init__(self, body: nn.Module): # all but the head of a network; it is changed
@@ -117,7 +117,7 @@ def _passes(dls: DataLoaders, epochs: int) -> Iterator[TfmdDL]:
         loader.broken = getattr(dls.train, "broken", None)
         yield loader
 
-
+# %% ../../nbs/51_train.probe.ipynb #406b7830
 def probe_features(learn: Learner, # its body is frozen
                    epochs: int, # how often images are drawn
                   ) -> tuple[np.ndarray, np.ndarray]: # features (n, d), classes (n,)
