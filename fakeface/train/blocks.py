@@ -183,10 +183,14 @@ class OpenFace(Transform):
     @property
     def what(self) -> str:
         "All that decides about an image's pixels, file apart, in words that are fit for a folder's name."
-        past = f"-{self.history.replace(':', 'q')}" if read_history(self.history) else ""
-        return f"{self.size}-{self.how}-{self.color}-{float(self.crop)}-{self.interpolation}{past}-{_decoders()}"
+        return f"{self.size}-{self.how}-{self.color}-{float(self.crop)}-{self.interpolation}{_past(self.history)}-{_decoders()}"
 
 # %% ../../nbs/50_train.blocks.ipynb #1a065615
+def _past(history: str | None) -> str: # such as "-96q75"
+    "A history in a folder's name."
+    return f"-{history.replace(':', 'q')}" if read_history(history) else ""
+
+
 @cache
 def _decoders() -> str:
     "Which code makes the pixels, in eight letters: resizing may round otherwise on another processor."
