@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Holdout', 'read_holdout', 'cell_recipe', 'present_kinds', 'run_holdout', 'holdout_table', 'holdout_cells',
-           'choose_detectors', 'chosen_cells', 'holdout_text', 'holdout_answer', 'plot_holdout']
+           'pooled_scores', 'choose_detectors', 'chosen_cells', 'holdout_text', 'holdout_answer', 'plot_holdout']
 
 # %% ../../nbs/87_experiments.holdout.ipynb #d5a5a026
 import hashlib
@@ -30,6 +30,7 @@ from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.manifest import scan
 from ..data.recipes import Part, PartList, Recipe, TestName, Treatment, check_profiles, check_settings, eligible, read_spec
 from ..evaluate.cells import detector_ranks
+from ..evaluate.scores import THRESHOLD
 from .plan import choose, fingerprint
 from .run import run_recipe
 from .series import Trial, noted_settings, read_trials, run_series, write_series
@@ -206,6 +207,34 @@ def _frozen_rates(p: np.ndarray, fake: np.ndarray, who: np.ndarray, points: list
     for name, mask in (("fpr", ~fake), ("tpr", fake)):
         out |= dict(zip((name, f"{name}_lo", f"{name}_hi"), rate_interval(at[mask], who[mask])))
     return out | dict(frozen_balanced_accuracy=(1 - out["fpr"] + out["tpr"]) / 2)
+
+# %% ../../nbs/87_experiments.holdout.ipynb #86ee9acd
+def pooled_scores(out: str | Path, # of `run_holdout`, finished or not
+                 ) -> pd.DataFrame: # one row a detector: cells, trainings of each, n, auc, auc_lo, auc_hi, balanced_accuracy (at .5)
+    "Every detector over all cells that all detectors have, of the seeds for which it has them."
+    found: dict[tuple[str, int], dict[tuple[str, str], Run]] = {}
+    for _, c, run, _ in read_trials(out, "holdout"):
+        if run: found.setdefault((c["detector"], c["seed"]), {})[c["real"], c["fake"]] = run
+    if not found: raise InputError("no cell is finished; run the holdout on")
+    most = max(map(len, found.values()))
+    whole: dict[str, list[dict]] = {}
+    for (name, _), runs in found.items():
+        if len(runs) == most: whole.setdefault(name, []).append(runs)
+    return pd.DataFrame([dict(detector=name, cells=most, trainings=len(runs), **_pooled(runs)) for name, runs in whole.items()])
+
+
+def _pooled(runs: list[dict[tuple[str, str], Run]]) -> dict[str, Any]:
+    "Scores over the cells of several seeds."
+    def tests(cells: dict) -> pd.DataFrame:
+        some = [r.predictions[r.predictions["split"] != "valid"].sort_values("path") for _, r in sorted(cells.items())]
+        return pd.concat(some, ignore_index=True)
+    each = [tests(cells) for cells in runs]
+    rows, p = each[0], np.stack([e["p_fake"].to_numpy(float) for e in each])
+    fake = (rows["label"] == "fake").to_numpy()
+    right = (p >= THRESHOLD) == fake
+    balanced = (right[:, fake].mean() + right[:, ~fake].mean()) / 2
+    auc = auc_with_interval(fake, p, subject_codes(rows))
+    return dict(n=rows["path"].nunique(), **dict(zip(("auc", "auc_lo", "auc_hi"), auc)), balanced_accuracy=float(balanced))
 
 # %% ../../nbs/87_experiments.holdout.ipynb #e17f6953
 def choose_detectors(spec: Holdout, # of `present_kinds`; three kinds of each or more
