@@ -222,7 +222,7 @@ def pooled_scores(out: str | Path, # of `run_holdout`, finished or not
         if len(runs) == most: whole.setdefault(name, []).append(runs)
     return pd.DataFrame([dict(detector=name, cells=most, trainings=len(runs), **_pooled(runs)) for name, runs in whole.items()])
 
-
+# %% ../../nbs/87_experiments.holdout.ipynb #18eaefca
 def _pooled(runs: list[dict[tuple[str, str], Run]]) -> dict[str, Any]:
     "Scores over the cells of several seeds."
     def tests(cells: dict) -> pd.DataFrame:
