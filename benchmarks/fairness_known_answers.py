@@ -62,7 +62,7 @@ def one(seed: int, defect: str, images: int, grid: float) -> list[dict[str, obje
         run = run_recipe(recipe(), root, Path(d)/"run", seed=seed, progress=False)
         plain, manifest = run.predictions, run.manifest
         faces = manifest[(manifest["split"] == "twins") & (manifest["label"] == "real")]
-        theirs = faces.assign(path=[os.path.relpath(with_plant / path, root) for path in faces["path"]])
+        theirs = faces.assign(path=[os.path.relpath(with_plant / path, root) for path in faces["path"]], sha256=None) # other files
         again = predict(load_run_model(run.folder, root), theirs).assign(path=faces["path"].to_numpy())
     injected = pd.concat([plain[~plain["path"].isin(faces["path"])], again], ignore_index=True)
     return [reported(plain, seed, False), reported(injected, seed, True)]
@@ -81,7 +81,7 @@ def main() -> None:
     defect = f"group-bias:{args.strength:g}"
     table = pd.DataFrame([row for i in range(args.seeds) for row in one(args.first + i, defect, args.images, args.trace)])
     print(f"\n{args.seeds} worlds of {args.images:,} images, grid {args.trace:g}, {defect}, {time.time() - start:.0f} s")
-    asked = ((True, "named", "names the group and the direction"), (True, "first", "names it first"), (False, "warning", "warns"))
+    asked = ((True, "named", "names the group and the direction"), (True, "first", "names it first"), (False, "warned", "warns"))
     for injected, column, what in asked:
         rows = table[table["injected"] == injected]
         k = int(rows[column].sum())
