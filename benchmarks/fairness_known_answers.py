@@ -81,7 +81,7 @@ def main() -> None:
     defect = f"group-bias:{args.strength:g}"
     table = pd.DataFrame([row for i in range(args.seeds) for row in one(args.first + i, defect, args.images, args.trace)])
     print(f"\n{args.seeds} worlds of {args.images:,} images, grid {args.trace:g}, {defect}, {time.time() - start:.0f} s")
-    asked = ((True, "named", "names the group and the direction"), (True, "first", "names it first"), (False, "warning", "warns"))
+    asked = ((True, "named", "names the group and the direction"), (True, "first", "names it first"), (False, "warned", "warns"))
     for injected, column, what in asked:
         rows = table[table["injected"] == injected]
         k = int(rows[column].sum())

@@ -79,9 +79,10 @@ def _tell_scores(metrics: dict[str, Any], where: Path, out: Path | None, output:
 # %% ../../nbs/96_cli.evaluate.ipynb #894e67cf
 def _is_big(where: Path) -> bool:
     "Whether a folder is one of Parquet files, and no run."
+    if not where.is_dir(): return False
     from fakeface.core.files import is_finished
     from fakeface.evaluate.big_tables import is_big
-    return where.is_dir() and not is_finished(where) and is_big(where)
+    return not is_finished(where) and is_big(where)
 
 
 def _score_big(where: Path, big: Big, columns: list[str], out: Path | None, output: Output) -> None:

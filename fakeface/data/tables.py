@@ -583,7 +583,7 @@ def check_once(table: pd.DataFrame, # tidy, with path, label and split
               ) -> None:
     "Raises `error` for the first path that is there more often than it may."
     p = Passage(where, error, rows=np.arange(1, len(table) + 1))
-    if pd.factorize(table["path"])[0].max(initial=-1) + 1 == len(table): return # quicker than asking who is a double
+    if table["path"].is_unique: return # quicker than asking who is a double
     again = table["path"].duplicated(keep=False).to_numpy(bool)
     if not again.any(): return
     some = table[again]

@@ -176,8 +176,11 @@ def _areas(a: pd.DataFrame, b: pd.DataFrame, runs: tuple[int, int], same: bool) 
 def _numbered_paths(sides: Sequence[Sequence[pd.DataFrame]]) -> tuple[list[list[pd.DataFrame]], pd.Index]:
     "The columns that are compared, with numbers for paths (the same in all tables) and subjects; and the paths. Text is slow to join."
     runs = [run for side in sides for run in side]
-    codes, paths = pd.factorize(pd.concat([run["path"] for run in runs], ignore_index=True))
-    parts = iter(np.split(codes, np.cumsum([len(run) for run in runs])[:-1]))
+    given = [run["path"].reset_index(drop=True) for run in runs]
+    if given[0].is_unique and all(path.equals(given[0]) for path in given[1:]): # as of two detectors on one list of images
+        codes, paths = np.tile(np.arange(len(given[0])), len(given)), pd.Index(given[0])
+    else: codes, paths = pd.factorize(pd.concat(given, ignore_index=True))
+    parts = iter(np.split(codes, np.cumsum([len(path) for path in given])[:-1]))
     def slim(run: pd.DataFrame) -> pd.DataFrame:
         out = run[[c for c in ("split", "label", "p_fake", "sha256") if c in run]].assign(path=next(parts))
         if "subject" not in run: return out
@@ -185,7 +188,7 @@ def _numbered_paths(sides: Sequence[Sequence[pd.DataFrame]]) -> tuple[list[list[
         return out.assign(subject=np.where(who < 0, np.nan, who))
     return [[slim(run) for run in side] for side in sides], paths
 
-
+# %% ../../nbs/41_evaluate.compare.ipynb #169bc20a
 def _say_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame], paths: pd.Index) -> None:
     "A `DataNote` where the two sides do not hold the same images."
     seen = sum(np.bincount(run["path"], minlength=len(paths)) for run in (*a, *b))

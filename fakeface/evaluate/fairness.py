@@ -362,13 +362,20 @@ def _stood_out(tables: Iterable[pd.DataFrame], verdicts: Iterable[str]) -> pd.Da
     rows = [dict(partition=r["partition"], attribute=r["attribute"], group=r.get("group", r.get("unprivileged")), measure=m,
                  direction=r[f"{m}_verdict"], rate=r[m], others=r[f"others_{m}"], difference=r[f"{m}_difference"],
                  lo=r[f"{m}_difference_lo"], hi=r[f"{m}_difference_hi"], n=r[f"n_{LABELS[c]}"])
-            for t in tables for r in t.to_dict("records") for m, c in MEASURES.items()
+            for t in tables for r in _bare(t).to_dict("records") for m, c in MEASURES.items()
             if r[f"{m}_verdict"] in verdicts and not t.attrs["mute"]]
     found = pd.DataFrame(rows, columns=_FOUND).sort_values("difference", ascending=False, kind="stable")
     found = found.drop_duplicates(["partition", "measure"])
     return found.sort_values("difference", key=lambda d: -d.abs(), kind="stable").drop(columns="partition").reset_index(drop=True)
 
 
+def _bare(table: pd.DataFrame) -> pd.DataFrame:
+    "The table without its attributes, which pandas would copy, deeply, for every row."
+    table = table.copy(deep=False)
+    table.attrs = {}
+    return table
+
+# %% ../../nbs/45_evaluate.fairness.ipynb #977f3d4a
 def _sentence(r: Any) -> str:
     "A difference in words."
     what = {"fpr": "real faces are called fake", "fnr": "fakes are called real"}[r.measure]

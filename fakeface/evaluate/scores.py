@@ -237,7 +237,8 @@ def with_errors(predictions: pd.DataFrame, # one row an image
     if test is not None and test not in names:
         raise InputError(f"no test set `{test}` in the predictions; known: {', '.join(names)}")
     chosen = p["split"] == test if test is not None else ~p["split"].isin(("train", "valid"))
-    rows = (p[chosen] if chosen.any() else p).sort_values(["split", "path"])
+    rows = p[chosen] if chosen.any() else p
+    rows = rows.sort_values(["split", "path"] if test is None else "path", kind="stable") # of one split the same, in half the time
     calls, label = predicted(rows, threshold), rows["label"]
     right = np.where(label == "fake", rows["p_fake"], 1 - rows["p_fake"]) # the probability given to the truth
     loss = pd.Series(-np.log(np.clip(right, 1e-7, 1)), index=rows.index)
