@@ -22,6 +22,7 @@ SHORT = dict(FAKEFACE_PROFILE="small", FAKEFACE_EPOCHS="1", FAKEFACE_SEEDS="1", 
              FAKEFACE_STEPS="nothing,alignment,all", HF_HUB_OFFLINE="1", IN_TEST="1")
 REFERENCE = "\n".join(p.read_text(encoding="utf-8") for p in (data_manifests() / "reference").glob("*.csv"))
 DRAWN_ONLY = {"09_known_answers"}  # asks about worlds whose answers are known, and says so
+NO_IMAGES = {"12_other_peoples_detectors"}  # reads the answers of published detectors, on whatever data root
 SAYS = {"05_fighting_fakes_fairly": ("Left out: kyllo-half: no image for the test set fairface_twins (absent here: fairface_psp_twins).",
                                      "Absent: fairface_psp_twins. Align FairFace's train and val folders"),
         "06_how_networks_see_fakes": ("(absent here: fake_vs_real_hard).",),
@@ -65,6 +66,9 @@ def outputs(study, root, folder, **environment):
 @pytest.mark.parametrize("study", STUDIES, ids=NAMES)
 def test_a_study_runs_on_a_real_root_without_some_datasets(study, root, tmp_path):
     told = outputs(study, root, tmp_path)
+    if study.stem in NO_IMAGES:
+        assert not any("settings" in source or "root" in source for source, _ in told)
+        return
     first = next(i for i, (source, _) in enumerate(told) if "study_settings(" in source)
     assert first == 0, "the settings come first"
     settings = told[0][1]
