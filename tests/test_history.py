@@ -1,0 +1,63 @@
+"A network with a history for all images, and a linear probe: what a run says is what its bundle and its folder say, and maps can be made."
+import numpy as np
+import pytest
+
+from fakeface.data.recipes import read_recipe, settings
+from fakeface.experiments.run import run_recipe
+from fakeface.interpret.attribution import attribute
+from fakeface.serve.export import export_bundle
+from fakeface.serve.predict import Detector
+from fakeface.synthetic.world import build_world
+from fakeface.train.inference import predict
+from fakeface.train.runs import load_run_model
+
+PROBE = dict(model="probe", arch="tf_efficientnet_lite0", weights="package:efficientnet-lite0", size=64, epochs=1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    "A world, and a run of the recipe `robust` on it, smaller than published."
+    home = tmp_path_factory.mktemp("history")
+    build_world(home/"world", images=400, seed=5)
+    run = run_recipe("robust", home/"world", home/"run", profile="published", progress=False, **PROBE)
+    return home, run, export_bundle(run.folder, home/"a.fakeface", home/"world", sample=20)
+
+
+def test_the_settings_of_the_recipe_are_those_of_the_run(made):
+    _, run, _ = made
+    asked = settings(read_recipe("robust"), "published")
+    assert {k: run.settings[k] for k in ("model", "history", "augment")} == {k: asked[k] for k in ("model", "history", "augment")}
+    assert run.metrics["valid"]["auc"] > 0.6 # something was learnt
+
+
+def test_run_bundle_and_folder_give_the_same_score(made):
+    home, run, bundle = made
+    rows = run.predictions.iloc[:24]
+    again = predict(load_run_model(run.folder, home/"world", "cpu"), rows, root=home/"world")["p_fake"]
+    assert again.tolist() == rows["p_fake"].tolist()
+    for where in (bundle, run.folder):
+        answers = list(Detector.load(where, device="cpu").predict_many([home/"world"/p for p in rows["path"]], band=False))
+        assert [a.answers[0].p_fake for a in answers if len(a.answers) == 1] == [p for p, a in zip(rows["p_fake"], answers)
+                                                                                 if len(a.answers) == 1]
+
+
+def test_the_history_reaches_the_network(made):
+    home, run, _ = made
+    learn = load_run_model(run.folder, home/"world", "cpu")
+    with_it = learn.dls.valid.one_batch()[0]
+    learn.dls.valid.dataset.tls[0].tfms.fs[-1].history = None
+    assert np.abs((learn.dls.valid.one_batch()[0] - with_it).numpy()).max() > 0.05
+
+
+def test_the_same_seed_fits_the_same_probe(made, tmp_path):
+    home, run, _ = made
+    again = run_recipe("robust", home/"world", tmp_path/"again", profile="published", progress=False, **PROBE)
+    assert again.predictions["p_fake"].tolist() == run.predictions["p_fake"].tolist()
+
+
+def test_a_map_can_be_made_of_a_probe(made):
+    home, run, _ = made
+    learn = load_run_model(run.folder, home/"world", "cpu")
+    x = learn.dls.valid.one_batch()[0][:2]
+    maps = np.asarray(attribute(learn, x, "grad_cam"))
+    assert len(maps) == 2 and np.isfinite(maps).all() and maps.std() > 0
