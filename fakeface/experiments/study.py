@@ -47,7 +47,7 @@ class Wishes:
     "What whoever runs a study has set; None is the study's own choice."
     __pydantic_config__ = CLOSED
     profile: Literal["small", "published"] | None = None # default `small` on the built-in world, else `published`
-    weights: Text | None = None # a file, `package:NAME`, `hub` or `auto`, for the networks that have a pretrained body
+    weights: Text | None = None # a file, `package:NAME`, `hub`, `auto`, or `none` (from scratch), for the networks that have a pretrained body
     arch: Text | None = None # their body
     epochs: Annotated[int, _WHOLE] | None = None
     seeds: Annotated[int, _WHOLE] | None = None # trainings of everything that is trained several times
@@ -57,6 +57,10 @@ class Wishes:
     def given(self) -> dict[str, Any]: # name -> value
         "Those that were set."
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+    def start(self) -> dict[str, Any]: # `weights`, or `pretrained` where it is to be from scratch
+        "How the networks that have a pretrained body begin, as settings of a training."
+        return {"pretrained": False} if self.weights == "none" else {"weights": self.weights} if self.weights else {}
 
     def mark(self) -> str: # such as "-4f2a91"; empty where nothing was set
         "What the name of a folder ends with, so that no finished training is taken for another one's."
@@ -192,8 +196,9 @@ def _network(spec: Any, root: Path, wishes: Wishes, small: dict[str, Any]) -> tu
         usual = small if profile == "small" and isinstance(spec, Recipe) else {}
         said = {k: v for k, v in {**usual, **own, **wishes.given()}.items() if k in SETTINGS and k not in ("weights", "pretrained")}
         body = read_call(str(choose(recipe, root, profile, **said, pretrained=False)[1]["model"]))[0] in LEARNERS
-        chosen = _with_weights(recipe, root, profile, **said, weights=wishes.weights if body else None)
-        name = f"{chosen['arch']} with the weights {Path(chosen['weights'] or 'of its hub').name}" if body else chosen["model"]
+        chosen = _with_weights(recipe, root, profile, **said, **(wishes.start() if body else {}))
+        start = f"with the weights {Path(chosen['weights'] or 'of its hub').name}" if chosen["pretrained"] else "from scratch"
+        name = f"{chosen['arch']} {start}" if body else chosen["model"]
         words.append(f"{name}, {chosen['size']} pixels, {chosen['epochs']} epochs (profile {profile})")
         bodies |= body
     return "; ".join(dict.fromkeys(words)), usual, bodies
@@ -205,8 +210,8 @@ def call_arguments(run: Callable, # run_recipe, curve, mix, ladder, run_grid, ru
                    body: bool = True, # what is trained takes pretrained weights
                   ) -> dict[str, Any]: # keyword arguments
     "What a function of `experiments` is called with in a study."
-    takes, said = inspect.signature(run).parameters, {**usual, **wishes.given()}
-    if not body: said = {k: v for k, v in said.items() if k not in ("weights", "arch")}
+    takes, asked = inspect.signature(run).parameters, {k: v for k, v in wishes.given().items() if k != "weights"}
+    said = {k: v for k, v in {**usual, **asked, **wishes.start()}.items() if body or k not in ("weights", "pretrained", "arch")}
     if isinstance(seeds := said.pop("seeds", None), int):
         seeds = seeds if "seeds" in takes and takes["seeds"].annotation in (int, "int") else tuple(range(seeds))
     if seeds is not None and "seeds" in takes: said["seeds"] = seeds
