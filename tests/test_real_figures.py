@@ -8,7 +8,7 @@ import pytest
 
 from fakeface.core.basics import area, data_manifests
 from fakeface.data.sources import read_cards
-from fakeface.experiments.beside import COLUMNS, real_figures
+from fakeface.experiments.study_tables import COLUMNS, real_figures
 
 FILES = sorted((data_manifests() / "reference" / "real").glob("*.csv"))
 STUDIES = Path(__file__).resolve().parents[1] / "nbs" / "studies"

@@ -1,8 +1,8 @@
 """Run the studies once on real faces: `FAKEFACE_DATA=/path/to/faces python tools/real_studies.py`, or some of them by number.
 
-The notebooks stay as they are; run copies and pages, which show images, are written to runs/real. Figures alone, one file a part of a study,
-go to data_manifests/reference/real, where the studies read them (`fakeface.experiments.beside`). What is set is fixed below, and was not
-chosen by any outcome: pictures of 112 pixels, two epochs, three trainings, and of every dataset such a share that a study takes minutes on a CPU.
+The notebooks stay as they are; run copies and pages, which show images, are written to runs/real. Figures alone, one file a part of a
+study, go to data_manifests/reference/real, where the studies read them (`fakeface.experiments.study_tables`). What is set is fixed below
+and was not chosen by any outcome: 112 pixels, two epochs, three trainings, and a share of every dataset with which a study takes minutes.
 """
 import argparse
 import os
