@@ -7,7 +7,7 @@ __all__ = ['LEAST', 'Wishes', 'start_settings', 'read_wishes', 'LeftOut', 'where
            'TooFew', 'recipe_words', 'part_words', 'call_arguments', 'StudyPart', 'StudyData', 'StudySettings',
            'data_words', 'image_sheet', 'study_settings']
 
-# %% ../../nbs/89_experiments.study.ipynb #2cf6d302
+# %% ../../nbs/89_experiments.study.ipynb #87de965c
 import ast
 import dis
 import hashlib
@@ -27,7 +27,7 @@ from IPython import get_ipython
 from PIL import Image
 from pydantic import Field
 
-# %% ../../nbs/89_experiments.study.ipynb #b40c6929
+# %% ../../nbs/89_experiments.study.ipynb #dfe17f3d
 from ..core.basics import LABELS, InputError
 from ..core.schema import CLOSED, Text, check_fields
 from ..data.images import open_rgb
@@ -43,7 +43,7 @@ from ..synthetic.world import data_root, read_world
 from ..train.learners import LEARNERS
 from ..train.models import WeightsError, hub_answers, read_call
 
-# %% ../../nbs/89_experiments.study.ipynb #551d2be9
+# %% ../../nbs/89_experiments.study.ipynb #5aec10a6
 _WHOLE = Field(ge=1, le=1_000_000, description="a whole number from 1 on")
 
 
@@ -58,6 +58,7 @@ class Wishes:
     seeds: Annotated[int, _WHOLE] | None = None # trainings of everything that is trained several times
     scale: Scale | None = None # multiplies every count of images
     size: Annotated[int, Field(ge=16, le=8192, description="16 to 8192 pixels")] | None = None # pixels a side
+    steps: list[Text] | None = None # of a control ladder; in the variable with commas between them
 
     def given(self) -> dict[str, Any]: # name -> value
         "Those that were set."
@@ -68,12 +69,12 @@ class Wishes:
         said = json.dumps(self.given(), sort_keys=True)
         return "-" + hashlib.sha256(said.encode()).hexdigest()[:6] if self.given() else ""
 
-# %% ../../nbs/89_experiments.study.ipynb #e2a6f191
+# %% ../../nbs/89_experiments.study.ipynb #49778df9
 def start_settings(wishes: Wishes) -> dict[str, Any]: # `weights`, or `pretrained` where it is from scratch
     "How the networks that have a pretrained body begin, as settings of a training."
     return {"pretrained": False} if wishes.weights == "none" else {"weights": wishes.weights} if wishes.weights else {}
 
-# %% ../../nbs/89_experiments.study.ipynb #bd727a0c
+# %% ../../nbs/89_experiments.study.ipynb #6f66aeb6
 def _as_meant(text: str) -> int | float | str:
     "An environment variable's text; a number where it is one."
     for kind in (int, float):
@@ -88,11 +89,11 @@ def read_wishes(**arguments: Any, # of the first cell: win over the environment 
     said = {}
     for f in fields(Wishes):
         variable, value = f"FAKEFACE_{f.name.upper()}", arguments.get(f.name)
-        if value is None and os.environ.get(variable): value = _as_meant(os.environ[variable])
+        if value is None and (text := os.environ.get(variable)): value = text.split(",") if f.name == "steps" else _as_meant(text)
         if value is not None: said[f.name] = getattr(check_fields({f.name: value}, Wishes, variable), f.name)
     return Wishes(**said)
 
-# %% ../../nbs/89_experiments.study.ipynb #1e41bbba
+# %% ../../nbs/89_experiments.study.ipynb #b1fd593f
 class LeftOut:
     "In place of a result: what the data root lacks for it."
     def __init__(self, why: str): self.why = why
@@ -105,7 +106,7 @@ class LeftOut:
         if name.startswith("_"): raise AttributeError(name) # what Python and notebooks ask any object for
         self._refuse()
 
-# %% ../../nbs/89_experiments.study.ipynb #40eeca32
+# %% ../../nbs/89_experiments.study.ipynb #f3cb788c
 def where_possible(ask: Callable, # any function
                    *args: Any, # of it
                    **kwargs: Any, # of it
@@ -114,7 +115,7 @@ def where_possible(ask: Callable, # any function
     try: return ask(*args, **kwargs)
     except InputError as e: return LeftOut(f"Left out: {e}")
 
-# %% ../../nbs/89_experiments.study.ipynb #b1a6c9bb
+# %% ../../nbs/89_experiments.study.ipynb #c08460c5
 def read_and_set(code: CodeType, # of a cell
                 ) -> tuple[set[str], set[str]]: # names of the notebook that it reads before it sets them; names that it sets
     "What a cell needs and what it makes."
@@ -125,7 +126,7 @@ def read_and_set(code: CodeType, # of a cell
         elif step.opname.startswith(("LOAD_NAME", "LOAD_GLOBAL")) and step.argval not in made: needed.add(step.argval)
     return needed, made
 
-# %% ../../nbs/89_experiments.study.ipynb #2199b44a
+# %% ../../nbs/89_experiments.study.ipynb #c737487f
 class SkipLeftOut:
     "For a shell's `ast_transformers`: a cell that reads something left out prints why, and nothing else of it runs."
     def __init__(self, names: dict[str, Any]): self.names = names # of the notebook
@@ -144,7 +145,7 @@ def _watch() -> None:
     if shell is None or any(isinstance(t, SkipLeftOut) for t in shell.ast_transformers): return
     shell.ast_transformers.append(SkipLeftOut(shell.user_ns))
 
-# %% ../../nbs/89_experiments.study.ipynb #fc39f038
+# %% ../../nbs/89_experiments.study.ipynb #97d3a393
 _READ = {"recipes": read_recipe, "grids": read_grid, "transfers": read_transfer, "holdouts": read_holdout}
 LEAST = 10 # images of a class, below which nothing can be read off its rate
 _RUN = {run_grid: "grids", run_transfer: "transfers", run_holdout: "holdouts"} # everything else runs a recipe
@@ -166,7 +167,7 @@ def _sources(spec: Recipe | Grid | Transfer | Holdout) -> list[str]:
     pool = spec.fakes if isinstance(spec, Transfer) else []
     return list(dict.fromkeys(p.source for p in [*(p for k in kinds for parts in k.values() for p in parts), *pool]))
 
-# %% ../../nbs/89_experiments.study.ipynb #b17a5f41
+# %% ../../nbs/89_experiments.study.ipynb #af48e151
 def _counted(rows: pd.DataFrame) -> str: # such as "120 (70 real + 50 fake)"
     "How many images, by label."
     n = rows["label"].value_counts()
@@ -191,7 +192,7 @@ def recipe_words(recipe: Recipe, # of a study
     if few: raise TooFew(f"{recipe.name}: {', '.join(few)}, and {LEAST} images are needed")
     return "; ".join(f"{dict(train='training', valid='validation').get(s, f'test {s}')} {_counted(m)}" for s, m in sides.items() if len(m))
 
-# %% ../../nbs/89_experiments.study.ipynb #67fe7440
+# %% ../../nbs/89_experiments.study.ipynb #dbdf0097
 def part_words(spec: Recipe | Grid | Transfer | Holdout, # of a study
                found: Scan, # what the data root holds
                scale: float = 1.0, # multiplies every count
@@ -207,7 +208,7 @@ def part_words(spec: Recipe | Grid | Transfer | Holdout, # of a study
     if len(sets) < 2: raise InputError(f"{spec.name}: images for {', '.join(sets) or 'none'} of its sets, and two are needed")
     return f"trained and tested on {', '.join(sets)}"
 
-# %% ../../nbs/89_experiments.study.ipynb #96145735
+# %% ../../nbs/89_experiments.study.ipynb #4a057e5f
 def _with_weights(recipe: Recipe, root: Path, profile: str, **options: Any) -> dict[str, Any]: # every key of SETTINGS
     "A training's settings. Raises `WeightsError` for weights that cannot be had here."
     try:
@@ -233,7 +234,7 @@ def _network(spec: Any, root: Path, wishes: Wishes, small: dict[str, Any]) -> tu
         bodies |= body
     return "; ".join(dict.fromkeys(words)), usual, bodies
 
-# %% ../../nbs/89_experiments.study.ipynb #123c4ee2
+# %% ../../nbs/89_experiments.study.ipynb #07251d73
 def call_arguments(run: Callable, # run_recipe, curve, mix, ladder, run_grid, run_transfer, run_holdout, ...
                    wishes: Wishes, # what was set
                    usual: Mapping[str, Any], # what the study gives
@@ -245,9 +246,10 @@ def call_arguments(run: Callable, # run_recipe, curve, mix, ladder, run_grid, ru
     if isinstance(seeds := said.pop("seeds", None), int):
         seeds = seeds if "seeds" in takes and takes["seeds"].annotation in (int, "int") else tuple(range(seeds))
     if seeds is not None and "seeds" in takes: said["seeds"] = seeds
+    if "steps" not in takes: said.pop("steps", None)
     return {k: v for k, v in dict(overwrite=True, progress=False).items() if k in takes} | said
 
-# %% ../../nbs/89_experiments.study.ipynb #e64fce9f
+# %% ../../nbs/89_experiments.study.ipynb #fa2ea0fb
 class StudyPart(NamedTuple):
     "One recipe, grid, transfer matrix or holdout of a study."
     words: str # what is trained on which images
@@ -255,7 +257,7 @@ class StudyPart(NamedTuple):
     body: bool # it takes pretrained weights
     gone: LeftOut | None # where it cannot be run
 
-# %% ../../nbs/89_experiments.study.ipynb #9cc345cd
+# %% ../../nbs/89_experiments.study.ipynb #2198d3ce
 @dataclass(frozen=True, repr=False)
 class StudyData:
     "Where a study's images lie, and what was set."
@@ -274,7 +276,7 @@ class StudyData:
         "Epochs and size, where they were set: for trainings on such a world."
         return {k: v for k, v in self.wishes.given().items() if k in ("epochs", "size")}
 
-# %% ../../nbs/89_experiments.study.ipynb #bcf4b38a
+# %% ../../nbs/89_experiments.study.ipynb #1c6c4a3a
 @dataclass(frozen=True, repr=False)
 class StudySettings(StudyData):
     "What a study runs on which data: made by `study_settings`."
@@ -294,7 +296,7 @@ class StudySettings(StudyData):
 
     def __repr__(self) -> str: return "\n".join(fill(line, 140, subsequent_indent="  ") for line in _lines(self))
 
-# %% ../../nbs/89_experiments.study.ipynb #211fd61b
+# %% ../../nbs/89_experiments.study.ipynb #210488d1
 def data_words(root: str | Path, # the data root
               ) -> str:
     "Which images a study is about, in a sentence or two."
@@ -309,7 +311,7 @@ def _lines(s: StudySettings) -> list[str]:
     if said := s.wishes.given(): lines.append(f"Set: {', '.join(f'{k} {v}' for k, v in said.items())}.")
     return lines + [f"Absent: {source}. {how}" for source, how in s.absent.items()]
 
-# %% ../../nbs/89_experiments.study.ipynb #f41bdae3
+# %% ../../nbs/89_experiments.study.ipynb #a436dc27
 def image_sheet(rows: pd.DataFrame, # of a manifest
                 root: str | Path, # the data root
                 size: int = 64, # pixels a side
@@ -319,7 +321,7 @@ def image_sheet(rows: pd.DataFrame, # of a manifest
     small = [open_rgb(Path(root)/p).resize((size, size), Image.Resampling.BILINEAR) for p in rows["path"]]
     return contact_sheet([np.asarray(image) for image in small], columns)
 
-# %% ../../nbs/89_experiments.study.ipynb #70f4d0ba
+# %% ../../nbs/89_experiments.study.ipynb #5e27200b
 def study_settings(*recipes: str, # names, or YAML files
                    grids: Sequence[str] = (), # names, or YAML files
                    transfers: Sequence[str] = (), # the same
@@ -334,21 +336,22 @@ def study_settings(*recipes: str, # names, or YAML files
                    seeds: int | None = None, # trainings of everything that is trained several times
                    scale: float | None = None,
                    size: int | None = None,
+                   steps: Sequence[str] | None = None,
                   ) -> StudySettings: # shows itself: data, sizes, weights, what is left out
     "What a study will run, checked before anything slow. Raises `InputError` for what cannot be had as asked."
-    wishes = read_wishes(profile=profile, weights=weights, arch=arch, epochs=epochs, seeds=seeds, scale=scale, size=size)
+    wishes = read_wishes(profile=profile, weights=weights, arch=arch, epochs=epochs, seeds=seeds, scale=scale, size=size, steps=steps)
     root = Path(root) if root else data_root(**world or {})
     asked = dict(recipes=recipes, grids=grids, transfers=transfers, holdouts=holdouts)
     specs = {(kind, name): _READ[kind](name) for kind, names in asked.items() for name in names}
     _watch()
     return _settings(root, wishes, specs, dict(small or {}))
 
-# %% ../../nbs/89_experiments.study.ipynb #ef93c814
+# %% ../../nbs/89_experiments.study.ipynb #967ea0e6
 def _settings(root: Path, wishes: Wishes, specs: dict[tuple[str, str], Any], small: dict[str, Any]) -> StudySettings:
     "Networks and weights first, then the images."
     nets = {key: _network(spec, root, wishes, small) for key, spec in specs.items()}
     sources = list(dict.fromkeys(s for spec in specs.values() for s in _sources(spec)))
-    found = scan(root, sources, thumbnails=True)
+    found = scan(root, sources, thumbnails=True) if sources else None
     absent = [s for s in sources if s not in set(found.images["source"])]
     parts = {key: _part(spec, found, absent, *nets[key], wishes) for key, spec in specs.items()}
     cards = read_cards(root)
