@@ -7,7 +7,6 @@ __all__ = ['COLUMNS', 'figures', 'run_figures', 'seed_figures', 'mean_figures', 
            'beside_real']
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #f625b126
-import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ import pandas as pd
 
 from .. import __version__
 from ..core.basics import InputError, area, data_manifests
-from ..core.files import write_table
+from ..core.files import FILES, is_finished, write_table
 from ..core.stats import wilson
 from .study import StudyData
 from ..synthetic.world import read_world
@@ -107,7 +106,7 @@ def _shown(value: Any) -> str: # of a file its name alone
 # %% ../../nbs/89_experiments.study_tables.ipynb #d35dfcb2
 def _runs(folder: Path) -> Iterator[Path]:
     "Finished runs below a folder, itself among them."
-    yield from (f.parent for f in sorted(folder.rglob("run.json")) if f.with_name("metrics.json").exists())
+    yield from (f.parent for f in sorted(folder.rglob(FILES["info"])) if is_finished(f.parent))
 
 
 def _counts(folder: Path) -> str: # such as "train 240 lfw (real), 60 1m_fake_faces (fake); valid ..."
@@ -131,7 +130,7 @@ def run_words(folder: str | Path, # of a run, or of a series of runs
     "What was run, and on how many images of which source. Raises `InputError` where no run is finished."
     runs = list(_runs(Path(folder)))
     if not runs: raise InputError(f"{Path(folder).name}: no finished run in it")
-    infos = [json.loads((r/"run.json").read_text(encoding="utf-8")) for r in runs]
+    infos = [read_part(r, "info") for r in runs]
     seeds = sorted({i["seed"] for i in infos})
     largest = max(runs, key=lambda r: len(read_part(r, "manifest")))
     many = "s" * (len(runs) > 1)
