@@ -23,7 +23,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     from xdist.scheduler import LoadFileScheduling
 
     class FilesAndNotebooks(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str: return nodeid if "/notebooks.py::" in nodeid else super()._split_scope(nodeid)
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid if "/notebooks.py::" in nodeid or "/test_studies.py::" in nodeid else super()._split_scope(nodeid)
     return FilesAndNotebooks(config, log)
 
 

@@ -11,7 +11,6 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -167,10 +166,10 @@ def _text(rows: pd.DataFrame, name: str) -> pd.DataFrame:
     return pd.DataFrame({name: value, f"n, {name}": n}, index=pd.MultiIndex.from_frame(rows[["of", "measure"]]))
 
 
-def _words(real: pd.DataFrame) -> str:
+def _origin(real: pd.DataFrame) -> str: # as the file tells it, a line a side
     "What the real figures are of."
     r = real.iloc[0]
-    return fill(f"Real faces: slices of datasets. {r['run']}. Images: {r['images']}. Version {r['version']}, commit {r['commit']}.", 140)
+    return "\n".join([f"Real faces, on slices of the datasets (version {r['version']}, commit {r['commit']}):", r["run"], *r["images"].split("; ")])
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #17a23b99
 def beside_real(settings: StudyData, # of the study
@@ -186,5 +185,5 @@ def beside_real(settings: StudyData, # of the study
     if (real := real_figures(part)) is None:
         print("On real faces this part was not run.")
         return here
-    print(_words(real))
+    print(_origin(real))
     return here.join(_text(real, "real faces"), how="outer", sort=False).fillna("–")
