@@ -169,7 +169,8 @@ def _text(rows: pd.DataFrame, name: str) -> pd.DataFrame:
 def _origin(real: pd.DataFrame) -> str: # as the file tells it, a line a side
     "What the real figures are of."
     r = real.iloc[0]
-    return "\n".join([f"Real faces, on slices of the datasets (version {r['version']}, commit {r['commit']}):", r["run"], *r["images"].split("; ")])
+    head = f"Real faces, on slices of the datasets (version {r['version']}, commit {r['commit']}):"
+    return "\n".join([head, r["run"], *r["images"].split("; ")])
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #17a23b99
 def beside_real(settings: StudyData, # of the study
