@@ -18,9 +18,9 @@ import run_notebooks  # noqa: E402
 TABLES = check.ROOT / "data_manifests" / "reference" / "real"
 COMMON = dict(PROFILE="published", WEIGHTS="package:efficientnet-lite0", EPOCHS=4, SIZE=96, SEEDS=3, SCALE=0.3)
 # What a study sets otherwise; None leaves its own. Two convolutions learn for 30 epochs, networks from scratch for more than others; where
-# there are dozens of trainings, they are smaller.
+# there are dozens of trainings, they are smaller; study 7 divides its fakes in three.
 DOZENS = dict(EPOCHS=3, SIZE=64, SCALE=0.2)
-OWN = {"03": DOZENS, "04": dict(EPOCHS=None, SCALE=None, SIZE=64), "05": dict(EPOCHS=6, SIZE=64), "08": DOZENS}
+OWN = {"03": DOZENS, "04": dict(EPOCHS=None, SCALE=None, SIZE=64), "05": dict(EPOCHS=6, SIZE=64), "07": dict(SCALE=0.5), "08": DOZENS}
 
 
 def settings(number: str) -> dict[str, str]:
