@@ -18,7 +18,7 @@ from fakeface.core.basics import data_manifests
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = sorted((ROOT / "nbs/studies").glob("*.ipynb"))
 NAMES = [p.stem for p in STUDIES]
-SHORT = dict(FAKEFACE_PROFILE="small", FAKEFACE_EPOCHS="1", FAKEFACE_SEEDS="1", FAKEFACE_SCALE="0.65", FAKEFACE_IMAGES="1000",
+SHORT = dict(FAKEFACE_PROFILE="small", FAKEFACE_EPOCHS="1", FAKEFACE_SEEDS="1", FAKEFACE_SCALE="0.65", FAKEFACE_IMAGES="300",
              FAKEFACE_STEPS="nothing,alignment,all", HF_HUB_OFFLINE="1", IN_TEST="1")
 REFERENCE = "\n".join(p.read_text(encoding="utf-8") for p in (data_manifests() / "reference").rglob("*.csv"))
 DRAWN_ONLY = {"09_known_answers"}  # asks about worlds whose answers are known, and says so

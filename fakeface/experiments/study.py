@@ -7,7 +7,7 @@ __all__ = ['LEAST', 'Wishes', 'start_settings', 'read_wishes', 'LeftOut', 'where
            'TooFew', 'recipe_words', 'part_words', 'call_arguments', 'StudyPart', 'StudyData', 'StudySettings',
            'data_words', 'image_sheet', 'study_settings']
 
-# %% ../../nbs/89_experiments.study.ipynb #87de965c
+# %% ../../nbs/89_experiments.study.ipynb #f1964359
 import ast
 import dis
 import hashlib
@@ -27,7 +27,7 @@ from IPython import get_ipython
 from PIL import Image
 from pydantic import Field
 
-# %% ../../nbs/89_experiments.study.ipynb #dfe17f3d
+# %% ../../nbs/89_experiments.study.ipynb #80890b1c
 from ..core.basics import LABELS, InputError
 from ..core.schema import CLOSED, Text, check_fields
 from ..data.images import open_rgb
@@ -43,7 +43,7 @@ from ..synthetic.world import data_root, read_world
 from ..train.learners import LEARNERS
 from ..train.models import WeightsError, hub_answers, read_call
 
-# %% ../../nbs/89_experiments.study.ipynb #5aec10a6
+# %% ../../nbs/89_experiments.study.ipynb #13b9f515
 _WHOLE = Field(ge=1, le=1_000_000, description="a whole number from 1 on")
 
 
@@ -69,12 +69,12 @@ class Wishes:
         said = json.dumps(self.given(), sort_keys=True)
         return "-" + hashlib.sha256(said.encode()).hexdigest()[:6] if self.given() else ""
 
-# %% ../../nbs/89_experiments.study.ipynb #49778df9
+# %% ../../nbs/89_experiments.study.ipynb #bb92a9b4
 def start_settings(wishes: Wishes) -> dict[str, Any]: # `weights`, or `pretrained` where it is from scratch
     "How the networks that have a pretrained body begin, as settings of a training."
     return {"pretrained": False} if wishes.weights == "none" else {"weights": wishes.weights} if wishes.weights else {}
 
-# %% ../../nbs/89_experiments.study.ipynb #6f66aeb6
+# %% ../../nbs/89_experiments.study.ipynb #a9ca3f64
 def _as_meant(text: str) -> int | float | str:
     "An environment variable's text; a number where it is one."
     for kind in (int, float):
@@ -93,7 +93,7 @@ def read_wishes(**arguments: Any, # of the first cell: win over the environment 
         if value is not None: said[f.name] = getattr(check_fields({f.name: value}, Wishes, variable), f.name)
     return Wishes(**said)
 
-# %% ../../nbs/89_experiments.study.ipynb #b1fd593f
+# %% ../../nbs/89_experiments.study.ipynb #b87691df
 class LeftOut:
     "In place of a result: what the data root lacks for it."
     def __init__(self, why: str): self.why = why
@@ -106,7 +106,7 @@ class LeftOut:
         if name.startswith("_"): raise AttributeError(name) # what Python and notebooks ask any object for
         self._refuse()
 
-# %% ../../nbs/89_experiments.study.ipynb #f3cb788c
+# %% ../../nbs/89_experiments.study.ipynb #b3b02a54
 def where_possible(ask: Callable, # any function
                    *args: Any, # of it
                    **kwargs: Any, # of it
@@ -115,7 +115,7 @@ def where_possible(ask: Callable, # any function
     try: return ask(*args, **kwargs)
     except InputError as e: return LeftOut(f"Left out: {e}")
 
-# %% ../../nbs/89_experiments.study.ipynb #c08460c5
+# %% ../../nbs/89_experiments.study.ipynb #5d8b817c
 def read_and_set(code: CodeType, # of a cell
                 ) -> tuple[set[str], set[str]]: # names of the notebook that it reads before it sets them; names that it sets
     "What a cell needs and what it makes."
@@ -126,7 +126,7 @@ def read_and_set(code: CodeType, # of a cell
         elif step.opname.startswith(("LOAD_NAME", "LOAD_GLOBAL")) and step.argval not in made: needed.add(step.argval)
     return needed, made
 
-# %% ../../nbs/89_experiments.study.ipynb #c737487f
+# %% ../../nbs/89_experiments.study.ipynb #cabac993
 class SkipLeftOut:
     "For a shell's `ast_transformers`: a cell that reads something left out prints why, and nothing else of it runs."
     def __init__(self, names: dict[str, Any]): self.names = names # of the notebook
@@ -145,7 +145,7 @@ def _watch() -> None:
     if shell is None or any(isinstance(t, SkipLeftOut) for t in shell.ast_transformers): return
     shell.ast_transformers.append(SkipLeftOut(shell.user_ns))
 
-# %% ../../nbs/89_experiments.study.ipynb #97d3a393
+# %% ../../nbs/89_experiments.study.ipynb #e02d6cca
 _READ = {"recipes": read_recipe, "grids": read_grid, "transfers": read_transfer, "holdouts": read_holdout}
 LEAST = 10 # images of a class, below which nothing can be read off its rate
 _RUN = {run_grid: "grids", run_transfer: "transfers", run_holdout: "holdouts"} # everything else runs a recipe
@@ -167,7 +167,7 @@ def _sources(spec: Recipe | Grid | Transfer | Holdout) -> list[str]:
     pool = spec.fakes if isinstance(spec, Transfer) else []
     return list(dict.fromkeys(p.source for p in [*(p for k in kinds for parts in k.values() for p in parts), *pool]))
 
-# %% ../../nbs/89_experiments.study.ipynb #af48e151
+# %% ../../nbs/89_experiments.study.ipynb #54e81f6a
 def _counted(rows: pd.DataFrame) -> str: # such as "120 (70 real + 50 fake)"
     "How many images, by label."
     n = rows["label"].value_counts()
@@ -192,7 +192,7 @@ def recipe_words(recipe: Recipe, # of a study
     if few: raise TooFew(f"{recipe.name}: {', '.join(few)}, and {LEAST} images are needed")
     return "; ".join(f"{dict(train='training', valid='validation').get(s, f'test {s}')} {_counted(m)}" for s, m in sides.items() if len(m))
 
-# %% ../../nbs/89_experiments.study.ipynb #dbdf0097
+# %% ../../nbs/89_experiments.study.ipynb #08e36fc1
 def part_words(spec: Recipe | Grid | Transfer | Holdout, # of a study
                found: Scan, # what the data root holds
                scale: float = 1.0, # multiplies every count
@@ -208,7 +208,7 @@ def part_words(spec: Recipe | Grid | Transfer | Holdout, # of a study
     if len(sets) < 2: raise InputError(f"{spec.name}: images for {', '.join(sets) or 'none'} of its sets, and two are needed")
     return f"trained and tested on {', '.join(sets)}"
 
-# %% ../../nbs/89_experiments.study.ipynb #4a057e5f
+# %% ../../nbs/89_experiments.study.ipynb #269f36d9
 def _with_weights(recipe: Recipe, root: Path, profile: str, **options: Any) -> dict[str, Any]: # every key of SETTINGS
     "A training's settings. Raises `WeightsError` for weights that cannot be had here."
     try:
@@ -234,7 +234,7 @@ def _network(spec: Any, root: Path, wishes: Wishes, small: dict[str, Any]) -> tu
         bodies |= body
     return "; ".join(dict.fromkeys(words)), usual, bodies
 
-# %% ../../nbs/89_experiments.study.ipynb #07251d73
+# %% ../../nbs/89_experiments.study.ipynb #f6eafe26
 def call_arguments(run: Callable, # run_recipe, curve, mix, ladder, run_grid, run_transfer, run_holdout, ...
                    wishes: Wishes, # what was set
                    usual: Mapping[str, Any], # what the study gives
@@ -249,7 +249,7 @@ def call_arguments(run: Callable, # run_recipe, curve, mix, ladder, run_grid, ru
     if "steps" not in takes: said.pop("steps", None)
     return {k: v for k, v in dict(overwrite=True, progress=False).items() if k in takes} | said
 
-# %% ../../nbs/89_experiments.study.ipynb #fa2ea0fb
+# %% ../../nbs/89_experiments.study.ipynb #68a5cf36
 class StudyPart(NamedTuple):
     "One recipe, grid, transfer matrix or holdout of a study."
     words: str # what is trained on which images
@@ -257,7 +257,7 @@ class StudyPart(NamedTuple):
     body: bool # it takes pretrained weights
     gone: LeftOut | None # where it cannot be run
 
-# %% ../../nbs/89_experiments.study.ipynb #2198d3ce
+# %% ../../nbs/89_experiments.study.ipynb #5670de45
 @dataclass(frozen=True, repr=False)
 class StudyData:
     "Where a study's images lie, and what was set."
@@ -276,7 +276,7 @@ class StudyData:
         "Epochs and size, where they were set: for trainings on such a world."
         return {k: v for k, v in self.wishes.given().items() if k in ("epochs", "size")}
 
-# %% ../../nbs/89_experiments.study.ipynb #1c6c4a3a
+# %% ../../nbs/89_experiments.study.ipynb #446b9e8c
 @dataclass(frozen=True, repr=False)
 class StudySettings(StudyData):
     "What a study runs on which data: made by `study_settings`."
@@ -296,7 +296,7 @@ class StudySettings(StudyData):
 
     def __repr__(self) -> str: return "\n".join(fill(line, 140, subsequent_indent="  ") for line in _lines(self))
 
-# %% ../../nbs/89_experiments.study.ipynb #210488d1
+# %% ../../nbs/89_experiments.study.ipynb #052a6315
 def data_words(root: str | Path, # the data root
               ) -> str:
     "Which images a study is about, in a sentence or two."
@@ -309,9 +309,10 @@ def _lines(s: StudySettings) -> list[str]:
     "Data, parts, what was set, and how to get what is absent."
     lines = [data_words(s.root), *(f"{name}: {p.words}" if p.gone is None else p.gone.why for (_, name), p in s.parts.items())]
     if said := s.wishes.given(): lines.append(f"Set: {', '.join(f'{k} {v}' for k, v in said.items())}.")
+    if read_world(s.root): return lines # which has what was drawn
     return lines + [f"Absent: {source}. {how}" for source, how in s.absent.items()]
 
-# %% ../../nbs/89_experiments.study.ipynb #a436dc27
+# %% ../../nbs/89_experiments.study.ipynb #67293fc9
 def image_sheet(rows: pd.DataFrame, # of a manifest
                 root: str | Path, # the data root
                 size: int = 64, # pixels a side
@@ -321,7 +322,7 @@ def image_sheet(rows: pd.DataFrame, # of a manifest
     small = [open_rgb(Path(root)/p).resize((size, size), Image.Resampling.BILINEAR) for p in rows["path"]]
     return contact_sheet([np.asarray(image) for image in small], columns)
 
-# %% ../../nbs/89_experiments.study.ipynb #5e27200b
+# %% ../../nbs/89_experiments.study.ipynb #ab1f6d1a
 def study_settings(*recipes: str, # names, or YAML files
                    grids: Sequence[str] = (), # names, or YAML files
                    transfers: Sequence[str] = (), # the same
@@ -346,7 +347,7 @@ def study_settings(*recipes: str, # names, or YAML files
     _watch()
     return _settings(root, wishes, specs, dict(small or {}))
 
-# %% ../../nbs/89_experiments.study.ipynb #967ea0e6
+# %% ../../nbs/89_experiments.study.ipynb #372f8664
 def _settings(root: Path, wishes: Wishes, specs: dict[tuple[str, str], Any], small: dict[str, Any]) -> StudySettings:
     "Networks and weights first, then the images."
     nets = {key: _network(spec, root, wishes, small) for key, spec in specs.items()}
