@@ -10,10 +10,10 @@ MODULES := $(filter-out nbs/index.ipynb nbs/_%,$(wildcard nbs/*.ipynb))
 STUDIES := $(wildcard nbs/studies/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test readme notebooks studies docs picture wheel clean
+.PHONY: help install demo test readme notebooks studies real-studies docs picture wheel clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 install: $(INSTALLED) ## make the environment $(VENV), once, and again when the dependencies change
 
@@ -62,9 +62,16 @@ docs: $(INSTALLED) ## the site in _site, from notebooks, cards and docstrings; o
 	$(BIN)/python tools/docs.py
 	$(BIN)/python tools/browse.py
 
-long-%: $(INSTALLED) ## study %, such as long-03, at its published size on the real faces under $FAKEFACE_DATA; page in runs/long
+long-%: $(INSTALLED) ## study %, such as long-03, at its published size on the real faces under $FAKEFACE_DATA; with SHORT=1 a fifth, 2 epochs; page in runs/long
 	@test -d "$(FAKEFACE_DATA)" || { echo "FAKEFACE_DATA names no folder: FAKEFACE_DATA=/path/to/faces make $@"; exit 1; }
-	FAKEFACE_DATA="$(abspath $(FAKEFACE_DATA))" $(BIN)/python tools/run_notebooks.py --into runs/long $(wildcard nbs/studies/$*_*.ipynb)
+	$(if $(SHORT),$(BRIEF)) FAKEFACE_DATA="$(abspath $(FAKEFACE_DATA))" $(BIN)/python tools/run_notebooks.py --into runs/long $(wildcard nbs/studies/$*_*.ipynb)
+
+# What SHORT=1 sets: the published networks and picture sizes, from scratch, so that a long run meets nothing for the first time; study 7
+# divides its fakes in three, and of a fifth too few are left.
+BRIEF = FAKEFACE_PROFILE=published FAKEFACE_WEIGHTS=none FAKEFACE_SCALE=$(if $(filter 07,$*),0.4,0.2) FAKEFACE_EPOCHS=2 FAKEFACE_SEEDS=1 FAKEFACE_STEPS=nothing,alignment,all
+
+real-studies: $(INSTALLED) ## every study once on the real faces under $FAKEFACE_DATA; figures in data_manifests/reference/real, pages in runs/real
+	FAKEFACE_DATA="$(FAKEFACE_DATA)" $(BIN)/python tools/real_studies.py $(ONLY)
 
 wheel: $(INSTALLED) ## dist/*.whl
 	@rm -rf build

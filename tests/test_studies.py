@@ -20,7 +20,7 @@ STUDIES = sorted((ROOT / "nbs/studies").glob("*.ipynb"))
 NAMES = [p.stem for p in STUDIES]
 SHORT = dict(FAKEFACE_PROFILE="small", FAKEFACE_EPOCHS="1", FAKEFACE_SEEDS="1", FAKEFACE_SCALE="0.65", FAKEFACE_IMAGES="300",
              FAKEFACE_STEPS="nothing,alignment,all", HF_HUB_OFFLINE="1", IN_TEST="1")
-REFERENCE = "\n".join(p.read_text(encoding="utf-8") for p in (data_manifests() / "reference").glob("*.csv"))
+REFERENCE = "\n".join(p.read_text(encoding="utf-8") for p in (data_manifests() / "reference").rglob("*.csv"))
 DRAWN_ONLY = {"09_known_answers"}  # asks about worlds whose answers are known, and says so
 NO_IMAGES = {"12_other_peoples_detectors"}  # reads the answers of published detectors, on whatever data root
 SAYS = {"05_fighting_fakes_fairly": ("Left out: kyllo-half: no image for the test set fairface_twins (absent here: fairface_psp_twins).",

@@ -90,6 +90,21 @@ def run(path: Path, flags: set[str], into: Path | None) -> None:
         nbdev_clean.__wrapped__(str(path))
 
 
+def run_all(paths: list[Path], into: Path | None) -> list[str]:
+    "Run notebooks one after the other, say how long each took, and return the names of those that failed."
+    flags, failed = check.tst_flags(check.ROOT), []
+    for path in paths:
+        began = time.time()
+        try:
+            run(path, flags, into)
+        except CellExecutionError as error:
+            failed.append(str(path))
+            print(f"{path}: left as it was, a cell failed:\n{error}", file=sys.stderr)
+        else:
+            print(f"{path}: {time.time() - began:.0f} s", flush=True)
+    return failed
+
+
 def main() -> int:
     "Run the notebooks named on the command line, one after the other, and say which failed."
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -102,16 +117,7 @@ def main() -> int:
             shrink_file(path)
         return 0
     os.environ["IN_TEST"] = "1"  # as under nbdev_test: an `nbdev_export()` at the end of a notebook then does nothing
-    flags, failed = check.tst_flags(check.ROOT), []
-    for path in args.notebooks:
-        began = time.time()
-        try:
-            run(path, flags, args.into)
-        except CellExecutionError as error:
-            failed.append(str(path))
-            print(f"{path}: left as it was, a cell failed:\n{error}", file=sys.stderr)
-        else:
-            print(f"{path}: {time.time() - began:.0f} s")
+    failed = run_all(args.notebooks, args.into)
     if failed:
         print("Failed: " + ", ".join(failed), file=sys.stderr)
     return int(bool(failed))

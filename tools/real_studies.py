@@ -1,0 +1,55 @@
+"""Run the studies once on real faces: `FAKEFACE_DATA=/path/to/faces python tools/real_studies.py`, or some of them by number.
+
+The notebooks stay as they are; run copies and pages, which show images, are written to runs/real. Figures alone, one file a part of a
+study, go to data_manifests/reference/real, where the studies read them (`fakeface.experiments.study_tables`).
+What is set is fixed below: 96 pixels, three trainings and a share of every dataset with which a study takes minutes on a CPU; four epochs,
+as two left the validation accuracy of a first trial of study 1 below the share of its larger class. Nothing was set by a test.
+"""
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import check  # noqa: E402
+import run_notebooks  # noqa: E402
+
+TABLES = check.ROOT / "data_manifests" / "reference" / "real"
+COMMON = dict(PROFILE="published", WEIGHTS="package:efficientnet-lite0", EPOCHS=4, SIZE=96, SEEDS=3, SCALE=0.3)
+# What a study sets otherwise; None leaves its own. Two convolutions learn for 30 epochs, networks from scratch for more than others; where
+# there are dozens of trainings, they are smaller; study 7 divides its fakes in three.
+DOZENS = dict(EPOCHS=3, SIZE=64, SCALE=0.2)
+OWN = {"03": DOZENS, "04": dict(EPOCHS=None, SCALE=None, SIZE=64), "05": dict(EPOCHS=6, SIZE=64), "07": dict(SCALE=0.5), "08": DOZENS}
+
+
+def settings(number: str) -> dict[str, str]:
+    "The environment variables of a study."
+    asked = COMMON | OWN.get(number, {})
+    return {f"FAKEFACE_{k}": str(v) for k, v in asked.items() if v is not None}
+
+
+def main() -> int:
+    "Run the studies one after the other; say how long each took, and which failed."
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("numbers", nargs="*", help="such as 03; default all")
+    asked = parser.parse_args().numbers
+    data = os.environ.get("FAKEFACE_DATA")
+    if not data or not Path(data).is_dir():
+        print("FAKEFACE_DATA names no folder: make real-studies FAKEFACE_DATA=/path/to/faces", file=sys.stderr)
+        return 1
+    os.environ |= {"FAKEFACE_DATA": os.path.abspath(data), "FAKEFACE_TABLES": str(TABLES), "IN_TEST": "1"}
+    began, failed = time.time(), []
+    for path in sorted((check.ROOT / "nbs" / "studies").glob("[0-9]*.ipynb")):
+        if asked and path.name[:2] not in asked:
+            continue
+        for name in [k for k in os.environ if k in {f"FAKEFACE_{c}" for c in COMMON}]:
+            del os.environ[name]
+        os.environ |= settings(path.name[:2])
+        failed += run_notebooks.run_all([path], check.ROOT / "runs" / "real")
+    print(f"All: {time.time() - began:.0f} s" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
