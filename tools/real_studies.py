@@ -3,7 +3,8 @@
 The notebooks stay as they are; run copies and pages, which show images, are written to runs/real. Figures alone, one file a part of a
 study, go to data_manifests/reference/real, where the studies read them (`fakeface.experiments.study_tables`).
 What is set is fixed below: 96 pixels, three trainings and a share of every dataset with which a study takes minutes on a CPU; four epochs,
-as two left the validation accuracy of a first trial of study 1 below the share of its larger class. Nothing was set by a test.
+as two left the validation accuracy of a first trial of study 1 below the share of its larger class. No setting was chosen by a test's
+score; those of that trial were seen.
 """
 import argparse
 import os

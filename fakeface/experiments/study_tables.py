@@ -95,7 +95,7 @@ def mean_figures(table: pd.DataFrame, # one row a training
     return _typed(rows)
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #6231817d
-_SAID = ("model", "arch", "weights", "size", "epochs", "batch_size", "lr", "augment", "color", "crop")
+_SAID = ("model", "arch", "weights", "size", "history", "epochs", "batch_size", "lr", "augment", "color", "crop")
 
 
 def _shown(value: Any) -> str: # of a file its name alone
