@@ -287,7 +287,7 @@ def holdout_text(cells: pd.DataFrame, # of `holdout_cells`
         beside = f"; {WORDS.get(c['shortcut'], c['shortcut'])} {c['shortcut_auc']:.3f}" if c["shortcut"] else ""
         return f"{c['auc']:.3f} [{c['auc_lo']:.3f}, {c['auc_hi']:.3f}]{beside}"
     wide = cells.assign(text=cells.apply(text, axis=1)).pivot(index=["detector", "real"], columns="fake", values="text")
-    order = list(dict.fromkeys(zip(cells["detector"], cells["real"])))
+    order = [(d, r) for d in cells["detector"].unique() for r in cells["real"].unique() if (d, r) in wide.index]
     return wide.reindex(order)[list(cells["fake"].unique())].rename_axis(index=["detector", "unseen photographs"], columns="unseen fakes")
 
 # %% ../../nbs/87_experiments.holdout.ipynb #68776102
