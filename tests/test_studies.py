@@ -84,6 +84,7 @@ def test_a_study_runs_on_a_real_root_without_some_datasets(study, root, tmp_path
     for source, text in told[1:]:
         if QUOTES.get(study.stem, set()) & set(re.findall(r"\w+", source)) and "settings" not in source: continue
         for line in text.splitlines():
+            if source.startswith("beside_real(") and re.search(r"\s–\s", line): continue  # the figure is that of real faces
             absent = [name for name in GONE if re.search(rf"\b{name}\b", line)]
             known = line.startswith(("Left out:", "published")) or line in REFERENCE
             assert not absent or known or re.search(r"\b0 +0$", line), f"{source}\nsays of {absent}, of which there is no image:\n{line}"

@@ -101,6 +101,7 @@ class Store:
                 quality=90.0,
                 bytes=900,
                 sha256=f"{source}{part}{i}",
+                marks=None,
                 layout="a",
                 age=float(i),
                 gender="male",

@@ -162,7 +162,7 @@ def network_card(learn: Learner, # trained
     real, fake = classes_of(learn)
     vocab, feed = list(map(str, getattr(learn.dls, "vocab", None) or LABELS)), feed_of(learn.dls)
     mean, std = map(list, feed["stats"] or ((), ()))
-    asked = {k: settings[k] for k in ASKED} if settings else {}
+    asked = {k: settings.get(k, SETTINGS[k]) for k in ASKED} if settings else {}
     return asked | dict(vocab=vocab, positive=vocab[fake], mean=mean or None, std=std or None, interpolation=feed["interpolation"],
                         weights_filled=getattr(learn, "weights_filled", None), rebuildable=settings is not None,
                         trained=training_record(learn))
