@@ -37,7 +37,7 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
     if place().world > 1 and seeds is not None: raise InputError("--seeds: each training is made in one process; start without torchrun")
     if place().rank: return _help()
     from fakeface.data.recipes import read_recipe
-    own = Path(recipe).is_dir()
+    own = _is_folder(recipe)
     if own and seeds is not None: raise InputError("--seeds: several trainings need a recipe; a folder is trained on once")
     cooked, root, images = _own(recipe, seed, scale, labels) if own else (read_recipe(recipe), data_root(root), None)
     if duplicates: cooked = replace(cooked, duplicates=duplicates)
@@ -45,6 +45,14 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
     options = dict(profile=training.profile, scale=scale, aim=aim.given, labels=labels, **training.settings)
     if seeds is not None: return _run_seeds(cooked, root, out, overwrite, seeds, options | {"split_seed": seed}, output)
     _run_once(cooked, root, out, output, overwrite=overwrite, own=images, seed=seed, **options)
+
+# %% ../../nbs/96_cli.train.ipynb #1f34cd49
+def _is_folder(what: str) -> bool:
+    "Whether a folder is meant, not a recipe. Raises `InputError` for a name that is both."
+    from fakeface.data.recipes import recipe_names
+    if not Path(what).is_dir(): return False
+    if what in recipe_names(): raise InputError(f"`{what}` is a recipe, and a folder here; write ./{what} for the folder, or move it away")
+    return True
 
 # %% ../../nbs/96_cli.train.ipynb #40c9c66e
 def _own(folder: str, seed: int | None, scale: float, labels: Path | None) -> tuple[Any, Path, tuple]:
