@@ -14,6 +14,7 @@ from fakeface.core.basics import InputError
 from fakeface.data.recipes import read_recipe, settings
 from fakeface.experiments.batches import batch_shortcuts
 from fakeface.experiments.plan import plan
+from fakeface.experiments.study_tables import package_commit
 
 WAYS = {"as they are": dict(history=None, augment="none"), "common history": dict(augment="none"), "matched": {}}
 
@@ -32,7 +33,7 @@ def main() -> None:
         seen = batch_shortcuts(made.manifest, args.root, {**chosen, **more}, args.most)
         rows.append(seen.assign(images=name))
         print(rows[-1].round(3).to_string(index=False), flush=True)
-    pd.concat(rows).round(4).to_csv(args.out, index=False)
+    pd.concat(rows).assign(seed=0, commit=package_commit()).round(4).to_csv(args.out, index=False)
 
 
 if __name__ == "__main__":

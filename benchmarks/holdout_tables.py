@@ -4,7 +4,6 @@ Reads the folder of `fakeface holdout detectors --root FACES --scale 0.35` (or s
 split) and writes figures only: a row a detector and cell, and a row a detector over all cells, with what was run and on which images.
 """
 import argparse
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +11,7 @@ import pandas as pd
 from fakeface import __version__
 from fakeface.core.basics import data_manifests
 from fakeface.experiments.holdout import holdout_cells, pooled_scores
-from fakeface.experiments.study_tables import run_words
+from fakeface.experiments.study_tables import package_commit, run_words
 
 
 def main() -> None:
@@ -20,12 +19,11 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path, help="of fakeface holdout")
     parser.add_argument("--out", type=Path, default=data_manifests() / "reference", help="where the two tables are written")
     args = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     for name, read in (("holdout_real_faces", holdout_cells), ("holdout_real_faces_pooled", pooled_scores)):
         parts = []
         for folder in args.folders:
             run, images = run_words(folder)
-            parts.append(read(folder).assign(run=run.partition("; ")[2], images=images, version=__version__, commit=commit))
+            parts.append(read(folder).assign(run=run.partition("; ")[2], images=images, version=__version__, commit=package_commit()))
         pd.concat(parts, ignore_index=True).round(4).to_csv(args.out / f"{name}.csv", index=False)
         print(args.out / f"{name}.csv")
 

@@ -25,6 +25,7 @@ from fakeface.core.stats import auc_with_interval, subject_codes
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import eligible
 from fakeface.experiments.holdout import Holdout, present_kinds, read_holdout
+from fakeface.experiments.study_tables import package_commit
 from fakeface.train.blocks import OpenFace
 from fakeface.train.models import arch_feed, transfer_net
 from fakeface.train.probe import fit_linear, probe_net
@@ -91,7 +92,7 @@ def cells_of(name: dict, layers: list[np.ndarray], rows: pd.DataFrame, half: np.
         auc = auc_with_interval(fake[test], p, subject_codes(rows[test]))
         n = dict(n_real=int((~fake[test]).sum()), n_fake=int(fake[test].sum()))
         out.append(name | dict(real=real, fake=generator, **n, chosen_by=inner_auc(layers, rows, *others, half),
-                               **dict(zip(("auc", "auc_lo", "auc_hi"), auc))))
+                               **dict(zip(("auc", "auc_lo", "auc_hi"), auc)), commit=package_commit()))
     return out
 
 
@@ -108,7 +109,7 @@ def main() -> None:
     except InputError as e: raise SystemExit(f"probe_search: {e}") from e
     half = np.random.default_rng(0).random(len(rows)) < 0.5
     print(rows.groupby(["label", "kind"]).size().to_string(), flush=True)
-    ledger = pd.read_csv(args.out).to_dict("records") if args.out.is_file() else []
+    ledger = pd.read_csv(args.out, keep_default_na=False).to_dict("records") if args.out.is_file() else []
     have = {(r["size"], r["history"], r["seed"]) for r in ledger} # of an earlier call that was stopped
     for size, history in itertools.product(SIZES, HISTORIES):
         for seed in range(args.seeds):

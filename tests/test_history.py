@@ -55,6 +55,12 @@ def test_the_same_seed_fits_the_same_probe(made, tmp_path):
     assert again.predictions["p_fake"].tolist() == run.predictions["p_fake"].tolist()
 
 
+def test_a_probe_is_fitted_under_every_schedule(made, tmp_path):
+    home, run, _ = made
+    flat = run_recipe("robust", home/"world", tmp_path/"flat", profile="published", progress=False, schedule="flat", **PROBE)
+    assert flat.predictions["p_fake"].tolist() == run.predictions["p_fake"].tolist() # it has no rate that a schedule could change
+
+
 def test_a_map_can_be_made_of_a_probe(made):
     home, run, _ = made
     learn = load_run_model(run.folder, home/"world", "cpu")
