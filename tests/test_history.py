@@ -1,10 +1,13 @@
 "A network with a history for all images, and a linear probe: what a run says is what its bundle and its folder say, and maps can be made."
 import numpy as np
 import pytest
+import torch
 
 from fakeface.data.recipes import read_recipe, settings
 from fakeface.experiments.run import run_recipe
-from fakeface.interpret.attribution import attribute
+from fakeface.interpret.attribution import attribute, cam_layers
+from fakeface.interpret.features import watching
+from fakeface.interpret.ood import features
 from fakeface.serve.export import export_bundle
 from fakeface.serve.predict import Detector
 from fakeface.synthetic.world import build_world
@@ -67,3 +70,19 @@ def test_a_map_can_be_made_of_a_probe(made):
     x = learn.dls.valid.one_batch()[0][:2]
     maps = np.asarray(attribute(learn, x, "grad_cam"))
     assert len(maps) == 2 and np.isfinite(maps).all() and maps.std() > 0
+
+
+def test_the_centre_of_an_image_speaks_in_its_map_where_it_lies(made):
+    "The rims have one view, the centre has two: what is changed at a rim moves the whole image's maps alone."
+    home, run, _ = made
+    learn = load_run_model(run.folder, home/"world", "cpu")
+    x = learn.dls.valid.one_batch()[0][:3].as_subclass(torch.Tensor)
+    changed = x.clone()
+    changed[..., :8, :] = 0 # above the middle five eighths
+    with torch.no_grad(): was, now = learn.model[0](x), learn.model[0](changed)
+    half = was.shape[1] // 2
+    assert torch.equal(was[:, half:], now[:, half:]) and not torch.allclose(was[:, :half], now[:, :half])
+    layer = [*cam_layers(learn)][-1]
+    with watching(learn, [layer]) as seen: learn.model(x)
+    assert len(seen[layer]) == 3 # of the images, not of their centres
+    assert len(features(learn, x, layer=layer)[0]) == 3

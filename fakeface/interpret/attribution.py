@@ -28,6 +28,7 @@ from .features import conv_layers, device_of, find_layer, image_batches, layer_c
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.folding import HalfFolded
 from ..train.learners import classes_of, seeded
+from ..train.probe import joined_views, views_at
 from ..train.runs import load_model, read_part, run_settings
 
 # %% ../../nbs/62_interpret.attribution.ipynb #567d01c4
@@ -102,7 +103,8 @@ def _grad_cam(net: LogOdds, x: torch.Tensor, layer: str, **_: Any) -> torch.Tens
     maps = _cam_by_halves(net, x, layer)
     if maps is None: maps = LayerGradCam(net, find_layer(net.net, layer)).attribute(x, relu_attributions=True)
     if maps.ndim != 4: raise InputError(f"layer `{layer}` gives no maps; `interpret.features.conv_layers` lists layers that do")
-    return interpolate(maps.detach(), x.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
+    maps = interpolate(maps.detach(), x.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
+    return joined_views(maps) if views_at(net.net, find_layer(net.net, layer)) > 1 else maps
 
 
 def _cam_by_halves(net: LogOdds, x: torch.Tensor, layer: str) -> torch.Tensor | None: # shape (n, 1, h, w)

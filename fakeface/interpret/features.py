@@ -31,6 +31,7 @@ from ..core.style import figure
 from ..data.images import open_rgb
 from ..evaluate.scores import ERRORS, with_errors
 from .losses import picture
+from ..train.probe import views_at
 
 # %% ../../nbs/61_interpret.features.ipynb #b994e74b
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
@@ -59,11 +60,11 @@ def watching(learn: Learner | nn.Module, # trained
             ) -> Iterator[dict[str, torch.Tensor]]: # name -> what the layer gave at the last forward pass
     "Keeps what layers give while the block runs."
     model, seen = model_of(learn), {}
-    def keep(name: str) -> Any: # a copy, since the next layer may work in place
-        return lambda module, given, gave: seen.update({name: gave.detach().clone()})
+    def keep(name: str, views: int) -> Any: # a copy, since the next layer may work in place; of the whole image where there are more views
+        return lambda module, given, gave: seen.update({name: gave[:len(gave) // views].detach().clone()})
     found = {name: find_layer(model, name) for name in layers}
     modes = [(m, m.training) for m in model.modules()]
-    hooks = [m.register_forward_hook(keep(name)) for name, m in found.items()]
+    hooks = [m.register_forward_hook(keep(name, views_at(model, m))) for name, m in found.items()]
     try:
         model.eval()
         with torch.no_grad(): yield seen
