@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'STAGES', 'STRENGTH', 'FOLDS', 'both_views', 'StageStatistics', 'probe_net', 'views_at', 'joined_views',
-           'fit_linear', 'probe_features', 'ProbeLearner']
+           'fit_ridges', 'fit_linear', 'probe_features', 'ProbeLearner']
 
 # %% ../../nbs/51_train.probe.ipynb #2baff75c
 from collections.abc import Iterator
@@ -102,7 +102,7 @@ def probe_net(network: nn.Sequential, # body and head, as `transfer_net` gives i
         raise WeightsError(f"its stages give no maps for images of {size} pixels ({e}); choose a convolutional arch") from e
     return nn.Sequential(body, nn.Sequential(nn.Linear(width, len(LABELS))))
 
-# %% ../../nbs/51_train.probe.ipynb #29a1f68c
+# %% ../../nbs/51_train.probe.ipynb #4923163c
 def views_at(net: nn.Module, # any network
              layer: nn.Module, # one of its layers
             ) -> int: # 1 but for what lies in the body of a probe
@@ -123,19 +123,22 @@ def joined_views(maps: torch.Tensor, # (VIEWS x n, height, width): maps of whole
 STRENGTH, FOLDS = 1.0, 5 # a ridge's alpha for each row, the larger the smoother; parts that are left out to find the scale
 
 
-def _ridges(x: np.ndarray, y: np.ndarray, views: int) -> tuple[np.ndarray, float]: # weights (d,), intercept
+def fit_ridges(x: np.ndarray, # features of mean 0 and deviation 1, (n, d), a view's after the other's
+               y: np.ndarray, # classes (n,), 0 or 1
+               views: int = VIEWS, # so many parts of the same width
+              ) -> tuple[np.ndarray, float]: # weights (d,), intercept
     "One ridge classifier a view, added up."
     fits = [RidgeClassifier(alpha=STRENGTH * len(y), class_weight="balanced").fit(part, y) for part in np.split(x, views, axis=1)]
     return np.concatenate([f.coef_.ravel() for f in fits]), float(sum(np.sum(f.intercept_) for f in fits))
 
-
+# %% ../../nbs/51_train.probe.ipynb #9a6ce056
 def _log_odds(x: np.ndarray, y: np.ndarray, image: np.ndarray, views: int) -> tuple[float, float]: # slope, intercept
     "What makes log-odds of the ridges' sum, by images that they did not fit."
     fewest = min(len(np.unique(image[y == c])) for c in range(len(LABELS)))
     if fewest < 2: raise InputError("a probe needs two training images of each class or more; give it more images")
     out, folds = np.zeros(len(x)), StratifiedGroupKFold(min(FOLDS, fewest), shuffle=True, random_state=0)
     for train, test in progress(folds.split(x, y, image), folds.n_splits, "fitting the probe"):
-        w, b = _ridges(x[train], y[train], views)
+        w, b = fit_ridges(x[train], y[train], views)
         out[test] = x[test] @ w + b
     found = LogisticRegression(class_weight="balanced").fit(out[:, None] / out.std(), y)
     return float(found.coef_[0, 0] / out.std()), float(found.intercept_[0])
@@ -151,7 +154,7 @@ def fit_linear(layer: nn.Linear, # to two logits
     scale = StandardScaler().fit(x)
     z = scale.transform(x)
     slope, start = _log_odds(z, y, np.arange(len(y)) if image is None else image, views)
-    weights, b = _ridges(z, y, views)
+    weights, b = fit_ridges(z, y, views)
     w = weights * slope / scale.scale_
     b = b * slope + start - float((w * scale.mean_).sum())
     w = torch.tensor(w, dtype=torch.float32)
