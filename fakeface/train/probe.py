@@ -102,7 +102,7 @@ def probe_net(network: nn.Sequential, # body and head, as `transfer_net` gives i
         raise WeightsError(f"its stages give no maps for images of {size} pixels ({e}); choose a convolutional arch") from e
     return nn.Sequential(body, nn.Sequential(nn.Linear(width, len(LABELS))))
 
-# %% ../../nbs/51_train.probe.ipynb #4923163c
+# %% ../../nbs/51_train.probe.ipynb #fd89666a
 def views_at(net: nn.Module, # any network
              layer: nn.Module, # one of its layers
             ) -> int: # 1 but for what lies in the body of a probe
@@ -131,7 +131,7 @@ def fit_ridges(x: np.ndarray, # features of mean 0 and deviation 1, (n, d), a vi
     fits = [RidgeClassifier(alpha=STRENGTH * len(y), class_weight="balanced").fit(part, y) for part in np.split(x, views, axis=1)]
     return np.concatenate([f.coef_.ravel() for f in fits]), float(sum(np.sum(f.intercept_) for f in fits))
 
-# %% ../../nbs/51_train.probe.ipynb #9a6ce056
+# %% ../../nbs/51_train.probe.ipynb #486c1737
 def _log_odds(x: np.ndarray, y: np.ndarray, image: np.ndarray, views: int) -> tuple[float, float]: # slope, intercept
     "What makes log-odds of the ridges' sum, by images that they did not fit."
     fewest = min(len(np.unique(image[y == c])) for c in range(len(LABELS)))
