@@ -14,6 +14,7 @@ import hashlib
 import inspect
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -28,7 +29,7 @@ from PIL import Image
 from pydantic import Field
 
 # %% ../../nbs/89_experiments.study.ipynb #80890b1c
-from ..core.basics import LABELS, InputError
+from ..core.basics import LABELS, DataNote, InputError
 from ..core.schema import CLOSED, Text, check_fields
 from ..data.images import open_rgb
 from ..data.manifest import Scan, scan
@@ -208,7 +209,7 @@ def part_words(spec: Recipe | Grid | Transfer | Holdout, # of a study
     if len(sets) < 2: raise InputError(f"{spec.name}: images for {', '.join(sets) or 'none'} of its sets, and two are needed")
     return f"trained and tested on {', '.join(sets)}"
 
-# %% ../../nbs/89_experiments.study.ipynb #269f36d9
+# %% ../../nbs/89_experiments.study.ipynb #50030804
 def _with_weights(recipe: Recipe, root: Path, profile: str, **options: Any) -> dict[str, Any]: # every key of SETTINGS
     "A training's settings. Raises `WeightsError` for weights that cannot be had here."
     try:
@@ -219,6 +220,13 @@ def _with_weights(recipe: Recipe, root: Path, profile: str, **options: Any) -> d
     except WeightsError as e: raise WeightsError(f"{e} (in a study: FAKEFACE_WEIGHTS, or weights= in its first cell)") from e
 
 
+def _has_body(recipe: Recipe, root: Path, profile: str, said: dict[str, Any]) -> bool:
+    "Whether a training takes pretrained weights."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataNote) # none of this is trained
+        return read_call(str(choose(recipe, root, profile, **said, pretrained=False)[1]["model"]))[0] in LEARNERS
+
+# %% ../../nbs/89_experiments.study.ipynb #269f36d9
 def _network(spec: Any, root: Path, wishes: Wishes, small: dict[str, Any]) -> tuple[str, dict[str, Any], bool]: # words, study's own, body
     "What a part trains, its weights asked for."
     words, usual, bodies = [], {}, False
@@ -226,7 +234,7 @@ def _network(spec: Any, root: Path, wishes: Wishes, small: dict[str, Any]) -> tu
         profile = wishes.profile or own.pop("profile", None) or ("small" if read_world(root) else "published")
         usual = small if profile == "small" and isinstance(spec, Recipe) else {}
         said = {k: v for k, v in {**usual, **own, **wishes.given()}.items() if k in SETTINGS and k not in ("weights", "pretrained")}
-        body = read_call(str(choose(recipe, root, profile, **said, pretrained=False)[1]["model"]))[0] in LEARNERS
+        body = _has_body(recipe, root, profile, said)
         chosen = _with_weights(recipe, root, profile, **said, **(start_settings(wishes) if body else {}))
         start = f"with the weights {Path(chosen['weights'] or 'of its hub').name}" if chosen["pretrained"] else "from scratch"
         name = f"{chosen['arch']} {start}" if body else chosen["model"]
