@@ -17,6 +17,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from textwrap import fill
 from types import CodeType
@@ -84,13 +85,24 @@ def _as_meant(text: str) -> int | float | str:
     return text
 
 
+def _refuse_misspelt() -> None:
+    "Raises `InputError` for a variable such as FAKEFACE_EPOCH, which nobody would read."
+    names = [f.name for f in fields(Wishes)]
+    for variable in os.environ:
+        name = variable.removeprefix("FAKEFACE_").lower()
+        close = get_close_matches(name, names, 1, 0.75) if variable.startswith("FAKEFACE_") and name not in names else []
+        if close: raise InputError(f"{variable} is no variable of a study; FAKEFACE_{close[0].upper()} is one: write that, or unset it")
+
+
 def read_wishes(**arguments: Any, # of the first cell: win over the environment where not None
                ) -> Wishes:
-    "What arguments and environment variables say. Raises `InputError` naming the variable and the mend."
+    "What arguments and environment variables say. Raises `InputError` naming the variable and the mend, also for a misspelt one."
     said = {}
+    _refuse_misspelt()
     for f in fields(Wishes):
         variable, value = f"FAKEFACE_{f.name.upper()}", arguments.get(f.name)
-        if value is None and (text := os.environ.get(variable)): value = text.split(",") if f.name == "steps" else _as_meant(text)
+        if value is None and (text := os.environ.get(variable)):
+            value = [s.strip() for s in text.split(",")] if f.name == "steps" else _as_meant(text)
         if value is not None: said[f.name] = getattr(check_fields({f.name: value}, Wishes, variable), f.name)
     return Wishes(**said)
 
