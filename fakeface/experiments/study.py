@@ -76,15 +76,7 @@ def start_settings(wishes: Wishes) -> dict[str, Any]: # `weights`, or `pretraine
     "How the networks that have a pretrained body begin, as settings of a training."
     return {"pretrained": False} if wishes.weights == "none" else {"weights": wishes.weights} if wishes.weights else {}
 
-# %% ../../nbs/89_experiments.study.ipynb #a9ca3f64
-def _as_meant(text: str) -> int | float | str:
-    "An environment variable's text; a number where it is one."
-    for kind in (int, float):
-        try: return kind(text)
-        except ValueError: pass
-    return text
-
-
+# %% ../../nbs/89_experiments.study.ipynb #af1398ce
 def _refuse_misspelt() -> None:
     "Raises `InputError` for a variable such as FAKEFACE_EPOCH, which nobody would read."
     names = [f.name for f in fields(Wishes)]
@@ -92,6 +84,14 @@ def _refuse_misspelt() -> None:
         name = variable.removeprefix("FAKEFACE_").lower()
         close = get_close_matches(name, names, 1, 0.75) if variable.startswith("FAKEFACE_") and name not in names else []
         if close: raise InputError(f"{variable} is no variable of a study; FAKEFACE_{close[0].upper()} is one: write that, or unset it")
+
+# %% ../../nbs/89_experiments.study.ipynb #a9ca3f64
+def _as_meant(text: str) -> int | float | str:
+    "An environment variable's text; a number where it is one."
+    for kind in (int, float):
+        try: return kind(text)
+        except ValueError: pass
+    return text
 
 
 def read_wishes(**arguments: Any, # of the first cell: win over the environment where not None

@@ -20,6 +20,7 @@ from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS
 from ..evaluate.robustness import ask, robustness_table, stability
 from ..evaluate.thresholds import OperatingPoint, independent_share, load_point
+from ..interpret.attribution import cam_words
 from ..interpret.faithfulness import check_faithfulness
 from ..interpret.ood import fit_ood
 from .bundle import (CARD, OOD, BundleInfo, Counts, DataSource, FacePolicy, Known, Maps, Robust, Stability, check_info,
@@ -110,10 +111,11 @@ def measure_maps(run: Run, # finished
                  root: str | Path, # the data root
                 ) -> Maps:
     "Whether Grad-CAM is faithful to this network, on fakes of validation that it finds."
-    try: found = check_faithfulness(load_run_model(run.folder, root, "cpu"), rows, root, _METHOD, most=40, random_n=16)
+    learn = load_run_model(run.folder, root, "cpu")
+    try: found = check_faithfulness(learn, rows, root, _METHOD, most=40, random_n=16)
     except InputError as e: return Maps(_METHOD, False, f"not tested: {e}")
     word = str(found.table.loc[_METHOD, "faithful"])
-    return Maps(_METHOD, word == "yes", f"{word} ({found.said})")
+    return Maps(_METHOD, word == "yes", f"{word} ({found.said})" + (f". {words.rstrip('.')}" if (words := cam_words(learn)) else ""))
 
 # %% ../../nbs/91_serve.export.ipynb #a908f687
 def measure_ood(run: Run, # finished
