@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from fakeface.interpret import attribution
-from fakeface.interpret.attribution import METHODS, attribute
+from fakeface.interpret.attribution import METHODS, attribute, cam_words, explain
+from fakeface.train.probe import probe_net
 
 
 def network() -> nn.Module:
@@ -60,3 +61,12 @@ def test_a_network_on_a_gpu_gives_the_same_maps(method):
     assert there.device.type == "cpu" and there.shape == here.shape
     if method != "shap": # it draws its background on the device, from another stream of random numbers
         torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-4)
+
+
+def test_maps_of_a_probe_say_which_stages_they_leave_out():
+    stages = [nn.Sequential(nn.Conv2d(i, o, 3, 2, 1), nn.ReLU()) for i, o in ((3, 4), (4, 8), (8, 8))]
+    probe = probe_net(nn.Sequential(nn.Sequential(*stages), nn.Linear(8, 2)), 32).eval()
+    titles = [explain(net, images(1, 32), methods=method, size=32).get_suptitle()
+              for net in (probe, network().eval()) for method in ("grad_cam", "occlusion")]
+    assert [cam_words(probe) in title for title in titles] == [True, False, False, False] and "earlier stages" in cam_words(probe)
+    assert cam_words(network()) == cam_words(None) == ""

@@ -94,3 +94,15 @@ def test_a_million_rows_stay_below_half_a_gigabyte_over_what_python_takes(tmp_pa
     told = subprocess.run([sys.executable, tool, "--rows", "1000000", "--memory", "200MB", "--most", "0.8", "--only",
                            "scores, areas from bins"], capture_output=True, text=True)
     assert told.returncode == 0, told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("option", ["--flip", "--logit"])
+def test_numbers_of_another_kind_are_read_so_in_place_too(option: str, table: pd.DataFrame, tmp_path: Path,
+                                                          capsys: pytest.CaptureFixture) -> None:
+    theirs = table.assign(p_fake=1 - table["p_fake"] if option == "--flip" else np.log(table["p_fake"] / (1 - table["p_fake"])))
+    (tmp_path/"big").mkdir()
+    for k in (0, 1): theirs.iloc[k::2].to_parquet(tmp_path/"big"/f"{k}.parquet")
+    table.to_csv(tmp_path/"whole.csv", index=False)
+    whole, big = asked(capsys, tmp_path/"whole.csv"), asked(capsys, tmp_path/"big", "--exact", option)
+    for test in ("home", "away"):
+        for name in ("accuracy", "auc", "sensitivity"): assert big["tests"][test][name] == pytest.approx(whole["tests"][test][name])

@@ -253,3 +253,18 @@ def test_a_finished_training_is_predicted_by_the_first_process_alone(world, tmp_
     (tmp_path / "again").touch()
     assert [code for code, *_ in in_two(train, tmp_path)] == [0, 0]
     assert Run(tmp_path / "run").file("weights").read_bytes() == weights
+
+
+def test_a_probe_of_two_processes_is_that_of_one_and_says_that_no_batch_grew(world, tmp_path):
+    probe = ("--root", world, "--size", 32, "--model", "probe", "--arch", "resnet18", "--no-pretrained", "--augment", "matched",
+             "--history", "48:75", "--epochs", 1, "--batch-size", 16)
+    with pytest.MonkeyPatch.context() as light:
+        light.setattr(experiments, "write_report", lambda *args: None)
+        assert run("--out", tmp_path / "one", "-q", *probe) == 0
+    ends = in_two(lambda rank: run("--out", tmp_path / "two", *probe), tmp_path, 240)
+    assert [code for code, *_ in ends] == [0, 0], ends
+    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
+    assert two.predictions.path.tolist() == one.predictions.path.tolist()
+    assert (two.predictions.p_fake - one.predictions.p_fake).abs().max() < 1e-6 and one.predictions.p_fake.std() > 1e-3
+    assert two.info["distributed"] == dict(processes=2, machines=1, batch_size=16, backend="gloo")
+    assert "fits the same head" in ends[0][2] and "effective batch" not in ends[0][2]

@@ -190,6 +190,20 @@ def test_scores_that_are_upside_down_say_so_and_flip(tmp_path, capsys):
     assert main(["score", str(tmp_path), "--flip"]) == 2 # a run's numbers speak for fake
 
 
+def test_an_option_that_would_change_nothing_is_refused(tmp_path, capsys):
+    scores(40).to_csv(tmp_path/"p.csv", index=False)
+    scores(40).to_parquet(tmp_path/"p.parquet")
+    def refused(said: str, command: str, file: str, *options: str) -> None:
+        assert main([command, str(tmp_path/file), *options]) == 2 and said in capsys.readouterr().err
+    for option in ("--sample 3", "--save x.csv", "--takes paths", "--batch 3"):
+        refused(f"{option.split()[0]} changes nothing here", "score", "p.csv", *option.split())
+    refused("are for Parquet files", "score", "p.csv", "--exact")
+    refused("is to be asked about", "score", "p.parquet", "--exact", "--detector", "true")
+    refused("--flip changes nothing here", "score", "p.csv", "--model", "a.fakeface", "--flip")
+    refused("--logit changes nothing here", "robustness", "p.csv", "--logit")
+    refused("`fakeface merge`", "score", "p.csv", "--detector", "true", "--parts", str(tmp_path/"parts"), "--out", "s.json")
+
+
 MAPPED = "path=file,p_fake=score,label=is_fake,fake=1"
 
 

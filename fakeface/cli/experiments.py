@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
+from ..core.basics import InputError
 from .shared import FaceDetector, Output, Recipe, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, shown, write_page
 
 # %% ../../nbs/96_cli.experiments.ipynb #cf71951d
@@ -33,6 +34,7 @@ def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
     """Show how long and how much to train: accuracy over data size and epochs, or over the mix, and advice.
 
     Example: fakeface curve man-2-in --root faces --out runs/curve --sizes 200 400 800"""
+    _refuse_idle(mix, bool(sizes), bool(shares), images is not None)
     root, out = data_root(root), out or Path(f"runs/{'mix' if mix else 'curve'}-{Path(recipe).stem}")
     from fakeface.experiments.learning_curve import curve as sweep_sizes, mix as sweep_mix, sweep_failures
     from fakeface.experiments.pages import curve_page
@@ -46,6 +48,12 @@ def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
     output.say(*failures)
     write_page(curve_page(table, out), out/"curve.html", output)
     output.note(f"\nPositive class: fake. A cell is a run folder below {out}; table: {out/'sweep.csv'}; pictures: {out}/*.png")
+
+# %% ../../nbs/96_cli.experiments.ipynb #2d0488e8
+def _refuse_idle(mix: bool, sizes: bool, shares: bool, images: bool) -> None: # whether each was given
+    "Raises `InputError` for options of the other sweep."
+    if mix and sizes: raise InputError("--sizes changes nothing with --mix; leave one of them out")
+    if not mix and (shares or images): raise InputError(f"--{'shares' if shares else 'images'} changes nothing without --mix; add it")
 
 # %% ../../nbs/96_cli.experiments.ipynb #1ee63c19
 def _tell_sweep(table: Any, out: Path, mixed: bool, output: Output) -> None:

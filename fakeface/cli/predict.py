@@ -74,7 +74,7 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     if out is not None: check_suffix(out, ".csv", ".parquet")
     files = picture_files(images)
     _check_model(model)
-    if many.parts: return _in_parts(files, model, root, fast, many, output, (precision, backend))
+    if many.parts: return _in_parts(files, model, root, fast, many, output, (precision, backend), out, maps)
     from fakeface.serve.predict import Detector
     detector = Detector.load(model, root, precision=precision, backend=backend)
     told = _ask(detector, files, not fast, maps, output)
@@ -84,8 +84,11 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     return exit_code([a.verdict for a in told])
 
 # %% ../../nbs/96_cli.predict.ipynb #82220715
-def _in_parts(files: list[Path], model: Path, root: Path | None, fast: bool, many: Many, output: Output, way: tuple[str, str]) -> None:
+def _in_parts(files: list[Path], model: Path, root: Path | None, fast: bool, many: Many, output: Output, way: tuple[str, str],
+              out: Path | None, maps: Path | None) -> None:
     "The same for more files than one process should take."
+    for name, given in (("out", out is not None), ("maps", maps is not None)):
+        if given: raise InputError(f"--{name} and --parts: parts hold the answers alone; `fakeface merge` makes a table of them")
     if way != ("32", "torch"): raise InputError("with --parts leave --precision and --backend out: parts are asked in single precision")
     import pandas as pd
     from fakeface.serve.many import Question
@@ -106,12 +109,21 @@ def _tell_way(detector: Any, fast: bool, maps: Path | None, output: Output) -> N
         from fakeface.train.drift import drift_words
         output.record(precision=detector.drift)
         output.note(drift_words(detector.drift))
-    if maps is not None: output.note(f"heat-maps: {maps}")
+    if maps is not None: output.note(_map_words(detector, maps))
 
 
 def _check_model(model: Path) -> None:
     "Raises `InputError` where there is nothing to ask, before torch is imported."
     if not model.exists(): raise InputError(f"{model} does not exist; give a bundle, as `fakeface export` makes one, or a run folder")
+
+# %% ../../nbs/96_cli.predict.ipynb #07f95fe4
+def _map_words(detector: Any, maps: Path) -> str:
+    "Where the heat-maps are and what they leave out, or why there are none."
+    known = detector.info.maps
+    if known is None: return "No heat-map was written: whether one is faithful to this network was not measured (a run needs its --root)."
+    if not known.faithful: return f"No heat-map was written: none is faithful to this network ({known.said})."
+    from fakeface.interpret.attribution import cam_words
+    return f"heat-maps: {maps} {cam_words(detector.net)}".strip()
 
 # %% ../../nbs/96_cli.predict.ipynb #2328e244
 def picture_files(images: list[Path], # files and folders

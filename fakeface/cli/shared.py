@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Labels', 'Map', 'Seed', 'FaceDetector', 'Scale', 'IN_ONE', 'print_table', 'Output',
            'printing', 'spread', 'Command', 'names_in', 'argument', 'option', 'shown', 'Training', 'Aim', 'Detector',
-           'Many', 'write_parts', 'tell_parts', 'data_root', 'check_suffix', 'run_folder', 'read_predictions_of',
-           'about', 'log_use', 'write_page', 'refresh_index', 'drawn_note']
+           'refuse_options', 'Many', 'write_parts', 'tell_parts', 'data_root', 'check_suffix', 'run_folder',
+           'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index', 'drawn_note']
 
 # %% ../../nbs/95_cli.shared.ipynb #ce33029f
 import inspect
@@ -273,6 +273,19 @@ class Detector:
         "The detector that the options name."
         from fakeface.evaluate.detectors import load_detector
         return load_detector(self.detector, self.takes, self.batch, self.timeout, self.logit, self.flip)
+
+# %% ../../nbs/95_cli.shared.ipynb #0a013fdf
+def refuse_options(detector: Detector, # the group, as it was given
+                   where: str, # what is asked or read instead, for the message
+                   *but: str, # options of the group that mean something there all the same
+                   **more: bool, # other options of a detector alone, by their names: whether they were given
+                  ) -> None:
+    "Raises `InputError` for options that only somebody else's detector takes, where there is none."
+    if detector.detector: return
+    usual = Detector()
+    names = [k for k in ("takes", "logit", "flip", "batch", "timeout") if getattr(detector, k) != getattr(usual, k) and k not in but]
+    names += [k for k, given in more.items() if given]
+    if names: raise InputError(f"--{names[0]} changes nothing here: {where}; leave it out, or name a --detector")
 
 # %% ../../nbs/95_cli.shared.ipynb #c4603928
 _MANY = "Many images"

@@ -33,8 +33,10 @@ class BigTable:
                  memory: str = "600MB", # for DuckDB; Python and its libraries come on top
                  threads: int | None = None, # default one a core
                  columns: Any = None, # theirs for ours, see `data.tables.column_map`
+                 logit: bool = False, # p_fake is log-odds
+                 flip: bool = False, # p_fake speaks for real
                 ):
-        self.where, self.files = Path(where), _files(Path(where))
+        self.where, self.files, self.logit, self.flip = Path(where), _files(Path(where)), logit, flip
         self._home = tempfile.TemporaryDirectory(prefix="fakeface-")
         self.con = _database(Path(self._home.name), memory, threads)
         self.columns = _view(self, column_map(columns))
@@ -103,12 +105,19 @@ def _view(t: BigTable, columns: ColumnMap | None) -> list[str]: # the columns of
     filled |= {c: f"CAST({_name(c)} AS VARCHAR)" for c in _TEXT if c in columns}
     usable = "WHERE reason IS NULL" if "reason" in columns else "" # images that could not be opened
     chosen = ", ".join(f"{value} AS {_name(c)}" for c, value in filled.items())
-    t.con.execute(f"CREATE VIEW rows AS SELECT {chosen}, CAST(p_fake AS DOUBLE) AS p_fake, label = 'fake' AS fake FROM {files} {usable}")
+    t.con.execute(f"CREATE VIEW rows AS SELECT {chosen}, {_as_p_fake(t)} AS p_fake, label = 'fake' AS fake FROM {files} {usable}")
     return [*filled, "p_fake"]
 
 
 def _quoted(text: str) -> str: return "'" + text.replace("'", "''") + "'"
 def _name(column: str) -> str: return '"' + column.replace('"', '""') + '"'
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #709faa4b
+def _as_p_fake(t: BigTable) -> str:
+    "The probability of fake from the files' numbers."
+    number = "CAST(p_fake AS DOUBLE)"
+    number = f"1 / (1 + exp(-{number}))" if t.logit else number
+    return f"1 - {number}" if t.flip else number
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #5db482f7
 def _by_our_names(t: BigTable, files: str, columns: ColumnMap) -> str: # what stands for the files in a question

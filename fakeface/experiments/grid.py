@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 # %% ../../nbs/86_experiments.grid.ipynb #980a20e7
-from ..core.basics import InputError, percent
+from ..core.basics import DataNote, InputError, percent
 from ..core.schema import CLOSED, Name, Seed, Text, check_fields, unknown_words
 from ..core.style import GREY, figure
 from ..data.faces import DETECTORS, face_detector
@@ -34,6 +35,7 @@ from .plan import choose, fingerprint, plan, sources_of, with_weights
 from .run import run_recipe
 from .series import Trial, flat_scores, noted_settings, read_trials, run_series, write_series
 from ..train.blocks import face_datablock, loader_options
+from ..train.learners import idle_settings
 from ..train.models import read_call
 from ..train.runs import read_part
 
@@ -212,6 +214,7 @@ def run_grid(grid: str | Path | Grid, # a name, a YAML file, or a grid
     grid = replace(grid, settings={**grid.settings, **_checked(options, f"{grid.name}: options")}, profile=profile,
                    scale=grid.scale if scale is None else scale, seeds=list(dict.fromkeys(grid.seeds if seeds is None else seeds)))
     trials = _grid_trials(grid, root)
+    _tell_idle(grid)
     manifest = plan(grid.recipe, root, profile, scale=grid.scale).manifest # refused here, not trial by trial
     out = Path(out) if out else Path("runs")/f"grid-{grid.name}"
     return run_series(out, "grid", _asked(grid, manifest), trials, partial(write_series, grid_table, out/"grid.csv"), progress)
@@ -263,6 +266,20 @@ def _asked(grid: Grid, manifest: pd.DataFrame) -> dict[str, Any]:
     return dict(grid=grid.name, recipe=grid.recipe.name, profile=grid.profile, scale=grid.scale, images=fingerprint(manifest),
                 settings={k: v for k, v in common.items() if k not in grid.axes}, axes=grid.axes, skip=grid.skip, trials=grid.trials,
                 seeds=grid.seeds)
+
+# %% ../../nbs/86_experiments.grid.ipynb #aaf6fb23
+def _tell_idle(grid: Grid) -> None:
+    "Says (DataNote) which settings change nothing with a model of the grid."
+    found: dict[str, list[str]] = {}
+    for values in combinations(grid, grid.name).values():
+        given = without_faces(_options(grid, values))[0]
+        chosen = settings(grid.recipe, grid.profile, **given)
+        some = found.setdefault(read_call(str(chosen["model"]))[0], [])
+        some += [k for k in idle_settings(chosen) if given.get(k) is not None and k not in some]
+    for model, names in found.items():
+        same = ": trials that differ in nothing else are one and the same" if set(names) & set(grid.axes) else ""
+        told = f"{grid.name}: with the model {model} nothing is changed by {', '.join(names)}{same}"
+        if names: warnings.warn(told, DataNote, stacklevel=3)
 
 # %% ../../nbs/86_experiments.grid.ipynb #a9f5bfb8
 def grid_answer(table: pd.DataFrame, # of `grid_table`

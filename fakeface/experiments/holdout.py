@@ -25,7 +25,8 @@ from pydantic import Field
 # %% ../../nbs/87_experiments.holdout.ipynb #29610624
 from ..audit.shortcuts import WORDS, highest
 from ..core.basics import InputError, percent
-from ..core.schema import CLOSED, Name, Seed, Share, Text, check_fields
+from ..core.records import SERIES
+from ..core.schema import CLOSED, Name, Seed, Share, Text, check_fields, read_json
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.manifest import scan
 from ..data.recipes import Part, PartList, Recipe, TestName, Treatment, check_profiles, check_settings, eligible, read_spec
@@ -33,7 +34,7 @@ from ..evaluate.cells import detector_ranks
 from ..evaluate.scores import THRESHOLD
 from .plan import choose, fingerprint
 from .run import run_recipe
-from .series import Trial, noted_settings, read_trials, run_series, write_series
+from .series import Trial, check_folder, noted_settings, read_trials, run_series, write_series
 from ..train.runs import Run
 
 # %% ../../nbs/87_experiments.holdout.ipynb #02622c78
@@ -117,6 +118,7 @@ def run_holdout(spec: str | Path | Holdout, # a name, a YAML file, or a holdout
     out, trials = Path(out) if out else Path("runs")/f"holdout-{spec.name}", _trials(spec, root, profile, scale, options)
     asked = dict(holdout=spec.name, profile=profile, scale=scale, settings=_settings(spec, root, profile, options),
                  spec=_sum(spec), images=fingerprint(found.images.assign(split="")))
+    check_folder(out, "holdout", asked) # before hours of choosing
     if choosing: choose_detectors(spec, root, out, profile, scale, progress, **options) # before any test set is used
     return run_series(out, "holdout", asked, trials, partial(write_series, holdout_table, out/"holdout.csv"), progress)
 
@@ -211,16 +213,18 @@ def _frozen_rates(p: np.ndarray, fake: np.ndarray, who: np.ndarray, points: list
 # %% ../../nbs/87_experiments.holdout.ipynb #86ee9acd
 def pooled_scores(out: str | Path, # of `run_holdout`, finished or not
                  ) -> pd.DataFrame: # one row a detector: cells, trainings of each, n, auc, auc_lo, auc_hi, balanced_accuracy (at .5)
-    "Every detector over all cells that all detectors have, of the seeds for which it has them."
+    """Every detector over the cells that all detectors have, of the seeds for which it has them all. An image of several cells is there
+    once for each, answered by another training; the interval is by subject, and `n` counts different images."""
     found: dict[tuple[str, int], dict[tuple[str, str], Run]] = {}
     for _, c, run, _ in read_trials(out, "holdout"):
         if run: found.setdefault((c["detector"], c["seed"]), {})[c["real"], c["fake"]] = run
     if not found: raise InputError("no cell is finished; run the holdout on")
-    most = max(map(len, found.values()))
-    whole: dict[str, list[dict]] = {}
-    for (name, _), runs in found.items():
-        if len(runs) == most: whole.setdefault(name, []).append(runs)
-    return pd.DataFrame([dict(detector=name, cells=most, trainings=len(runs), **_pooled(runs)) for name, runs in whole.items()])
+    names = list(dict.fromkeys(name for name, _ in found))
+    shared = set.intersection(*(max((set(runs) for (n, _), runs in found.items() if n == name), key=len) for name in names))
+    if not shared: raise InputError("no cell is finished by all detectors; run the holdout on")
+    whole = {name: [{cell: runs[cell] for cell in shared} for (n, _), runs in found.items() if n == name and shared <= set(runs)]
+             for name in names}
+    return pd.DataFrame([dict(detector=name, cells=len(shared), trainings=len(runs), **_pooled(runs)) for name, runs in whole.items()])
 
 # %% ../../nbs/87_experiments.holdout.ipynb #18eaefca
 def _pooled(runs: list[dict[tuple[str, str], Run]]) -> dict[str, Any]:
@@ -229,8 +233,9 @@ def _pooled(runs: list[dict[tuple[str, str], Run]]) -> dict[str, Any]:
         some = [r.predictions[r.predictions["split"] != "valid"].sort_values("path") for _, r in sorted(cells.items())]
         return pd.concat(some, ignore_index=True)
     each = [tests(cells) for cells in runs]
-    rows, p = each[0], np.stack([e["p_fake"].to_numpy(float) for e in each])
-    fake = (rows["label"] == "fake").to_numpy()
+    rows = each[0].assign(subject=each[0]["subject"].fillna(each[0]["path"])) # an image is one, in however many cells
+    if any(not e["path"].equals(rows["path"]) for e in each): raise InputError("trainings of one detector saw different tests")
+    p, fake = np.stack([e["p_fake"].to_numpy(float) for e in each]), (rows["label"] == "fake").to_numpy()
     right = (p >= THRESHOLD) == fake
     balanced = (right[:, fake].mean() + right[:, ~fake].mean()) / 2
     auc = auc_with_interval(fake, p, subject_codes(rows))
@@ -267,13 +272,23 @@ def _inner_folder(out: str | Path, real: str, fake: str) -> Path:
     return out.with_name(f"{out.name}-inner")/f"{real}-{fake}"
 
 
+def _has_chosen(inner: Path, outer: Path) -> bool:
+    "Whether all trainings of a choice have been made, with the settings of the trainings that it is for."
+    asked = []
+    for folder in (inner, outer):
+        if not (folder/"holdout.json").is_file(): return False
+        note = read_json(folder/"holdout.json", SERIES["holdout"], "give another folder with --out")["asked"]
+        asked.append([note.get(k) for k in ("profile", "scale", "settings")])
+    return asked[0] == asked[1] and all(status != "waiting" for *_, status in read_trials(inner, "holdout"))
+
+# %% ../../nbs/87_experiments.holdout.ipynb #3c67078a
 def chosen_cells(out: str | Path, # of `run_holdout` with `choosing`
                 ) -> pd.DataFrame: # the rows of `holdout_cells` of the detector that was chosen for each cell; empty without `choosing`
-    "What one gets who chooses by the other kinds."
+    "What one gets who chooses by the other kinds; cells whose choice is not finished, or was made with other settings, are not there."
     cells, rows = holdout_cells(out), []
     for (real, fake), some in cells.groupby(["real", "fake"], sort=False):
         folder = _inner_folder(out, real, fake)
-        if not (folder/"holdout.json").is_file(): continue
+        if not _has_chosen(folder, Path(out)): continue
         best = detector_ranks(holdout_cells(folder)).index[0]
         rows.append(some[some["detector"] == best])
     return pd.concat(rows, ignore_index=True) if rows else cells.head(0)
@@ -298,16 +313,18 @@ def holdout_answer(table: pd.DataFrame, # of `holdout_table`
     "What the cells say, in words; the worst one named."
     said = []
     if len(cells) and cells["auc"].notna().any():
-        for name, r in detector_ranks(cells).iterrows():
+        ranks = detector_ranks(cells)
+        for name, r in ranks.iterrows():
             c = cells[(cells[["detector", "real", "fake"]] == [name, r.worst_real, r.worst_fake]).all(axis=1)].iloc[0]
             beside = f"; {WORDS.get(c.shortcut, c.shortcut)} alone: {c.shortcut_auc:.3f}" if c.shortcut else ""
             n = f"n = {c.n_real:,} real, {c.n_fake:,} fake{beside}"
-            said.append(f"{name}: AUC {r.mean_auc:.3f} on average over {(cells['detector'] == name).sum()} cells; worst, {r.worst_real} "
+            said.append(f"{name}: AUC {r.mean_auc:.3f} on average over {ranks.attrs['cells']} cells; worst, {r.worst_real} "
                         f"against {r.worst_fake}: {c.auc:.3f} [{c.auc_lo:.3f}, {c.auc_hi:.3f}] ({n}).")
         said += [*_threshold_words(cells), *_stability_words(cells)]
         if chosen is not None and len(chosen):
             times = ", ".join(f"{k} {n} times" for k, n in chosen["detector"].value_counts().items())
-            said.append(f"Chosen for each cell by the other kinds alone ({times}): AUC {chosen['auc'].mean():.3f} on average, worst "
+            of = "each cell" if (n := cells.groupby(["real", "fake"]).ngroups) == len(chosen) else f"{len(chosen)} of {n} cells"
+            said.append(f"Chosen for {of} by the other kinds alone ({times}): AUC {chosen['auc'].mean():.3f} on average, worst "
                         f"{chosen['auc'].min():.3f}.")
     rest = table[table["status"] != "done"]
     return said + [f"{r.detector} without {r.real} and {r.fake}, seed {r.seed}, is not finished" if r.status == "waiting" else

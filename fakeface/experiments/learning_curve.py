@@ -7,6 +7,7 @@ __all__ = ['COLOURS', 'at', 'points', 'curve_table', 'PowerLaw', 'fit_power_law'
            'plot_epochs', 'plot_mix', 'nested_order', 'first_images', 'run_cells', 'sweep_failures', 'curve', 'mix']
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #5d0084cc
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from scipy.special import expit, logit
 
-from ..core.basics import LABELS, InputError, percent
+from ..core.basics import LABELS, DataNote, InputError, percent
 from ..core.stats import wilson
 from ..data.recipes import Composition, Recipe, subject_order
 from .plan import Plan, fewer, fingerprint, plan
@@ -379,7 +380,11 @@ def curve(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
 def _prepare(recipe: str | Path | Recipe, root: str | Path, profile: str | None, schedule: str, **options: Any) -> Plan:
     "Images and settings; everything that can fail for what the user gave fails here."
     if schedule not in SCHEDULES: raise InputError(f"schedule is {schedule!r}; use one of {', '.join(SCHEDULES)}")
-    return plan(recipe, root, profile, **options)
+    made = plan(recipe, root, profile, **options)
+    if made.settings["model"] == "probe": # which has no epochs that one could read after
+        warnings.warn(f"{made.recipe.name}: a probe is fitted once, to images drawn {made.settings['epochs']} times: it has one point, not "
+                      "one an epoch, and its seconds do not say what asking the body takes", DataNote, stacklevel=3)
+    return made
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #3411f9db
 def mix(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe

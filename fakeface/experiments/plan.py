@@ -25,10 +25,10 @@ from ..data.duplicates import find_leakage, settle_duplicates
 from ..data.labels import corrected, labels_used, relabelled
 from ..data.manifest import labelled_folder, scan
 from ..data.recipes import Composition, Part, Recipe, check_classes, compose, read_recipe, settings
-from ..evaluate.thresholds import check_aim
+from ..evaluate.thresholds import check_asked
 from ..synthetic.world import read_world
 from ..train.blocks import face_datablock, loader_options
-from ..train.learners import LEARNERS
+from ..train.learners import LEARNERS, idle_settings
 from ..train.models import MODELS, WeightsError, choose_weights, find_arch, package_of, read_call
 from ..train.precision import choose_precision
 
@@ -45,11 +45,21 @@ def with_weights(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
     if words: warnings.warn(words, DataNote, stacklevel=3)
     return {**chosen, "arch": arch, "weights": weights}
 
+# %% ../../nbs/80_experiments.plan.ipynb #179f31e8
+def _tell_idle(recipe: str, chosen: dict[str, Any], options: Mapping[str, Any]) -> None:
+    "Says (DataNote) which of the given options change nothing with this model, and whether a probe's body knows nothing."
+    idle = [k for k in idle_settings(chosen) if options.get(k) is not None]
+    changes = "changes" if len(idle) == 1 else "change"
+    if idle: warnings.warn(f"{recipe}: {' and '.join(idle)} {changes} nothing with the model {chosen['model']}", DataNote, stacklevel=3)
+    if read_call(str(chosen["model"]))[0] == "probe" and not chosen["pretrained"] and str(chosen["weights"]) in ("auto", "hub", "None"):
+        warnings.warn(f"{recipe}: the body of this probe is not pretrained: its features are those of random weights (give --weights)",
+                      DataNote, stacklevel=3)
+
 # %% ../../nbs/80_experiments.plan.ipynb #f73fda57
 def choose(recipe: Recipe, # or one made of a transfer file's profiles
            root: str | Path, # the data root
            profile: str | None = None, # default the recipe's only one; else `small` on a built-in world, `published` elsewhere
-           aim: Mapping[str, Any] | None = None, # of the threshold, see `evaluate.thresholds.check_aim`
+           aim: Mapping[str, Any] | None = None, # of the threshold, see `evaluate.thresholds.check_asked`
            **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
           ) -> tuple[str, dict[str, Any]]: # the profile's name, and every key of `data.recipes.SETTINGS`
     "Profile and settings, checked as far as can be without an image. Raises `InputError`."
@@ -59,10 +69,11 @@ def choose(recipe: Recipe, # or one made of a transfer file's profiles
     name = read_call(str(chosen["model"]))[0]
     if name not in (*MODELS, *LEARNERS): raise InputError(f"model is {name!r}; use one of {', '.join([*MODELS, *LEARNERS])}")
     if name in LEARNERS: find_arch(chosen["arch"])
+    _tell_idle(recipe.name, chosen, options)
     chosen = with_weights(chosen, fixed=options.get("arch") is not None)
     face_datablock(".", **{k: v for k, v in loader_options(chosen).items() if k != "batch_size"})
     choose_precision(chosen["precision"], default_device().type)
-    check_aim(**(aim or {}))
+    check_asked(aim or {})
     return profile, chosen
 
 # %% ../../nbs/80_experiments.plan.ipynb #c5ee6980

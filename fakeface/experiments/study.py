@@ -14,8 +14,10 @@ import hashlib
 import inspect
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from textwrap import fill
 from types import CodeType
@@ -28,7 +30,7 @@ from PIL import Image
 from pydantic import Field
 
 # %% ../../nbs/89_experiments.study.ipynb #80890b1c
-from ..core.basics import LABELS, InputError
+from ..core.basics import LABELS, DataNote, InputError
 from ..core.schema import CLOSED, Text, check_fields
 from ..data.images import open_rgb
 from ..data.manifest import Scan, scan
@@ -74,6 +76,15 @@ def start_settings(wishes: Wishes) -> dict[str, Any]: # `weights`, or `pretraine
     "How the networks that have a pretrained body begin, as settings of a training."
     return {"pretrained": False} if wishes.weights == "none" else {"weights": wishes.weights} if wishes.weights else {}
 
+# %% ../../nbs/89_experiments.study.ipynb #af1398ce
+def _refuse_misspelt() -> None:
+    "Raises `InputError` for a variable such as FAKEFACE_EPOCH, which nobody would read."
+    names = [f.name for f in fields(Wishes)]
+    for variable in os.environ:
+        name = variable.removeprefix("FAKEFACE_").lower()
+        close = get_close_matches(name, names, 1, 0.75) if variable.startswith("FAKEFACE_") and name not in names else []
+        if close: raise InputError(f"{variable} is no variable of a study; FAKEFACE_{close[0].upper()} is one: write that, or unset it")
+
 # %% ../../nbs/89_experiments.study.ipynb #a9ca3f64
 def _as_meant(text: str) -> int | float | str:
     "An environment variable's text; a number where it is one."
@@ -85,11 +96,13 @@ def _as_meant(text: str) -> int | float | str:
 
 def read_wishes(**arguments: Any, # of the first cell: win over the environment where not None
                ) -> Wishes:
-    "What arguments and environment variables say. Raises `InputError` naming the variable and the mend."
+    "What arguments and environment variables say. Raises `InputError` naming the variable and the mend, also for a misspelt one."
     said = {}
+    _refuse_misspelt()
     for f in fields(Wishes):
         variable, value = f"FAKEFACE_{f.name.upper()}", arguments.get(f.name)
-        if value is None and (text := os.environ.get(variable)): value = text.split(",") if f.name == "steps" else _as_meant(text)
+        if value is None and (text := os.environ.get(variable)):
+            value = [s.strip() for s in text.split(",")] if f.name == "steps" else _as_meant(text)
         if value is not None: said[f.name] = getattr(check_fields({f.name: value}, Wishes, variable), f.name)
     return Wishes(**said)
 
@@ -208,7 +221,7 @@ def part_words(spec: Recipe | Grid | Transfer | Holdout, # of a study
     if len(sets) < 2: raise InputError(f"{spec.name}: images for {', '.join(sets) or 'none'} of its sets, and two are needed")
     return f"trained and tested on {', '.join(sets)}"
 
-# %% ../../nbs/89_experiments.study.ipynb #269f36d9
+# %% ../../nbs/89_experiments.study.ipynb #50030804
 def _with_weights(recipe: Recipe, root: Path, profile: str, **options: Any) -> dict[str, Any]: # every key of SETTINGS
     "A training's settings. Raises `WeightsError` for weights that cannot be had here."
     try:
@@ -219,6 +232,13 @@ def _with_weights(recipe: Recipe, root: Path, profile: str, **options: Any) -> d
     except WeightsError as e: raise WeightsError(f"{e} (in a study: FAKEFACE_WEIGHTS, or weights= in its first cell)") from e
 
 
+def _has_body(recipe: Recipe, root: Path, profile: str, said: dict[str, Any]) -> bool:
+    "Whether a training takes pretrained weights."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataNote) # none of this is trained
+        return read_call(str(choose(recipe, root, profile, **said, pretrained=False)[1]["model"]))[0] in LEARNERS
+
+# %% ../../nbs/89_experiments.study.ipynb #269f36d9
 def _network(spec: Any, root: Path, wishes: Wishes, small: dict[str, Any]) -> tuple[str, dict[str, Any], bool]: # words, study's own, body
     "What a part trains, its weights asked for."
     words, usual, bodies = [], {}, False
@@ -226,7 +246,7 @@ def _network(spec: Any, root: Path, wishes: Wishes, small: dict[str, Any]) -> tu
         profile = wishes.profile or own.pop("profile", None) or ("small" if read_world(root) else "published")
         usual = small if profile == "small" and isinstance(spec, Recipe) else {}
         said = {k: v for k, v in {**usual, **own, **wishes.given()}.items() if k in SETTINGS and k not in ("weights", "pretrained")}
-        body = read_call(str(choose(recipe, root, profile, **said, pretrained=False)[1]["model"]))[0] in LEARNERS
+        body = _has_body(recipe, root, profile, said)
         chosen = _with_weights(recipe, root, profile, **said, **(start_settings(wishes) if body else {}))
         start = f"with the weights {Path(chosen['weights'] or 'of its hub').name}" if chosen["pretrained"] else "from scratch"
         name = f"{chosen['arch']} {start}" if body else chosen["model"]

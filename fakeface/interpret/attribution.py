@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'KINDS', 'LogOdds', 'absent', 'GuidedReLUs', 'Method', 'cam_layers', 'attribute', 'photographs', 'pixels',
-           'overlay', 'smoothed', 'examples', 'asked_index', 'explain', 'explain_layers', 'p_fake_of', 'explain_files']
+           'overlay', 'smoothed', 'examples', 'asked_index', 'cam_words', 'explain', 'explain_layers', 'p_fake_of',
+           'explain_files']
 
 # %% ../../nbs/62_interpret.attribution.ipynb #823e5b9f
 import hashlib
@@ -28,7 +29,7 @@ from .features import conv_layers, device_of, find_layer, image_batches, layer_c
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.folding import HalfFolded
 from ..train.learners import classes_of, seeded
-from ..train.probe import joined_views, views_at
+from ..train.probe import StageStatistics, joined_views, views_at
 from ..train.runs import load_model, read_part, run_settings
 
 # %% ../../nbs/62_interpret.attribution.ipynb #567d01c4
@@ -363,6 +364,20 @@ def _tile(ax: Axes, picture: np.ndarray, heat: torch.Tensor, most: float) -> Non
     paper = dict(fc="white", ec="none", alpha=0.85, pad=2)
     if words: ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=7.5, bbox=paper)
 
+# %% ../../nbs/62_interpret.attribution.ipynb #5bd94bb0
+def cam_words(learn: Learner | nn.Module | None, # trained
+             ) -> str: # a sentence; empty for a network whose score comes of its last layer alone
+    "What a map of Grad-CAM leaves out."
+    net = None if learn is None else model_of(learn)
+    if not isinstance(net, nn.Module) or not any(isinstance(m, StageStatistics) for m in net.modules()): return ""
+    return "Grad-CAM speaks for its own stage and later ones; this probe reads earlier stages too, which are not in the map."
+
+
+def _cam_line(learn: Learner | nn.Module, methods: Iterable[str]) -> str: # a line of a title, or nothing
+    "The same under a figure's title, where one of the methods is Grad-CAM."
+    words = cam_words(learn) if any("grad_cam" in m for m in methods) else ""
+    return f"\n{words}" if words else ""
+
 # %% ../../nbs/62_interpret.attribution.ipynb #4b8275f7
 _SCALE = "same scale down each column; orange speaks for it, purple against; in maps of one sign brighter is more"
 
@@ -381,7 +396,7 @@ def explain(learn: Learner | nn.Module, # trained
     names = asked_index(methods, learn, x)
     columns = [(METHODS[m].title.replace(" ", "\n", 1), attribute(learn, x, m, target, layer, **kwargs), METHODS[m].signed) for m in names]
     says = [_say(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
-    return _lines(pixels(learn, x), says, columns, f"Evidence for {target}\n{_SCALE}")
+    return _lines(pixels(learn, x), says, columns, f"Evidence for {target}\n{_SCALE}{_cam_line(learn, names)}")
 
 # %% ../../nbs/62_interpret.attribution.ipynb #f7f1ccb7
 def explain_layers(learn: Learner | nn.Module, # trained
@@ -398,7 +413,7 @@ def explain_layers(learn: Learner | nn.Module, # trained
         columns = [(_short(conv), attribute(learn, x, "grad_cam", target, read), False) for conv, read in shown]
     says = [_say(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
     title = (f"Grad-CAM for {target} at the last {len(layers)} convolutions, later ones further right\n"
-             "bright speaks for it; each layer on its own scale, the same for all images")
+             f"bright speaks for it; each layer on its own scale, the same for all images{_cam_line(learn, ['grad_cam'])}")
     return _lines(pixels(learn, x), says, columns, title)
 
 # %% ../../nbs/62_interpret.attribution.ipynb #7e8026a4

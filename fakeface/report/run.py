@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+# %% ../../nbs/70_report.run.ipynb #30c962ba
 from ..audit.shortcuts import baseline_words, highest
 from ..core.basics import LABELS, RATES, InputError, data_manifests, percent
 from ..core.files import write_whole
@@ -31,6 +32,7 @@ from ..evaluate.thresholds import (OperatingPoint, frozen_threshold, left_out_so
 from ..interpret.losses import attribute_words, thumbnail, top_losses
 from ..synthetic.world import read_world
 from ..train.fitting import training_words
+from ..train.learners import idle_settings
 from ..train.runs import Run, is_finished
 
 # %% ../../nbs/70_report.run.ipynb #5d2d1ae8
@@ -470,8 +472,8 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     word = lambda v: words[v] if v is None or isinstance(v, bool) else str(v)
     told = lambda d: [(k.replace("_", " "), word(v)) for k, v in d.items()]
     settings = {k: Path(v).name if k == "weights" and v else v for k, v in i.get("settings", {}).items()}
-    if settings.get("model") != "transfer": # these are of a pretrained body
-        settings = {k: v for k, v in settings.items() if k not in ("arch", "pretrained", "frozen", "frozen_epochs")}
+    idle = idle_settings(run.settings)
+    settings = {k: v for k, v in settings.items() if k not in idle}
     top = {k: i.get(k) for k in ("recipe", "study", "profile", "seed", "scale", "data")}
     top["started"] = str(i.get("started") or "–")[:16].replace("T", " ")
     return {"Run": told(top), "Settings": told(settings), "Versions": told(i.get("versions", {})),
@@ -482,8 +484,8 @@ def _training(h: pd.DataFrame, ran: dict[str, Any]) -> dict[str, Any]:
     "The curves and what they say, and in which numbers it was trained."
     if not len(h): return dict(training="There is no training history: the detector was used as it was.", curves=[])
     last, best = h.iloc[-1], h.loc[h["valid_loss"].fillna(np.inf).idxmin()]
-    told = (f"{len(h)} {'epoch' if len(h) == 1 else 'epochs'}. After the last, the validation images gave a loss of "
-            f"{last['valid_loss']:.3f} and an accuracy of {percent(last['accuracy'])}.")
+    lead = "Fitted at once: no epochs. After it" if ran.get("head") else f"{len(h)} {'epoch' if len(h) == 1 else 'epochs'}. After the last"
+    told = (f"{lead}, the validation images gave a loss of {last['valid_loss']:.3f} and an accuracy of {percent(last['accuracy'])}.")
     if best["epoch"] < last["epoch"]:
         told += f" Their lowest loss, {best['valid_loss']:.3f}, came after epoch {best['epoch']:.0f}."
     if ran: told += f" {training_words(ran)}"

@@ -55,11 +55,11 @@ class Looker:
                  limits: Limits = LIMITS): # pixels and side are used
         self.detector, self.limits = detector, limits
 
-    def about(self) -> dict[str, Any]: # network, chances, no_map
-        "The network, the predictive values at all `PREVALENCES`, and what is said where there is no heat-map."
+    def about(self) -> dict[str, Any]: # network, chances, no_map, of_map
+        "The network, the predictive values at all `PREVALENCES`, and what is said where there is no heat-map, and where there is."
         maps = getattr(getattr(self.detector, "info", None), "maps", None)
         return plain_json(dict(network=self.detector.network, chances=[dict(prevalence=p) | self.detector.ppv(p) for p in PREVALENCES],
-                          no_map=NO_MAP[maps is not None and not maps.faithful]))
+                          no_map=NO_MAP[maps is not None and not maps.faithful], of_map=_of_map(self.detector)))
 
     def __call__(self, data: bytes, # of a file
                 ) -> dict[str, Any]: # refused; or answer, picture, maps
@@ -76,6 +76,14 @@ class Looker:
         return plain_json(dict(answer=answer.to_dict(), picture=shown_picture(image), size=image.size, maps=maps))
 
 # %% ../../nbs/94_serve.app.ipynb #3471471c
+def _of_map(detector: Any) -> str:
+    "What a heat-map shows, and what it leaves out."
+    told, net = "Where the network found evidence for fake.", getattr(detector, "net", None)
+    if net is None: return told
+    from fakeface.interpret.attribution import cam_words
+    return f"{told} {cam_words(net)}".strip()
+
+
 def _map_of(detector: Any, image: Image.Image, face: Any) -> str | None: # a data URI
     "The heat-map over a face that has a verdict, where there is one that passed its sanity checks."
     found = detector.heat_map(image, face) if face.verdict != "no verdict" else None
@@ -178,12 +186,12 @@ def _band_words(band: Sequence[float], flips: int) -> str: # a sentence
             f"{band[1]:.2f}: {turned}.")
 
 # %% ../../nbs/94_serve.app.ipynb #4d157bcb
-def _face_part(k: int, many: bool, face: dict[str, Any], shown: str | None, no_map: str) -> FT:
+def _face_part(k: int, many: bool, face: dict[str, Any], shown: str | None, about: dict[str, Any]) -> FT:
     "What is said of one face, and its heat-map or why there is none."
     verdict = face["verdict"]
     title = [H4(f"Face {k}: ", badge(verdict)), P(_sentence(verdict))] if many else [] # of one face the card's own line says it
     heat = Figure(Img(src=shown, alt=f"Heat-map over face {k}: brighter where the network found evidence for fake.", cls="heat"),
-                  Figcaption("Where the network found evidence for fake.")) if shown else P(no_map, cls="soft")
+                  Figcaption(about["of_map"])) if shown else P(about["no_map"], cls="soft")
     told = Ul(*lines) if (lines := _face_lines(face)) else ""
     return Section(*title, told, heat if verdict != "no verdict" else "", cls="face")
 
@@ -205,11 +213,11 @@ def answer_html(told: dict[str, Any], # of `Looker`
                ) -> FT: # an article
     "All that is said about one file."
     if "answer" not in told: return _no_answer(told, name)
-    answer, no_map = told["answer"], about["no_map"]
+    answer = told["answer"]
     faces, verdict = answer["answers"], answer["verdict"]
     kind = f"{len(faces)} faces were found; each has an answer of its own." if len(faces) > 1 else (
         "" if faces else "No face was found in it, so there is nothing to judge.")
-    parts = [_face_part(k, len(faces) > 1, face, shown, no_map) for k, (face, shown) in enumerate(zip(faces, told["maps"]), 1)]
+    parts = [_face_part(k, len(faces) > 1, face, shown, about) for k, (face, shown) in enumerate(zip(faces, told["maps"]), 1)]
     return Article(H3(name), P(badge(verdict), " ", kind or _sentence(verdict), cls="say"),
                    Div(Figure(_boxes(told, name), cls="picture"), Div(*parts, _chance(verdict, about["chances"], stop)), cls="pair"),
                    _marks_part(answer.get("marks", [])), cls="card answer", data_verdict=verdict)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['validation_sample', 'measure_faces', 'face_share', 'measure_robustness', 'measure_maps', 'measure_ood',
-           'data_sources', 'verdict_counts', 'can_tell', 'cannot_words', 'known_failures', 'model_card',
-           'export_bundle']
+           'data_sources', 'verdict_counts', 'can_tell', 'cannot_words', 'known_failures', 'network_words',
+           'model_card', 'export_bundle']
 
 # %% ../../nbs/91_serve.export.ipynb #e301264b
 from ..core.basics import InputError, area, percent, plain_json, progress
@@ -20,11 +20,14 @@ from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS
 from ..evaluate.robustness import ask, robustness_table, stability
 from ..evaluate.thresholds import OperatingPoint, independent_share, load_point
+from ..interpret.attribution import cam_words
 from ..interpret.faithfulness import check_faithfulness
 from ..interpret.ood import fit_ood
 from .bundle import (CARD, OOD, BundleInfo, Counts, DataSource, FacePolicy, Known, Maps, Robust, Stability, check_info,
                                    refuse_existing, write_bundle)
 from ..train.fitting import training_words
+from ..train.learners import LEARNERS, idle_settings
+from ..train.models import read_call
 from ..train.runs import Run, load_run_model, load_scorer, read_card, read_drifts
 
 # %% ../../nbs/91_serve.export.ipynb #63bc2d7b
@@ -108,10 +111,11 @@ def measure_maps(run: Run, # finished
                  root: str | Path, # the data root
                 ) -> Maps:
     "Whether Grad-CAM is faithful to this network, on fakes of validation that it finds."
-    try: found = check_faithfulness(load_run_model(run.folder, root, "cpu"), rows, root, _METHOD, most=40, random_n=16)
+    learn = load_run_model(run.folder, root, "cpu")
+    try: found = check_faithfulness(learn, rows, root, _METHOD, most=40, random_n=16)
     except InputError as e: return Maps(_METHOD, False, f"not tested: {e}")
     word = str(found.table.loc[_METHOD, "faithful"])
-    return Maps(_METHOD, word == "yes", f"{word} ({found.said})")
+    return Maps(_METHOD, word == "yes", f"{word} ({found.said})" + (f". {words.rstrip('.')}" if (words := cam_words(learn)) else ""))
 
 # %% ../../nbs/91_serve.export.ipynb #a908f687
 def measure_ood(run: Run, # finished
@@ -204,6 +208,21 @@ def _card_head(info: BundleInfo) -> str: # YAML
 _METRICS = {"accuracy": "accuracy", "specificity": "specificity (real called real)", "sensitivity": "sensitivity (fake called fake)",
             "auc": "AUC (positive class: fake)"}
 
+# %% ../../nbs/91_serve.export.ipynb #e7e55de1
+def network_words(n: ModelInfo, # of a bundle
+                 ) -> str: # such as "`transfer` (resnet18), 128 pixels a side"
+    "What a network is, and through which history it sees a picture."
+    body = f" ({n.arch})" if read_call(n.model)[0] in LEARNERS else ""
+    past = f", each picture first made {n.history.replace(':', ' pixels a side and JPEG of quality ')}" if n.history else ""
+    return f"`{n.model}`{body}, {n.size} pixels a side{past}"
+
+
+def _passes_words(info: BundleInfo) -> str:
+    "How long it was trained; a probe is fitted to its images as they are, and drawn so many times."
+    t = info.training
+    if read_call(info.network.model)[0] != "probe": return f"{t.get('epochs')} epochs"
+    return f"fitted to images as they are and drawn {t['epochs']} times" if t.get("epochs") else "fitted to images as they are"
+
 # %% ../../nbs/91_serve.export.ipynb #0f356b6a
 def model_card(info: BundleInfo) -> str: # Markdown with a head of YAML
     "The README.md of a bundle: what it is, what it must not be used for, scores, threshold, what it knows, data."
@@ -219,7 +238,7 @@ def _what_it_is(info: BundleInfo) -> str:
     t = info.training
     drawn = "**Trained on drawn faces, not on people: it says nothing about real photographs.** " if info.world else ""
     return (f"{drawn}A detector of generated faces (positive class: fake), trained with fakeface by the recipe `{t.get('recipe')}`: "
-            f"{t.get('title')}. Network `{info.network.model}`, {info.network.size} pixels a side, {t.get('epochs')} epochs, "
+            f"{t.get('title')}. Network {network_words(info.network)}, {_passes_words(info)}, "
             f"seed {t.get('seed')}. {t.get('numbers') or ''} Exported {info.made}, trained with fakeface {t.get('fakeface')}.")
 
 
@@ -302,7 +321,8 @@ def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str
 def _training(run: Run) -> dict[str, Any]:
     "Recipe, settings and versions, in words and numbers."
     i = run.info
-    asked = {k: run.settings.get(k) for k in ("epochs", "batch_size", "lr", "opt", "augment")}
+    idle = idle_settings(run.settings)
+    asked = {k: run.settings.get(k) for k in ("epochs", "batch_size", "lr", "opt", "augment") if k not in idle}
     told = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started")}
     return told | asked | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
 

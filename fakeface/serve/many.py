@@ -70,6 +70,7 @@ class Question:
         "What has to be the same in all shards."
         if self.model is None: return {k: v for k, v in asdict(self).items() if k in ("detector", "takes", "logit", "flip")}
         how = dict(band=self.band) if self.kind == "predict" else {}
+        if how and _is_run(Path(self.model)): how["measured"] = self.root != "." # what the run knows, by its data root: verdicts hang on it
         return dict(model=Path(self.model).name, fingerprint=fingerprint_of(self.model), **how)
 
     def measure(self) -> Measure:

@@ -18,7 +18,7 @@ from ..evaluate.thresholds import ppv, tempered, value_words
 from ..interpret.attribution import attribute, overlay, smoothed
 from ..interpret.ood import pooled
 from .bundle import INFO, Bundle, BundleInfo, known_of, read_bundle
-from .export import can_tell, cannot_words, export_bundle, face_share, known_failures
+from .export import can_tell, cannot_words, export_bundle, face_share, known_failures, network_words
 from ..train.backends import rewriter
 from ..train.inference import FixedBatches, SeenLayers
 from ..train.learners import classes_of
@@ -363,7 +363,7 @@ def network_facts(bundle: Bundle) -> dict[str, Any]: # plain values and short ta
     trained = [dict(source=name, label=s.label, images=s.images.get("train", 0), licence=s.licence) for name, s in i.sources.items()
                if s.images.get("train")]
     return dict(name=i.name, fingerprint=bundle.fingerprint, drawn=bool(i.world), recipe=t.get("recipe"), title=t.get("title"),
-                made=i.made, network=f"{i.network.model}, {i.network.size} pixels a side", called_fake_from_p_fake=i.point.threshold,
+                made=i.made, network=network_words(i.network).replace("`", ""), called_fake_from_p_fake=i.point.threshold,
                 aim=i.point.wanted, temperature=i.point.temperature, known_failures=known_failures(i),
                 verdicts_at_the_threshold=_verdict_rows(i), scores_at_p_fake_one_half=scores, scores_by_source_at_one_half=by,
                 trained_on=trained, citations=[f"{s.title}: {s.citation}" for s in i.sources.values()])

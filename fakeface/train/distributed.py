@@ -128,10 +128,12 @@ def batch_of(team: Team,
 
 def team_info(team: Team,
               batch: int, # of `batch_of`
+              at_once: bool = False, # nothing is trained step by step: a probe
              ) -> dict[str, Any]: # what run.json says; empty for one process
     "How many processes trained, and with which batch."
     if team.alone: return {}
     cuda = torch.cuda.is_available()
+    if at_once: return dict(processes=team.world, machines=len(set(team.hosts)), batch_size=batch, backend="nccl" if cuda else "gloo")
     return dict(processes=team.world, machines=len(set(team.hosts)), batch_size=batch, effective_batch=batch * team.world,
                 backend="nccl" if cuda else "gloo", sync_bn=cuda)
 
@@ -139,6 +141,9 @@ def team_info(team: Team,
 def team_words(info: dict[str, Any], # of `team_info`, of several processes
               ) -> str:
     "That in a sentence, with what it means for the learning rate and batch norm."
+    if "effective_batch" not in info:
+        return (f"{info['processes']} processes: each asks the body about all training images and fits the same head, so no time is "
+                "gained there; the predictions are shared out")
     norm = "over all of them" if info["sync_bn"] else "in each process by itself"
     batch, n = info["batch_size"], info["processes"]
     return (f"{n} processes, {batch:,} images each a step: effective batch {batch * n:,}. The learning rate stays as for one process (give "

@@ -108,7 +108,10 @@ def training_record(learn: Learner, # trained by `train`
     "In which numbers a Learner was trained, and how its body was asked while it was frozen."
     own = next((cb for cb in learn.cbs if isinstance(cb, FrozenBody)), None)
     ran = precision_of(learn)
-    return (ran.record if ran else {}) | (dict(frozen_body="evaluation mode, " + "; ".join(own.told)) if own and own.told else {})
+    told = dict(frozen_body="evaluation mode, " + "; ".join(own.told)) if own and own.told else {}
+    if isinstance(learn, ProbeLearner):
+        told["head"] = f"a ridge classifier on features of a {'pretrained' if learn.weights_filled else 'random'} body, fitted at once"
+    return (ran.record if ran else {}) | told
 
 
 def training_words(record: dict[str, Any], # of `training_record`
@@ -119,7 +122,8 @@ def training_words(record: dict[str, Any], # of `training_record`
     numbers = "32-bit floats" if record["precision"] == "32" else f"{record['precision']} (weights in 32-bit floats)"
     rest = "" if record["precision"] == "32" else " So was the validation loss; predictions, scores and thresholds are of 32 bits."
     body = f" Frozen body: {record['frozen_body']}." if record.get("frozen_body") else ""
-    return f"Trained in {numbers}{layout} (asked: {record['asked']}).{rest}{body}"
+    head = f" The head is {record['head']}; no gradient was followed." if record.get("head") else ""
+    return f"Trained in {numbers}{layout} (asked: {record['asked']}).{rest}{body}{head}"
 
 # %% ../../nbs/53_train.fitting.ipynb #37b0e712
 class ReadEpochs(Callback):

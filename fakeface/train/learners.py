@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEARNERS', 'OPTS', 'image_size', 'small_learner', 'scratch_learner', 'two_conv_learner', 'transfer_learner',
            'HeadLearner', 'head_learner', 'probe_learner', 'PlateauLearner', 'last_block_learner', 'DivergedError',
-           'StopDiverged', 'make_learner', 'seeded', 'classes_of']
+           'StopDiverged', 'make_learner', 'idle_settings', 'seeded', 'classes_of']
 
 # %% ../../nbs/52_train.learners.ipynb #90b8ee91
 from ..core.basics import InputError
@@ -214,6 +214,18 @@ def make_learner(dls: DataLoaders, # of `face_dataloaders`
     if name not in LEARNERS: raise InputError(f"model is {name!r}; use one of {', '.join([*MODELS, *LEARNERS])}")
     if name == "transfer": kwargs = {"frozen": settings.get("frozen", "train"), **kwargs}
     return LEARNERS[name](dls, **{k: settings[k] for k in ("arch", "pretrained", "weights")}, **kwargs)
+
+# %% ../../nbs/52_train.learners.ipynb #f8fb0b7f
+def idle_settings(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
+                 ) -> tuple[str, ...]: # names
+    "The settings that change nothing in a training of this model."
+    name, weights = read_call(str(chosen["model"]))[0], chosen["weights"]
+    named, frozen = str(weights) in ("auto", "hub"), ("frozen", "frozen_epochs")
+    if name not in LEARNERS: return ("arch", "pretrained", *frozen, *(["weights"] if named else []))
+    lost = ("weights",) if named and not chosen["pretrained"] else ()
+    if name == "transfer": return lost if chosen["pretrained"] or (weights and not lost) else (*lost, *frozen)
+    if name != "probe": return (*lost, *frozen)
+    return (*lost, *frozen, "lr", "opt", *(["epochs"] if chosen["augment"] == "none" else []))
 
 # %% ../../nbs/52_train.learners.ipynb #80e30725
 @contextmanager
