@@ -36,7 +36,8 @@ from fakeface.train.runs import normalised
 
 ARCH, WEIGHTS, DRAWS = "tf_efficientnet_lite0", "package:efficientnet-lite0", 2
 SIZES, HISTORIES, AUGMENTS = (128, 160, 192), (None, "96:75"), ("none", "matched")
-FITS = (("logistic", 1), ("logistic", VIEWS), ("ridge", 1), ("ridge", VIEWS)) # fit, views; all but the first at one size, drawn, with the history
+# fit, views; all but the first at one size, drawn, with the history
+FITS = (("logistic", 1), ("logistic", VIEWS), ("ridge", 1), ("ridge", VIEWS))
 
 
 def images_of(spec: Holdout, root: Path, count: int) -> pd.DataFrame:

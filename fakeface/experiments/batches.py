@@ -68,7 +68,7 @@ def batch_shortcuts(manifest: pd.DataFrame, # with path, label, split, subject
     with TemporaryDirectory() as folder:
         return shortcut_aucs(save_seen(some, root, settings, folder, seed), folder, shortcuts)
 
-# %% ../../nbs/88_experiments.batches.ipynb #b42dae0d
+# %% ../../nbs/88_experiments.batches.ipynb #37e9bea3
 def shortcut_propensity(manifest: pd.DataFrame, # with path, label, subject
                         root: str | Path, # the data root
                         settings: dict[str, Any], # every key of `data.recipes.SETTINGS`
@@ -81,7 +81,7 @@ def shortcut_propensity(manifest: pd.DataFrame, # with path, label, subject
     x = np.concatenate([features[s] for s in SEEN], axis=1)
     return out_of_fold(x, (manifest["label"] == "fake").to_numpy(), manifest["subject"].to_numpy())[0]
 
-# %% ../../nbs/88_experiments.batches.ipynb #23308199
+# %% ../../nbs/88_experiments.batches.ipynb #fbbbe247
 CALIPER = 0.2 # log-odds that the images of a pair may lie apart
 
 

@@ -127,7 +127,8 @@ def probe_learner(dls: DataLoaders, # of `face_dataloaders`
                   precision: str = "auto", # of the body while features are asked, see `train.precision`
                   **kwargs: Any, # of fastai's Learner
                  ) -> Learner: # frozen, ready for `fine_tune`; `weights_filled` as of `transfer_learner`
-    "Statistics of a frozen body's stages, of the whole image and its centre, and a ridge classifier on them. Raises `WeightsError` as `transfer_learner` does."
+    """Statistics of a frozen body's stages, of the whole image and its centre, and a ridge classifier on them. Raises `WeightsError` as
+    `transfer_learner` does."""
     kwargs = {"loss_func": CrossEntropyLossFlat(), "metrics": accuracy, "splitter": default_split, "train_bn": False, **kwargs}
     network, _, filled = transfer_net(arch, image_size(dls), pretrained, weights)
     if filled: dls = fed_dataloaders(dls, *[arch_feed(arch)[k] for k in ("stats", "interpolation")])

@@ -19,7 +19,6 @@ from fastai.vision.augment import RandTransform
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.class_weight import compute_sample_weight
 from torch import nn
 
 from torch.nn import functional as F
