@@ -45,12 +45,10 @@ class BigTable:
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         "The answer to a question about `rows`."
         return self.con.execute(sql, list(values)).fetchall()
-
     def close(self) -> None:
         "Removes what lies on disk."
         self.con.close()
         self._home.cleanup()
-
     def __enter__(self) -> "BigTable": return self
     def __exit__(self, *exception: object) -> None: self.close()
 
