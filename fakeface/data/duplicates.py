@@ -321,10 +321,15 @@ def _between_pixels(pictures: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.
     n, j, i = len(pictures), xs.astype(np.int32), ys.astype(np.int32)
     fx, fy, flat = (xs - j)[:, None], (ys - i)[:, :, None], pictures.ravel()
     k = np.arange(0, n * SIDE**2, SIDE, dtype=np.int32).reshape(n, SIDE, 1) + j[:, None]
-    across = (flat.take(k) * (1 - fx) + flat.take(k + 1) * fx).reshape(-1, SIDE)
+    across = flat.take(k, mode="clip") * (1 - fx) # no place lies outside: `clip` saves the check
+    across += flat.take(k + 1, mode="clip") * fx
+    across = across.reshape(-1, SIDE)
     i += np.arange(0, n * SIDE, SIDE, dtype=np.int32)[:, None]
-    top = across.take(i, axis=0)
-    return top + fy * (across.take(i + 1, axis=0) - top)
+    top, out = across.take(i, axis=0, mode="clip"), across.take(i + 1, axis=0, mode="clip")
+    out -= top
+    out *= fy
+    out += top
+    return out
 
 # %% ../../nbs/14_data.duplicates.ipynb #8202955c
 _DOUBTFUL, _FLATTERY = 0.75, 0.01 # correlation from which a pair is worth bringing into register; what is taken off for it
@@ -343,15 +348,15 @@ def _into_register(thumbnails: np.ndarray, # uint8, (n, 32, 32)
     slopes[:, :, [0, 1, -2, -1]] = slopes[..., [0, 1, -2, -1]] = 0 # what moves in at the border is unknown
     slopes = slopes.reshape(n, 4, -1)
     curve = slopes @ slopes.transpose(0, 2, 1) + 50 * np.eye(4, dtype=np.float32)
-    move = np.zeros((n, 4), np.float32)
+    move, slopes = np.zeros((n, 4), np.float32), slopes.astype(float)
     for step in range(5):
         shift_x, stretch_x, shift_y, stretch_y = move.T[..., None]
         xs, ys = (x[0] + shift_x + stretch_x * u[0]), (y[:, 0] + shift_y + stretch_y * v[:, 0])
         moved = _between_pixels(b, xs.clip(0, SIDE - 1.001), ys.clip(0, SIDE - 1.001))
         if step == 4: return np.rint(moved).astype(np.uint8)
-        error = a - moved
-        error = (error - error.mean((1, 2), keepdims=True)).reshape(n, -1, 1)
-        move = (move + np.linalg.solve(curve, slopes @ error)[..., 0]).clip(-most, most)
+        np.subtract(a, moved, out=moved) # float64, as its places between pixels are
+        moved -= moved.mean((1, 2), keepdims=True)
+        move = (move + np.linalg.solve(curve, slopes @ moved.reshape(n, -1, 1))[..., 0]).clip(-most, most)
 
 # %% ../../nbs/14_data.duplicates.ipynb #a57fb30c
 _SLACK, _CURVE = 0.05, 0.5 # how far a copy may lie from the linear prediction: always, and a square pixel of move
