@@ -2,11 +2,13 @@
 
     python benchmarks/near_duplicates.py           # the search through hashes
     python benchmarks/near_duplicates.py --whole   # and the whole: thumbnails of such hashes, hashed, searched, mirrored and confirmed
+    python benchmarks/near_duplicates.py --growth  # the search of a run instead, between two splits, among 2,100 to 134,400 pictures
 
 Three kinds of hashes: random bits, bits that lean (each is 1 with a chance between 0.2 and 0.8), as the hashes of faces do, which look
 alike, and bits that lean as the built-in world's do. In all a thousand pairs 1 to 6 bits apart are injected; all of them have to be found.
 Each search runs in a process of its own, whose peak memory is told, what the hashes or thumbnails themselves take included. About 20
-CPU seconds; the whole takes a minute more.
+CPU seconds; the whole takes a minute more. `--growth` tells by what power of the pictures the whole grows where they do not lie near each
+other, a third of them being a test set.
 """
 import argparse
 import resource
@@ -60,21 +62,31 @@ def thumbnails(h: np.ndarray, seed: int) -> np.ndarray:
     return out
 
 
-def search(rows: int, chance: np.ndarray, injected: int, distance: int, seed: int, whole: bool) -> tuple[int, int, float, float]:
+def search(rows: int, chance: np.ndarray, injected: int, distance: int, seed: int, whole: bool,
+           splits: bool = False) -> tuple[int, int, float, float]:
     "Pairs found, injected ones among them, CPU seconds, peak GiB."
     h, there = hashes(rows, chance, injected, seed)
     if whole: pictures, table = thumbnails(h, seed), pd.DataFrame({"path": np.arange(rows)})
+    sides = dict(sides=(np.random.default_rng(seed).random(rows) < 1 / 3).astype(int)) if splits else {}
     start = time.process_time()
-    if whole: found = near_duplicates(table, pictures, distance, mirrored=True)[["i", "j"]].to_numpy()
+    if whole: found = near_duplicates(table, pictures, distance, mirrored=True, **sides)[["i", "j"]].to_numpy()
     else: found = near_pairs(h, distance)
     took = time.process_time() - start
     return len(found), len(there & set(map(tuple, found.tolist()))), took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measured(kind: str, rows: int = 1_000_000, injected: int = 1_000, distance: int = 6, seed: int = 0, whole: bool = False) -> tuple:
+def measured(kind: str, rows: int = 1_000_000, injected: int = 1_000, distance: int = 6, seed: int = 0, whole: bool = False,
+             splits: bool = False) -> tuple:
     "As of `search`, in a process of its own."
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(search, rows, chances(kind, seed), injected, distance, seed, whole).result()
+        return pool.submit(search, rows, chances(kind, seed), injected, distance, seed, whole, splits).result()
+
+
+def growth(kind: str, sizes: tuple[int, ...] = (2_100, 8_400, 33_600, 134_400), repeats: int = 3) -> str:
+    "CPU seconds at each size, medians, and the power they grow by up to 33,600 and 134,400 pictures."
+    spent = [float(np.median([measured(kind, n, n // 1000, whole=True, splits=True)[2] for _ in range(repeats)])) for n in sizes]
+    powers = [f"n^{np.log(s / spent[0]) / np.log(n / sizes[0]):.2f} to {n:,}" for n, s in zip(sizes[2:], spent[2:])]
+    return f"{kind:8} " + ", ".join(f"{s:.2f} s at {n:,}" for n, s in zip(sizes, spent)) + f": {', '.join(powers)}"
 
 
 def main() -> None:
@@ -84,7 +96,11 @@ def main() -> None:
     parser.add_argument("--injected", type=int, default=1_000, help="pairs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--whole", action="store_true", help="thumbnails too: hashed, searched, confirmed")
+    parser.add_argument("--growth", action="store_true", help="the whole, between two splits, at four sizes, and nothing else")
     args = parser.parse_args()
+    if args.growth:
+        for kind in ("random", "leaning"): print(growth(kind), flush=True)
+        return
     for kind in ("random", "leaning", "world"):
         n, hit, took, memory = measured(kind, args.rows, args.injected, args.distance, args.seed)
         print(f"{kind:8} {args.rows:,} hashes: {n:,} pairs at most {args.distance} bits apart, {hit:,} of {args.injected:,} injected ones; "

@@ -70,9 +70,11 @@ def _rings(a: int, b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _colour_histogram(small: np.ndarray, # uint8 RGB, (height, width, 3)
                     ) -> np.ndarray: # (88,): shares of 4 x 4 x 4 colours, then of 8 levels of each channel
     "How often each colour occurs, wherever it is."
-    n = small.shape[0] * small.shape[1]
-    joint = np.bincount(((small >> 6).astype(int) @ np.array([16, 4, 1])).ravel(), minlength=64)
-    return np.concatenate([joint, *(np.bincount(small[..., c].ravel() >> 5, minlength=8) for c in range(3))]).astype(np.float32) / n
+    r, g, b = np.moveaxis(small >> 5, -1, 0)
+    fine = np.bincount(((r.astype(np.uint16) << 6) | (g << 3) | b).ravel(), minlength=512).reshape(8, 8, 8) # all the others are sums of it
+    joint = fine.reshape(4, 2, 4, 2, 4, 2).sum((1, 3, 5)).ravel()
+    levels = [fine.sum(axes) for axes in ((1, 2), (0, 2), (0, 1))]
+    return np.concatenate([joint, *levels]).astype(np.float32) / (small.shape[0] * small.shape[1])
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #abe83563
 WIDTHS = {"file-facts": len(_FACT_NAMES), "size": 3, "thumbnail": 192, "colour": 88, "spectrum": BINS} # features of each shortcut

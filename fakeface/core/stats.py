@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.special import expit, logit
-from scipy.stats import binom, binomtest, norm, rankdata, t
+from scipy.special import expit, logit, ndtri, stdtr, stdtrit
 
 # %% ../../nbs/05_core.stats.ipynb #385bb37f
 def wilson(k: int, # successes
@@ -24,7 +22,7 @@ def wilson(k: int, # successes
           ) -> tuple[float, float]: # lowest and highest plausible rate; (0, 1) where n is 0
     "Wilson's score interval for a rate."
     if n == 0: return 0.0, 1.0
-    z = norm.ppf(0.5 + level / 2)
+    z = ndtri(0.5 + level / 2)
     centre, half = k / n + z**2 / (2 * n), z * np.sqrt(k / n * (1 - k / n) / n + (z / (2 * n))**2)
     lo, hi = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
     return (0.0 if k == 0 else float(lo)), (1.0 if k == n else float(hi))
@@ -69,7 +67,7 @@ def _size_by_sums(per: np.ndarray, sums: np.ndarray, times: np.ndarray, variance
     total = float((times * squares).sum())
     if total < 1e-12 or variance <= 0: return least # no spread to go by, or rounding
     df = max(2.0, total**2 / float((times * squares**2).sum()))
-    shrink = (norm.ppf(0.5 + level / 2) / t.ppf(0.5 + level / 2, df))**2
+    shrink = (ndtri(0.5 + level / 2) / stdtrit(df, 0.5 + level / 2))**2
     return float(np.clip(n**2 * variance / total * shrink, least, n))
 
 # %% ../../nbs/05_core.stats.ipynb #4b0153f8
@@ -125,6 +123,7 @@ def counted_rate_interval(hits: np.ndarray, # of the images of a subject, as man
 def sign_flip(differences: np.ndarray, # whole numbers, one a subject
              ) -> float: # p, two-sided
     "Exact test that the differences are as likely negative as positive. McNemar's where all are -1, 0 or 1."
+    from scipy.stats import binom # half a second, which only those who compare two detectors pay
     sizes, times = np.unique(np.abs(differences[differences != 0]).astype(int), return_counts=True)
     if not len(sizes): return 1.0
     step = np.gcd.reduce(sizes)
@@ -145,7 +144,7 @@ def matched_interval(only_a: float, # images that only the first got wrong
                     ) -> list[float]: # for the second's accuracy minus the first's
     "Agresti and Min's interval for matched proportions."
     a, b, m = only_a + 0.5, only_b + 0.5, n + 2
-    centre, half = (a - b) / m, norm.ppf(0.5 + level / 2) * np.sqrt(a + b - (a - b)**2 / m) / m
+    centre, half = (a - b) / m, ndtri(0.5 + level / 2) * np.sqrt(a + b - (a - b)**2 / m) / m
     return [float(max(-1, centre - half)), float(min(1, centre + half))]
 
 # %% ../../nbs/05_core.stats.ipynb #f7f7b92c
@@ -172,8 +171,21 @@ def _student(d: np.ndarray, who: np.ndarray | None, level: float) -> list[float]
     sums = d - d.mean() if who is None else np.bincount(who, d - d.mean())
     squares = sums**2 * len(sums) / max(1, len(sums) - 1)
     df = max(2.0, squares.sum()**2 / (squares**2).sum()) if squares.sum() > 0 else 2.0
-    half = t.ppf(0.5 + level / 2, df) * np.sqrt(squares.sum()) / len(d)
+    half = stdtrit(df, 0.5 + level / 2) * np.sqrt(squares.sum()) / len(d)
     return [float(max(-1, d.mean() - half)), float(min(1, d.mean() + half))]
+
+# %% ../../nbs/05_core.stats.ipynb #53f4da84
+def _below(is_fake: np.ndarray, p_fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # both (n,)
+    "How many reals, and how many fakes, lie below each score, equal ones a half: midranks by one sort. NaN where any score is."
+    order = np.argsort(p_fake)
+    scores, found = p_fake[order], []
+    if scores[-1] != scores[-1]: return (np.full(len(scores), np.nan),) * 2
+    starts = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
+    times, fakes = np.diff(starts, append=len(scores)), np.add.reduceat(is_fake[order].astype(np.int64), starts)
+    for each in (times - fakes, fakes):
+        found.append(np.empty(len(scores)))
+        found[-1][order] = np.repeat(np.cumsum(each) - each / 2, times)
+    return tuple(found)
 
 # %% ../../nbs/05_core.stats.ipynb #2c0a3fc1
 def _auc_pulls(is_fake: np.ndarray, # bool, shape (n,); both classes are needed
@@ -183,11 +195,10 @@ def _auc_pulls(is_fake: np.ndarray, # bool, shape (n,); both classes are needed
     if p_fake.ndim == 2:
         areas, each = zip(*[_auc_pulls(is_fake, run) for run in p_fake])
         return float(np.mean(areas)), np.mean(each, axis=0)
-    pos, neg = p_fake[is_fake], p_fake[~is_fake]
-    m, n = len(pos), len(neg)
-    ranks = rankdata(np.concatenate([pos, neg]))
-    beats = (ranks[:m] - rankdata(pos)) / n # for each fake, the share of reals below it
-    beaten = 1 - (ranks[m:] - rankdata(neg)) / m # for each real, the share of fakes above it
+    m, n = int(is_fake.sum()), int((~is_fake).sum())
+    reals, fakes = _below(is_fake, p_fake)
+    beats = reals[is_fake] / n # for each fake, the share of reals below it
+    beaten = 1 - fakes[~is_fake] / m # for each real, the share of fakes above it
     auc, pulls = float(beats.mean()), np.empty(m + n)
     pulls[is_fake], pulls[~is_fake] = (beats - auc) / m, (beaten - auc) / n
     return auc, pulls
@@ -221,9 +232,10 @@ def auc_with_interval(is_fake: np.ndarray, # bool, shape (n,); both classes are 
 def area_interval(auc: float, var: float, df: float, few: int, level: float) -> tuple[float, float]:
     "Around an area; with no variance to go by, the interval of a rate on the rarer class's subjects."
     if var <= 0 or few < 2 or not 0 < auc < 1:
+        from scipy.stats import binomtest
         ci = binomtest(round(auc * few), few).proportion_ci(level, method="wilson")
         return float(min(ci.low, auc)), float(max(ci.high, auc))
-    half = t.ppf(0.5 + level / 2, df) * np.sqrt(var) / (auc * (1 - auc))
+    half = stdtrit(df, 0.5 + level / 2) * np.sqrt(var) / (auc * (1 - auc))
     return float(expit(logit(auc) - half)), float(expit(logit(auc) + half))
 
 # %% ../../nbs/05_core.stats.ipynb #32d22857
@@ -238,9 +250,10 @@ def auc_difference(is_fake: np.ndarray, # bool, shape (n,)
     var, df, few = _variance(b - a, is_fake, subject)
     d, found = auc_b - auc_a, dict(auc_a=auc_a, auc_b=auc_b)
     if var <= 0 or few < 2: # nothing varies: what a rate of 0 on the rarer class would leave open
+        from scipy.stats import binomtest
         room = float(binomtest(0, few).proportion_ci(level, method="wilson").high)
         return found | dict(difference=d, ci95=[max(-1.0, d - room), min(1.0, d + room)], p=1.0)
-    half, p = t.ppf(0.5 + level / 2, df) * np.sqrt(var), 2 * t.sf(abs(d) / np.sqrt(var), df)
+    half, p = stdtrit(df, 0.5 + level / 2) * np.sqrt(var), 2 * stdtr(df, -abs(d) / np.sqrt(var))
     return found | dict(difference=d, ci95=[float(max(-1, d - half)), float(min(1, d + half))], p=float(p))
 
 # %% ../../nbs/05_core.stats.ipynb #a05bd95f
@@ -272,4 +285,5 @@ def p_where_touching(interval: Callable[[float], Sequence[float]], # from a leve
     "The p value that belongs to a family of intervals around a difference."
     def gap(log_p: float) -> float: lo, hi = interval(1 - 10**log_p); return max(lo, -hi)
     if gap(-1e-9) <= 0: return 1.0
+    from scipy.optimize import brentq
     return 1e-12 if gap(-12) > 0 else float(10**brentq(gap, -12, -1e-9, xtol=1e-6))

@@ -155,12 +155,20 @@ def _mesh(image: Image.Image, face: np.ndarray) -> tuple[float, np.ndarray]: # p
     return float(1 / (1 + np.exp(-there.ravel()[-1]))), points
 
 # %% ../../nbs/15_data.blazeface.ipynb #6817c621
-def _whole(image: Image.Image) -> np.ndarray: # (faces, 17)
-    "The faces in the whole picture."
+def _whole(image: Image.Image, largest: bool = False) -> np.ndarray: # (faces, 17)
+    "The faces in the whole picture; of `largest`, no small ones beside a clear one."
     (w, h), long = image.size, max(image.size)
     def within(of: _Range, side: float) -> np.ndarray: return _detections(image, of, (w - side) / 2, (h - side) / 2, side)
-    near = np.concatenate([within(_NEAR, 1.25 * long), within(_NEAR, 1.6 * long)])
-    return _joined(_merged(near), _merged(within(_FAR, long)))
+    near = _merged(np.concatenate([within(_NEAR, 1.25 * long), within(_NEAR, 1.6 * long)]))
+    return near if largest and _has_clear(near, long) else _joined(near, _merged(within(_FAR, long)))
+
+
+_PLAIN, _WIDE = 0.8, 0.25 # score of a plain face; share of the longer side from which on the near network misses no larger one
+
+
+def _has_clear(faces: np.ndarray, long: int) -> bool:
+    "Whether a plain face is so large that whatever else is in the picture is smaller."
+    return bool(((faces[:, 0] >= _PLAIN) & (faces[:, 3] - faces[:, 1] >= _WIDE * long)).any())
 
 
 def _joined(faces: np.ndarray, more: np.ndarray) -> np.ndarray: # (n, 17)
@@ -173,12 +181,12 @@ _TURNS = {Image.Transpose.ROTATE_90: lambda x, y: (1 - y, x), Image.Transpose.RO
           Image.Transpose.ROTATE_270: lambda x, y: (y, 1 - x)} # where a point of the turned picture was, in shares
 
 
-_PLAIN, _SURER, _LYING = 0.8, 0.1, 0.75 # score of a plain face; by how much a turned one has to be better; and its least
+_SURER, _LYING = 0.1, 0.75 # by how much the score of a turned face has to be better; and its least
 
 
-def _any_turn(image: Image.Image) -> np.ndarray: # (faces, 17)
+def _any_turn(image: Image.Image, largest: bool = False) -> np.ndarray: # (faces, 17)
     "The faces of a picture, upright, on their sides or on their heads."
-    best = _whole(image)
+    best = _whole(image, largest)
     if len(best) and best[:, 0].max() >= _PLAIN: return best
     for turn, back in _TURNS.items():
         of = image.transpose(turn)
@@ -206,15 +214,17 @@ _THERE = 0.5 # the mesh's probability
 
 
 def blazeface(image: Image.Image, # RGB
+              largest: bool = False, # only the largest face is asked for: beside a clear one small ones are not looked for
              ) -> np.ndarray: # (faces, 11) in pixels: score, box (left, top, right, bottom), left eye, right eye, mouth
     "Every face in a picture, upright, turned or small. Raises `InputError` without ai-edge-litert."
-    long, faces = max(image.size), _any_turn(image)
+    long, faces = max(image.size), _any_turn(image, largest)
+    if largest and _has_clear(faces, long): return _checked(image, faces)
     if long >= _LARGE or not len(faces) and long >= _LEAST: faces = _joined(faces, _tiled(image, 2))
     faces = _checked(image, faces)
     if not len(faces) and long >= 2 * _LEAST: faces = _checked(image, _tiled(image, 4))
     return faces
 
-
+# %% ../../nbs/15_data.blazeface.ipynb #d40320ee
 _LARGE, _LEAST = 640, 320 # pixels of the longer side from which on tiles are looked at in any case, and where nothing is found
 
 

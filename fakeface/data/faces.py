@@ -99,12 +99,14 @@ class FaceDetector(NamedTuple):
     licence: str # of its weights, in words
     there: Callable[[], bool] # whether it can run here
     needs: str # what to install where not
+    find_largest: Callable[[Image.Image], np.ndarray] | None = None # the same where only the largest face counts, if that is quicker
 
 
 _NO_DLIB = "pip install dlib-bin face_recognition_models"
 DETECTORS: dict[str, FaceDetector] = {
     "blazeface": FaceDetector(blazeface, "BlazeFace and face mesh of MediaPipe, Apache 2.0",
-                              lambda: importlib.util.find_spec("ai_edge_litert") is not None, "pip install ai-edge-litert"),
+                              lambda: importlib.util.find_spec("ai_edge_litert") is not None, "pip install ai-edge-litert",
+                              partial(blazeface, largest=True)),
     "mtcnn": FaceDetector(mtcnn, "MTCNN: its author says that the weights are not for commercial use",
                           has_mtcnn, "pip install mtcnn==1.0.0"),
     "dlib": FaceDetector(partial(_dlib_faces, landmarks=68), "dlib's 68 landmarks: trained on iBUG 300-W, no commercial use",
@@ -119,18 +121,19 @@ def face_detector(name: str = "auto", # one of FACE_DETECTORS
     "What a name stands for. Raises `InputError` for another name, and for what is not installed."
     if name not in FACE_DETECTORS: raise InputError(f"face detector is {name!r}; use one of {', '.join(FACE_DETECTORS)}")
     name = "blazeface" if name == "auto" else name
+    if DETECTORS[name].there(): return name
     other = next((f", or use {other}" for other, d in DETECTORS.items() if other != name and d.there()), "")
-    if not DETECTORS[name].there(): raise InputError(f"the face detector {name} is not installed: {DETECTORS[name].needs}{other}")
-    return name
+    raise InputError(f"the face detector {name} is not installed: {DETECTORS[name].needs}{other}")
 
 # %% ../../nbs/17_data.faces.ipynb #6fda5fa4
 def find_faces(image: Image.Image, # RGB
                detector: str = "auto", # one of FACE_DETECTORS
+               largest: bool = False, # only the largest is asked for; others may be missing
               ) -> list[Face]: # the largest first
     "Every face in a picture. Raises `InputError` for a face detector that is unknown or not installed."
-    w, h = image.size
+    (w, h), by = image.size, DETECTORS[face_detector(detector)]
     faces = [Face(tuple((row[1:5] / (w, h, w, h)).tolist()), float(row[0]), row[5:].reshape(3, 2) / (w, h), (w, h))
-             for row in DETECTORS[face_detector(detector)].find(image)]
+             for row in (by.find_largest or by.find if largest else by.find)(image)]
     return sorted(faces, key=lambda face: -face.area)
 
 # %% ../../nbs/17_data.faces.ipynb #d0a8511c
@@ -216,7 +219,7 @@ def crop_face(image: Image.Image, # RGB
 # %% ../../nbs/17_data.faces.ipynb #c08b2104
 def _points_of(path: str, root: Path, detector: str) -> np.ndarray | None: # (6,)
     "The points of the largest face of one file, missing where there is none; None where the file is no image."
-    try: faces = find_faces(open_rgb(root/path), detector)
+    try: faces = find_faces(open_rgb(root/path), detector, largest=True)
     except RejectedImage: return None
     return faces[0].points.ravel() if faces else np.full(len(POINTS), np.nan)
 
@@ -229,7 +232,7 @@ def face_points(manifest: pd.DataFrame, # one row an image, with `path`
     "Eyes and mouth of every image. Raises `InputError` for a face detector that is unknown or not installed."
     paths, root, workers, detector = manifest["path"].tolist(), Path(root), workers or os.cpu_count() or 1, face_detector(detector)
     work, sha256 = partial(_points_of, root=root, detector=detector), read_facts(root, paths, workers)["sha256"].tolist()
-    points = measured(f"faces-1-{detector}", work, paths, sha256, np.full(len(POINTS), np.nan), workers, "finding faces")
+    points = measured(f"faces-2-{detector}", work, paths, sha256, np.full(len(POINTS), np.nan), workers, "finding faces")
     table = pd.DataFrame(points, columns=list(POINTS), index=manifest.index)
     table.attrs.update(face_detector=detector, licence=DETECTORS[detector].licence)
     return table

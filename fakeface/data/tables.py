@@ -372,6 +372,13 @@ def _mapped_table(table: pd.DataFrame, columns: ColumnMap | None, p: Passage) ->
     return table.assign(**{label: new})
 
 # %% ../../nbs/11_data.tables.ipynb #827ffb64
+def _no_subject(subject: pd.Series) -> np.ndarray: # bool, one a row
+    "Where a word stands for nothing. Such words are short: where all are longer, none is asked."
+    if isinstance(subject.dtype, pd.StringDtype) and not (subject.str.len() <= max(map(len, MISSING))).any():
+        return np.zeros(len(subject), bool)
+    return _such(subject, lambda words: words.str.casefold().isin(MISSING))
+
+
 def _sources(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
     "Sources and subjects: empty sources have a name, subjects that are none are missing."
     if "source" in table and (empty := _empty(table["source"])).any():
@@ -382,7 +389,7 @@ def _sources(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
             p.say(f"source is empty: called {_NO_SOURCE}", int(empty.sum()))
             table = table.assign(source=table["source"].astype(object).mask(empty, _NO_SOURCE))
     if "subject" not in table: return table
-    none = _such(table["subject"], lambda words: words.str.casefold().isin(MISSING)) | _empty(table["subject"])
+    none = _no_subject(table["subject"]) | _empty(table["subject"])
     if none.all(): return table.drop(columns="subject")
     p.say("subject is a word for nothing: each such image counts as a subject of its own", int((none & ~_empty(table["subject"])).sum()))
     return table.assign(subject=table["subject"].astype(object).mask(none, None)) if none.any() else table

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, fisher_exact, t, ttest_ind
 
 from ..core.basics import DataNote, InputError, percent
 from ..core.stats import (auc_difference, auc_difference_unpaired, difference_interval, matched_interval,
@@ -26,6 +25,7 @@ def paired(only_a: int, # images that only the first got wrong
            level: float = 0.95, # of confidence
           ) -> dict[str, Any]: # difference (b's accuracy minus a's), its interval, p
     "Exact McNemar test, and Agresti and Min's interval for matched proportions (Statistics in Medicine 24, 2005)."
+    from scipy.stats import binomtest
     p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     return dict(difference=(only_a - only_b) / n, ci95=matched_interval(only_a, only_b, n, level), p=float(p))
 
@@ -36,6 +36,7 @@ def unpaired(wrong_a: int, n_a: int, # the first: wrong of all
             ) -> dict[str, Any]: # difference (b's accuracy minus a's), its interval, p
     "Fisher's exact test, and Newcombe's interval, for two independent samples."
     lo, hi = difference_interval(wrong_a, n_a, wrong_b, n_b, level)
+    from scipy.stats import fisher_exact
     p = fisher_exact([[wrong_a, n_a - wrong_a], [wrong_b, n_b - wrong_b]]).pvalue
     return dict(difference=wrong_a / n_a - wrong_b / n_b, ci95=[lo, hi], p=float(p))
 
@@ -153,6 +154,7 @@ def _spread(a: list[float], b: list[float]) -> dict[str, Any]:
     sd = [float(np.std(x, ddof=1)) if len(x) > 1 else None for x in (a, b)]
     out = dict(runs_a=len(a), runs_b=len(b), sd_a=sd[0], sd_b=sd[1])
     if len(a) == len(b) == 1: return out | dict(p_runs=None)
+    from scipy.stats import t, ttest_ind
     apart = np.mean(a) - np.mean(b)
     if 1 in (len(a), len(b)):
         many = max(a, b, key=len)
@@ -176,8 +178,9 @@ def _areas(a: pd.DataFrame, b: pd.DataFrame, runs: tuple[int, int], same: bool) 
 def _numbered_paths(sides: Sequence[Sequence[pd.DataFrame]]) -> tuple[list[list[pd.DataFrame]], pd.Index]:
     "The columns that are compared, with numbers for paths (the same in all tables) and subjects; and the paths. Text is slow to join."
     runs = [run for side in sides for run in side]
-    given = [run["path"].reset_index(drop=True) for run in runs]
-    if given[0].is_unique and all(path.equals(given[0]) for path in given[1:]): # as of two detectors on one list of images
+    given, splits = ([run[c].reset_index(drop=True) for run in runs] for c in ("path", "split"))
+    same = lambda columns: all(column.equals(columns[0]) for column in columns[1:])
+    if same(given) and (same(splits) or given[0].is_unique): # as of two detectors on one list of images; a split has no path twice
         codes, paths = np.tile(np.arange(len(given[0])), len(given)), pd.Index(given[0])
     else: codes, paths = pd.factorize(pd.concat(given, ignore_index=True))
     parts = iter(np.split(codes, np.cumsum([len(path) for path in given])[:-1]))

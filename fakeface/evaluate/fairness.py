@@ -10,22 +10,19 @@ __all__ = ['SMALL', 'fairness_table', 'fairness_text', 'plot_fairness', 'Fairnes
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from ..core.basics import LABELS, InputError, percent, signed
 from ..core.page import table_html, words_html
 from ..core.stats import subject_codes
-from ..core.style import BLUE, GREY, RED, chart, figure
 from .group_metrics import (BY, MEASURES, SPLITS, JointDraws, Split, Tally, Terms, compare_tally, confusion_of, enough,
                                              group_codes, has_attribute, in_order, joint_draws, parts_of, rates_of, subject_patterns,
                                              tally, tally_draws, useless)
-from .scores import THRESHOLD, check_predictions, with_errors
+from .scores import THRESHOLD, check_predictions, rows_of, with_errors
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #8cecef80
 @dataclass(frozen=True)
@@ -255,17 +252,25 @@ def _between(table: pd.DataFrame, column: str, words: Any) -> list[str]:
     return [words(v, [lo, hi]) if v == v else no for v, lo, hi, no in told]
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #270e44a1
-_DOTS = {"higher": RED, "lower": BLUE, "slightly higher": "#d98880", "slightly lower": "#85aed6", "equivalent": "#3f7d58",
-         "undecided": "#444444", "not judged": "#444443", "too few": "#b5b5b5", "refused": GREY}
+@cache
+def _dots() -> dict[str, str]: # verdict -> colour
+    "The colours, asked for when something is drawn: figures alone do without matplotlib."
+    from fakeface.core.style import BLUE, GREY, RED
+    return {"higher": RED, "lower": BLUE, "slightly higher": "#d98880", "slightly lower": "#85aed6", "equivalent": "#3f7d58",
+            "undecided": "#444444", "not judged": "#444443", "too few": "#b5b5b5", "refused": GREY}
+
+
 _LEGEND = {"higher": "different: higher than the others", "lower": "different: lower than the others",
            "slightly higher": "higher, within the margin", "slightly lower": "lower, within the margin",
            "equivalent": "equivalent (square)", "undecided": "undecided", "not judged": "rate and 95 % interval",
            "too few": "too few to judge", "refused": "no verdict"}
 
-
+# %% ../../nbs/45_evaluate.fairness.ipynb #be339e7f
 def plot_fairness(table: pd.DataFrame, # of `fairness_table`
-                 ) -> Figure:
+                 ) -> Any: # a matplotlib Figure
     "False positive rates by group; beside them false negative rates, where fakes carry attributes."
+    from matplotlib.patches import Patch
+    from fakeface.core.style import figure
     shown = [m for m in MEASURES if (table[f"{m}_verdict"] != "none").any()]
     height = 0.23 * (len(table) + table["attribute"].nunique()) + 1.1
     fig = figure(2.0 + 3.2 * len(shown), height)
@@ -278,31 +283,31 @@ def plot_fairness(table: pd.DataFrame, # of `fairness_table`
     return fig
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #41c06845
-def _draw_rates(ax: Axes, table: pd.DataFrame, measure: str) -> dict[str, str]:
+def _draw_rates(ax: Any, table: pd.DataFrame, measure: str) -> dict[str, str]:
     "One panel; returns the colours that occur and what they mean."
-    y, ticks, used = 0.0, {}, {}
+    y, ticks, used, dots = 0.0, {}, {}, _dots()
     refused = table.attrs.get("refused")
     for attribute, rows in table.groupby("attribute", sort=False):
         ticks[y] = attribute.replace("_", " ")
         of_all = table.attrs["lines"][attribute].get(measure)
-        if of_all is not None: ax.plot([of_all] * 2, [y + 0.4, y + len(rows) + 0.6], color=GREY, lw=1, ls="--", zorder=1)
+        if of_all is not None: ax.plot([of_all] * 2, [y + 0.4, y + len(rows) + 0.6], color=dots["refused"], lw=1, ls="--", zorder=1)
         for r in rows.to_dict("records"):
             y += 1
             ticks[y] = f"{r['group']}  (n = {r['n_real']:,}" + (f" + {r['n_fake']:,})" if r["n_fake"] else ")")
             found = r[f"{measure}_verdict"]
             if r[measure] != r[measure]:
-                ax.text(0.004, y, "too few", fontsize=7, color=GREY, va="center")
+                ax.text(0.004, y, "too few", fontsize=7, color=dots["refused"], va="center")
                 continue
             kind = "refused" if refused and found not in _DIFFERENT else found
-            used[_DOTS[kind]] = _LEGEND[kind]
-            ax.plot([r[f"{measure}_lo"], r[f"{measure}_hi"]], [y, y], color=_DOTS[kind], lw=2, solid_capstyle="round")
-            ax.plot(r[measure], y, "s" if kind == "equivalent" else "o", color=_DOTS[kind], ms=5.5)
+            used[dots[kind]] = _LEGEND[kind]
+            ax.plot([r[f"{measure}_lo"], r[f"{measure}_hi"]], [y, y], color=dots[kind], lw=2, solid_capstyle="round")
+            ax.plot(r[measure], y, "s" if kind == "equivalent" else "o", color=dots[kind], ms=5.5)
         y += 1.3
     _finish_rates(ax, table, measure, ticks, y)
     return used
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #5c2da204
-def _finish_rates(ax: Axes, table: pd.DataFrame, measure: str, ticks: dict[float, str], y: float) -> None:
+def _finish_rates(ax: Any, table: pd.DataFrame, measure: str, ticks: dict[float, str], y: float) -> None:
     "Axes in per cent, no frame."
     top = np.nanmax(table[[f"{m}_hi" for m in MEASURES]].to_numpy(), initial=0.02) # the same scale in both panels
     ax.set(xlim=(-0.02 * top, min(1.02, 1.06 * top)), ylim=(y - 0.6, -0.8), yticks=list(ticks))
@@ -506,15 +511,15 @@ def fairness_reports(predictions: pd.DataFrame, # one row an image
     """A report of each test set whose images carry attributes; of each of its sources, where real faces or fakes that carry some come
     from several. Raises `InputError` where there is none."""
     by, predictions = list(by), _checked(predictions, checked)
-    rows = with_errors(predictions, test, checked=True)
+    rows = rows_of(predictions, test)
     known = carries_attribute(rows, by)
     rows, out = rows[known & (rows["source"].eq(source) if source else True)], []
-    for name, some in rows.groupby("split", sort=False):
+    for name, some in rows.groupby("split"):
         mixed = some.groupby("label")["source"].nunique().max() > 1
         sources = [source] if source or not mixed else sorted(some["source"].unique())
         out += [_report(predictions, str(name), s, tuple(by), parts=len(sources), **options) for s in sources]
     if out: return out
-    known = sorted(map(str, with_errors(predictions, test, checked=True)["source"].unique()))
+    known = sorted(map(str, rows_of(predictions, test)["source"].unique()))
     if source and source not in known: raise InputError(f"no source `{source}` in {test or 'the test sets'}; known: {', '.join(known)}")
     raise InputError(f"no image in {test or 'any test set'} has a known attribute; give columns such as {', '.join(BY)}")
 
@@ -553,6 +558,7 @@ def _values(report: FairnessReport) -> dict[str, Any]:
 # %% ../../nbs/45_evaluate.fairness.ipynb #b5b37f1a
 def _page(report: FairnessReport) -> str:
     "The report as HTML, its picture inside."
+    from fakeface.core.style import chart
     lines = lambda items: "<ul>" + "".join(f"<li>{words_html(x)}</li>" for x in items) + "</ul>"
     answer = "".join(f"<p><b>{words_html(x)}</b></p>" for x in report.answer[:5])
     if len(report.answer) > 5: answer += f"<details><summary>{len(report.answer) - 5} more</summary>{lines(report.answer[5:])}</details>"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.sparse import csc_array
-from scipy.stats import norm, t as student
+from scipy.special import ndtri, stdtrit
 
 from ..core.basics import LABELS, InputError, percent
 from ..core.stats import subject_codes
@@ -345,7 +345,7 @@ class JointDraws:
         both = np.stack([self.totals[self.side_of[k] == side].sum(0) for side in (0, 1)])
         return _with_halves(np.ascontiguousarray(np.moveaxis(both, -1, 0)), of, self.normal)
 
-
+# %% ../../nbs/44_evaluate.group_metrics.ipynb #9a7b2ede
 def joint_draws(side_of: np.ndarray, # of `parts_of`
                 patterns: csc_array, # of `subject_patterns`; cells are 4 * part + 2 * fake + called fake
                 times: np.ndarray, # how many subjects have each
@@ -355,8 +355,9 @@ def joint_draws(side_of: np.ndarray, # of `parts_of`
     "The Bayesian bootstrap over subjects, once for all comparisons of these parts."
     rng, step, totals = np.random.default_rng(seed), max(1, _AT_ONCE // draws), np.zeros((4 * side_of.shape[1], draws))
     for k in range(0, len(times), step):
-        some = times[k:k + step, None]
-        totals[:patterns.shape[0]] += patterns[:, k:k + step] @ rng.standard_gamma(some, (len(some), draws))
+        drawn = np.empty((len(times[k:k + step]), draws))
+        for row, shape in zip(drawn, times[k:k + step].astype(float)): rng.standard_gamma(shape, out=row) # as in one call, a third quicker
+        totals[:patterns.shape[0]] += patterns[:, k:k + step] @ drawn
     return JointDraws(side_of, totals.reshape(-1, 2, 2, draws), rng.standard_normal((draws, 2, 2, 2)))
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #1b439fb2
@@ -471,7 +472,7 @@ def _widened(draws: np.ndarray, subjects: np.ndarray, level: float) -> np.ndarra
     """Draws of a difference, wider by what a bootstrap of few subjects lacks: its variance is (n - 1) / (n + 1) of the unbiased one, and
     Student's quantile is further out than the normal one."""
     n, centre = max(2.0, subjects.min()), draws.mean()
-    quantile = student.ppf(0.5 + level / 2, max(2.0, subjects.sum() - 2)) / norm.ppf(0.5 + level / 2)
+    quantile = stdtrit(max(2.0, subjects.sum() - 2), 0.5 + level / 2) / ndtri(0.5 + level / 2)
     return np.clip(centre + (draws - centre) * quantile * np.sqrt((n + 1) / (n - 1)), -1, 1)
 
 

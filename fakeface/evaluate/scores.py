@@ -5,20 +5,16 @@
 # %% auto #0
 __all__ = ['THRESHOLD', 'TRAINED_ON', 'ERRORS', 'PredictionsError', 'check_predictions', 'read_predictions', 'predicted',
            'is_misclassified', 'auc_interval', 'precision_interval', 'direction_notes', 'score_test', 'balanced_rate',
-           'score_predictions', 'scores_table', 'sources_scores', 'score_lines', 'base_rate_words', 'with_errors',
-           'sweep_row', 'plot_confusion']
+           'score_predictions', 'scores_table', 'sources_scores', 'score_lines', 'base_rate_words', 'rows_of',
+           'with_errors', 'sweep_row', 'plot_confusion']
 
 # %% ../../nbs/40_evaluate.scores.ipynb #71dd25eb
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from scipy.special import expit
-from scipy.stats import norm
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.special import expit, ndtri
 
 from ..core.basics import LABELS, RATES, InputError, area, percent
 from ..core.stats import auc_with_interval, numbered, rate_interval, subject_codes, wilson
@@ -83,16 +79,25 @@ def auc_interval(is_fake: np.ndarray, # bool, shape (n,)
 
 def _logit_interval(p: float, se_of_logit: float, level: float) -> tuple[float, float]:
     "An interval around `p` that cannot leave (0, 1)."
-    centre, half = np.log(p / (1 - p)), norm.ppf(0.5 + level / 2) * se_of_logit
+    centre, half = np.log(p / (1 - p)), ndtri(0.5 + level / 2) * se_of_logit
     return float(expit(centre - half)), float(expit(centre + half))
 
 
+def _average_precision(is_fake: np.ndarray, p_fake: np.ndarray) -> float:
+    "As scikit-learn's `average_precision_score` has it, whose import takes as long as scoring half a million rows."
+    order = np.argsort(p_fake)[::-1]
+    last = np.flatnonzero(np.append(np.diff(p_fake[order]) != 0, True)) # of equal scores
+    hits = np.cumsum(is_fake[order])[last]
+    precision, recall = hits / (last + 1), hits / hits[-1]
+    return float(max(0.0, -np.sum(np.diff(np.append(recall[::-1], 0)) * precision[::-1])))
+
+# %% ../../nbs/40_evaluate.scores.ipynb #f3864f13
 def _precision_interval(is_fake: np.ndarray, p_fake: np.ndarray, # as in auc_interval
                        level: float = 0.95, # of confidence
                       ) -> tuple[float, float, float]: # average precision, lowest, highest
     """Average precision with the logit interval of Boyd, Eng and Page (ECML PKDD 2013). Close to 0 and 1 that one breaks
     down; then the interval of a rate on the fakes is taken, which errs on the wide side."""
-    ap, m = min(float(average_precision_score(is_fake, p_fake)), 1.0), int(is_fake.sum()) # its sum can be a rounding above 1
+    ap, m = min(_average_precision(is_fake, p_fake), 1.0), int(is_fake.sum()) # its sum can be a rounding above 1
     return ap, *precision_interval(ap, m, level)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #e08abe31
@@ -226,18 +231,24 @@ def base_rate_words(metrics: dict[str, Any], # as `score_predictions` returns it
 ERRORS = {"real": "false positive", "fake": "false negative"} # true label -> what a wrong call is
 
 
+def rows_of(predictions: pd.DataFrame, # checked
+            test: str | None = None, # a test set's name; None takes all of them, without train and valid
+           ) -> pd.DataFrame: # in their order
+    "The rows of the test sets, or of all splits where there is no test. Raises `InputError` for an unknown test set."
+    names = sorted(map(str, predictions["split"].unique()))
+    if test is not None and test not in names:
+        raise InputError(f"no test set `{test}` in the predictions; known: {', '.join(names)}")
+    chosen = predictions["split"] == test if test is not None else ~predictions["split"].isin(("train", "valid"))
+    return predictions[chosen] if chosen.any() else predictions
+
+# %% ../../nbs/40_evaluate.scores.ipynb #bdd72fb7
 def with_errors(predictions: pd.DataFrame, # one row an image
                 test: str | None = None, # a test set's name; None takes all of them, without train and valid
                 threshold: float = THRESHOLD, # an image is called fake from this p_fake on
                 checked: bool = False, # they come from `check_predictions`
                ) -> pd.DataFrame: # sorted by split and path, with `index`, `predicted`, `error` ("" where right), `loss`
     "The predictions numbered, each wrong one with its kind. Raises `InputError` for an unknown test set."
-    p = predictions if checked else check_predictions(predictions)
-    names = sorted(map(str, p["split"].unique()))
-    if test is not None and test not in names:
-        raise InputError(f"no test set `{test}` in the predictions; known: {', '.join(names)}")
-    chosen = p["split"] == test if test is not None else ~p["split"].isin(("train", "valid"))
-    rows = p[chosen] if chosen.any() else p
+    rows = rows_of(predictions if checked else check_predictions(predictions), test)
     rows = rows.sort_values(["split", "path"] if test is None else "path", kind="stable") # of one split the same, in half the time
     calls, label = predicted(rows, threshold), rows["label"]
     right = np.where(label == "fake", rows["p_fake"], 1 - rows["p_fake"]) # the probability given to the truth
@@ -257,14 +268,16 @@ def sweep_row(predictions: pd.DataFrame, # of one test: label, p_fake, loss
     for suffix, threshold in (("", THRESHOLD), ("_moved", fakes_in_training)):
         row["fnr" + suffix] = float((p[is_fake] < threshold).mean()) if n_fake else None
         row["fpr" + suffix] = float((p[~is_fake] >= threshold).mean()) if n_fake < n else None
+    from sklearn.metrics import roc_auc_score
     row["auc"] = float(roc_auc_score(is_fake, p)) if 0 < n_fake < n else None
     return row | {"loss": float(predictions["loss"].mean())}
 
 # %% ../../nbs/40_evaluate.scores.ipynb #b64a0e93
 def plot_confusion(predictions: pd.DataFrame, # of one test set
-                   ax: Axes | None = None, # drawn there, else on a new figure
-                  ) -> Axes:
+                   ax: Any = None, # a matplotlib Axes, to be drawn there; default on a new figure
+                  ) -> Any: # the Axes
     "Counts and row shares: what is true (rows) against what it was called (columns)."
+    import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(3.2, 3))[1]
     confusion = score_test(predictions)["confusion"]
     counts = np.array([[confusion[t][c] for c in LABELS] for t in LABELS])

@@ -17,12 +17,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from pydantic import Field
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
-from scipy.stats import beta, betabinom
 
 from ..core.basics import InputError, percent
 from ..core.files import FILES, write_whole
@@ -91,6 +87,7 @@ def _fit_temperature(p_fake: np.ndarray, # of validation images
                    ) -> float: # 1 where it cannot be told
     "The temperature of least negative log-likelihood, between 0.05 and 20."
     low, high = np.log(0.05), np.log(20)
+    from scipy.optimize import minimize_scalar
     found = minimize_scalar(lambda x: nll(p_fake, is_fake, float(np.exp(x))), bounds=(low, high), method="bounded").x
     return 1.0 if min(found - low, high - found) < 0.01 else float(np.exp(found))
 
@@ -207,6 +204,7 @@ def fit_operating_point(predictions: pd.DataFrame, # validation rows only
     positive, n = int((real >= at).sum()), len(real)
     per = np.bincount(np.unique(subject_codes(rows[~is_fake]), return_inverse=True)[1])
     effective_share = n / float((per**2).sum()) # 1 where nobody appears twice: Kish's share
+    from scipy.stats import beta
     reach = beta.ppf([0.025, 0.975], (positive + 1) * effective_share, max(n - positive, 0.5) * effective_share)
     return OperatingPoint(aim, float(fpr), float(cost), float(prevalence), at, _fit_temperature(p, is_fake), n, len(fake), positive / n,
                           float((fake >= at).mean()), [float(x) for x in reach], images_fingerprint(rows),
@@ -223,6 +221,7 @@ def independent_share(subject: np.ndarray, # whose image each is, shape (n,)
 # %% ../../nbs/43_evaluate.thresholds.ipynb #08f65f95
 def _by_chance(own: pd.DataFrame, others: pd.DataFrame, threshold: float) -> float: # a probability
     "How often as many of `own` lie above a threshold that the others placed, where all are of one kind."
+    from scipy.stats import betabinom
     (n, above), (m, others_above) = (_counted_above(rows, threshold) for rows in (own, others))
     return float(betabinom.sf(above - 1, n, others_above + 1, max(m - others_above, 0.5)))
 
@@ -499,9 +498,10 @@ def _ppv_words(r: dict[str, Any]) -> list[str]:
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #82baa9f1
 def plot_reliability(r: dict[str, Any], # as `score_at_point` returns it
-                     ax: Axes | None = None, # drawn there, else on a new figure
-                    ) -> Axes:
+                     ax: Any = None, # a matplotlib Axes, to be drawn there; default on a new figure
+                    ) -> Any: # the Axes
     "Reliability diagram, before and after temperature scaling; the diagonal is perfect calibration."
+    from matplotlib import pyplot as plt
     ax = ax or plt.subplots(figsize=(4.2, 3.6), layout="constrained")[1]
     ax.plot([0, 1], [0, 1], color="#b5b5b5", lw=1)
     kinds = [("before", "o", "#21201d", "as given"), ("after", "s", "#b7791f", f"temperature {r['temperature']:.2f}")]
@@ -516,9 +516,10 @@ def plot_reliability(r: dict[str, Any], # as `score_at_point` returns it
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #7b597cae
 def plot_ppv(r: dict[str, Any], # as `score_at_point` returns it
-                    ax: Axes | None = None, # drawn there, else on a new figure
-                   ) -> Axes:
+                    ax: Any = None, # a matplotlib Axes, to be drawn there; default on a new figure
+                   ) -> Any: # the Axes
     "The positive predictive value against how rare fakes are, with its interval."
+    from matplotlib import pyplot as plt
     ax = ax or plt.subplots(figsize=(4.2, 3.6), layout="constrained")[1]
     rare = np.logspace(-5, np.log10(0.5), 30)
     rows = [ppv(r["counts"]["tpr"], r["counts"]["fpr"], float(x)) for x in rare]
