@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'figures', 'run_figures', 'seed_figures', 'mean_figures', 'run_words', 'package_commit', 'with_origin',
-           'real_figures', 'beside_real']
+           'real_figures', 'real_left_out', 'beside_real']
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #f625b126
 import os
@@ -172,6 +172,14 @@ def _origin(real: pd.DataFrame) -> str: # as the file tells it, a line a side
     head = f"Real faces, on slices of the datasets (version {r['version']}, commit {r['commit']}):"
     return "\n".join([head, r["run"], *r["images"].split("; ")])
 
+# %% ../../nbs/89_experiments.study_tables.ipynb #42bdc531
+def real_left_out(part: str, # such as "05-transfer"
+                 ) -> str: # a sentence, with the reason where one is noted
+    "Says that a part was not run on slices of the real datasets."
+    file = data_manifests()/"reference"/"real_left_out.csv"
+    why = pd.read_csv(file).set_index("part")["why"].get(part) if file.is_file() else None
+    return f"On real faces this part was not run{f': {why}' if why else '.'}"
+
 # %% ../../nbs/89_experiments.study_tables.ipynb #17a23b99
 def beside_real(settings: StudyData, # of the study
                 part: str, # the folder it ran into, such as "01-seeds"
@@ -184,7 +192,7 @@ def beside_real(settings: StudyData, # of the study
         write_table(with_origin(rows, settings.folder(part)), Path(tables)/f"{part}.csv")
     here = _text(rows, "drawn faces" if read_world(settings.root) else "here")
     if (real := real_figures(part)) is None:
-        print("On real faces this part was not run.")
+        print(real_left_out(part))
         return here
     print(_origin(real))
     return here.join(_text(real, "real faces"), how="outer", sort=False).fillna("–")
