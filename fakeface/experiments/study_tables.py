@@ -46,15 +46,17 @@ def figures(table: pd.DataFrame, # value, bounds and number of images of each ro
             of: str | Sequence[str], # columns that tell what a row is about
             measures: str | Sequence[str], # columns with values; bounds in `<measure>_lo`, `_hi`, else in `lo`, `hi`
             n: str = "n", # the column with the number of images
-            trainings: str | int = 1, # of each figure, or the column with it
+            trainings: str | None = None, # the column with their number, where a row is the mean of several
            ) -> pd.DataFrame: # COLUMNS; values that are missing are left out
-    "A table's figures, one a row."
+    "A table's figures. Rows about the same are trainings: the mean of their values, and of their bounds, which sampling the test once has."
     of, rows = [of] if isinstance(of, str) else list(of), []
-    for _, r in table.reset_index(drop=not set(of) & set(table.index.names)).iterrows():
+    for key, some in table.reset_index(drop=not set(of) & set(table.index.names)).groupby(of, sort=False, dropna=False):
         for m in [measures] if isinstance(measures, str) else measures:
-            lo, hi = (r[f"{m}_{end}" if f"{m}_{end}" in r else end] for end in ("lo", "hi"))
-            rows.append(dict(of=_named(of, [r[c] for c in of]), measure=m.replace("_", " "), value=r[m], lo=lo, hi=hi, n=r[n],
-                             trainings=r[trainings] if isinstance(trainings, str) else trainings))
+            if not len(runs := some.dropna(subset=[m])): continue
+            value, lo, hi = (runs[c if c in runs else end].astype(float) for c, end in ((m, m), (f"{m}_lo", "lo"), (f"{m}_hi", "hi")))
+            ends = dict(lowest=value.min(), highest=value.max()) if len(runs) > 1 else {}
+            rows.append(dict(of=_named(of, key), measure=m.replace("_", " "), value=value.mean(), lo=lo.mean(), hi=hi.mean(),
+                             n=runs[n].iloc[0], trainings=runs[trainings].iloc[0] if trainings else len(runs)) | ends)
     return _typed(rows)
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #9a11c520
@@ -172,7 +174,7 @@ def _origin(real: pd.DataFrame) -> str: # as the file tells it, a line a side
     head = f"Real faces, on slices of the datasets (version {r['version']}, commit {r['commit']}):"
     return "\n".join([head, r["run"], *r["images"].split("; ")])
 
-# %% ../../nbs/89_experiments.study_tables.ipynb #42bdc531
+# %% ../../nbs/89_experiments.study_tables.ipynb #fa0c89b2
 def real_left_out(part: str, # such as "05-transfer"
                  ) -> str: # a sentence, with the reason where one is noted
     "Says that a part was not run on slices of the real datasets."
