@@ -110,10 +110,12 @@ def _runs(folder: Path) -> Iterator[Path]:
     yield from (f.parent for f in sorted(folder.rglob(FILES["info"])) if is_finished(f.parent))
 
 
-def _counts(folder: Path) -> str: # such as "train 240 lfw (real), 60 1m_fake_faces (fake); valid ..."
-    "How many images of which source stood on which side."
-    n = read_part(folder, "manifest").groupby(["split", "source", "label"], sort=False).size()
-    sides = {s: ", ".join(f"{k:,} {source} ({label})" for (source, label), k in n[s].items()) for s in n.index.unique("split")}
+def _counts(folders: Sequence[Path]) -> str: # such as "train 24 to 240 lfw (real), 60 1m_fake_faces (fake); valid ..."
+    "How many images of which source stood on which side, from the run with fewest to that with most."
+    each = [read_part(f, "manifest").groupby(["split", "source", "label"], sort=False).size() for f in folders]
+    n = pd.concat(each, axis=1).fillna(0).astype(int).agg(["min", "max"], axis=1).to_dict("index")
+    said = {k: f"{r['min']:,} to {r['max']:,}" if r["min"] < r["max"] else f"{r['max']:,}" for k, r in n.items()}
+    sides = {side: ", ".join(f"{v} {k[1]} ({k[2]})" for k, v in said.items() if k[0] == side) for side in dict.fromkeys(k[0] for k in n)}
     return "; ".join(f"{side} {sides[side]}" for side in sorted(sides, key=lambda s: (s != "train", s != "valid")))
 
 
@@ -133,10 +135,9 @@ def run_words(folder: str | Path, # of a run, or of a series of runs
     if not runs: raise InputError(f"{Path(folder).name}: no finished run in it")
     infos = [read_part(r, "info") for r in runs]
     seeds = sorted({i["seed"] for i in infos})
-    largest = max(runs, key=lambda r: len(read_part(r, "manifest")))
     many = "s" * (len(runs) > 1)
     trained = f"{len(runs)} training{many}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    return f"{_settings_words(infos)}; {trained}", _counts(largest)
+    return f"{_settings_words(infos)}; {trained}", _counts(runs)
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #ce2337cc
 def package_commit() -> str: # of the checkout that holds the package; empty where there is none
