@@ -46,7 +46,7 @@ def figures(table: pd.DataFrame, # value, bounds and number of images of each ro
             of: str | Sequence[str], # columns that tell what a row is about
             measures: str | Sequence[str], # columns with values; bounds in `<measure>_lo`, `_hi`, else in `lo`, `hi`
             n: str = "n", # the column with the number of images
-            trainings: str | None = None, # the column with their number, where a row is the mean of several
+            trainings: str | None = None, # the column with their number, where a row is the mean of several, `lowest` and `highest`
            ) -> pd.DataFrame: # COLUMNS; values that are missing are left out
     "A table's figures. Rows about the same are trainings: the mean of their values, and of their bounds, which sampling the test once has."
     of, rows = [of] if isinstance(of, str) else list(of), []
@@ -55,6 +55,7 @@ def figures(table: pd.DataFrame, # value, bounds and number of images of each ro
             if not len(runs := some.dropna(subset=[m])): continue
             value, lo, hi = (runs[c if c in runs else end].astype(float) for c, end in ((m, m), (f"{m}_lo", "lo"), (f"{m}_hi", "hi")))
             ends = dict(lowest=value.min(), highest=value.max()) if len(runs) > 1 else {}
+            if trainings: ends = runs[["lowest", "highest"]].iloc[0].to_dict()
             rows.append(dict(of=_named(of, key), measure=m.replace("_", " "), value=value.mean(), lo=lo.mean(), hi=hi.mean(),
                              n=runs[n].iloc[0], trainings=runs[trainings].iloc[0] if trainings else len(runs)) | ends)
     return _typed(rows)
