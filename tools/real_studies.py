@@ -29,9 +29,9 @@ TABLES = check.ROOT / "data_manifests" / "reference" / "real"
 LEFT_OUT = TABLES.parent / "real_left_out.csv"
 PAGES = check.ROOT / "runs" / "real"
 COMMON = dict(PROFILE="published", WEIGHTS="package:efficientnet-lite0", EPOCHS=4, SIZE=96, SEEDS=3, SCALE=0.3, IMAGES=1000)
-# What a study sets otherwise; None leaves its own. Two convolutions learn for 30 epochs, networks from scratch for more than others; where
-# there are dozens of trainings, they are smaller; study 3 has its own number of them, three, and two where it compares settings, study 8 two
-# of each of its six steps; study 7 divides its fakes in three; study 11 shows a small holdout beside the figures of a long one, once a cell.
+# What a study sets otherwise; None leaves its own. Two convolutions learn for 30 epochs, networks from scratch for more than others. Where
+# there are dozens of trainings, they are smaller; study 3 has its own number of them, three, and two where it compares settings, study 8
+# has two of each of its six steps. Study 7 divides its fakes in three. Study 11 shows a small holdout beside the figures of a long one.
 DOZENS = dict(EPOCHS=3, SIZE=64, SCALE=0.2)
 OWN = {"03": DOZENS | dict(SEEDS=None), "04": dict(EPOCHS=None, SCALE=None, SIZE=64), "05": dict(EPOCHS=6, SIZE=64), "07": dict(SCALE=0.5),
        "08": DOZENS | dict(SEEDS=2), "11": DOZENS | dict(SEEDS=None)}
