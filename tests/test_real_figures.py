@@ -8,14 +8,25 @@ import pytest
 
 from fakeface.core.basics import area, data_manifests
 from fakeface.data.sources import read_cards
-from fakeface.experiments.study_tables import COLUMNS, real_figures
+from fakeface.experiments.study_tables import COLUMNS, real_figures, real_left_out
 
 FILES = sorted((data_manifests() / "reference" / "real").glob("*.csv"))
 STUDIES = Path(__file__).resolve().parents[1] / "nbs" / "studies"
+LEFT_OUT = pd.read_csv(data_manifests() / "reference" / "real_left_out.csv")
+PARTS = {part for study in STUDIES.glob("*.ipynb")
+         for part in re.findall(r'beside_real\(settings, \\"([^"\\]+)', study.read_text(encoding="utf-8"))}
 
 
-def test_there_are_figures_of_the_studies_that_need_no_more_than_the_usual_datasets():
-    assert {"01", "02", "03", "04", "06"} <= {f.name[:2] for f in FILES}  # study 8 has its own: reference/ladder_real_faces.csv
+def test_every_part_of_a_study_has_figures_on_real_faces_or_a_reason_why_not():
+    assert {"01", "02", "03", "04", "05", "06", "07", "08", "10"} == {part[:2] for part in PARTS}
+    assert {f.stem for f in FILES} | {*LEFT_OUT["part"]} == PARTS and not {f.stem for f in FILES} & {*LEFT_OUT["part"]}
+
+
+def test_a_part_is_left_out_for_want_of_a_dataset_and_its_study_says_so():
+    assert list(LEFT_OUT) == ["part", "why", "version", "commit"] and LEFT_OUT.notna().all(axis=None) and LEFT_OUT["part"].is_unique
+    assert LEFT_OUT["why"].str.contains("absent here: ").all() and LEFT_OUT["commit"].str.fullmatch("[0-9a-f]{7,40}").all()
+    for part in LEFT_OUT["part"]:
+        assert real_left_out(part) in shown(next(STUDIES.glob(f"{part[:2]}_*.ipynb")))[part]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)

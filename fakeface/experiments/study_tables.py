@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'figures', 'run_figures', 'seed_figures', 'mean_figures', 'run_words', 'package_commit', 'with_origin',
-           'real_figures', 'beside_real']
+           'real_figures', 'real_left_out', 'beside_real']
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #f625b126
 import os
@@ -46,15 +46,18 @@ def figures(table: pd.DataFrame, # value, bounds and number of images of each ro
             of: str | Sequence[str], # columns that tell what a row is about
             measures: str | Sequence[str], # columns with values; bounds in `<measure>_lo`, `_hi`, else in `lo`, `hi`
             n: str = "n", # the column with the number of images
-            trainings: str | int = 1, # of each figure, or the column with it
+            trainings: str | None = None, # the column with their number, where a row is the mean of several, `lowest` and `highest`
            ) -> pd.DataFrame: # COLUMNS; values that are missing are left out
-    "A table's figures, one a row."
+    "A table's figures. Rows about the same are trainings: the mean of their values, and of their bounds, which sampling the test once has."
     of, rows = [of] if isinstance(of, str) else list(of), []
-    for _, r in table.reset_index(drop=not set(of) & set(table.index.names)).iterrows():
+    for key, some in table.reset_index(drop=not set(of) & set(table.index.names)).groupby(of, sort=False, dropna=False):
         for m in [measures] if isinstance(measures, str) else measures:
-            lo, hi = (r[f"{m}_{end}" if f"{m}_{end}" in r else end] for end in ("lo", "hi"))
-            rows.append(dict(of=_named(of, [r[c] for c in of]), measure=m.replace("_", " "), value=r[m], lo=lo, hi=hi, n=r[n],
-                             trainings=r[trainings] if isinstance(trainings, str) else trainings))
+            if not len(runs := some.dropna(subset=[m])): continue
+            value, lo, hi = (runs[c if c in runs else end].astype(float) for c, end in ((m, m), (f"{m}_lo", "lo"), (f"{m}_hi", "hi")))
+            ends = dict(lowest=value.min(), highest=value.max()) if len(runs) > 1 else {}
+            if trainings: ends = runs[["lowest", "highest"]].iloc[0].to_dict()
+            rows.append(dict(of=_named(of, key), measure=m.replace("_", " "), value=value.mean(), lo=lo.mean(), hi=hi.mean(),
+                             n=runs[n].iloc[0], trainings=runs[trainings].iloc[0] if trainings else len(runs)) | ends)
     return _typed(rows)
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #9a11c520
@@ -108,10 +111,12 @@ def _runs(folder: Path) -> Iterator[Path]:
     yield from (f.parent for f in sorted(folder.rglob(FILES["info"])) if is_finished(f.parent))
 
 
-def _counts(folder: Path) -> str: # such as "train 240 lfw (real), 60 1m_fake_faces (fake); valid ..."
-    "How many images of which source stood on which side."
-    n = read_part(folder, "manifest").groupby(["split", "source", "label"], sort=False).size()
-    sides = {s: ", ".join(f"{k:,} {source} ({label})" for (source, label), k in n[s].items()) for s in n.index.unique("split")}
+def _counts(folders: Sequence[Path]) -> str: # such as "train 24 to 240 lfw (real), 60 1m_fake_faces (fake); valid ..."
+    "How many images of which source stood on which side, from the run with fewest to that with most."
+    each = [read_part(f, "manifest").groupby(["split", "source", "label"], sort=False).size() for f in folders]
+    n = pd.concat(each, axis=1).fillna(0).astype(int).agg(["min", "max"], axis=1).to_dict("index")
+    said = {k: f"{r['min']:,} to {r['max']:,}" if r["min"] < r["max"] else f"{r['max']:,}" for k, r in n.items()}
+    sides = {side: ", ".join(f"{v} {k[1]} ({k[2]})" for k, v in said.items() if k[0] == side) for side in dict.fromkeys(k[0] for k in n)}
     return "; ".join(f"{side} {sides[side]}" for side in sorted(sides, key=lambda s: (s != "train", s != "valid")))
 
 
@@ -131,10 +136,9 @@ def run_words(folder: str | Path, # of a run, or of a series of runs
     if not runs: raise InputError(f"{Path(folder).name}: no finished run in it")
     infos = [read_part(r, "info") for r in runs]
     seeds = sorted({i["seed"] for i in infos})
-    largest = max(runs, key=lambda r: len(read_part(r, "manifest")))
     many = "s" * (len(runs) > 1)
     trained = f"{len(runs)} training{many}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    return f"{_settings_words(infos)}; {trained}", _counts(largest)
+    return f"{_settings_words(infos)}; {trained}", _counts(runs)
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #ce2337cc
 def package_commit() -> str: # of the checkout that holds the package; empty where there is none
@@ -172,6 +176,14 @@ def _origin(real: pd.DataFrame) -> str: # as the file tells it, a line a side
     head = f"Real faces, on slices of the datasets (version {r['version']}, commit {r['commit']}):"
     return "\n".join([head, r["run"], *r["images"].split("; ")])
 
+# %% ../../nbs/89_experiments.study_tables.ipynb #fa0c89b2
+def real_left_out(part: str, # such as "05-transfer"
+                 ) -> str: # a sentence, with the reason where one is noted
+    "Says that a part was not run on slices of the real datasets."
+    file = data_manifests()/"reference"/"real_left_out.csv"
+    why = pd.read_csv(file).set_index("part")["why"].get(part) if file.is_file() else None
+    return f"On real faces this part was not run{f': {why}' if why else '.'}"
+
 # %% ../../nbs/89_experiments.study_tables.ipynb #17a23b99
 def beside_real(settings: StudyData, # of the study
                 part: str, # the folder it ran into, such as "01-seeds"
@@ -184,7 +196,7 @@ def beside_real(settings: StudyData, # of the study
         write_table(with_origin(rows, settings.folder(part)), Path(tables)/f"{part}.csv")
     here = _text(rows, "drawn faces" if read_world(settings.root) else "here")
     if (real := real_figures(part)) is None:
-        print("On real faces this part was not run.")
+        print(real_left_out(part))
         return here
     print(_origin(real))
     return here.join(_text(real, "real faces"), how="outer", sort=False).fillna("–")
