@@ -13,8 +13,8 @@ SEEDS = 5
 RESNET = dict(model="transfer", arch="resnet18", pretrained=False, weights=None)
 NETS = {  # name -> (settings, pixels a side, images a step; for the AUC: images of training and validation, epochs; the ratio aimed at)
     "small": (dict(model="small"), 64, 64, 1280, 512, 4, 2.0),
-    "resnet18 at 128": (RESNET, 128, 32, 192, 256, 2, 2.0),
-    "resnet18 at 224": (RESNET, 224, 32, 64, 96, 2, 2.2),
+    "resnet18 at 128": (RESNET, 128, 32, 128, 192, 2, 2.0),
+    "resnet18 at 224": (RESNET, 224, 32, 64, 64, 2, 2.2),
 }
 
 
@@ -114,7 +114,7 @@ def words_of(found: dict[str, list[float]]) -> tuple[float, str]:
 
 
 def step_row(name: str, quick: bool) -> Row:
-    "A network's training step, without its loader. The AUC of a resnet18 is that of a body which knows a strong trace, tuned to a weak one."
+    "A network's training step, without its loader. A resnet18's AUC is that of a body which knows a strong trace, tuned to a weak one."
     settings, size, batch, n, valid, epochs, least = NETS[name]
     seeds, repeats = (1, 1) if quick else (SEEDS, 5)
     if quick: n, valid, epochs = 2 * batch, batch, 1

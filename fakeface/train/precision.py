@@ -96,10 +96,17 @@ def _paying(kind: str, deep: bool) -> str: # one of PRECISIONS
 class _FusedAdam(Optimizer):
     "fastai's Adam, its update made by PyTorch's fused kernel; groups, freezing and what is not decayed are fastai's."
     def step(self, closure: None = None) -> None:
+        alike: dict[tuple[float, ...], list[nn.Parameter]] = {} # groups share a call where their numbers are the same
         for params, hyper in zip(self.param_lists, self.hypers):
-            for decay in (True, False):
-                some = [p for p in params if p.grad is not None and self.state[p].get("do_wd", True) is decay]
-                if some: self._step_some(some, hyper, hyper["wd"] if decay else 0.0)
+            for p in params:
+                if p.grad is None: continue
+                wd = hyper["wd"] if self.state[p].get("do_wd", True) else 0.0
+                alike.setdefault((wd, *(hyper[k] for k in ("lr", "mom", "sqr_mom", "eps"))), []).append(p)
+        for (wd, *rest), some in alike.items(): self._step_some(some, dict(zip(("lr", "mom", "sqr_mom", "eps"), rest)), wd)
+
+    def zero_grad(self) -> None: # the next backward pass writes a gradient, where zeros would be added to
+        for params in self.param_lists:
+            for p in params: p.grad = None
 
     def _step_some(self, params: list[nn.Parameter], hyper: dict[str, float], wd: float) -> None:
         "One update of parameters that are decayed alike."
