@@ -59,8 +59,7 @@ def row(work: str, against: str, n: int, ours: Callable[[], Any], theirs: Callab
 
 
 def product_seconds(net: Any, x: Any, rounds: int = 30) -> float:
-    """CPU seconds that the multiplications of one forward pass alone would take, at the speed of a large matrix product on this machine
-    beside whatever else it does now: below that lies no way of asking that multiplies as often, in the same numbers."""
+    "CPU seconds that as many multiplications as a forward pass makes take in a large matrix product, here and now: a measure, no bound."
     import torch
     from torch import nn
     macs, layers = [], [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
