@@ -140,6 +140,12 @@ def test_no_torch_below_the_wall(name, below):
     assert not below[name] & {"torch", "torchvision", "fastai", "timm"}
 
 
+def test_a_run_of_a_small_network_waits_for_neither_torchvision_nor_timm(tmp_path):
+    seen = "import sys, fakeface.experiments.run; print(*sorted({'torchvision', 'timm', 'torch._dynamo'} & {*sys.modules}))"
+    assert python(seen, cwd=tmp_path).stdout.strip() == ""
+    assert python(seen.replace("experiments.run", "train.history"), cwd=tmp_path).stdout.strip() # what is looked for can be found
+
+
 def test_the_listing_of_imports_names_the_module_that_loads_something_first(tmp_path):
     loaded = loaded_by(["core.basics", "core.style", "core.page"], tmp_path)
     assert [name for name, packages in loaded.items() if "matplotlib" in packages] == ["core.style"]

@@ -58,6 +58,23 @@ def row(work: str, against: str, n: int, ours: Callable[[], Any], theirs: Callab
     return Row(work, against, n, t["ours"][0], t["theirs"][0], t["ours"][1], t["theirs"][1], repeats, **more)
 
 
+def product_seconds(net: Any, x: Any, rounds: int = 30) -> float:
+    "CPU seconds that as many multiplications as a forward pass makes take in a large matrix product, here and now: a measure, no bound."
+    import torch
+    from torch import nn
+    macs, layers = [], [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    hooks = [m.register_forward_hook(lambda m, given, out: macs.append(out.numel() * m.weight[0].numel())) for m in layers]
+    with torch.inference_mode(): net(x)
+    for hook in hooks: hook.remove()
+    a = torch.randn(1024, 1024)
+    spent = []
+    for _ in range(rounds):
+        start = time.process_time()
+        a @ a
+        spent.append(time.process_time() - start)
+    return sum(macs) / (1024**3 / median(spent))
+
+
 def one_thread() -> None:
     "A single thread for every library, as the rows are stated; call it before torch is imported."
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"): os.environ[name] = "1"

@@ -20,7 +20,7 @@ from fakeface.train.inference import FixedBatches
 from fakeface.train.models import make_net, transfer_net
 from fakeface.train.runs import normalised
 
-from .common import Row, row
+from .common import Row, product_seconds, row
 
 
 def measure(older: str | None, quick: bool) -> list[Row]:
@@ -98,8 +98,17 @@ def one_way(ours: Ours, what: str, files: list, kept: list, theirs: Callable, wa
     gap = float(np.abs(ours.batch(kept[:64]) - plain).max())
     note = f"on fastai's own pixels |p| {np.abs(ours(files) - wanted).max():.1e}"
     again = lambda: [ours.batch(kept[i:i + 64]) for i in range(0, len(kept), 64)]
-    return [row(f"scoring files, {what}", "get_preds", len(files), lambda: ours(files), theirs, repeats, least=least, p=gap, note=note),
+    rows = [row(f"scoring files, {what}", "get_preds", len(files), lambda: ours(files), theirs, repeats, least=least, p=gap, note=note),
             row(f"scoring kept pixels, {what}", "get_preds", len(files), again, theirs, repeats, least=least, p=gap)]
+    return [with_floor(r, ours.asked.net, kept[:1], len(files)) for r in rows] if ", 32, torch" in what else rows
+
+
+def with_floor(r: Row, net: nn.Module, pixels: list, n: int) -> Row:
+    "The row, its note saying what as many multiplications cost elsewhere."
+    floor = n * product_seconds(net.eval(), torch.stack(pixels).float())
+    words = f"as many products in a large matrix product: {floor:.3f} s"
+    r.note = "; ".join(filter(None, [r.note, words]))
+    return r
 
 
 def one_image(folder: Path, name: str, size: int, repeats: int, least: float | None) -> Row:
@@ -112,5 +121,6 @@ def one_image(folder: Path, name: str, size: int, repeats: int, least: float | N
     pixels = ours.open(files[0]).as_subclass(torch.Tensor)
     with torch.no_grad(): plain = learn.model.eval()(normalised(pixels[None], imagenet_stats)).softmax(1)[0, ours.fake].item()
     note = "asked alone: the same bits" if ours.asked.alone[(3, size, size)] else "filled up to 16"
-    return row(f"one image, ten times, warm, {name}@{size}", "learn.predict", 10, lambda: [ours([f]) for f in files[:10]], theirs, repeats,
+    made = row(f"one image, ten times, warm, {name}@{size}", "learn.predict", 10, lambda: [ours([f]) for f in files[:10]], theirs, repeats,
                least=least, p=abs(float(ours(files[:1])[0]) - plain), note=note)
+    return with_floor(made, learn.model, [pixels], 10)

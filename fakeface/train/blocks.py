@@ -9,6 +9,7 @@ __all__ = ['RESIZES', 'INTERPOLATIONS', 'AUGMENTS', 'open_image', 'resize', 'pre
 
 # %% ../../nbs/50_train.blocks.ipynb #c04e68f9
 import hashlib
+import importlib
 import os
 import random
 import re
@@ -20,6 +21,7 @@ from functools import cache
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ..core.basics import LABELS, InputError
@@ -28,7 +30,6 @@ from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open
 from ..data.manifest import ManifestError
 from ..data.recipes import COLORS
 from ..data.tables import tidy_table
-from .history import Draw, History, draw_history, framed, read_history, recompressed
 from .pixels import file_sign, pixel_store
 
 # %% ../../nbs/50_train.blocks.ipynb #09db6997
@@ -44,14 +45,36 @@ from fastai.data.core import DataLoaders, Datasets, TfmdDL
 from fastai.data.load import SkipItemException, _loaders
 from fastai.data.transforms import Categorize, ColReader, IntToFloatTensor, Normalize, ToTensor
 from fastai.torch_core import TensorCategory, TensorImage, default_device, to_device
-from fastai.vision.augment import RandTransform, aug_transforms
+import fastai.vision.data  # noqa: F401 (show_batch of images)
 from fastai.vision.core import imagenet_stats
-from fasttransform import Pipeline, Transform
-from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import functional as tv
+from fasttransform import DisplayedTransform, Pipeline, Transform
 
 try: from simplejpeg import decode_jpeg as decode_fast
 except ImportError: decode_fast = None # no wheel for this machine: torchvision's gives the same pixels
+
+# %% ../../nbs/50_train.blocks.ipynb #6a76cd82
+def _torchvision(part: str) -> ModuleType:
+    "A part of torchvision."
+    return importlib.import_module(f"torchvision.{part}")
+
+
+def _history(text: str | None) -> tuple | None: # a `train.history.History`
+    "A history as it is read, without importing how it is applied where there is none."
+    if text is None: return None
+    from fakeface.train.history import read_history # and with it torchvision
+    return read_history(text)
+
+
+def _drawn(text: str | None) -> tuple: # a `train.history.Draw`
+    "A history for one training image."
+    from fakeface.train.history import draw_history
+    return draw_history(_history(text))
+
+
+def _augments() -> list[Any]:
+    "fastai's augmentations."
+    from fastai.vision.augment import aug_transforms
+    return [*aug_transforms()]
 
 # %% ../../nbs/50_train.blocks.ipynb #29b655d5
 def open_image(path: str | Path, # an image file
@@ -72,7 +95,9 @@ def _decoded(data: bytes) -> torch.Tensor:
         if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"): return _from_pillow(image)
         size, turn = image.width * image.height, orientation(image)
     try:
-        with one_at_a_time(size): pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.UNCHANGED)
+        io = _torchvision("io")
+        given = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        with one_at_a_time(size): pixels = io.decode_jpeg(given, io.ImageReadMode.UNCHANGED)
     except RuntimeError: return _from_pillow(image or open_header(data)) # Pillow's reason is clearer
     if len(pixels) not in (1, 3): return _from_pillow(image or open_header(data))
     return _turned(pixels.expand(3, -1, -1), turn)
@@ -107,6 +132,8 @@ def resize(image: torch.Tensor, # uint8, shape (3, height, width)
     if interpolation not in INTERPOLATIONS:
         raise InputError(f"interpolation is {interpolation!r}; use one of {', '.join(INTERPOLATIONS)}")
     h, w = image.shape[-2:]
+    if h == w == size: return image
+    tv = _torchvision("transforms.v2.functional")
     if how == "crop": image = tv.center_crop(image, [min(h, w)] * 2)
     if how == "pad":
         left, top = (max(h, w) - w) // 2, (max(h, w) - h) // 2
@@ -115,8 +142,9 @@ def resize(image: torch.Tensor, # uint8, shape (3, height, width)
     return tv.resize(image, [size, size], tv.InterpolationMode(interpolation), antialias=True)
 
 # %% ../../nbs/50_train.blocks.ipynb #16f9da6b
-def _with_history(image: torch.Tensor, how: str, interpolation: str, past: History | None, draw: Draw | None) -> torch.Tensor:
+def _with_history(image: torch.Tensor, how: str, interpolation: str, past: tuple | None, draw: tuple | None) -> torch.Tensor:
     "An image after its history: small, and saved as JPEG."
+    from fakeface.train.history import framed, recompressed # and with it torchvision
     side, quality = (draw.side, draw.quality) if draw else past
     if draw: image, interpolation = framed(image, draw), draw.interpolation
     image = resize(image, side, how, interpolation)
@@ -130,15 +158,17 @@ def preprocess(image: torch.Tensor, # uint8, shape (3, height, width)
                crop: float = 1.0, # share of each side that is kept around the middle
                interpolation: str = "bilinear", # of the resize
                history: str | None = None, # pixels a side and JPEG quality that every image goes through first, as `96:75`
-               draw: Draw | None = None, # drawn for this image, in place of `history`
+               draw: tuple | None = None, # a `train.history.Draw` for this image, in place of `history`
               ) -> torch.Tensor: # uint8, shape (3, size, size)
     "All that is done to an image before a network sees it: crop, history, resize, grey."
     if color not in COLORS: raise InputError(f"color is {color!r}; use one of {', '.join(COLORS)}")
     if not 0.1 <= crop <= 1: raise InputError(f"crop is {crop!r}; give a share from 0.1 to 1")
-    if crop < 1: image = tv.center_crop(image, [max(1, round(crop * side)) for side in image.shape[-2:]])
-    if (past := read_history(history)) or draw: image = _with_history(image, how, interpolation, past, draw)
+    sides = [max(1, round(crop * side)) for side in image.shape[-2:]]
+    if crop < 1: image = _torchvision("transforms.v2.functional").center_crop(image, sides)
+    if (past := _history(history)) or draw: image = _with_history(image, how, interpolation, past, draw)
     image = resize(image, size, how, interpolation)
-    return tv.rgb_to_grayscale(image, num_output_channels=3) if color == "grey" else image
+    if color == "rgb": return image
+    return _torchvision("transforms.v2.functional").rgb_to_grayscale(image, num_output_channels=3)
 
 # %% ../../nbs/50_train.blocks.ipynb #16b5c3da
 def _pixels_of(image: Any, # a file's path or bytes; a Pillow image; an array (h, w) or (h, w, 3); a tensor (3, h, w)
@@ -177,7 +207,7 @@ class OpenFace(Transform):
 
     def pixels(self, image: Any, draw: bool = False) -> torch.Tensor: # uint8, shape (3, size, size)
         "The same without fastai's choice by type, which takes longer than a small picture."
-        own = draw_history(read_history(self.history)) if draw else None
+        own = _drawn(self.history) if draw else None
         return preprocess(_pixels_of(image), self.size, self.how, self.color, self.crop, self.interpolation, self.history, own).contiguous()
 
     @property
@@ -188,7 +218,7 @@ class OpenFace(Transform):
 # %% ../../nbs/50_train.blocks.ipynb #1a065615
 def _past(history: str | None) -> str: # such as "-96q75"
     "A history in a folder's name."
-    return f"-{history.replace(':', 'q')}" if read_history(history) else ""
+    return f"-{history.replace(':', 'q')}" if _history(history) else ""
 
 
 @cache
@@ -198,8 +228,18 @@ def _decoders() -> str:
     return hashlib.sha256("/".join([*parts, torch.backends.cpu.get_cpu_capability(), "1"]).encode()).hexdigest()[:8]
 
 # %% ../../nbs/50_train.blocks.ipynb #7c221d2d
-class RandomFlip(RandTransform):
-    "Mirrors half of the training images; exact, unlike a flip by resampling."
+class RandomFlip(DisplayedTransform):
+    "Mirrors half of the training images; exact, unlike a flip by resampling. Draws as fastai's `RandTransform` does."
+    split_idx, matched = 0, True # `matched`: drawn anew at every asking, so that nobody keeps what comes of it
+
+    def __init__(self, p: float = 0.5): # share of the images
+        super().__init__()
+        self.p = p
+
+    def __call__(self, b: Any, split_idx: int | None = None, **kwargs: Any) -> Any:
+        do = self.p == 1 or random.random() < self.p # for validation as well
+        return super().__call__(b, split_idx=split_idx, **kwargs) if do else b
+
     def encodes(self, x: TensorImage) -> TensorImage: return x.flip(-1)
 
 # %% ../../nbs/50_train.blocks.ipynb #ee69a1ac
@@ -467,7 +507,7 @@ def face_datablock(root: str | Path, # the data root that the manifest's paths a
     "The DataBlock of a manifest: image in, category real or fake out."
     preprocess(torch.zeros(3, 8, 8, dtype=torch.uint8), 8, how, color, crop, interpolation, history) # refuses what is none, at once
     if augment not in AUGMENTS: raise InputError(f"augment is {augment!r}; use one of {', '.join(AUGMENTS)}")
-    batch = [*aug_transforms()] if augment == "fastai" else []
+    batch = _augments() if augment == "fastai" else []
     if stats or imagenet: batch.append(Normalize.from_stats(*(stats or imagenet_stats)))
     opener = OpenFace(size, how, color, crop, interpolation, history, augment == "matched")
     return DataBlock(blocks=(TransformBlock([opener], batch_tfms=[IntToFloatTensor], dl_type=FaceDL),

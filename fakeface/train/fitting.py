@@ -32,7 +32,6 @@ from .blocks import FaceDL, face_test_loader, open_image
 from .frozen import FrozenBody, tidied, whole_network
 from .learners import HeadLearner, classes_of, seeded
 from .precision import precision_of
-from .probe import ProbeLearner
 
 # %% ../../nbs/53_train.fitting.ipynb #70b9ff7c
 class History(Callback):
@@ -95,6 +94,7 @@ def train(learn: Learner, # of `make_learner`
 # %% ../../nbs/53_train.fitting.ipynb #7a5502cc
 def _flat(learn: Learner, epochs: int, lr: float | None, frozen: int) -> None:
     "Constant rates; for a pretrained body those around which `fine_tune` cycles."
+    from fakeface.train.probe import ProbeLearner # imported with its scikit-learn where a schedule is flat
     if isinstance(learn, ProbeLearner): return learn.fine_tune(epochs) # it has no rate
     if not frozen or isinstance(learn, HeadLearner): return learn.fit(epochs, lr or (2e-3 if frozen else 1e-3))
     learn.freeze()

@@ -17,7 +17,6 @@ from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.layers import AdaptiveConcatPool2d, Flatten
 from fastai.learner import Learner
-from fastai.vision.augment import RandTransform
 from fastcore.basics import GetAttr
 from torch import nn
 
@@ -47,7 +46,8 @@ def why_not(loader: TfmdDL, # of training images
     "Why features cannot be computed once, as far as can be known without an image."
     steps = [*getattr(loader.after_item, "fs", []), *getattr(loader.after_batch, "fs", [])]
     for part in getattr(loader.dataset, "tls", []): steps += list(part.tfms.fs)
-    if any(isinstance(t, RandTransform) for t in steps): return "images are augmented"
+    from fastai.vision.augment import RandTransform # and with it torchvision: here it is there already
+    if any(isinstance(t, RandTransform) or getattr(t, "matched", False) for t in steps): return "images are augmented"
     if torch.distributed.is_available() and torch.distributed.is_initialized(): return "several processes train together"
     if epochs < 2: return "it is one epoch"
     return "" if fixed_part(model) else "the network is not a body and a head"

@@ -96,10 +96,11 @@ def _paying(kind: str, deep: bool) -> str: # one of PRECISIONS
 class _FusedAdam(Optimizer):
     "fastai's Adam, its update made by PyTorch's fused kernel; groups, freezing and what is not decayed are fastai's."
     def step(self, closure: None = None) -> None:
-        for params, hyper in zip(self.param_lists, self.hypers):
-            for decay in (True, False):
-                some = [p for p in params if p.grad is not None and self.state[p].get("do_wd", True) is decay]
-                if some: self._step_some(some, hyper, hyper["wd"] if decay else 0.0)
+        for (wd, *rest), some in _alike(self).items(): self._step_some(some, dict(zip(_HYPERS, rest)), wd)
+
+    def zero_grad(self) -> None: # the next backward pass writes a gradient, where zeros would be added to
+        for params in self.param_lists:
+            for p in params: p.grad = None
 
     def _step_some(self, params: list[nn.Parameter], hyper: dict[str, float], wd: float) -> None:
         "One update of parameters that are decayed alike."
@@ -117,6 +118,20 @@ class _FusedAdam(Optimizer):
         if "grad_avg" not in state:
             state.update(grad_avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=torch.zeros((), device=p.device))
         return state
+
+# %% ../../nbs/51_train.precision.ipynb #f2ce1efa
+_HYPERS = ("lr", "mom", "sqr_mom", "eps")
+
+
+def _alike(opt: Optimizer) -> dict[tuple[float, ...], list[nn.Parameter]]: # decay and _HYPERS -> parameters with a gradient
+    "Groups share a call where their numbers are the same."
+    found: dict[tuple[float, ...], list[nn.Parameter]] = {}
+    for params, hyper in zip(opt.param_lists, opt.hypers):
+        for p in params:
+            if p.grad is None: continue
+            wd = hyper["wd"] if opt.state[p].get("do_wd", True) else 0.0
+            found.setdefault((wd, *(hyper[k] for k in _HYPERS)), []).append(p)
+    return found
 
 # %% ../../nbs/51_train.precision.ipynb #e6edb8b0
 def _as(p: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
