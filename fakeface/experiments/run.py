@@ -22,7 +22,6 @@ from ..train.inference import predict
 from ..train.learners import LEARNERS, classes_of, make_learner, seeded
 from ..core.ranks import Place
 from ..train.distributed import batch_of, predicted_together, team_info, team_words, trained_together
-from ..train.probe import ProbeLearner
 from ..train.team import Team, gather, joined, share
 from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
 
@@ -270,7 +269,7 @@ def _with_the_others(team: Team, part: _Part | None, learn: Learner) -> tuple[Te
     "Hands the plan to the other processes; where the network is trained already, rank 0 goes on alone."
     share(team, part)
     if part is None or team.alone: return Team(Place()), {}
-    together = team_info(team, learn.dls.train.bs, isinstance(learn, ProbeLearner))
+    together = team_info(team, learn.dls.train.bs, getattr(learn, "at_once", False))
     warnings.warn(team_words(together), DataNote, stacklevel=2)
     return team, together
 

@@ -94,8 +94,7 @@ def train(learn: Learner, # of `make_learner`
 # %% ../../nbs/53_train.fitting.ipynb #7a5502cc
 def _flat(learn: Learner, epochs: int, lr: float | None, frozen: int) -> None:
     "Constant rates; for a pretrained body those around which `fine_tune` cycles."
-    from fakeface.train.probe import ProbeLearner # imported with its scikit-learn where a schedule is flat
-    if isinstance(learn, ProbeLearner): return learn.fine_tune(epochs) # it has no rate
+    if getattr(learn, "at_once", False): return learn.fine_tune(epochs) # it has no rate
     if not frozen or isinstance(learn, HeadLearner): return learn.fit(epochs, lr or (2e-3 if frozen else 1e-3))
     learn.freeze()
     learn.fit(frozen, slice(lr or 2e-3))
@@ -109,7 +108,7 @@ def training_record(learn: Learner, # trained by `train`
     own = next((cb for cb in learn.cbs if isinstance(cb, FrozenBody)), None)
     ran = precision_of(learn)
     told = dict(frozen_body="evaluation mode, " + "; ".join(own.told)) if own and own.told else {}
-    if isinstance(learn, ProbeLearner):
+    if getattr(learn, "at_once", False):
         told["head"] = f"a ridge classifier on features of a {'pretrained' if learn.weights_filled else 'random'} body, fitted at once"
     return (ran.record if ran else {}) | told
 

@@ -196,6 +196,7 @@ def probe_features(learn: Learner, # its body is frozen
 # %% ../../nbs/51_train.probe.ipynb #4d0b52dd
 class ProbeLearner(Learner):
     "A Learner of `probe_net`: a frozen body, and a linear layer that is fitted at once."
+    at_once = True # what others ask it by, who need not import scikit-learn for that
     def unfreeze(self) -> None: self.freeze()
     def fine_tune(self, epochs: int, base_lr: float = 0.0, **kwargs: Any) -> None: # epochs: how often images are drawn
         fit_linear(self.model[1][0], *probe_features(self, epochs))
