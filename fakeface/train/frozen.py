@@ -38,7 +38,7 @@ def fixed_part(model: nn.Module, # body and head
         fixed.append(layer)
     return fixed
 
-# %% ../../nbs/51_train.frozen.ipynb #b822a2c1
+# %% ../../nbs/51_train.frozen.ipynb #39fa259f
 def why_not(loader: TfmdDL, # of training images
             model: nn.Module, # body and head
             epochs: int, # of this fit
