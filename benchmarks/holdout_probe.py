@@ -31,7 +31,8 @@ POOLED = data_manifests() / "reference" / "holdout_real_faces_pooled.csv"
 def features(rows: pd.DataFrame, root: Path, chosen: dict, draw: bool) -> np.ndarray:
     "What the body answers to each image, (n, d)."
     feed, size = arch_feed(chosen["arch"]), chosen["size"]
-    body = probe_net(transfer_net(chosen["arch"], size, True, "package:efficientnet-lite0")[0], size)[0].to(memory_format=torch.channels_last)
+    network = transfer_net(chosen["arch"], size, True, "package:efficientnet-lite0")[0]
+    body = probe_net(network, size)[0].to(memory_format=torch.channels_last)
     opener, out = OpenFace(size, history=chosen["history"], interpolation=feed["interpolation"]), []
     for lot in np.array_split(np.arange(len(rows)), max(1, len(rows) // 16)):
         x = torch.stack([opener.pixels(root / rows["path"][i], draw) for i in lot])
@@ -68,7 +69,8 @@ def main() -> None:
         random.seed(seed)
         layers, each = [plain, *(features(rows, args.root, chosen, True) for _ in range(chosen["epochs"]))], []
         for m in cells.values():
-            train, test = (m.loc[who, "path"].map(at).to_numpy() for who in (m["split"] == "train", ~m["split"].isin(("train", "valid"))))
+            sides = m["split"] == "train", ~m["split"].isin(("train", "valid"))
+            train, test = (m.loc[side, "path"].map(at).to_numpy() for side in sides)
             each.append((test, cell_answers(layers, fake, train, test)))
         answers.append(np.concatenate([p for _, p in each]))
     p, begin = np.stack(answers), 0
@@ -84,7 +86,8 @@ def main() -> None:
     print({k: round(float(v), 4) for k, v in found.items()})
     if args.out:
         table = pd.read_csv(args.out)
-        run = f"model probe; {', '.join(f'{k} {chosen[k]}' for k in ('arch', 'size', 'history', 'epochs', 'augment'))}; the body asked once a seed for all cells"
+        words = ", ".join(f"{k} {chosen[k]}" for k in ("arch", "size", "history", "epochs", "augment"))
+        run = f"model probe; {words}; the body asked once a seed for all cells"
         new = dict(detector="robust", cells=len(cells), trainings=len(spec.seeds), n=whole["path"].nunique(), **found, run=run,
                    images=table["images"].iloc[0], version=__version__, commit=package_commit())
         pd.concat([table[table["detector"] != "robust"], pd.DataFrame([new])]).round(4).to_csv(args.out, index=False)
