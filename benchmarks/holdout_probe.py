@@ -1,8 +1,8 @@
 """The probe of the recipe `robust` on all cells of `fakeface holdout detectors` at once: `python benchmarks/holdout_probe.py --root FACES`.
 
 The same images, splits and fit as the command's, but the body is asked once a seed for all cells (a plain pass and the draws), not once a
-training: about three CPU minutes on slices of the real datasets instead of more than an hour. Printed are the AUC of each cell, mean over the
-seeds, and the row over all cells, which `--out` adds to the table of study 11.
+training: about five CPU minutes on slices of the real datasets instead of more than an hour. Printed are the AUC of each cell, the mean
+over the seeds, and the row over all cells, which `--out` puts into the table of study 11.
 """
 import argparse
 import random
