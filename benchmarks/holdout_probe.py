@@ -5,13 +5,13 @@ training: about five CPU minutes on slices of the real datasets instead of more 
 over the seeds, and the row over all cells, which `--out` puts into the table of study 11.
 """
 import argparse
-import random
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from probe_search import features
 
 from fakeface import __version__
 from fakeface.core.basics import InputError, data_manifests
@@ -20,25 +20,9 @@ from fakeface.data.manifest import scan
 from fakeface.experiments.holdout import cell_recipe, present_kinds, read_holdout
 from fakeface.experiments.plan import plan
 from fakeface.experiments.study_tables import package_commit
-from fakeface.train.blocks import OpenFace
-from fakeface.train.models import arch_feed, transfer_net
-from fakeface.train.probe import fit_linear, probe_net
-from fakeface.train.runs import normalised
+from fakeface.train.probe import fit_linear
 
 POOLED = data_manifests() / "reference" / "holdout_real_faces_pooled.csv"
-
-
-def features(rows: pd.DataFrame, root: Path, chosen: dict, draw: bool) -> np.ndarray:
-    "What the body answers to each image, (n, d)."
-    feed, size = arch_feed(chosen["arch"]), chosen["size"]
-    network = transfer_net(chosen["arch"], size, True, "package:efficientnet-lite0")[0]
-    body = probe_net(network, size)[0].to(memory_format=torch.channels_last)
-    opener, out = OpenFace(size, history=chosen["history"], interpolation=feed["interpolation"]), []
-    for lot in np.array_split(np.arange(len(rows)), max(1, len(rows) // 16)):
-        x = torch.stack([opener.pixels(root / rows["path"][i], draw) for i in lot])
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            out.append(body(normalised(x, feed["stats"]).contiguous(memory_format=torch.channels_last)).float().numpy())
-    return np.concatenate(out)
 
 
 def cell_answers(layers: list[np.ndarray], fake: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -64,10 +48,9 @@ def main() -> None:
              for r in spec.real for f in spec.fake}
     rows = pd.concat(cells.values())[["path", "label", "subject"]].drop_duplicates("path", ignore_index=True)
     at, fake = {p: i for i, p in enumerate(rows["path"])}, (rows["label"] == "fake").to_numpy()
-    plain, answers = features(rows, args.root, chosen, False), []
+    answers = []
     for seed in spec.seeds:
-        random.seed(seed)
-        layers, each = [plain, *(features(rows, args.root, chosen, True) for _ in range(chosen["epochs"]))], []
+        layers, each = features(rows, args.root, chosen["size"], chosen["history"], chosen["epochs"], seed), []
         for m in cells.values():
             sides = m["split"] == "train", ~m["split"].isin(("train", "valid"))
             train, test = (m.loc[side, "path"].map(at).to_numpy() for side in sides)

@@ -234,7 +234,7 @@ ERRORS = {"real": "false positive", "fake": "false negative"} # true label -> wh
 def rows_of(predictions: pd.DataFrame, # checked
             test: str | None = None, # a test set's name; None takes all of them, without train and valid
            ) -> pd.DataFrame: # in their order
-    "The rows of the test sets, or of all splits where there is no test. Raises `InputError` for an unknown test set."
+    "The rows of the test sets, or of all splits without one. Raises `InputError` for an unknown test set."
     names = sorted(map(str, predictions["split"].unique()))
     if test is not None and test not in names:
         raise InputError(f"no test set `{test}` in the predictions; known: {', '.join(names)}")

@@ -19,7 +19,6 @@ from fastai.vision.augment import RandTransform
 from sklearn.linear_model import RidgeClassifier
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-
 from torch.nn import functional as F
 
 from ..core.basics import LABELS, InputError, progress
@@ -44,11 +43,17 @@ class _Noted(nn.Module):
 VIEWS = 2 # the whole image, and its centre
 
 
+def _centre(high: int, wide: int) -> tuple[int, int, int, int]: # top, left, height, width
+    "The middle five eighths of each side."
+    h, w = high * 5 // 8, wide * 5 // 8
+    return (high - h) // 2, (wide - w) // 2, h, w
+
+
 def both_views(x: torch.Tensor, # images, (n, channels, height, width)
               ) -> torch.Tensor: # (2 n, channels, height, width): the images, then their centres
     "The images, and the middle five eighths of each side of them at the same size."
-    (high, wide), (h, w) = x.shape[-2:], (x.shape[-2] * 5 // 8, x.shape[-1] * 5 // 8)
-    top, left = (high - h) // 2, (wide - w) // 2
+    high, wide = x.shape[-2:]
+    top, left, h, w = _centre(high, wide)
     middle = x[..., top:top + h, left:left + w]
     return torch.cat([x, F.interpolate(middle, size=(high, wide), mode="bicubic", align_corners=False)])
 
@@ -112,9 +117,9 @@ def joined_views(maps: torch.Tensor, # (VIEWS x n, height, width): maps of whole
                 ) -> torch.Tensor: # (n, height, width)
     "Both maps of an image as one: the centre's lies where the centre is, its sum kept."
     whole, centre = maps.chunk(VIEWS)
-    (high, wide), (h, w) = whole.shape[-2:], (whole.shape[-2] * 5 // 8, whole.shape[-1] * 5 // 8)
+    high, wide = whole.shape[-2:]
+    top, left, h, w = _centre(high, wide)
     small = F.interpolate(centre[:, None], size=(h, w), mode="area")[:, 0] * (high * wide) / (h * w)
-    top, left = (high - h) // 2, (wide - w) // 2
     return whole + F.pad(small, (left, wide - w - left, top, high - h - top))
 
 # %% ../../nbs/51_train.probe.ipynb #17611733
