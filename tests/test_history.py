@@ -1,9 +1,16 @@
 "A network with a history for all images, and a linear probe: what a run says is what its bundle and its folder say, and maps can be made."
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from fakeface.core.basics import InputError
+from fakeface.core.stats import photograph_kinds
 from fakeface.data.recipes import read_recipe, settings
+from fakeface.evaluate.thresholds import UNSEEN, fit_operating_point, load_point, unseen_rates
+from fakeface.experiments import run as runner
 from fakeface.experiments.run import run_recipe
 from fakeface.interpret.attribution import attribute, cam_layers
 from fakeface.interpret.features import watching
@@ -11,7 +18,9 @@ from fakeface.interpret.ood import features
 from fakeface.serve.export import export_bundle
 from fakeface.serve.predict import Detector
 from fakeface.synthetic.world import build_world
+from fakeface.train.blocks import face_dataloaders, loader_options
 from fakeface.train.inference import predict
+from fakeface.train.learners import make_learner
 from fakeface.train.runs import load_run_model
 
 PROBE = dict(model="probe", arch="tf_efficientnet_lite0", weights="package:efficientnet-lite0", size=64, epochs=1)
@@ -86,3 +95,49 @@ def test_the_centre_of_an_image_speaks_in_its_map_where_it_lies(made):
     with watching(learn, [layer]) as seen: learn.model(x)
     assert len(seen[layer]) == 3 # of the images, not of their centres
     assert len(features(learn, x, layer=layer)[0]) == 3
+
+
+def test_photographs_are_asked_of_a_fit_that_has_seen_none_of_their_kind(made, tmp_path):
+    home, _, _ = made
+    asked = dict(PROBE, augment="none", precision="32")
+    run = run_recipe("robust", home/"world", tmp_path/"run", profile="published", progress=False, aim=dict(aim="unseen", fpr=0.05), **asked)
+    p, m = run.predictions, run.manifest
+    is_asked = (p["split"] == "valid") & (p["label"] == "real")
+    assert p[UNSEEN].notna().equals(is_asked) and set(photograph_kinds(p[is_asked])) >= {"ffhq", "celeba"}
+    kind = pd.Series(photograph_kinds(m), m.index)
+    assert ((m["source"] == "140k_real_and_fake") & (kind == "ffhq")).any() # its photographs are FFHQ's
+    for left_out in ("ffhq", "celeba"): # trained by hand on the rest
+        rest = m[(kind != left_out) | (m["label"] == "fake") | (m["split"] != "train")].reset_index(drop=True)
+        learn = make_learner(face_dataloaders(rest, home/"world", imagenet=True, **loader_options(run.settings)), run.settings)
+        with learn.no_bar(), learn.no_logging(): learn.fine_tune(1)
+        own = p[is_asked & (photograph_kinds(p) == left_out)]
+        assert len(own) and np.allclose(predict(learn, own, root=home/"world")["p_fake"], own[UNSEEN], atol=1e-4)
+    point, valid = load_point(run.folder), p[p["split"] == "valid"]
+    assert point.aim == "unseen" and (unseen_rates(valid, point.threshold)["fpr"] <= 0.05).all()
+    assert point.threshold >= fit_operating_point(valid, "each", 0.05).threshold
+    assert "of a kind that a fit has not seen" in (run.folder/"report.html").read_text(encoding="utf-8")
+
+
+def test_answers_about_unseen_kinds_outlive_a_kill_after_training(made, tmp_path, monkeypatch):
+    home, whole, _ = made
+    def dies(*args, **kwargs): raise KeyboardInterrupt
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(runner, "predict", dies)
+        run_recipe("robust", home/"world", tmp_path/"run", profile="published", progress=False, **PROBE)
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "train", dies) # it is not trained again
+        run = run_recipe("robust", home/"world", tmp_path/"run", profile="published", progress=False, **PROBE)
+    pd.testing.assert_series_equal(run.predictions[UNSEEN], whole.predictions[UNSEEN])
+    assert not [f.name for f in run.folder.iterdir() if f.name.startswith(".")]
+
+
+def test_the_aim_for_unseen_kinds_is_refused_before_anything_slow(made, tmp_path):
+    home, _, _ = made
+    aim = dict(aim="unseen")
+    with pytest.raises(InputError, match="which the model `probe` makes and small does not"):
+        run_recipe("robust", home/"world", tmp_path/"run", profile="small", aim=aim)
+    all_kinds, others = read_recipe("robust"), ("utkface", "lfw", "celeba", "fairface")
+    one = replace(all_kinds, train=[p for p in all_kinds.train if p.source not in others])
+    with pytest.raises(InputError, match=r"training has 1 \(ffhq\); add a second source of photographs"):
+        run_recipe(one, home/"world", tmp_path/"run", profile="published", aim=aim, **PROBE)
+    assert not (tmp_path/"run").exists()

@@ -231,10 +231,12 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     with about(run): point, chosen = _point(run, table, aim.given, refit)
     rows = {t: table[table["split"] == t] for t in ([test] if test else tests)}
     used = log_use(run, table, f"operating point for {point.wanted}", test) if chosen else []
-    from fakeface.evaluate.thresholds import point_words, score_at_point
-    with about(run): scores = {t: score_at_point(point, some) for t, some in rows.items()}
-    output.record(point=point, tests=scores, test_use=used)
-    output.say(f"{drawn_note(run)}Positive class: fake. {point}")
+    from fakeface.evaluate.thresholds import elsewhere_words, point_words, score_at_point
+    with about(run):
+        scores = {t: score_at_point(point, some) for t, some in rows.items()}
+        elsewhere = elsewhere_words(table[table["split"] == "valid"], point)
+    output.record(point=point, elsewhere=elsewhere, tests=scores, test_use=used)
+    output.say(f"{drawn_note(run)}Positive class: fake. {point}", *elsewhere)
     for t, found in scores.items(): output.say(f"\nOn {t}:", *(f"- {w}" for w in point_words(found)))
     if used: output.note("", *used)
     if out: _draw(list(scores.values()), out, output)

@@ -241,9 +241,10 @@ _AIM = "Threshold"
 @dataclass
 class Aim:
     "What a decision threshold is fitted for."
-    aim: Annotated[Literal["tpr", "eer", "cost", "each"] | None, option(
-        None, "tpr: most fakes found at --fpr (the default); each: the same on every source of photographs by itself; eer: both error "
-        "rates equal; cost: least expected cost.", _AIM)] = None
+    aim: Annotated[Literal["tpr", "eer", "cost", "each", "unseen"] | None, option(
+        None, "tpr: most fakes found at --fpr (the default); each: the same on every source of photographs by itself; unseen: on every "
+        "kind of photographs, asked of fits that had seen none of it (model probe); eer: both error rates equal; cost: least expected "
+        "cost.", _AIM)] = None
     fpr: Annotated[float | None, option("SHARE", "Share of real images that may be called fake; 0.01 without it.", _AIM)] = None
     cost: Annotated[float | None, option("NUMBER", "Cost of a false positive, a missed fake being 1; 1 without it.", _AIM)] = None
     prevalence: Annotated[float | None, option("SHARE", "For the aim cost: the share of fakes where it will be used; 0.5 without "

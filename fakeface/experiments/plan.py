@@ -21,6 +21,7 @@ import pandas as pd
 from fastai.torch_core import default_device
 
 from ..core.basics import LABELS, DataNote, InputError
+from ..core.stats import photograph_kinds
 from ..data.duplicates import find_leakage, settle_duplicates
 from ..data.labels import corrected, labels_used, relabelled
 from ..data.manifest import labelled_folder, scan
@@ -74,6 +75,9 @@ def choose(recipe: Recipe, # or one made of a transfer file's profiles
     face_datablock(".", **{k: v for k, v in loader_options(chosen).items() if k != "batch_size"})
     choose_precision(chosen["precision"], default_device().type)
     check_asked(aim or {})
+    if (aim or {}).get("aim") == "unseen" and name != "probe":
+        raise InputError("the aim `unseen` needs fits without each kind of photographs, which the model `probe` makes and "
+                         f"{name} does not; take another aim, or `--model probe`")
     return profile, chosen
 
 # %% ../../nbs/80_experiments.plan.ipynb #c5ee6980
@@ -195,6 +199,15 @@ def _images(recipe: Recipe, root: str | Path, split_seed: int, scale: float, com
         composed = composed._replace(manifest=relabelled(composed.manifest, labels))
     return (*without_duplicates(composed, recipe, root), rejects)
 
+# %% ../../nbs/80_experiments.plan.ipynb #6636b15a
+def _check_kinds(manifest: pd.DataFrame, recipe: str) -> None:
+    "Raises `InputError` where there is no second kind of photographs that could be kept from a fit."
+    real = manifest[(manifest["split"] == "train") & (manifest["label"] == "real")]
+    kinds = sorted(set(photograph_kinds(real)))
+    if len(kinds) < 2:
+        raise InputError(f"{recipe}: the aim `unseen` leaves out one kind of photographs after the other, and training has {len(kinds)} "
+                         f"({', '.join(kinds) or 'none'}); add a second source of photographs, or take another aim")
+
 # %% ../../nbs/80_experiments.plan.ipynb #875e376c
 def plan(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
          root: str | Path, # the data root
@@ -216,6 +229,7 @@ def plan(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     composed, copies, rejects = _images(recipe, root, split_seed, scale, composed, own, labels)
     told = size_warnings(composed.manifest)
     for line in told if copies is not None else (): warnings.warn(f"{recipe.name}: {line}", DataNote, stacklevel=2)
+    if (aim or {}).get("aim") == "unseen": _check_kinds(composed.manifest, recipe.name)
     root = Path(os.path.abspath(root))
     return Plan(recipe, root, profile, seed, split_seed, scale, chosen, read_world(root), composed, rejects, copies, told,
                 labels_used(labels))

@@ -10,11 +10,11 @@ __all__ = ['run_recipe', 'Job', 'help_train', 'save_model', 'save_run', 'ffhq_as
 from .. import __version__
 from ..audit.shortcuts import measure_baselines
 from ..core.basics import DataNote, InputError
-from ..core.files import KEPT, Claim, holds_something, recover, run_file, whole_folder, write_whole
+from ..core.files import KEPT, Claim, holds_something, recover, run_file, whole_folder, write_table, write_whole
 from ..data.manifest import check_manifest
 from ..data.recipes import Composition, Recipe, read_recipe
 from ..evaluate.scores import score_predictions
-from ..evaluate.thresholds import fit_operating_point, save_point, score_at_point
+from ..evaluate.thresholds import UNSEEN, fit_operating_point, save_point, score_at_point
 from ..report.run import write_report
 from ..synthetic.world import cached_world, read_world
 from ..train.blocks import face_dataloaders, loader_options
@@ -210,13 +210,25 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     history, unsaved = (read_part(job.folder, "history"), []) if trained else _train(learn, chosen, job, lost)
     clock["predict"] = time.time()
     if not job.each_epoch: test_use = _log_use(job, m, "run")
-    predictions = _predict_part(team, learn, part, lost)
+    predictions = _with_unseen(_predict_part(team, learn, part, lost), job.folder)
     clock["end"] = time.time()
     found = lost.paths()
     lost.file.unlink(missing_ok=True)
     ran = dict(training=read_part(job.folder, "card").get("trained", {}) if trained else training_record(learn))
     if together: ran["distributed"] = together
     return learn, history, predictions, dict(lost=found, test_use=test_use, unsaved=unsaved, ran=ran)
+
+# %% ../../nbs/81_experiments.run.ipynb #3d9fa9b8
+_UNSEEN = ".unseen.parquet" # until the predictions are there
+
+
+def _with_unseen(predictions: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    "With what fits without a photograph's kind say of it, where a training made such fits."
+    file = folder/_UNSEEN
+    if not file.is_file(): return predictions
+    known = pd.read_parquet(file).set_index("path")[UNSEEN]
+    file.unlink()
+    return predictions.assign(**{UNSEEN: predictions["path"].map(known).where(predictions["split"] == "valid")})
 
 # %% ../../nbs/81_experiments.run.ipynb #cc41a8c8
 def _build(rows: pd.DataFrame, root: Path, chosen: dict[str, Any], cbs: list[Callback], weights: Path | None, team: Team) -> Learner:
@@ -232,6 +244,8 @@ def _train(learn: Learner, chosen: dict[str, Any], job: Job, lost: LostImages) -
     "Trains, and saves what was learnt at once; a full disk ends the run only where it cannot take the scores either."
     history = _fit(job.team, learn, chosen, job.schedule, job.progress, lost)
     store(job.folder, "history", history)
+    if (unseen := getattr(learn, "unseen", None)) is not None:
+        write_table(unseen.rename_axis("path").rename(UNSEEN).reset_index(), job.folder/_UNSEEN)
     try:
         save_model(learn, job.folder, chosen)
         write_whole(job.folder/KEPT, lambda p: p.write_text(json.dumps(job.asked)))

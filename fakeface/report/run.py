@@ -27,8 +27,8 @@ from ..data.sources import Card, read_cards
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from ..evaluate.ledger import Ledger, uses
 from ..evaluate.scores import ERRORS, base_rate_words, with_errors
-from ..evaluate.thresholds import (OperatingPoint, frozen_threshold, left_out_sources, left_out_words, plot_ppv,
-                                          plot_reliability, point_notes, point_words, score_at_point)
+from ..evaluate.thresholds import (OperatingPoint, elsewhere_words, frozen_threshold, plot_ppv, plot_reliability, point_notes,
+                                          point_words, score_at_point)
 from ..interpret.losses import attribute_words, thumbnail, top_losses
 from ..synthetic.world import read_world
 from ..train.fitting import training_words
@@ -508,8 +508,7 @@ def _operating(run: Run) -> dict[str, Any] | None:
         tests.append(dict(name=name, words=point_words(reading), **dict(zip(("reliability", "ppv"), pictures))))
     lead = f"An image is called fake from p_fake {point.threshold:.3g} on; the scores above cut at 0.5."
     valid = run.predictions[run.predictions["split"] == "valid"]
-    elsewhere = left_out_words(left_out_sources(valid, point.fpr, point.aim), point.fpr) if point.aim in ("tpr", "each") else []
-    return dict(notes=[lead, *point_notes(point), *elsewhere], tests=tests)
+    return dict(notes=[lead, *point_notes(point), *elsewhere_words(valid, point)], tests=tests)
 
 
 def _drawing(plot: Callable, reading: dict[str, Any], words: Callable) -> str:

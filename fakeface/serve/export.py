@@ -19,7 +19,7 @@ from ..data.sources import Card, CardError, read_cards
 from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS
 from ..evaluate.robustness import ask, robustness_table, stability
-from ..evaluate.thresholds import OperatingPoint, independent_share, load_point
+from ..evaluate.thresholds import OperatingPoint, elsewhere_words, independent_share, load_point
 from ..interpret.attribution import cam_words
 from ..interpret.faithfulness import check_faithfulness
 from ..interpret.ood import fit_ood
@@ -268,7 +268,8 @@ def _threshold_words(info: BundleInfo) -> str:
     rows = [[name, *(f"{k:.0f} of {n:.0f}" if n else "–" for k, n in (c.tpr, c.fpr))] for name, c in info.counts.items()]
     return (f"Called fake from p_fake {info.point.threshold:.4g} on, chosen on validation for: {info.point.wanted}. Temperature "
             f"{info.point.temperature:.3g}.\n\n" + _table(["images", "fakes called fake", "real images called fake"], rows)
-            + "\n\nCounts are effective sample sizes: several pictures of one person count as fewer.")
+            + "\n\nCounts are effective sample sizes: several pictures of one person count as fewer."
+            + "".join(f"\n\n{line}" for line in info.elsewhere))
 
 # %% ../../nbs/91_serve.export.ipynb #a6019963
 def _data_rows(info: BundleInfo) -> str:
@@ -347,7 +348,7 @@ def export_bundle(run: str | Path, # a finished run's folder
     given = dict(version=1, name=name, made=datetime.now(timezone.utc).isoformat(timespec="seconds"), faces=m.faces, point=point, ood=m.ood,
                  stability=m.stability, robustness=m.robustness or [], maps=m.maps, counts=verdict_counts(run, point),
                  scores=run.metrics["tests"], sources=data_sources(run, cards), training=_training(run), world=run.world, files={},
-                 precision=read_drifts(run.folder),
+                 precision=read_drifts(run.folder), elsewhere=elsewhere_words(run.predictions[run.predictions["split"] == "valid"], point),
                  network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
     info = check_info(plain_json(given), name)
     parts = {FILES["weights"]: run_file(run.folder, "weights").read_bytes(), CARD: model_card(info).encode()}

@@ -547,7 +547,7 @@ def _training_rows(manifest: pd.DataFrame, root: str | Path, vocab: Sequence[str
     if not isinstance(manifest, pd.DataFrame):
         raise ManifestError(f"manifest is {type(manifest).__name__}; give a DataFrame, such as `load_manifest` or `pd.read_csv` returns")
     table = _in_our_words(manifest, root, vocab)
-    items = _items(table[table["split"].isin(["train", "valid"])], "split")
+    items = _items(table[table["split"].isin(["train", "valid"])], "split", "source", "subject")
     for side in ("train", "valid"):
         if not (items["split"] == side).any():
             others = ", ".join(map(str, table["split"].unique()[:5])) or "no rows"

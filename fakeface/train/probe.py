@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'STAGES', 'STRENGTH', 'both_views', 'StageStatistics', 'probe_net', 'views_at', 'joined_views', 'fit_ridges',
-           'fit_linear', 'probe_features', 'ProbeLearner']
+           'fit_linear', 'probe_features', 'unseen_answers', 'ProbeLearner']
 
 # %% ../../nbs/51_train.probe.ipynb #2baff75c
+import copy
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.learner import Learner
@@ -22,6 +24,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core.basics import LABELS, InputError, progress
+from ..core.stats import photograph_kinds
+from .blocks import read_vocabulary
 from .models import WeightsError
 from .precision import AtPrecision
 
@@ -167,26 +171,76 @@ def _passes(dls: DataLoaders, epochs: int) -> Iterator[TfmdDL]:
         yield loader
 
 # %% ../../nbs/51_train.probe.ipynb #cf3e121c
+def _asked(learn: Learner, loader: TfmdDL, what: str) -> tuple[np.ndarray, np.ndarray]: # features (n, d), classes (n,)
+    "What the body answers to all images of a loader."
+    own, xs, ys = next((cb for cb in learn.cbs if isinstance(cb, AtPrecision)), None), [], []
+    if own: own.before_train() # in the numbers in which it trains; `fit` ends that
+    for x, y in progress(loader, len(loader), what):
+        with torch.no_grad(), own.cast() if own else nullcontext():
+            xs.append(learn.model[0](x.as_subclass(torch.Tensor)).float().cpu().numpy())
+        ys.append(y.as_subclass(torch.Tensor).cpu().numpy())
+    return np.concatenate(xs), np.concatenate(ys)
+
+
 def probe_features(learn: Learner, # its body is frozen
                    epochs: int, # how often images are drawn
                   ) -> tuple[np.ndarray, np.ndarray]: # features (n, d), classes (n,)
     "What the body answers to the training images, drawn so many times and once as they are."
-    own, xs, ys = next((cb for cb in learn.cbs if isinstance(cb, AtPrecision)), None), [], []
-    body = learn.model[0]
-    if own: own.before_train() # in the numbers in which it trains; `fit` ends that
-    for k, loader in enumerate(_passes(learn.dls, epochs)):
-        for x, y in progress(loader, len(loader), f"features, {'as they are' if not k else f'draw {k} of {epochs}'}"):
-            with torch.no_grad(), own.cast() if own else nullcontext(): xs.append(body(x.as_subclass(torch.Tensor)).float().cpu().numpy())
-            ys.append(y.as_subclass(torch.Tensor).cpu().numpy())
-    return np.concatenate(xs), np.concatenate(ys)
+    passes = enumerate(_passes(learn.dls, epochs))
+    parts = [_asked(learn, loader, f"features, {f'draw {k} of {epochs}' if k else 'as they are'}") for k, loader in passes]
+    return tuple(np.concatenate(some) for some in zip(*parts))
+
+# %% ../../nbs/51_train.probe.ipynb #d0f38713
+def _known_rows(learn: Learner, n: int) -> tuple[pd.DataFrame, pd.DataFrame] | None: # n: rows of features
+    "Training images and real validation images with their kinds; None where kinds are not known, or an image was lost on the way."
+    sides = [getattr(loader.dataset, "items", None) for loader in (learn.dls.train, learn.dls.valid)]
+    if not all(isinstance(side, pd.DataFrame) and {"path", "label", "source"} <= set(side) for side in sides): return None
+    both = pd.concat(sides, ignore_index=True)
+    both["kind"] = photograph_kinds(both)
+    train, valid = both[:len(sides[0])], both[len(sides[0]):]
+    return (train, valid[valid["label"] == LABELS[0]]) if len(train) and n % len(train) == 0 else None
+
+
+def _fits_without(learn: Learner, x: np.ndarray, y: np.ndarray, train: pd.DataFrame) -> dict[str, nn.Linear]:
+    "A layer for each kind of photographs, fitted to all images but those."
+    kind = np.tile(train["kind"].where(train["label"] == LABELS[0], "").to_numpy(object), len(y) // len(train))
+    known, fits = sorted(set(kind) - {""}), {}
+    for name in progress(known, len(known), "fits without a kind of photographs") if len(known) > 1 else ():
+        fits[name] = nn.Linear(x.shape[1], len(LABELS))
+        fit_linear(fits[name], x[kind != name], y[kind != name])
+    return fits
+
+# %% ../../nbs/51_train.probe.ipynb #78b0e429
+def unseen_answers(learn: Learner, # fitted
+                   x: np.ndarray, # features of the training images, (n, d)
+                   y: np.ndarray, # classes (n,)
+                  ) -> pd.Series | None: # path -> p_fake; None for one kind of photographs, or where kinds are not known
+    "What fits that have seen no photograph of its kind say of every real validation image."
+    rows = _known_rows(learn, len(x))
+    fits = _fits_without(learn, x, y, rows[0]) if rows else {}
+    if not fits or not len(rows[1]): return None
+    loader = learn.dls.test_dl(rows[1], with_labels=True)
+    loader.broken = lambda number, why: None # who predicts it later says so
+    seen, _ = _asked(learn, loader, "features of photographs for fits without their kind")
+    if len(seen) < len(rows[1]): return None
+    answers, kind, at = np.empty(len(seen)), rows[1]["kind"].to_numpy(object), read_vocabulary(list(learn.dls.vocab))[1]
+    for name in set(kind): # no photograph of a kind that is in validation alone was seen by any fit
+        layer = fits.get(name) or copy.deepcopy(learn.model[1][0]).cpu()
+        with torch.no_grad(): logits = layer(torch.from_numpy(seen[kind == name]))
+        answers[kind == name] = logits.double().softmax(1)[:, at].numpy()
+    return pd.Series(answers, index=rows[1]["path"].to_numpy(object))
 
 # %% ../../nbs/51_train.probe.ipynb #4d0b52dd
 class ProbeLearner(Learner):
     "A Learner of `probe_net`: a frozen body, and a linear layer that is fitted at once."
     at_once = True # what others ask it by, who need not import scikit-learn for that
     def unfreeze(self) -> None: self.freeze()
+    unseen: pd.Series | None = None # after the fit: `unseen_answers`
+
     def fine_tune(self, epochs: int, base_lr: float = 0.0, **kwargs: Any) -> None: # epochs: how often images are drawn
-        fit_linear(self.model[1][0], *probe_features(self, epochs))
+        x, y = probe_features(self, epochs)
+        fit_linear(self.model[1][0], x, y)
+        self.unseen = unseen_answers(self, x, y)
         self.fit(1, 0.0)
 
     def fit_one_cycle(self, n_epoch: int, lr_max: float | None = None, **kwargs: Any) -> None: self.fine_tune(n_epoch)
