@@ -11,7 +11,7 @@ from fakeface.core.stats import photograph_kinds
 from fakeface.data.recipes import read_recipe, settings
 from fakeface.evaluate.thresholds import UNSEEN, fit_operating_point, load_point, unseen_rates
 from fakeface.experiments import run as runner
-from fakeface.experiments.run import run_recipe
+from fakeface.experiments.run import run_recipe, save_run
 from fakeface.interpret.attribution import attribute, cam_layers
 from fakeface.interpret.features import watching
 from fakeface.interpret.ood import features
@@ -116,6 +116,14 @@ def test_photographs_are_asked_of_a_fit_that_has_seen_none_of_their_kind(made, t
     assert point.aim == "unseen" and (unseen_rates(valid, point.threshold)["fpr"] <= 0.05).all()
     assert point.threshold >= fit_operating_point(valid, "each", 0.05).threshold
     assert "of a kind that a fit has not seen" in (run.folder/"report.html").read_text(encoding="utf-8")
+
+
+def test_a_probe_that_was_made_with_fastai_alone_keeps_them_too(made, tmp_path):
+    home, run, _ = made
+    learn = make_learner(face_dataloaders(run.manifest, home/"world", imagenet=True, **loader_options(run.settings)), run.settings)
+    with learn.no_bar(), learn.no_logging(): learn.fine_tune(1)
+    kept = save_run(learn, run.manifest, tmp_path/"mine", home/"world")
+    assert kept.predictions[UNSEEN].notna().equals(run.predictions[UNSEEN].notna())
 
 
 def test_answers_about_unseen_kinds_outlive_a_kill_after_training(made, tmp_path, monkeypatch):

@@ -225,9 +225,14 @@ _UNSEEN = ".unseen.parquet" # until the predictions are there
 def _with_unseen(predictions: pd.DataFrame, folder: Path) -> pd.DataFrame:
     "With what fits without a photograph's kind say of it, where a training made such fits."
     file = folder/_UNSEEN
-    if not file.is_file(): return predictions
-    known = pd.read_parquet(file).set_index("path")[UNSEEN]
-    file.unlink()
+    known = pd.read_parquet(file).set_index("path")[UNSEEN] if file.is_file() else None
+    file.unlink(missing_ok=True)
+    return _joined_unseen(predictions, known)
+
+
+def _joined_unseen(predictions: pd.DataFrame, known: pd.Series | None) -> pd.DataFrame: # known: by path
+    "The predictions with these answers, if there are any."
+    if known is None: return predictions
     return predictions.assign(**{UNSEEN: predictions["path"].map(known).where(predictions["split"] == "valid")})
 
 # %% ../../nbs/81_experiments.run.ipynb #cc41a8c8
@@ -363,6 +368,7 @@ def _save_into(folder: Path, out: Path, learn: Learner, rows: pd.DataFrame, root
     "Writes all that a Learner's run consists of, after entering the use of its test sets into the ledger beside its place."
     test_use = log_test_use(out, rows, "save_run", _started(clock))
     predictions = predict(learn, rows[rows["split"] != "train"].reset_index(drop=True), out.name, root)
+    predictions = _joined_unseen(predictions, getattr(learn, "unseen", None))
     save_model(learn, folder, None)
     used = {s: dict(asked=n, found=n, used=n) for s, n in rows["source"].value_counts().items()}
     more = dict(sources=used, test_use=test_use, rejected=0, operating=_operate(folder, predictions, aim))
