@@ -1,13 +1,13 @@
 """What it costs to take the shortcuts away: `python benchmarks/matching_cost.py --root FACES`.
 
-Images are made alike in steps: one history, eyes and mouth at one place, then drawn shift, rotation, scale and colour on top of one mean and
-deviation of every channel, then ever fewer pixels. After each step two things are measured. How far single shortcuts tell fake from real in
-drawn training images of all kinds (cross-validated AUC, subjects kept together, as `experiments.batches` does). And what a linear probe on
-these images still sees of the pairs of `fakeface holdout detectors`, each left out of its training: the body of the recipe `robust`, the whole
-image alone, drawn twice and once as it is. A step is worth its price where shortcuts fall and the pairs do not.
+Images are made alike in steps: one history, eyes and mouth at one place, then drawn shift, rotation, scale and colour on top of one mean
+and deviation of every channel, then ever fewer pixels. After each step two things are measured. How far single shortcuts tell fake from real
+in drawn training images of all kinds (cross-validated AUC, subjects kept together, as `experiments.batches` does). And what a linear probe
+on these images still sees of the pairs of `fakeface holdout detectors`, each left out of its training: the body of the recipe `robust`, the
+whole image alone, drawn twice and once as it is. A step pays where the shortcuts fall and the pairs do not.
 
-Eyes and mouth are found once (`data.faces`); an image without a face is left out everywhere. On slices of the real datasets about half an hour
-of one core.
+Eyes and mouth are found once (`data.faces`); an image without a face is left out everywhere. On slices of the real datasets about half an
+hour of one core.
 """
 import argparse
 import random
@@ -67,7 +67,8 @@ def seen(image: torch.Tensor, points: np.ndarray, step: str, dice: random.Random
     if drawn: picture = of_one_colour(picture, dice)
     if dice and dice.random() < 0.5: picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     small = recompressed(torch.from_numpy(np.array(picture)).permute(2, 0, 1), QUALITY)
-    return torch.from_numpy(np.array(Image.fromarray(small.permute(1, 2, 0).numpy()).resize((SIZE, SIZE), Image.Resampling.BICUBIC))).permute(2, 0, 1)
+    large = Image.fromarray(small.permute(1, 2, 0).numpy()).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(large)).permute(2, 0, 1)
 
 
 def shortcuts_of(rows: pd.DataFrame, images: list[torch.Tensor], points: np.ndarray, step: str, most: int) -> pd.DataFrame:
@@ -114,8 +115,8 @@ def main() -> None:
     spec = read_holdout("detectors")
     try: spec = present_kinds(spec, scan(args.root).images)
     except InputError as e: raise SystemExit(f"matching_cost: {e}") from e
-    cells = {(r, f): plan(cell_recipe(spec, r, f), args.root, scale=args.scale, split_seed=spec.split_seed, **spec.detectors["robust"]).manifest
-             for r in spec.real for f in spec.fake}
+    options = dict(scale=args.scale, split_seed=spec.split_seed, **spec.detectors["robust"])
+    cells = {(r, f): plan(cell_recipe(spec, r, f), args.root, **options).manifest for r in spec.real for f in spec.fake}
     rows = pd.concat(cells.values())[["path", "label", "subject", "source"]].drop_duplicates("path", ignore_index=True)
     points = face_points(rows, args.root, workers=1)[list(POINTS)]
     rows, points = rows[points.notna().all(axis=1)].reset_index(drop=True), points.dropna().to_numpy()
@@ -124,8 +125,9 @@ def main() -> None:
         caught = shortcuts_of(rows, images, points, step, args.most)
         layers = features(images, points, step, 0)
         for (real, fake), m in cells.items():
-            train, test = ([at[p] for p in m.loc[side, "path"] if p in at] for side in (m["split"] == "train", ~m["split"].isin(("train", "valid"))))
-            auc = dict(zip(("auc", "auc_lo", "auc_hi"), pair_auc(layers, rows, np.array(train), np.array(test))))
+            sides = m["split"] == "train", ~m["split"].isin(("train", "valid"))
+            train, test = (np.array([at[p] for p in m.loc[side, "path"] if p in at]) for side in sides)
+            auc = dict(zip(("auc", "auc_lo", "auc_hi"), pair_auc(layers, rows, train, test)))
             table.append(dict(step=step, what="pair", name=f"{real} {fake}", n=len(test), **auc))
         table += [dict(step=step, what="shortcut", name=s, n=n, auc=a, auc_lo=lo, auc_hi=hi)
                   for s, a, lo, hi, n in caught[["shortcut", "auc", "lo", "hi", "n"]].itertuples(index=False)]
