@@ -2,9 +2,9 @@
 
 Images are made alike in steps: one history, eyes and mouth at one place, then drawn shift, rotation, scale and colour on top of one mean
 and deviation of every channel, then ever fewer pixels. After each step two things are measured. How far single shortcuts tell fake from
-real in drawn training images of all kinds (cross-validated AUC, subjects kept together, as `experiments.batches` does). And what a linear probe
-on these images still sees of the pairs of `fakeface holdout detectors`, each left out of its training: the body of the recipe `robust`, the
-whole image alone, drawn twice and once as it is. A step pays where the shortcuts fall and the pairs do not.
+real in drawn training images of all kinds (cross-validated AUC, subjects kept together, as `experiments.batches` does). And what a linear
+probe on these images still sees of the pairs of `fakeface holdout detectors`, each left out of its training: the body of the recipe
+`robust`, the whole image alone, drawn twice and once as it is. A step pays where the shortcuts fall and the pairs do not.
 
 Eyes and mouth are found once (`data.faces`); an image without a face is left out everywhere. On slices of the real datasets about half an
 hour of one core.
