@@ -474,6 +474,7 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     settings = {k: Path(v).name if k == "weights" and v else v for k, v in i.get("settings", {}).items()}
     idle = idle_settings(run.settings)
     settings = {k: v for k, v in settings.items() if k not in idle}
+    if i.get("arch_asked") and "arch" in settings: settings["arch"] = f"{settings['arch']} (asked for: {i['arch_asked']})"
     top = {k: i.get(k) for k in ("recipe", "study", "profile", "seed", "scale", "data")}
     top["started"] = str(i.get("started") or "–")[:16].replace("T", " ")
     return {"Run": told(top), "Settings": told(settings), "Versions": told(i.get("versions", {})),
