@@ -153,15 +153,20 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    "SIGTERM and SIGHUP end what runs inside as Ctrl-C does; a second one is not heard, so that cleaning up is not cut short."
+    """SIGTERM and SIGHUP end what runs inside as Ctrl-C does; a second one is not heard, so that cleaning up is not cut short. Processes
+    that were forked inside do not hear Ctrl-C: whoever forked them ends them, and they say nothing."""
     owner, known = os.getpid(), [s for s in ("SIGTERM", "SIGHUP") if hasattr(signal, s)]
     def stop(number: int, frame: object) -> None:
         if os.getpid() != owner: os._exit(128 + number) # a worker
         signal.signal(number, signal.SIG_IGN)
         raise Stopped(number)
+    def interrupt(number: int, frame: object) -> None:
+        if os.getpid() == owner: signal.default_int_handler(number, frame)
     main_thread = threading.current_thread() is threading.main_thread()
     before = {s: signal.signal(s, stop) for s in map(signal.Signals.__getitem__, known)
               if main_thread and signal.getsignal(s) == signal.SIG_DFL}
+    if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try: yield
     finally:
         for s, handler in before.items(): signal.signal(s, handler)

@@ -73,10 +73,10 @@ def _help() -> None:
 def _run_once(recipe: Any, root: Path, out: Path | None, output: Output, **options: Any) -> None:
     "One training: a bar where somebody watches, else a line now and then."
     from fakeface.experiments.run import run_recipe
-    from fakeface.train.fitting import EpochLines
+    from fakeface.train.fitting import EpochLines, Forecast
     output.note("Before the training: scan, duplicates across splits, what shortcuts alone reach.")
-    silent = output.watched or output.quiet or output.json
-    made = run_recipe(recipe, root, out, progress=output.watched, cbs=[] if silent else [EpochLines()], **options)
+    lines = [] if output.quiet or output.json else [Forecast()] if output.watched else [Forecast(), EpochLines()]
+    made = run_recipe(recipe, root, out, progress=output.watched, cbs=lines, **options)
     _tell_run(made, output)
 
 # %% ../../nbs/96_cli.train.ipynb #37098edc

@@ -226,7 +226,8 @@ def _replaced_words(info: BundleInfo) -> str:
 def _passes_words(info: BundleInfo) -> str:
     "How long it was trained; a probe is fitted to its images as they are, and drawn so many times."
     t = info.training
-    if read_call(info.network.model)[0] != "probe": return f"{t.get('epochs')} epochs"
+    first = f"{t['frozen_epochs']} frozen + " if t.get("frozen_epochs") else ""
+    if read_call(info.network.model)[0] != "probe": return f"{first}{t.get('epochs')} epoch{'s' * (t.get('epochs') != 1)}"
     return f"fitted to images as they are and drawn {t['epochs']} times" if t.get("epochs") else "fitted to images as they are"
 
 # %% ../../nbs/91_serve.export.ipynb #0f356b6a
@@ -329,7 +330,7 @@ def _training(run: Run) -> dict[str, Any]:
     "Recipe, settings and versions, in words and numbers."
     i = run.info
     idle = idle_settings(run.settings)
-    asked = {k: run.settings.get(k) for k in ("epochs", "batch_size", "lr", "opt", "augment") if k not in idle}
+    asked = {k: run.settings.get(k) for k in ("epochs", "frozen_epochs", "batch_size", "lr", "opt", "augment") if k not in idle}
     told = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started", "arch_asked")}
     return told | asked | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
 
