@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -162,14 +162,33 @@ def stoppable() -> Iterator[None]:
         raise Stopped(number)
     def interrupt(number: int, frame: object) -> None:
         if os.getpid() == owner: signal.default_int_handler(number, frame)
+    usual = {s: (stop, signal.SIG_DFL) for s in map(signal.Signals.__getitem__, known)}
+    usual[signal.SIGINT] = interrupt, signal.default_int_handler
     main_thread = threading.current_thread() is threading.main_thread()
-    before = {s: signal.signal(s, stop) for s in map(signal.Signals.__getitem__, known)
-              if main_thread and signal.getsignal(s) == signal.SIG_DFL}
-    if main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
-    try: yield
+    ours = {s: handler for s, (handler, before) in usual.items() if main_thread and signal.getsignal(s) == before}
+    before = {s: signal.signal(s, handler) for s, handler in ours.items()}
+    try:
+        with _heard_again(ours): yield
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
+
+# %% ../../nbs/97_cli.main.ipynb #27ff17d8
+@contextmanager
+def _heard_again(ours: dict[int, Any], # signal -> its handler
+                ) -> Iterator[None]:
+    "A stop that was raised where Python ignores exceptions comes again a moment later, and is not printed."
+    owner, usual = os.getpid(), sys.unraisablehook
+    def hook(ignored: Any) -> None:
+        number = getattr(ignored.exc_value, "signal", signal.SIGINT)
+        lost = issubclass(ignored.exc_type, KeyboardInterrupt) and number in ours and os.getpid() == owner
+        if not lost or threading.current_thread() is not threading.main_thread(): return usual(ignored)
+        signal.signal(number, ours[number]) # a second one may have been shut out
+        again = threading.Timer(0.02, os.kill, (owner, number))
+        again.daemon = True
+        again.start()
+    sys.unraisablehook = hook
+    try: yield
+    finally: sys.unraisablehook = usual
 
 # %% ../../nbs/97_cli.main.ipynb #9fb6b66f
 def _no_reader() -> int: # exit code
