@@ -174,7 +174,8 @@ def own(folder: Path, n: int = 120, side: int = 32) -> Path:
 def test_names_are_checked_before_a_folder_is_listed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fakeface.experiments.plan.own_folder", lambda *args, **more: pytest.fail("the folder was listed"))
     (tmp_path/"faces"/"real").mkdir(parents=True)
-    for options, says in ((["--arch", "small"], "give --model small"), (["--arch", "resnet35"], "close: "), (["--model", "smal"], "use one of")):
+    for options, says in ((["--arch", "small"], "give --model small"), (["--arch", "resnet35"], "close: "),
+                          (["--model", "smal"], "use one of")):
         assert main(["run", str(tmp_path/"faces"), *options]) == 2 and says in capsys.readouterr().err
 
 
@@ -185,7 +186,8 @@ def test_an_arch_asked_for_by_name_is_not_replaced_and_a_profiles_is_noted(tmp_p
     faces, short = own(tmp_path/"faces"), ["--epochs", "1", "--size", "32", "--out", str(tmp_path/"run")]
     assert main(["run", str(faces), "--arch", "squeezenet1_1", *short]) == 2
     said = capsys.readouterr().err
-    assert "squeezenet1_1, which was asked for by name" in said and "--weights package:efficientnet-lite0 --arch tf_efficientnet_lite0" in said
+    assert "squeezenet1_1, which was asked for by name" in said
+    assert "--weights package:efficientnet-lite0 --arch tf_efficientnet_lite0" in said
     recipe, *images = own_folder(faces)
     with pytest.raises(InputError, match="asked for by name"):
         experiments.run_recipe(recipe, faces, tmp_path/"run", own=images, progress=False, arch="squeezenet1_1")
@@ -205,8 +207,8 @@ def test_an_arch_asked_for_by_name_is_not_replaced_and_a_profiles_is_noted(tmp_p
 
 @pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX's")
 def test_a_training_with_workers_that_is_stopped_says_one_line(tmp_path):
-    command = [sys.executable, "-m", "fakeface.cli.main", "run", own(tmp_path/"faces", side=128), "--model", "small", "--size", "96", "--augment",
-               "fastai", "--no-cache", "--epochs", "500", "--out", tmp_path/"run"]
+    command = [sys.executable, "-m", "fakeface.cli.main", "run", own(tmp_path/"faces", side=128), "--model", "small", "--size", "96",
+               "--augment", "fastai", "--no-cache", "--epochs", "500", "--out", tmp_path/"run"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not (line := process.stdout.readline()).startswith("epoch 1 of 500") and line: pass
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well

@@ -231,7 +231,8 @@ def test_columns_by_other_names_are_mapped_once_and_said(tmp_path, suffix, capsy
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["score {f}", "compare {f} {f}", "fairness {f} --min-n 5", "operating {f}", "score {f} --detector true"])
+@pytest.mark.parametrize("command", ["score {f}", "compare {f} {f}", "fairness {f} --min-n 5", "operating {f}",
+                                     "score {f} --detector true"])
 @pytest.mark.parametrize("given, mend", [("fake=Real", "fake=Real,real=FAKE"), ("real=FAKE", "real=FAKE,fake=Real")])
 def test_a_map_that_would_make_all_images_one_class_is_refused_with_the_whole_map(command, given, mend, tmp_path, capsys):
     table = scores(40).assign(subject=[f"s{i}" for i in range(40)], gender=["f", "f", "m", "m"] * 10)

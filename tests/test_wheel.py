@@ -49,7 +49,8 @@ def test_beside_a_clone_the_editable_install_is_imported_and_not_the_folder_of_i
         shutil.copytree(ROOT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
     for part in ("settings.ini", "setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / part, clone)
-    built = subprocess.run([sys.executable, "setup.py", "-q", "editable_wheel", "--dist-dir", str(site)], cwd=clone, capture_output=True, text=True)
+    command = [sys.executable, "setup.py", "-q", "editable_wheel", "--dist-dir", str(site)]
+    built = subprocess.run(command, cwd=clone, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     with zipfile.ZipFile(next(site.glob("*.whl"))) as archive:
         archive.extractall(site)

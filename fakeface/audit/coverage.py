@@ -106,7 +106,7 @@ def _learned_from(manifest: pd.DataFrame, # one row an image
 # %% ../../nbs/37_audit.coverage.ipynb #517805b6
 _ASSOCIATION = 0.3 # Cramér's V
 
-
+# %% ../../nbs/37_audit.coverage.ipynb #fa520af6
 def _check_coverage(manifest: pd.DataFrame, # one row an image
                   alone: dict[str, dict[str, Any]], # of `_without_counterpart`
                   cards: dict[str, Card], # what is known of the sources
@@ -131,7 +131,7 @@ def _check_coverage(manifest: pd.DataFrame, # one row an image
     text = "; ".join(told)
     return verdict(word, text[0].upper() + text[1:] + ".", None if word == "not measured" else share, alone=alone, confounded=linked)
 
-
+# %% ../../nbs/37_audit.coverage.ipynb #fca9b49a
 def _nothing_found(sources: int, # of real images
                    linked: list[dict[str, Any]], # of `confounded`
                    measured: Sequence[str], # shortcuts
@@ -154,6 +154,6 @@ def _coverage(e: Evidence) -> dict[str, Any]:
 COVERAGE = Check("coverage", "Which attribute goes with the label, and which real source has no counterpart among the fakes?",
                  "share of the real images in sources without counterpart", "fail where a label is missing altogether; warn where an "
                  f"attribute goes with the label (Cramér's V from {_ASSOCIATION:g} on), or where a shortcut other than the spectrum tells "
-                 f"a real source from all fakes (lower bound of the AUC above {_APART:g}; file facts as they are judged, with bytes per pixel or "
-                 "without); not measured where there is one real source and no attribute", _coverage, "share",
+                 f"a real source from all fakes (lower bound of the AUC above {_APART:g}; file facts as they are judged, with "
+                 "bytes per pixel or without); not measured where there is one real source and no attribute", _coverage, "share",
                  dict(association=_ASSOCIATION))

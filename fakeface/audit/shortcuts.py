@@ -304,7 +304,7 @@ def bytes_between(bytes_per_pixel: np.ndarray, # (n,)
 # %% ../../nbs/30_audit.shortcuts.ipynb #a9dbd3f6
 def file_facts_by_test(x: np.ndarray, # the features file-facts, (n, width)
                        manifest: pd.DataFrame, # the same rows: label, split, subject, source
-                      ) -> dict[str, dict[str, Any]]: # as of `baselines_by_test`; with `with_bytes`, the same with them, where they do not decide
+                      ) -> dict[str, dict[str, Any]]: # as of `baselines_by_test`; and `with_bytes`, where bytes per pixel do not decide
     "The file facts on each test set, without bytes per pixel where these do not decide."
     full = baselines_by_test(x, manifest)
     if bytes_between(x[:, -1], manifest) >= BYTES: return full
@@ -341,7 +341,7 @@ def _called(name: str, f: dict[str, Any]) -> str:
     "A shortcut in words."
     return WORDS.get(name, name) + (" without bytes per pixel" if f.get("with_bytes") else "")
 
-
+# %% ../../nbs/30_audit.shortcuts.ipynb #dbbb85da
 def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set
                 auc_ci95: list[float] | None = None, # of the run's own AUC on it
                ) -> str: # a sentence, empty where nothing was measured

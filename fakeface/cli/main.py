@@ -150,7 +150,7 @@ class Stopped(KeyboardInterrupt):
         super().__init__()
         self.signal = number
 
-
+# %% ../../nbs/97_cli.main.ipynb #f2e675aa
 @contextmanager
 def stoppable() -> Iterator[None]:
     """SIGTERM and SIGHUP end what runs inside as Ctrl-C does; a second one is not heard, so that cleaning up is not cut short. Processes

@@ -91,8 +91,8 @@ def _tell_run(made: Any, output: Output) -> None:
     output.note(f"\nOn {made.data}. Positive class: fake.")
     filled, of = read_card(made.folder)["weights_filled"], made.settings
     place = f", in the place of {made.info['arch_asked']}" if made.info.get("arch_asked") else ""
-    if filled: output.note(f"Pretrained weights ({of['arch']}{place}, {of['weights'] or 'from the hub'}): {filled} tensors of the network's "
-                           "body were filled.")
+    if filled: output.note(f"Pretrained weights ({of['arch']}{place}, {of['weights'] or 'from the hub'}): {filled} tensors of the "
+                           "network's body were filled.")
     output.note(training_words(made.info.get("training", {})))
     if made.learnt: output.note(made.learnt)
     output.table(made.scores.T)

@@ -326,7 +326,7 @@ def label_words(columns: ColumnMap,
         found[rest[0]] = next(label for label in LABELS if label != found[words[1 - words.index(rest[0])]])
     return found
 
-
+# %% ../../nbs/11_data.tables.ipynb #b402bfc3
 def _refuse_contrary(found: dict[Any, str], rest: list[Any], p: Passage) -> None:
     "Refuses a map that leaves out a word which means by itself what another word was mapped to, where that cannot be meant."
     own = {w: label_of(_as_text(w)) for w in (*found, *rest)}
@@ -336,8 +336,8 @@ def _refuse_contrary(found: dict[Any, str], rest: list[Any], p: Passage) -> None
     given = turned if turned is not None else next(iter(found))
     told = [(given, found[given]), *((w, label) for w, label in own.items() if w != given and label)]
     turn = [(w, next(x for x in LABELS if x != label) if turned is not None and w in rest else label) for w, label in told]
-    p.refuse(f"label {_as_text(same)} means {own[same]} by itself, and {_as_text(given)} is mapped to {found[given]}: is the map upside down? "
-             f"Leave {found[given]}={_as_text(given)} out, or give every word, as in "
+    p.refuse(f"label {_as_text(same)} means {own[same]} by itself, and {_as_text(given)} is mapped to {found[given]}: is the map upside "
+             f"down? Leave {found[given]}={_as_text(given)} out, or give every word, as in "
              + ",".join(f"{label}={_as_text(w)}" for w, label in turn))
 
 # %% ../../nbs/11_data.tables.ipynb #97bf8b5f
@@ -582,8 +582,8 @@ def odds_note(what: str, # a column, or a detector
              ) -> str: # a sentence; empty where they may well be log-odds
     "Whether numbers that were given as log-odds are probabilities by their range."
     if n < _SOME or not (low >= 0 and high <= 1): return ""
-    return (f"{what}: all {n:,} numbers lie in 0 to 1, as probabilities do, and are read as log-odds: from 0 on is fake, so every image is called "
-            "fake; leave --logit (logit=True) out if they are probabilities")
+    return (f"{what}: all {n:,} numbers lie in 0 to 1, as probabilities do, and are read as log-odds: from 0 on is fake, so every image is "
+            "called fake; leave --logit (logit=True) out if they are probabilities")
 
 # %% ../../nbs/11_data.tables.ipynb #ead5831a
 def probabilities(table: pd.DataFrame, # with a column `p_fake`
@@ -592,17 +592,15 @@ def probabilities(table: pd.DataFrame, # with a column `p_fake`
                   flip: bool = False, # these speak for real
                   error: type[InputError] = TableError, # what a refusal raises
                  ) -> pd.Series: # from 0, real, to 1, fake
-    """The column `p_fake` as probabilities; says (DataNote) where log-odds look like probabilities. Raises `error` for the first that is
-    none, with a hint where it looks like something else."""
+    "The column `p_fake` as probabilities. Raises `error` for the first that is none, with a hint where it looks like something else."
     p = Passage(where, error, rows=np.arange(1, len(table) + 1))
     given = table["p_fake"]
     plain = given if pd.api.types.is_numeric_dtype(given) else _mapped(given, lambda v: _as_text(v).replace(",", ".", 1)
                                                                       if re.fullmatch(r"\s*-?\d+,\d+\s*", str(v)) else v)
     commas = int(_changed(given, plain).sum())
     numbers = pd.to_numeric(plain, errors="coerce").astype(float)
-    if logit:
-        p.say(odds_note("p_fake", numbers.min(), numbers.max(), len(numbers)), len(numbers))
-        numbers = 1 / (1 + np.exp(-numbers.clip(-700, 700)))
+    if logit: p.say(odds_note("p_fake", numbers.min(), numbers.max(), len(numbers)), len(numbers))
+    if logit: numbers = 1 / (1 + np.exp(-numbers.clip(-700, 700)))
     bad = ~numbers.between(0, 1).to_numpy(bool)
     if bad.any():
         said, low, high = given.iloc[int(bad.argmax())], numbers.min(), numbers.max()

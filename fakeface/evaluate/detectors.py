@@ -85,7 +85,7 @@ class Detector:
                 warnings.warn(note, DataNote, stacklevel=2)
         return p
 
-
+# %% ../../nbs/47_evaluate.detectors.ipynb #222f228d
 def _write_files(images: list[Image.Image], folder: str | Path) -> list[str]: # their paths
     "The pictures as files with numbers for names: as they came where they came from a file, else PNG."
     paths = []

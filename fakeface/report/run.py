@@ -569,7 +569,8 @@ def report_values(run: Run, # a loaded run
                 no_pictures=f"The images are not shown: {why}. The errors are listed by name." if hidden else "",
                 notes=[t for t in (i.get("notes"), i.get("citation")) if t], how=_how(run), footer=_FOOTER,
                 operating=_operating(run), test_use=_test_use(run),
-                **_training(run.history, run.info.get("training", {}), run.settings if run.info.get("settings") else {}), **_data(run, read_cards(root)))
+                **_training(run.history, run.info.get("training", {}), run.settings if run.info.get("settings") else {}),
+                **_data(run, read_cards(root)))
 
 
 _FOOTER = "Everything on this page was read from the run folder: predictions.parquet has one row an image."

@@ -336,7 +336,7 @@ def predictive_values(info: BundleInfo, # of a bundle
     return dict(prevalence=prevalence, **{k: rows[0][k] for k in ("ppv", "ci95", "npv", "npv_ci95")}, rows=rows,
                 text=_value_words(rows, prevalence))
 
-
+# %% ../../nbs/92_serve.predict.ipynb #8c12aa1f
 def _value_words(rows: list[dict[str, Any]], prevalence: float) -> str:
     "The predictive values in sentences."
     r, worst = rows[0], min((x for x in rows[1:] if x["ppv"] is not None), key=lambda x: x["ppv"], default=None)

@@ -91,7 +91,7 @@ class Forecast(Callback):
         print(f"\rabout {_time_words(epoch * left)} for the {left} {'epoch' if left == 1 else 'epochs'}{' left' if self.done else ''}"
               f"{_parts_words(self.learn) if not self.done else ''}; a run that is stopped begins anew", flush=True)
 
-
+# %% ../../nbs/53_train.fitting.ipynb #73880a9a
 def _parts_words(learn: Learner) -> str:
     "What the epochs are, where there are two kinds."
     first, then = getattr(learn, "planned", (0, 0))

@@ -208,7 +208,7 @@ def epoch_name(learn: Learner, # in a training of `train.fitting.train`
     first = getattr(learn, "planned", (0, 0))[0] and getattr(learn.opt, "frozen_idx", 0)
     return f"{'frozen ' if first else ''}epoch {learn.epoch + 1} of {learn.n_epoch}"
 
-
+# %% ../../nbs/52_train.learners.ipynb #f5e549b9
 class StopDiverged(Callback):
     "Ends a training whose loss is nan or infinite; fastai would train on, or stop without a word."
     order = 45 # after the loss is known, before the recorder
