@@ -46,5 +46,8 @@ setup(
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
+    # An editable install as a path, not as an import hook: hooks come last, and beside a clone, whose folder bears the package's name,
+    # Python would take that folder for it.
+    options={"editable_wheel": {"mode": "compat"}},
     zip_safe=False,
 )

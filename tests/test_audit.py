@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fakeface.audit.audit import CHECKS, audit, terms
 from fakeface.audit.checks import VERDICTS, Check, checks_table, verdict
@@ -165,3 +166,23 @@ def test_a_check_that_is_registered_in_one_line_shows_everywhere(clean, tmp_path
         assert words in page, words
     assert checks_table(CHECKS.values()).loc["darkness", "question"] == "Are most images dark?"
     with pytest.raises(ValueError, match="known: .*coverage, darkness"): audit(manifest, root, only=["sizes"])
+
+
+def test_a_run_and_the_audit_of_one_folder_judge_the_file_facts_alike(tmp_path):
+    from fakeface.audit.shortcuts import baseline_words, highest, measure_baselines
+    from fakeface.experiments.plan import own_folder
+    rng = np.random.default_rng(0)
+    for label, noise in (("real", 10), ("fake", 40)): # as a generator's trace does, noise takes bytes
+        (tmp_path/"faces"/label).mkdir(parents=True)
+        for i in range(150):
+            pixels = rng.normal(128, noise, (32, 32, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path/"faces"/label/f"{i}.jpg", quality=90)
+    manifest = own_folder(tmp_path/"faces")[1].manifest
+    checks = audit(manifest, tmp_path/"faces", only=["file-facts", "coverage"], workers=1).checks
+    facts = checks["file-facts"]
+    assert (facts["verdict"], facts["figure"]) == ("pass", 0.5)
+    assert "with bytes per pixel, which do not decide here, AUC 1.000" in facts["why"]
+    run = measure_baselines(manifest, tmp_path/"faces")["test"]
+    assert run["file-facts"]["auc"] == 0.5 and run["file-facts"]["with_bytes"]["auc"] > 0.9
+    assert highest(run)[0] != "file-facts" and "file facts without bytes per pixel" in baseline_words(run)
+    assert (checks["coverage"]["verdict"], "counterpart" in checks["coverage"]["why"]) == ("not measured", False)

@@ -153,10 +153,68 @@ def test_a_run_that_is_killed_leaves_nothing_that_looks_like_a_result(world, tmp
 def test_bad_input_is_one_line_without_traceback(world, tmp_path):
     out = ("--out", tmp_path / "x", "--model", "transfer")
     for args, says in [(("man-1", "--root", tmp_path / "none"), "is no folder"), (("man-7", "--root", world), "known: "),
-                       (("man-1", "--root", world, *out, "--arch", "resnet35"), "close: ")]:
+                       (("man-1", "--root", world, *out, "--arch", "resnet35"), "close: "),
+                       (("man-1", "--root", world, *out, "--arch", "small"), "give --model small"),
+                       (("man-1", "--root", world, "--model", "resnet34"), "--model transfer --arch resnet34")]:
         done = fakeface("run", *args)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1) and says in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def own(folder: Path, n: int = 120, side: int = 32) -> Path:
+    "A folder of noise with real and fake in it."
+    rng = np.random.default_rng(0)
+    for label, noise in (("real", 20), ("fake", 60)):
+        (folder/label).mkdir(parents=True)
+        for i in range(n):
+            Image.fromarray(rng.normal(128, noise, (side, side, 3)).clip(0, 255).astype(np.uint8)).save(folder/label/f"{i}.jpg")
+    return folder
+
+
+def test_names_are_checked_before_a_folder_is_listed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("fakeface.experiments.plan.own_folder", lambda *args, **more: pytest.fail("the folder was listed"))
+    (tmp_path/"faces"/"real").mkdir(parents=True)
+    for options, says in ((["--arch", "small"], "give --model small"), (["--arch", "resnet35"], "close: "),
+                          (["--model", "smal"], "use one of")):
+        assert main(["run", str(tmp_path/"faces"), *options]) == 2 and says in capsys.readouterr().err
+
+
+def test_an_arch_asked_for_by_name_is_not_replaced_and_a_profiles_is_noted(tmp_path, capsys, monkeypatch):
+    from fakeface.experiments.plan import own_folder
+    from fakeface.serve.export import export_bundle
+    monkeypatch.setattr("fakeface.train.models.hub_answers", lambda arch: False)  # a machine without internet
+    faces, short = own(tmp_path/"faces"), ["--epochs", "1", "--size", "32", "--out", str(tmp_path/"run")]
+    assert main(["run", str(faces), "--arch", "squeezenet1_1", *short]) == 2
+    said = capsys.readouterr().err
+    assert "squeezenet1_1, which was asked for by name" in said
+    assert "--weights package:efficientnet-lite0 --arch tf_efficientnet_lite0" in said
+    recipe, *images = own_folder(faces)
+    with pytest.raises(InputError, match="asked for by name"):
+        experiments.run_recipe(recipe, faces, tmp_path/"run", own=images, progress=False, arch="squeezenet1_1")
+    assert not (tmp_path/"run").exists()
+    assert main(["run", str(faces), *short]) == 0
+    out, err = capsys.readouterr()
+    assert "takes the place of resnet34" in err and "frozen epoch 1 of 1: " in out and "in the place of resnet34" in out
+    run = Run(tmp_path/"run")
+    assert (run.info["arch_asked"], run.settings["arch"]) == ("resnet34", "tf_efficientnet_lite0")
+    page = run.file("report").read_text()
+    assert "tf_efficientnet_lite0 (asked for: resnet34)" in page and "1 frozen + 1 epoch." in page
+    card = (export_bundle(run.folder, tmp_path/"card")/"README.md").read_text()
+    assert "the recipe asks for resnet34" in card and "1 frozen + 1 epoch" in card
+    assert main(["run", str(faces), *short, "--overwrite", "--arch", "tf_efficientnet_lite0"]) == 0  # named, and the package's own
+    assert "takes the place" not in capsys.readouterr().err and Run(tmp_path/"run").info["arch_asked"] is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX's")
+def test_a_training_with_workers_that_is_stopped_says_one_line(tmp_path):
+    command = [sys.executable, "-m", "fakeface.cli.main", "run", own(tmp_path/"faces", side=128), "--model", "small", "--size", "96",
+               "--augment", "fastai", "--no-cache", "--epochs", "500", "--out", tmp_path/"run"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (line := process.stdout.readline()).startswith("epoch 1 of 500") and line: pass
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in out + err, out + err
+    assert [w for w in err.splitlines() if not w.startswith("note: ")] == ["fakeface: stopped; nothing half-written is left"]
 
 
 # --- two at once ------------------------------------------------------------------------------------------------------

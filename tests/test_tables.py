@@ -231,6 +231,29 @@ def test_columns_by_other_names_are_mapped_once_and_said(tmp_path, suffix, capsy
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["score {f}", "compare {f} {f}", "fairness {f} --min-n 5", "operating {f}",
+                                     "score {f} --detector true"])
+@pytest.mark.parametrize("given, mend", [("fake=Real", "fake=Real,real=FAKE"), ("real=FAKE", "real=FAKE,fake=Real")])
+def test_a_map_that_would_make_all_images_one_class_is_refused_with_the_whole_map(command, given, mend, tmp_path, capsys):
+    table = scores(40).assign(subject=[f"s{i}" for i in range(40)], gender=["f", "f", "m", "m"] * 10)
+    table.assign(label=table["label"].map({"real": "Real", "fake": "FAKE"})).to_csv(tmp_path/"t.csv", index=False)
+    args = command.format(f=tmp_path/"t.csv").split()
+    assert main([*args, "--map", given]) == 2
+    said = capsys.readouterr().err
+    assert "is the map upside down?" in said and f"as in {mend}" in said and "Traceback" not in said
+    with pytest.raises(InputError, match="upside down"): read_predictions(tmp_path/"t.csv", columns=given)
+    turned = read_predictions(tmp_path/"t.csv", columns=mend)["label"] # said in full it is done
+    assert (turned.to_numpy() != table["label"].to_numpy()).all()
+
+
+@pytest.mark.parametrize("flip", [[], ["--flip"]])
+def test_probabilities_read_as_log_odds_are_named(flip, tmp_path, capsys):
+    scores(40).to_csv(tmp_path/"p.csv", index=False)
+    assert main(["score", str(tmp_path/"p.csv"), "--logit", *flip]) == 0
+    said = capsys.readouterr().err
+    assert "p_fake: all 40 numbers lie in 0 to 1" in said and "--logit" in said
+
+
 def test_a_folder_of_parts_is_mapped_as_a_table_is(tmp_path, capsys):
     pytest.importorskip("duckdb")
     (tmp_path/"parts").mkdir()

@@ -41,6 +41,27 @@ def names(wheel) -> set[str]:
         return set(archive.namelist())
 
 
+def test_beside_a_clone_the_editable_install_is_imported_and_not_the_folder_of_its_name(tmp_path):
+    if not (find_spec("setuptools") and find_spec("wheel")):
+        pytest.skip("setuptools builds it")
+    clone, site = tmp_path / "beside" / "fakeface", tmp_path / "site"
+    for part in ("fakeface", "data_manifests"):
+        shutil.copytree(ROOT / part, clone / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("settings.ini", "setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / part, clone)
+    command = [sys.executable, "setup.py", "-q", "editable_wheel", "--dist-dir", str(site)]
+    built = subprocess.run(command, cwd=clone, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    with zipfile.ZipFile(next(site.glob("*.whl"))) as archive:
+        archive.extractall(site)
+    code = (f"import site; site.addsitedir({str(site)!r}); import fakeface; from fakeface.data.sources import data_manifests; "
+            "print(fakeface.__version__, fakeface.__file__, data_manifests())")
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=clone.parent, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(clone / "fakeface" / "__init__.py") in done.stdout and str(clone / "data_manifests") in done.stdout
+
+
 def test_every_module_card_recipe_and_reference_is_in_the_wheel(names):
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "fakeface").rglob("*.py")}
     cards = {f"fakeface/{p.relative_to(ROOT).as_posix()}" for ext in ("yaml", "csv")

@@ -6,6 +6,7 @@
 __all__ = ['COVERAGE', 'attributes_of', 'coverage_table', 'confounded']
 
 # %% ../../nbs/37_audit.coverage.ipynb #d034794b
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -105,10 +106,11 @@ def _learned_from(manifest: pd.DataFrame, # one row an image
 # %% ../../nbs/37_audit.coverage.ipynb #517805b6
 _ASSOCIATION = 0.3 # Cramér's V
 
-
+# %% ../../nbs/37_audit.coverage.ipynb #fa520af6
 def _check_coverage(manifest: pd.DataFrame, # one row an image
                   alone: dict[str, dict[str, Any]], # of `_without_counterpart`
                   cards: dict[str, Card], # what is known of the sources
+                  measured: Sequence[str] = ("size",), # shortcuts that could be measured, but the spectrum
                  ) -> dict[str, Any]:
     "The verdict on coverage; the figure is the share of real images in sources without counterpart."
     labels = set(manifest["label"])
@@ -122,22 +124,36 @@ def _check_coverage(manifest: pd.DataFrame, # one row an image
     if alone:
         told.append("no counterpart among the fakes: " + ", ".join(f"{s} (AUC {d['auc']:.2f} by {d['by']})" for s, d in alone.items()))
     if strong: told.append("goes with the label: " + ", ".join(f"{c['attribute']} (Cramér's V {c['v']:.2f})" for c in strong))
-    both = manifest.groupby("source")["label"].nunique().gt(1)
-    if not told: told.append("every real source has a counterpart among the fakes, and no known attribute goes with the label")
-    told.append(f"{int(both.sum())} of {len(both)} sources have both labels")
+    word, both = "warn" if told else "pass", manifest.groupby("source")["label"].nunique().gt(1)
+    if word == "pass": word, told = _nothing_found(real["source"].nunique(), linked, measured)
+    told.append(f"{int(both.sum())} of {len(both)} sources hold both real and fake images")
     told += _learned_from(manifest, cards)
     text = "; ".join(told)
-    return verdict("warn" if alone or strong else "pass", text[0].upper() + text[1:] + ".", share, alone=alone, confounded=linked)
+    return verdict(word, text[0].upper() + text[1:] + ".", None if word == "not measured" else share, alone=alone, confounded=linked)
+
+# %% ../../nbs/37_audit.coverage.ipynb #fca9b49a
+def _nothing_found(sources: int, # of real images
+                   linked: list[dict[str, Any]], # of `confounded`
+                   measured: Sequence[str], # shortcuts
+                  ) -> tuple[str, list[str]]: # the verdict; phrases
+    "What can be said where nothing goes with the label: no pass where no attribute is known and there are no sources to be compared."
+    if sources > 1 and measured: told = [f"no shortcut tells a real source from all fakes (lower bound of the AUC above {_APART:g})"]
+    else: told = ["there is one source of real images, so that the shortcuts' own checks say all that can be said of it" if measured
+                  else "no shortcut could be measured"]
+    told.append("no known attribute goes with the label" if linked else "no attribute is known for both labels")
+    return "pass" if linked or (sources > 1 and measured) else "not measured", told
 
 # %% ../../nbs/37_audit.coverage.ipynb #5270ae16
 def _coverage(e: Evidence) -> dict[str, Any]:
     "The verdict on the sources and attributes."
     measured = {name: decides for name, (_, decides) in e.once(judged_shortcuts).items()}
-    return _check_coverage(e.manifest, _without_counterpart(measured, e.sample), e.cards)
+    some = [name for name, b in measured.items() if b.auc is not None and name != "spectrum"]
+    return _check_coverage(e.manifest, _without_counterpart(measured, e.sample), e.cards, some)
 
 
 COVERAGE = Check("coverage", "Which attribute goes with the label, and which real source has no counterpart among the fakes?",
                  "share of the real images in sources without counterpart", "fail where a label is missing altogether; warn where an "
                  f"attribute goes with the label (Cramér's V from {_ASSOCIATION:g} on), or where a shortcut other than the spectrum tells "
-                 f"a real source from all fakes (lower bound of the AUC above {_APART:g})", _coverage, "share",
+                 f"a real source from all fakes (lower bound of the AUC above {_APART:g}; file facts as they are judged, with "
+                 "bytes per pixel or without); not measured where there is one real source and no attribute", _coverage, "share",
                  dict(association=_ASSOCIATION))

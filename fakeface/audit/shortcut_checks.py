@@ -15,16 +15,17 @@ import pandas as pd
 
 from .checks import Check, verdict
 from .evidence import Evidence
-from .shortcuts import FREQUENCIES, LEAST, SHORTCUTS, Baseline, baseline, baselines_by_test
+from .shortcuts import (BYTES, FREQUENCIES, LEAST, SHORTCUTS, Baseline, baseline, baselines_by_test, bytes_between,
+                                      file_facts_by_test)
 from ..core.basics import progress
 from ..data.faces import POINTS
 
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #c2a24b9c
 WARN, FAIL = 0.6, 0.95 # of an AUC's lower bound
-_BYTES = 0.1 # share of the variance of real images' bytes per pixel that lies between their sources
 _WHAT = {"file-facts": "format, JPEG quality, subsampling, EXIF and bytes per pixel", "size": "width and height",
          "thumbnail": "8 x 8 pixels", "colour": "how often each colour occurs", "spectrum": "the radial power spectrum",
          "geometry": "the place of eyes and mouth", "provenance": "marks of provenance in the files"}
+_WITHOUT_BYTES = "format, JPEG quality, subsampling and EXIF"
 
 
 def _auc(auc: float, ci: tuple[float, float]) -> str:
@@ -40,17 +41,17 @@ def check_shortcut(name: str, # out of SHORTCUTS
                  ) -> dict[str, Any]:
     "The verdict on one shortcut."
     if b.auc is None: return verdict("not measured", f"From {_WHAT[name]}: {b.why_not}.", n=b.n, **more)
-    told, (lo, hi) = f"From {_WHAT[name]} alone{place and ', '}{place}: {_auc(b.auc, b.ci95)} (n = {b.n:,})", (decides or b).ci95
-    if hi < 0.5:
+    full, b = b, decides or b # what is shown is what decides
+    told = f"From {_WITHOUT_BYTES if decides else _WHAT[name]} alone{place and ', '}{place}: {_auc(b.auc, b.ci95)} (n = {b.n:,})"
+    if decides: told += f"; with bytes per pixel, which do not decide here, {_auc(full.auc, full.ci95)}"
+    if b.ci95[1] < 0.5:
         return verdict("not measured", f"{told}; below 0.5, so what some images teach is wrong about others: that is no good news.",
                     b.auc, b.ci95, n=b.n, **more)
-    whole = lo > FAIL or (decides or b).auc >= 0.9995 # nothing can be clearly above 1.000
-    word = "pass" if lo <= WARN else "fail" if whole and name != "spectrum" else "warn"
-    if decides: told += f", without bytes per pixel {_auc(decides.auc, decides.ci95)}"
-    if decides and word == "pass" and b.ci95[0] > WARN:
-        told += ("; the rest lies in bytes per pixel, which do not set the real sources apart: they grow with what is in a picture, a "
-                 "generator's trace included, see spectrum")
-    if name == "spectrum": told += "; a generator's own trace shows there too, besides resizing and compression"
+    whole = b.ci95[0] > FAIL or b.auc >= 0.9995 # nothing can be clearly above 1.000
+    word = "pass" if b.ci95[0] <= WARN else "fail" if whole and name != "spectrum" else "warn"
+    if decides and word == "pass" and full.ci95[0] > WARN:
+        told += ": they do not set the real sources apart, and grow with what is in a picture, a generator's trace included, see spectrum"
+    if name == "spectrum": told += "; never a fail: a generator's own trace, a fair clue, shows there too, besides resizing and compression"
     end = {"pass": "", "warn": " A score has to be clearly above that.", "fail": " A score on these images proves nothing."}
     return verdict(word, f"{told}.{end[word]}", b.auc, b.ci95, n=b.n, **more)
 
@@ -74,10 +75,10 @@ def _worst(name: str, pooled: Baseline, decides: Baseline | None, places: dict[s
     told = {p: check_shortcut(name, b, bare.get(p) if decides else None, p, **more) for p, b in places.items()}
     rank = ("pass", "not measured", "warn", "fail")
     place = max(told, key=lambda p: (rank.index(told[p]["verdict"]), ((bare.get(p) if decides else None) or places[p]).ci95[0]))
-    out, rest = told[place], "; ".join(f"{p} AUC {b.auc:.3f}" for p, b in places.items() if p != place)
+    out, rest = told[place], "; ".join(f"{p} AUC {t['figure']:.3f}" for p, t in told.items() if p != place)
     why = out["why"] + (f" Elsewhere: {rest}." if rest else "")
     by_place = {p: {k: told[p][k] for k in ("verdict", "figure", "ci95", "n")} for p in places}
-    over_all = check_shortcut(name, pooled)
+    over_all = check_shortcut(name, pooled, decides)
     return out | dict(why=why, place=place, by_place=by_place, pooled={k: over_all[k] for k in ("figure", "ci95", "n")})
 
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #a7223b1a
@@ -88,24 +89,17 @@ def judge_shortcut(name: str, # out of SHORTCUTS
                   ) -> tuple[dict[str, Any], Baseline]: # the verdict; the baseline that decides, file facts without bytes per pixel
     "Measures and judges a shortcut; where images are split, the verdict is that of the worst of training and each test set."
     fake, subject = (manifest["label"] == "fake").to_numpy(), manifest["subject"].to_numpy()
-    b, decides, more = baseline(x, fake, subject, seed), None, dict(by_test=baselines_by_test(x, manifest))
+    b, decides, by_test = baseline(x, fake, subject, seed), None, baselines_by_test(x, manifest)
+    places, without, more = _places(x, manifest, by_test, seed), {}, dict(by_test=by_test)
     if name == "file-facts":
-        bare, between = baseline(x[:, :-1], fake, subject, seed), _bytes_between(x[:, -1], manifest)
-        more |= dict(without_bytes=dict(figure=bare.auc, ci95=bare.ci95), bytes_between_real_sources=round(between, 3))
-        decides = bare if bare.auc is not None and between < _BYTES else None
-    places = _places(x, manifest, more["by_test"], seed)
-    without = _places(x[:, :-1], manifest, baselines_by_test(x[:, :-1], manifest), seed) if decides else {}
+        bare, between = baseline(x[:, :-1], fake, subject, seed), bytes_between(x[:, -1], manifest)
+        more |= dict(without_bytes=dict(figure=bare.auc, ci95=bare.ci95), with_bytes=dict(figure=b.auc, ci95=b.ci95),
+                     bytes_between_real_sources=round(between, 3))
+        decides = bare if bare.auc is not None and between < BYTES else None
+    if decides:
+        more["by_test"] = file_facts_by_test(x, manifest)
+        without = _places(x[:, :-1], manifest, more["by_test"], seed)
     return _worst(name, b, decides, places, without, **more), decides or b
-
-# %% ../../nbs/33_audit.shortcut_checks.ipynb #40e410d8
-def _bytes_between(bytes_per_pixel: np.ndarray, # (n,)
-                  manifest: pd.DataFrame, # the same rows: label, source
-                 ) -> float: # 0 to 1
-    "The share of the variance of real images' log bytes per pixel that lies between their sources."
-    real = (manifest["label"] == "real").to_numpy()
-    z = pd.Series(np.log(bytes_per_pixel[real].clip(1e-6)))
-    by = z.groupby(manifest["source"][real].to_numpy())
-    return float((by.size() * (by.mean() - z.mean())**2).sum() / max(((z - z.mean())**2).sum(), 1e-12))
 
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #e50a8665
 def judged_shortcuts(e: Evidence) -> dict[str, tuple[dict[str, Any], Baseline]]: # shortcut -> as of `judge_shortcut`
@@ -124,14 +118,14 @@ _PLACE = "Where images are split, the worst of training (cross-validated) and ea
 _WARN = f"warn where the AUC's 95 % interval lies wholly above {WARN:g}"
 _FAIL = f"{_WARN}, fail where it lies wholly above {FAIL:g} or the AUC is 1.000; wholly below 0.5 nothing was measured. {_PLACE}"
 _RULES = {"spectrum": f"{_WARN}; never fail, since a generator's own trace, which is a fair clue, shows there too. {_PLACE}",
-          "file-facts": f"{_FAIL} Bytes per pixel follow the pixels: they decide only where {100 * _BYTES:g} % and more of their variance "
-                        "among the real images lies between sources."}
+          "file-facts": f"{_FAIL} Bytes per pixel follow the pixels: they decide only where {100 * BYTES:g} % and more of their variance "
+                        "among the real images lies between sources; elsewhere figure and verdict are those of the other facts."}
 
 SHORTCUT_CHECKS = tuple(Check(
     name, f"Is the label predicted by {_WHAT[name]} alone?",
     "AUC of boosted trees on this shortcut alone, in five folds by subject, with DeLong's 95 % interval by subject; 0.5 is a coin",
     _RULES.get(name, _FAIL), partial(_shortcut, name), "AUC",
-    dict(warn=WARN, fail=FAIL) | (dict(bytes=_BYTES) if name == "file-facts" else {})) for name in SHORTCUTS)
+    dict(warn=WARN, fail=FAIL) | (dict(bytes=BYTES) if name == "file-facts" else {})) for name in SHORTCUTS)
 
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #c43a4729
 def mean_spectra(e: Evidence) -> pd.DataFrame: # one row a label and source, one column a frequency

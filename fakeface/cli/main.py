@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -150,21 +150,45 @@ class Stopped(KeyboardInterrupt):
         super().__init__()
         self.signal = number
 
-
+# %% ../../nbs/97_cli.main.ipynb #f2e675aa
 @contextmanager
 def stoppable() -> Iterator[None]:
-    "SIGTERM and SIGHUP end what runs inside as Ctrl-C does; a second one is not heard, so that cleaning up is not cut short."
+    """SIGTERM and SIGHUP end what runs inside as Ctrl-C does; a second one is not heard, so that cleaning up is not cut short. Processes
+    that were forked inside do not hear Ctrl-C: whoever forked them ends them, and they say nothing."""
     owner, known = os.getpid(), [s for s in ("SIGTERM", "SIGHUP") if hasattr(signal, s)]
     def stop(number: int, frame: object) -> None:
         if os.getpid() != owner: os._exit(128 + number) # a worker
         signal.signal(number, signal.SIG_IGN)
         raise Stopped(number)
+    def interrupt(number: int, frame: object) -> None:
+        if os.getpid() == owner: signal.default_int_handler(number, frame)
+    usual = {s: (stop, signal.SIG_DFL) for s in map(signal.Signals.__getitem__, known)}
+    usual[signal.SIGINT] = interrupt, signal.default_int_handler
     main_thread = threading.current_thread() is threading.main_thread()
-    before = {s: signal.signal(s, stop) for s in map(signal.Signals.__getitem__, known)
-              if main_thread and signal.getsignal(s) == signal.SIG_DFL}
-    try: yield
+    ours = {s: handler for s, (handler, before) in usual.items() if main_thread and signal.getsignal(s) == before}
+    before = {s: signal.signal(s, handler) for s, handler in ours.items()}
+    try:
+        with _heard_again(ours): yield
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
+
+# %% ../../nbs/97_cli.main.ipynb #27ff17d8
+@contextmanager
+def _heard_again(ours: dict[int, Any], # signal -> its handler
+                ) -> Iterator[None]:
+    "A stop that was raised where Python ignores exceptions comes again a moment later, and is not printed."
+    owner, usual = os.getpid(), sys.unraisablehook
+    def hook(ignored: Any) -> None:
+        number = getattr(ignored.exc_value, "signal", signal.SIGINT)
+        lost = issubclass(ignored.exc_type, KeyboardInterrupt) and number in ours and os.getpid() == owner
+        if not lost or threading.current_thread() is not threading.main_thread(): return usual(ignored)
+        signal.signal(number, ours[number]) # a second one may have been shut out
+        again = threading.Timer(0.02, os.kill, (owner, number))
+        again.daemon = True
+        again.start()
+    sys.unraisablehook = hook
+    try: yield
+    finally: sys.unraisablehook = usual
 
 # %% ../../nbs/97_cli.main.ipynb #9fb6b66f
 def _no_reader() -> int: # exit code

@@ -49,6 +49,7 @@ def quiz(output: Output, source: _Source = None, root: Root = None, test: Test =
     given = dict(arms=tuple(arm) or None, tips=tips, advice=advice, items=items, practice=practice, grid=per_page, side=size, seed=seed)
     asked = _open(source, root, test, out, {k: v for k, v in given.items() if v is not None}, output)
     from fakeface.serve.quiz import quiz_app
+    output.note(f"Nothing is printed here while people answer; in another terminal, or afterwards: `fakeface quiz --results {out}`")
     with asked: serve(quiz_app(asked, public), host, port, output)
 
 # %% ../../nbs/96_cli.quiz.ipynb #7ca28c23

@@ -37,7 +37,9 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
     if place().world > 1 and seeds is not None: raise InputError("--seeds: each training is made in one process; start without torchrun")
     if place().rank: return _help()
     from fakeface.data.recipes import read_recipe
+    from fakeface.experiments.plan import check_names
     own = _is_folder(recipe)
+    check_names(**training.settings)
     if own and seeds is not None: raise InputError("--seeds: several trainings need a recipe; a folder is trained on once")
     cooked, root, images = _own(recipe, seed, scale, labels) if own else (read_recipe(recipe), data_root(root), None)
     if duplicates: cooked = replace(cooked, duplicates=duplicates)
@@ -71,10 +73,10 @@ def _help() -> None:
 def _run_once(recipe: Any, root: Path, out: Path | None, output: Output, **options: Any) -> None:
     "One training: a bar where somebody watches, else a line now and then."
     from fakeface.experiments.run import run_recipe
-    from fakeface.train.fitting import EpochLines
+    from fakeface.train.fitting import EpochLines, Forecast
     output.note("Before the training: scan, duplicates across splits, what shortcuts alone reach.")
-    silent = output.watched or output.quiet or output.json
-    made = run_recipe(recipe, root, out, progress=output.watched, cbs=[] if silent else [EpochLines()], **options)
+    lines = [] if output.quiet or output.json else [Forecast()] if output.watched else [Forecast(), EpochLines()]
+    made = run_recipe(recipe, root, out, progress=output.watched, cbs=lines, **options)
     _tell_run(made, output)
 
 # %% ../../nbs/96_cli.train.ipynb #37098edc
@@ -88,8 +90,9 @@ def _tell_run(made: Any, output: Output) -> None:
     tell_shortfalls(made.sources, pd.read_csv(made.file("rejects")), output)
     output.note(f"\nOn {made.data}. Positive class: fake.")
     filled, of = read_card(made.folder)["weights_filled"], made.settings
-    if filled: output.note(f"Pretrained weights ({of['arch']}, {of['weights'] or 'from the hub'}): {filled} tensors of the network's body "
-                           "were filled.")
+    place = f", in the place of {made.info['arch_asked']}" if made.info.get("arch_asked") else ""
+    if filled: output.note(f"Pretrained weights ({of['arch']}{place}, {of['weights'] or 'from the hub'}): {filled} tensors of the "
+                           "network's body were filled.")
     output.note(training_words(made.info.get("training", {})))
     if made.learnt: output.note(made.learnt)
     output.table(made.scores.T)

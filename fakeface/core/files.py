@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import shutil
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -69,7 +70,8 @@ def _unlock(handle: int) -> None: # of `lock`
 
 # %% ../../nbs/02_core.files.ipynb #fdd49e01
 def die_with_parent() -> None:
-    "For the workers of a pool: a killed parent takes them along (on Linux), so that nobody goes on writing for it."
+    "For the workers of a pool: a killed parent takes them along (on Linux), so that nobody writes on for it. Ctrl-C ends them silently."
+    with suppress(ValueError): signal.signal(signal.SIGINT, signal.SIG_DFL) # the parent says that it was stopped
     with suppress(AttributeError, OSError, TypeError): ctypes.CDLL(None).prctl(1, 9) # PR_SET_PDEATHSIG, SIGKILL
 
 # %% ../../nbs/02_core.files.ipynb #ab58ce60

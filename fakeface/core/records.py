@@ -162,6 +162,7 @@ class RunInfo:
     world: World | None = None
     data: str | None = None
     training: dict[str, str] = field(default_factory=dict) # in which numbers, see `train.fitting.training_record`
+    arch_asked: str | None = None # the recipe's, where that of an installed package was used in its place
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     started: str | None = None

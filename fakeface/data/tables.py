@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEXT', 'NAMES', 'MISSING', 'TableError', 'label_of', 'split_of', 'is_test_name', 'Passage', 'ColumnMap',
-           'label_words', 'column_map', 'tidy_table', 'read_table', 'probabilities', 'check_once']
+           'label_words', 'column_map', 'tidy_table', 'read_table', 'odds_note', 'probabilities', 'check_once']
 
 # %% ../../nbs/11_data.tables.ipynb #89d96371
 import csv
@@ -82,8 +82,8 @@ class Passage:
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, int)) # the number of each row as its owner counts, from 1
 
     def say(self, what: str, n: int) -> None:
-        "Notes what was done to `n` rows; nothing where there are none."
-        if n: self.notes.append(f"{self.where}: {_short(what)} ({n:,} {'row' if n == 1 else 'rows'})")
+        "Notes what was done to `n` rows; nothing where there are none, or where nothing is to be noted."
+        if n and what: self.notes.append(f"{self.where}: {_short(what)} ({n:,} {'row' if n == 1 else 'rows'})")
 
     def refuse(self, what: str, bad: pd.Series | np.ndarray | None = None) -> None:
         "Raises the error, naming the first bad row and how many there are; nothing where `bad` holds none."
@@ -316,14 +316,29 @@ def label_words(columns: ColumnMap,
                 words: Iterable[Any], # the different ones that stand in the column `label`
                 p: Passage, # which refuses a column that has none of the map's
                ) -> dict[Any, str]: # real or fake for each that is in the map, and for the one other word where there are two
-    "What the words of a column mean. Where one word of two is given, the other one is the other class."
+    "What the words of a column mean. Where one word of two is given, the other one is the other class. Refuses what would be inverted."
     words = [w for w in words if _as_text(w)]
     found = {w: columns.words[_code(w)] for w in words if _code(w) in columns.words}
     if words and not found: p.refuse(f"label is nowhere {' or '.join(columns.words)}; it is {', '.join(map(_as_text, words[:8]))}")
     rest = [w for w in words if w not in found]
+    _refuse_contrary(found, rest, p)
     if len(words) == 2 and len(rest) == 1 and len(set(columns.words.values())) == 1 and label_of(_as_text(rest[0])) is None:
         found[rest[0]] = next(label for label in LABELS if label != found[words[1 - words.index(rest[0])]])
     return found
+
+# %% ../../nbs/11_data.tables.ipynb #b402bfc3
+def _refuse_contrary(found: dict[Any, str], rest: list[Any], p: Passage) -> None:
+    "Refuses a map that leaves out a word which means by itself what another word was mapped to, where that cannot be meant."
+    own = {w: label_of(_as_text(w)) for w in (*found, *rest)}
+    turned = next((w for w in found if own[w] not in (None, found[w])), None) # Real, which was given for fake
+    same = next((w for w in rest if own[w] in found.values()), None)
+    if same is None or (turned is None and not (len(found) == len(rest) == 1)): return
+    given = turned if turned is not None else next(iter(found))
+    told = [(given, found[given]), *((w, label) for w, label in own.items() if w != given and label)]
+    turn = [(w, next(x for x in LABELS if x != label) if turned is not None and w in rest else label) for w, label in told]
+    p.refuse(f"label {_as_text(same)} means {own[same]} by itself, and {_as_text(given)} is mapped to {found[given]}: is the map upside "
+             f"down? Leave {found[given]}={_as_text(given)} out, or give every word, as in "
+             + ",".join(f"{label}={_as_text(w)}" for w, label in turn))
 
 # %% ../../nbs/11_data.tables.ipynb #97bf8b5f
 _PAIR = "write ours=theirs, as in path=file,p_fake=score,label=is_fake,fake=1"
@@ -557,6 +572,19 @@ def read_table(path: str | Path, # CSV (any separator, gzipped), or parquet
     return table.set_axis([*map(str, table)], axis=1).assign(**{c: _numbers(table[c]) for c in dict.fromkeys(table)
                           if c.casefold() not in keep and (table.columns == c).sum() == 1})
 
+# %% ../../nbs/11_data.tables.ipynb #56c828c2
+_SOME = 10 # numbers from which on a range says something
+
+
+def odds_note(what: str, # a column, or a detector
+              low: float, high: float, # least and greatest of what was given as log-odds
+              n: int, # numbers
+             ) -> str: # a sentence; empty where they may well be log-odds
+    "Whether numbers that were given as log-odds are probabilities by their range."
+    if n < _SOME or not (low >= 0 and high <= 1): return ""
+    return (f"{what}: all {n:,} numbers lie in 0 to 1, as probabilities do, and are read as log-odds: from 0 on is fake, so every image is "
+            "called fake; leave --logit (logit=True) out if they are probabilities")
+
 # %% ../../nbs/11_data.tables.ipynb #ead5831a
 def probabilities(table: pd.DataFrame, # with a column `p_fake`
                   where: str = "table", # how messages name it
@@ -571,6 +599,7 @@ def probabilities(table: pd.DataFrame, # with a column `p_fake`
                                                                       if re.fullmatch(r"\s*-?\d+,\d+\s*", str(v)) else v)
     commas = int(_changed(given, plain).sum())
     numbers = pd.to_numeric(plain, errors="coerce").astype(float)
+    if logit: p.say(odds_note("p_fake", numbers.min(), numbers.max(), len(numbers)), len(numbers))
     if logit: numbers = 1 / (1 + np.exp(-numbers.clip(-700, 700)))
     bad = ~numbers.between(0, 1).to_numpy(bool)
     if bad.any():

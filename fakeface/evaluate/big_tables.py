@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from ..core.basics import LABELS, RATES, DataNote, InputError
 from ..core.shards import PLAN, read_plans
 from ..core.stats import area_interval, counted_rate_interval
-from ..data.tables import ColumnMap, Passage, column_map, label_words
+from ..data.tables import ColumnMap, Passage, column_map, label_words, odds_note
 from .scores import THRESHOLD, TRAINED_ON, PredictionsError, balanced_rate, direction_notes, precision_interval
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #7bc21188
@@ -41,6 +42,7 @@ class BigTable:
         self.con = _database(Path(self._home.name), memory, threads)
         self.columns = _view(self, column_map(columns))
         _refuse_bad(self)
+        _say_odds(self)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         "The answer to a question about `rows`."
@@ -116,6 +118,15 @@ def _as_p_fake(t: BigTable) -> str:
     number = "CAST(p_fake AS DOUBLE)"
     number = f"1 / (1 + exp(-{number}))" if t.logit else number
     return f"1 - {number}" if t.flip else number
+
+
+def _say_odds(t: BigTable) -> None:
+    "Says (DataNote) where log-odds look like probabilities."
+    if not t.logit: return
+    low, high, n = t.rows("SELECT min(p_fake), max(p_fake), count(*) FROM rows")[0]
+    low, high = np.round(logit((1 - high, 1 - low) if t.flip else (low, high)), 9)
+    told = odds_note("p_fake", low, high, n)
+    if told: warnings.warn(f"{t.where}: {told} ({n:,} rows)", DataNote, stacklevel=3)
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #5db482f7
 def _by_our_names(t: BigTable, files: str, columns: ColumnMap) -> str: # what stands for the files in a question

@@ -13,7 +13,7 @@ import shlex
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
-from scipy.special import expit
+from scipy.special import expit, logit
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8894baaa
 from ..core.basics import DataNote, InputError, progress
@@ -29,7 +29,7 @@ from ..core.foreign import is_function_name, named_function, run_within
 from ..core.files import run_file
 from ..data.images import RejectedImage
 from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
-from ..data.tables import TableError, check_once, read_table, tidy_table
+from ..data.tables import TableError, check_once, odds_note, read_table, tidy_table
 from .perturbations import file_of, open_file
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8a21e719
@@ -73,11 +73,19 @@ class Detector:
     batch: int = 64 # images at a time
     logit: bool = False # it answers log-odds
     flip: bool = False # it speaks for real
+    told: list[str] = field(default_factory=list, compare=False, repr=False) # notes that were given, each once
 
     def __call__(self, images: list[Image.Image]) -> np.ndarray: # p_fake, shape (n,)
-        return check_scores(self.ask(images), len(images), self.name, self.logit, self.flip)
+        "Says (DataNote), once, where log-odds look like probabilities."
+        p = check_scores(self.ask(images), len(images), self.name, self.logit, self.flip)
+        if self.logit and not self.told and len(p):
+            odds = np.round(logit(1 - p if self.flip else p), 9)
+            if note := odds_note(self.name, odds.min(), odds.max(), len(p)):
+                self.told.append(note)
+                warnings.warn(note, DataNote, stacklevel=2)
+        return p
 
-
+# %% ../../nbs/47_evaluate.detectors.ipynb #222f228d
 def _write_files(images: list[Image.Image], folder: str | Path) -> list[str]: # their paths
     "The pictures as files with numbers for names: as they came where they came from a file, else PNG."
     paths = []

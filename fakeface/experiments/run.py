@@ -342,7 +342,7 @@ def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Co
     steps = list(job.clock)
     info = _versions(job.clock) | dict(recipe=made.recipe.name, **words, settings={**made.settings, "weights": weights},
                 profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world, **ran,
-                data=made.root.resolve().name, schedule=job.schedule, labels=made.labels,
+                data=made.root.resolve().name, schedule=job.schedule, labels=made.labels, arch_asked=made.arch_asked,
                 seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
     store(job.folder, "info", info)
     store(job.folder, "metrics", score_predictions(predictions) | more | dict(sources=composed.sources.to_dict("index")))

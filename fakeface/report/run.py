@@ -474,17 +474,26 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     settings = {k: Path(v).name if k == "weights" and v else v for k, v in i.get("settings", {}).items()}
     idle = idle_settings(run.settings)
     settings = {k: v for k, v in settings.items() if k not in idle}
+    if i.get("arch_asked") and "arch" in settings: settings["arch"] = f"{settings['arch']} (asked for: {i['arch_asked']})"
     top = {k: i.get(k) for k in ("recipe", "study", "profile", "seed", "scale", "data")}
     top["started"] = str(i.get("started") or "–")[:16].replace("T", " ")
     return {"Run": told(top), "Settings": told(settings), "Versions": told(i.get("versions", {})),
             "Time": [(k, f"{v:,.1f} s") for k, v in i.get("seconds", {}).items()]}
 
 # %% ../../nbs/70_report.run.ipynb #5f0be7e2
-def _training(h: pd.DataFrame, ran: dict[str, Any]) -> dict[str, Any]:
+def _epochs_words(h: pd.DataFrame, settings: dict[str, Any]) -> str: # such as "1 frozen + 3 epochs"
+    "How many epochs there were; those of the head alone first, where the settings say that there were such."
+    first, then = settings.get("frozen_epochs", 0), settings.get("epochs", 0)
+    if first and "frozen_epochs" not in idle_settings(settings) and len(h) == first + then:
+        return f"{first} frozen + {then} {'epoch' if then == 1 else 'epochs'}"
+    return f"{len(h)} {'epoch' if len(h) == 1 else 'epochs'}"
+
+
+def _training(h: pd.DataFrame, ran: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     "The curves and what they say, and in which numbers it was trained."
     if not len(h): return dict(training="There is no training history: the detector was used as it was.", curves=[])
     last, best = h.iloc[-1], h.loc[h["valid_loss"].fillna(np.inf).idxmin()]
-    lead = "Fitted at once: no epochs. After it" if ran.get("head") else f"{len(h)} {'epoch' if len(h) == 1 else 'epochs'}. After the last"
+    lead = "Fitted at once: no epochs. After it" if ran.get("head") else f"{_epochs_words(h, settings)}. After the last"
     told = (f"{lead}, the validation images gave a loss of {last['valid_loss']:.3f} and an accuracy of {percent(last['accuracy'])}.")
     if best["epoch"] < last["epoch"]:
         told += f" Their lowest loss, {best['valid_loss']:.3f}, came after epoch {best['epoch']:.0f}."
@@ -560,7 +569,8 @@ def report_values(run: Run, # a loaded run
                 no_pictures=f"The images are not shown: {why}. The errors are listed by name." if hidden else "",
                 notes=[t for t in (i.get("notes"), i.get("citation")) if t], how=_how(run), footer=_FOOTER,
                 operating=_operating(run), test_use=_test_use(run),
-                **_training(run.history, run.info.get("training", {})), **_data(run, read_cards(root)))
+                **_training(run.history, run.info.get("training", {}), run.settings if run.info.get("settings") else {}),
+                **_data(run, read_cards(root)))
 
 
 _FOOTER = "Everything on this page was read from the run folder: predictions.parquet has one row an image."

@@ -217,10 +217,17 @@ def network_words(n: ModelInfo, # of a bundle
     return f"`{n.model}`{body}, {n.size} pixels a side{past}"
 
 
+def _replaced_words(info: BundleInfo) -> str:
+    "Whose place its body took, where the recipe asked for another."
+    asked = info.training.get("arch_asked")
+    return f" (the recipe asks for {asked}, whose weights could not be had)" if asked else ""
+
+
 def _passes_words(info: BundleInfo) -> str:
     "How long it was trained; a probe is fitted to its images as they are, and drawn so many times."
     t = info.training
-    if read_call(info.network.model)[0] != "probe": return f"{t.get('epochs')} epochs"
+    first = f"{t['frozen_epochs']} frozen + " if t.get("frozen_epochs") else ""
+    if read_call(info.network.model)[0] != "probe": return f"{first}{t.get('epochs')} epoch{'s' * (t.get('epochs') != 1)}"
     return f"fitted to images as they are and drawn {t['epochs']} times" if t.get("epochs") else "fitted to images as they are"
 
 # %% ../../nbs/91_serve.export.ipynb #0f356b6a
@@ -238,7 +245,7 @@ def _what_it_is(info: BundleInfo) -> str:
     t = info.training
     drawn = "**Trained on drawn faces, not on people: it says nothing about real photographs.** " if info.world else ""
     return (f"{drawn}A detector of generated faces (positive class: fake), trained with fakeface by the recipe `{t.get('recipe')}`: "
-            f"{t.get('title')}. Network {network_words(info.network)}, {_passes_words(info)}, "
+            f"{t.get('title')}. Network {network_words(info.network)}{_replaced_words(info)}, {_passes_words(info)}, "
             f"seed {t.get('seed')}. {t.get('numbers') or ''} Exported {info.made}, trained with fakeface {t.get('fakeface')}.")
 
 
@@ -323,8 +330,8 @@ def _training(run: Run) -> dict[str, Any]:
     "Recipe, settings and versions, in words and numbers."
     i = run.info
     idle = idle_settings(run.settings)
-    asked = {k: run.settings.get(k) for k in ("epochs", "batch_size", "lr", "opt", "augment") if k not in idle}
-    told = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started")}
+    asked = {k: run.settings.get(k) for k in ("epochs", "frozen_epochs", "batch_size", "lr", "opt", "augment") if k not in idle}
+    told = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started", "arch_asked")}
     return told | asked | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
 
 # %% ../../nbs/91_serve.export.ipynb #f1269270

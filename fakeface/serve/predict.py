@@ -102,7 +102,7 @@ def answer_lines(answer: Answer) -> list[str]: # the first one is the verdict
 def _band_words(a: FaceAnswer) -> str:
     "How still the answer stands."
     if a.band is None: return ""
-    return f"; {a.band[0]:.4f} to {a.band[1]:.4f} over {len(HARMLESS)} harmless perturbations"
+    return f"; after one of {len(HARMLESS)} harmless perturbations {a.band[0]:.4f} to {a.band[1]:.4f}"
 
 # %% ../../nbs/92_serve.predict.ipynb #fc159b35
 def decide(p_fake: float, # of the picture as it is
@@ -331,11 +331,12 @@ def predictive_values(info: BundleInfo, # of a bundle
         tpr, fpr = (c.tpr if c.tpr[1] else own.tpr), (c.fpr if c.fpr[1] else own.fpr)
         up = ppv(tuple(tpr), tuple(fpr), prevalence)
         down = ppv((fpr[1] - fpr[0], fpr[1]), (tpr[1] - tpr[0], tpr[1]), 1 - prevalence)
-        rows.append(dict(images=name, ppv=up["ppv"], ci95=up["ci95"], npv=down["ppv"], npv_ci95=down["ci95"]))
+        lent = " and ".join(rate for rate, known in (("sensitivity", c.tpr), ("specificity", c.fpr)) if not known[1])
+        rows.append(dict(images=name, ppv=up["ppv"], ci95=up["ci95"], npv=down["ppv"], npv_ci95=down["ci95"], of_validation=lent))
     return dict(prevalence=prevalence, **{k: rows[0][k] for k in ("ppv", "ci95", "npv", "npv_ci95")}, rows=rows,
                 text=_value_words(rows, prevalence))
 
-
+# %% ../../nbs/92_serve.predict.ipynb #8c12aa1f
 def _value_words(rows: list[dict[str, Any]], prevalence: float) -> str:
     "The predictive values in sentences."
     r, worst = rows[0], min((x for x in rows[1:] if x["ppv"] is not None), key=lambda x: x["ppv"], default=None)
@@ -343,7 +344,9 @@ def _value_words(rows: list[dict[str, Any]], prevalence: float) -> str:
     told += f"{value_words(r['ppv'], r['ci95'])} are fake, of those called real {value_words(r['npv'], r['npv_ci95'])} are real."
     if worst and (r["ppv"] is None or worst["ppv"] < r["ppv"]):
         less = value_words(worst["ppv"], worst["ci95"])
-        told += f" On pictures like the test set {worst['images']}, {less} of those called fake are fake."
+        lent = worst.get("of_validation")
+        whence = f" (it has no {'fakes' if lent == 'sensitivity' else 'real images'}: the {lent} is validation's)" if lent else ""
+        told += f" On pictures like the test set {worst['images']}{whence}, {less} of those called fake are fake."
     return told
 
 # %% ../../nbs/92_serve.predict.ipynb #b8b150ac

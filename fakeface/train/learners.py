@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEARNERS', 'OPTS', 'LeanLearner', 'PlainLoss', 'image_size', 'small_learner', 'scratch_learner', 'two_conv_learner',
            'transfer_learner', 'HeadLearner', 'head_learner', 'probe_learner', 'PlateauLearner', 'last_block_learner',
-           'DivergedError', 'StopDiverged', 'make_learner', 'idle_settings', 'seeded', 'classes_of']
+           'DivergedError', 'epoch_name', 'StopDiverged', 'make_learner', 'idle_settings', 'seeded', 'classes_of']
 
 # %% ../../nbs/52_train.learners.ipynb #90b8ee91
 from ..core.basics import InputError
@@ -202,6 +202,13 @@ class DivergedError(InputError):
         self.message = message
 
 
+def epoch_name(learn: Learner, # in a training of `train.fitting.train`
+              ) -> str: # such as "frozen epoch 1 of 1"
+    "The epoch that runs; frozen is one of the head alone, before those of the whole network."
+    first = getattr(learn, "planned", (0, 0))[0] and getattr(learn.opt, "frozen_idx", 0)
+    return f"{'frozen ' if first else ''}epoch {learn.epoch + 1} of {learn.n_epoch}"
+
+# %% ../../nbs/52_train.learners.ipynb #f5e549b9
 class StopDiverged(Callback):
     "Ends a training whose loss is nan or infinite; fastai would train on, or stop without a word."
     order = 45 # after the loss is known, before the recorder
@@ -212,7 +219,7 @@ class StopDiverged(Callback):
         lr = self.learn.opt.hypers[-1]["lr"] if self.learn.opt else None
         loss = float(self.learn.loss.detach())
         mend = f"give a lower learning rate than {lr:.2g}, for instance --lr {lr / 10:.1g} (lr=...)" if lr else "look at its weights"
-        raise DivergedError(f"the training diverged in epoch {self.epoch + 1} of {self.n_epoch}: its loss is {loss:g} at batch "
+        raise DivergedError(f"the training diverged in {epoch_name(self.learn)}: its loss is {loss:g} at batch "
                             f"{self.iter + 1}; {mend}")
 
 # %% ../../nbs/52_train.learners.ipynb #4d8a67bf

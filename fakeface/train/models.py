@@ -205,6 +205,8 @@ def find_arch(arch: str, # a torchvision or timm name, arguments in brackets
     models, timm = _torchvision(), _timm()
     if name in models.list_models(models): return "torchvision", models.get_model_builder(name), kwargs
     if timm.is_model(name): return "timm", partial(timm.create_model, name), kwargs
+    if name in MODELS: raise WeightsError(f"arch {name!r} is a network from scratch: give --model {name} (model=...); an arch is a "
+                                          "pretrained body, the --model is transfer then")
     close = [m for m in (*models.list_models(models), *timm.list_models()) if name[:5] in m][:6]
     raise WeightsError(f"arch {name!r} is no torchvision or timm model" + (f"; close: {', '.join(close)}" if close else ""))
 
@@ -485,20 +487,30 @@ def choose_weights(arch: str, # asked for, or the profile's
                   ) -> tuple[str, str | None, str]: # the arch that is taken; its `weights`, None for the hub; what `auto` chose, in words
     "What `weights` comes to on this machine. Raises `WeightsError` for a package or file that is not there, or another network's."
     if weights in (None, "hub"): return arch, None, ""
-    if weights == "auto": return (arch, None, f"weights auto: {arch} from the hub") if hub_answers(arch) else _packaged(arch)
+    if weights == "auto": return (arch, None, f"weights auto: {arch} from the hub") if hub_answers(arch) else _packaged(arch, fixed)
     if (package := package_of(weights)) is None:
-        if not Path(weights).is_file(): raise WeightsError(f"weights: {weights} does not exist")
+        hint = "; to train from scratch give --no-pretrained (pretrained=False)" if str(weights).lower() == "none" else ""
+        if not Path(weights).is_file(): raise WeightsError(f"weights: {weights} does not exist{hint}")
         return arch, str(weights), ""
     if not importlib.util.find_spec(package.module): raise WeightsError(f"weights {weights}: not installed; {_PIP}")
     if fixed: _check_package(arch, weights)
-    return package.arch, str(weights), ""
+    return _of_its_arch(package, arch), str(weights), ""
+
+
+def _of_its_arch(package: PackageWeights, arch: str) -> str:
+    "The network that a package's weights are of; with the arguments of `arch` where that is the one asked for."
+    return arch if read_call(arch, "arch")[0] == package.arch else package.arch
 
 # %% ../../nbs/51_train.models.ipynb #91729915
-def _packaged(arch: str) -> tuple[str, str, str]: # arch, weights, words
-    "The first installed package, in place of a network whose hub does not answer."
+def _packaged(arch: str, fixed: bool) -> tuple[str, str, str]: # arch, weights, words
+    "The first installed package, in place of a network whose hub does not answer. Raises `WeightsError` for another one than was named."
     name = next((n for n, p in PACKAGES.items() if importlib.util.find_spec(p.module)), None)
     if name is None: raise WeightsError(f"weights auto: no hub answers, and no package is installed: {_WAYS_OUT}, or {_PIP}")
-    own = PACKAGES[name].arch
+    own = _of_its_arch(PACKAGES[name], arch)
+    if own == arch: return own, _PACKAGE + name, f"weights auto: no hub answers, so the weights of {arch} are those of {_PACKAGE}{name}"
+    if fixed:
+        raise WeightsError(f"weights auto: no hub answers for the arch {arch}, which was asked for by name; take the installed package, "
+                           f"--weights {_PACKAGE}{name} --arch {own} (weights=..., arch=...), or {_WAYS_OUT}")
     return own, _PACKAGE + name, f"weights auto: no hub answers, so {_PACKAGE}{name} ({own}) takes the place of {arch}"
 
 # %% ../../nbs/51_train.models.ipynb #1922c781
