@@ -101,7 +101,8 @@ def _gate_rows(rows: pd.DataFrame, wider: dict[str, pd.DataFrame], by: Iterable[
     """The images on which the detector has to be of use, and which they are, in words: those of the sources whose images carry an
     attribute, and for a class that is not among them wider ones. A good source must not vouch for the one that is judged."""
     sources = rows["source"].isin(rows["source"][carries_attribute(rows, by)].unique())
-    if not sources.all() and sources.any(): on += f", source {', '.join(sorted(map(str, rows['source'][sources].unique())))}"
+    names = ", ".join(sorted(map(str, rows["source"][sources].unique())))
+    if names not in ("", on) and not sources.all(): on += f", source {names}"
     parts = []
     for label in LABELS:
         for words, some in ({"": rows[sources]} | wider).items():
