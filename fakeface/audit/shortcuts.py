@@ -367,18 +367,21 @@ def _calls_words(baselines: dict[str, dict[str, Any]]) -> str: # empty where not
     calls = {k: f["called_fake"] for k, f in baselines.items() if f["called_fake"]}
     if not calls: return ""
     label = next(iter(next(iter(calls.values()))))
-    rates = ", ".join(f"{_called(k, baselines[k])} {percent(v[label])}" for k, v in calls.items() if label in v)
-    n = max(f["n"] for f in baselines.values())
-    return f"Shortcuts alone, learnt on the same training images, call fake: {rates} of {n:,} {label} images out of these."
+    each = {k: baselines[k]["n"] for k, v in calls.items() if label in v} # what cannot be measured of an image takes it out
+    own = len(set(each.values())) > 1
+    rates = ", ".join(f"{_called(k, baselines[k])} {percent(calls[k][label])}" + f" of {n:,}" * own for k, n in each.items())
+    of = label if own else f"of {max(each.values()):,} {label}"
+    return f"Shortcuts alone, learnt on the same training images, call fake: {rates} {of} images out of these."
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #7a99c366
 def baselines_table(baselines: dict[str, dict[str, dict[str, Any]]], # of `measure_baselines`
                 ) -> pd.DataFrame: # one row a shortcut, one column a test set, as text
-    "The baselines as a table to read: AUC with its interval, or with one label the share called fake. Positive class: fake."
+    """The baselines as a table to read: AUC with its interval, or with one label the share called fake, and of how many images: a sample of
+    a large test set. Positive class: fake."""
     def cell(f):
         full = (f.get("with_bytes") or {}).get("auc")
         more = f", with bytes per pixel {full:.3f}" if full is not None else ""
-        if f["auc"] is not None: return f"{f['auc']:.3f} [{f['ci95'][0]:.3f}, {f['ci95'][1]:.3f}]{more}"
-        return ", ".join(f"{percent(v)} of the {k} called fake" for k, v in f["called_fake"].items())
+        if f["auc"] is not None: return f"{f['auc']:.3f} [{f['ci95'][0]:.3f}, {f['ci95'][1]:.3f}]{more}, n = {f['n']:,}"
+        return ", ".join(f"{percent(v)} of {f['n']:,} {k} called fake" for k, v in f["called_fake"].items())
     table = pd.DataFrame({test: {name: cell(f) for name, f in by.items()} for test, by in baselines.items()})
     return table.reindex([s for s in SHORTCUTS if s in table.index]).rename_axis("shortcut alone")

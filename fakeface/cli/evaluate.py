@@ -293,13 +293,27 @@ def ledger(output: Output, folder: Annotated[Path, argument("FOLDER", "The folde
 _Scored = Annotated[Path, argument("RUN", "A run folder, or any detector's table: path, label, p_fake and age, gender, race.")]
 _By = Annotated[list[str], option("ATTRIBUTE...", "Attributes to compare; join two with + for intersections (gender+race). Without it "
                                   "age_band, gender, race, glasses.")]
+_Threshold = Annotated[float | None, option("NUMBER", "An image is called fake from this p_fake on, 0 to 1; without it a run's frozen "
+                                            "threshold, and 0.5 where none is frozen.")]
 _MinN = Annotated[int | None, option("N", "Images of a class that a group needs to be scored; 20 without it.")]
+
+# %% ../../nbs/96_cli.evaluate.ipynb #76fcc703
+def _cut(run: Path | None, # a run or a table; None where a detector is asked, for which nothing is frozen
+         given: float | None, # with --threshold
+        ) -> tuple[float, str]: # an image is called fake from this p_fake on; whence, in words
+    "The threshold that is given, else the frozen one of a run, else 0.5. Raises `InputError` for one that is no probability."
+    from fakeface.evaluate.thresholds import POINT, frozen_threshold
+    if given is None: return frozen_threshold(run) if run else (0.5, "none was given with --threshold, so it is 0.5")
+    if not 0 <= given <= 1: raise InputError(f"--threshold {given:g}: give a p_fake from 0 to 1, such as 0.5")
+    frozen = f"; the run's frozen one is {frozen_threshold(run)[0]:.4g}" if run and (run/POINT).is_file() else ""
+    return given, f"given with --threshold{frozen}"
 
 # %% ../../nbs/96_cli.evaluate.ipynb #90b8e2e0
 def fairness(run: _Scored, output: Output, test: Test = None,
              source: Annotated[str | None, option("NAME", "Only images of this source.")] = None,
              by: _By = (), min_n: _MinN = None, columns: Map = (),
              margin: Annotated[float | None, option("SHARE", "The smallest difference of interest; 0.02 without it.")] = None,
+             threshold: _Threshold = None,
              out: Annotated[Path | None, option("FILE", "A page with the pictures, .html; the figures go "
                                                 "beside it as .json.")] = None) -> None:
     """Compare error rates between groups of people: rates by group, the published splits, verdicts.
@@ -307,11 +321,11 @@ def fairness(run: _Scored, output: Output, test: Test = None,
     Example: fakeface fairness runs/first --test fairface --out fairness.html"""
     check_suffix(out, ".html")
     from fakeface.evaluate.fairness import fairness_reports
-    from fakeface.evaluate.thresholds import frozen_threshold
+    cut = _cut(run, threshold)
     options = {k: v for k, v in dict(min_n=min_n, margin=margin).items() if v is not None}
     if by: options["by"] = [tuple(b.split("+")) if "+" in b else b for b in by]
-    rows, (threshold, cut) = read_predictions_of(run, columns=columns), frozen_threshold(run)
-    with about(run): reports = fairness_reports(rows, test, source, checked=True, threshold=threshold, cut=cut, **options)
+    rows = read_predictions_of(run, columns=columns)
+    with about(run): reports = fairness_reports(rows, test, source, checked=True, threshold=cut[0], cut=cut[1], **options)
     note = drawn_note(run)
     output.record(sections=[r.values for r in reports])
     output.say(note + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
@@ -321,11 +335,10 @@ def fairness(run: _Scored, output: Output, test: Test = None,
 def _fairness_page(reports: list[Any], run: Path, out: Path, output: Output) -> None:
     "The sections as a page, and their figures beside it."
     from fakeface.core.files import write_text
-    from fakeface.core.page import page_links
+    from fakeface.core.page import page_links, tagged
     from fakeface.report.fairness import fairness_page
     from fakeface.report.run import banner_of
-    links = page_links(out, [run] if run.is_dir() else [])
-    write_page(fairness_page(reports, run.name, banner_of(run), links), out, output)
+    write_page(tagged(fairness_page(reports, run.name, banner_of(run), page_links(out, [run])), [run]), out, output)
     output.note(str(write_text(out.with_suffix(".json"), json.dumps([r.values for r in reports], indent=1))))
 
 # %% ../../nbs/96_cli.evaluate.ipynb #e5bfd751
@@ -342,7 +355,7 @@ _Quality = Annotated[int | None, option("Q", "JPEG quality of both classes; with
 def robustness(run: _Asked, output: Output, detector: Detector, root: Root = None, test: Test = None,
                sample: Annotated[int, shown("N", "Images of each class at most, evenly from its sources.")] = 200,
                sweeps: _Sweeps = (),
-               match_size: _Size = None, match_quality: _Quality = None, columns: Map = (),
+               match_size: _Size = None, match_quality: _Quality = None, columns: Map = (), threshold: _Threshold = None,
                out: Annotated[Path | None, option("FILE", "A page, .html; the tables go beside it.")] = None,
                ) -> None:
     """Show how the score holds up after JPEG, resizing, blur, ..., and how stable single answers are.
@@ -351,15 +364,18 @@ def robustness(run: _Asked, output: Output, detector: Detector, root: Root = Non
     check_suffix(out, ".html")
     refuse_options(detector, f"{run} is asked as it was tested", "batch")
     swept = [] if list(sweeps) == ["none"] else list(sweeps or SWEPT)
-    found = _robustness(run, detector, root, test, sample, swept, (match_size, match_quality), columns)
+    cut = _cut(None if detector.detector else run, threshold)
+    found = _robustness(run, detector, root, test, sample, swept, (match_size, match_quality), columns, cut)
     note = drawn_note(found.root)
-    output.record(perturbations=found.table, notes=found.notes)
+    output.record(answer=found.answer, threshold=found.threshold, cut=found.cut, sources=found.by_source, perturbations=found.table,
+                  notes=found.notes)
     output.say(f"{note}{found}")
     if out: _robustness_page(found, run, detector.detector, out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #c3c9a9ea
 def _robustness(run: Path, detector: Detector, root: Path | None, test: str | None, sample: int, sweeps: list[str],
-                match: tuple[int | None, int | None], columns: list[str]) -> Any: # a `report.robustness.RobustnessReport`
+                match: tuple[int | None, int | None], columns: list[str],
+                cut: tuple[float, str]) -> Any: # a `report.robustness.RobustnessReport`
     "Asks a detector or a run about the images under every perturbation."
     from fakeface.evaluate.detectors import images_to_score
     from fakeface.evaluate.perturbations import read_sweeps
@@ -370,7 +386,7 @@ def _robustness(run: Path, detector: Detector, root: Path | None, test: str | No
         from fakeface.train.runs import load_scorer
         scorer, used = load_scorer(run_folder(run), batch=detector.batch or 64), log_use(run, rows, "robustness", test)
     from fakeface.report.robustness import robustness_report
-    found = robustness_report(scorer, rows, root, test, sample, sweeps, *match)
+    found = robustness_report(scorer, rows, root, test, sample, sweeps, *match, threshold=cut[0], cut=cut[1])
     if not detector.detector:
         found.notes.extend([f"The network sees pictures at {scorer.size} pixels: what is finer is lost before it looks.", *used])
     return found
@@ -379,11 +395,12 @@ def _robustness(run: Path, detector: Detector, root: Path | None, test: str | No
 def _robustness_page(found: Any, run: Path, detector: str | None, out: Path, output: Output) -> None:
     "The page, and the tables beside it."
     from fakeface.core.files import write_table
-    from fakeface.core.page import page_links
+    from fakeface.core.page import page_links, tagged
     from fakeface.report.robustness import robustness_page
     from fakeface.report.run import banner_of
-    links = page_links(out, [run] if run.is_dir() and not detector else [])
-    write_page(robustness_page(found, detector or run.name, banner_of(found.root), links), out, output)
+    about = [] if detector else [run] # what else there is about these images is not about this detector
+    page = robustness_page(found, detector or run.name, banner_of(found.root), page_links(out, about))
+    write_page(tagged(page, about), out, output)
     write_table(found.table, out.with_suffix(".csv"))
     images = write_table(found.by_image, out.with_name(f"{out.stem}.images.csv"))
     output.note(f"one row a perturbation: {out.with_suffix('.csv')}; one row an image: {images}")

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'PAGE', 'PAGES', 'SERIES_PAGES', 'data_uri', 'bar', 'without_folders', 'together', 'words_html', 'link',
-           'table_html', 'is_page', 'address', 'page_links', 'render', 'plain_page']
+           'table_html', 'is_page', 'address', 'tagged', 'is_about', 'page_links', 'render', 'plain_page']
 
 # %% ../../nbs/06_core.page.ipynb #d7424a5d
 import base64
+import hashlib
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from html import escape, unescape
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from jinja2.utils import urlize
 from markupsafe import Markup
 
 from .basics import area, percent
+from .files import is_finished, run_file
 
 # %% ../../nbs/06_core.page.ipynb #6a65436d
 def data_uri(data: bytes, # of a file
@@ -235,10 +238,13 @@ SERIES_PAGES = dict(seeds="Seeds", grid="Grid", transfer="Transfer matrix", hold
                     curve="Learning curve", mix="Mix of real and fake")
 
 
+_MADE = '<meta name="generator" content="fakeface">'
+
+
 def is_page(file: Path) -> bool:
     "Whether this package wrote a page: the name alone does not say it."
     try:
-        with open(file, "rb") as f: return b'<meta name="generator" content="fakeface">' in f.read(500)
+        with open(file, "rb") as f: return _MADE.encode() in f.read(500)
     except OSError: return False
 
 
@@ -248,20 +254,54 @@ def address(file: Path, # of a page or a picture
     "Where a link has to point."
     return Markup(quote(os.path.relpath(file, here).replace(os.sep, "/")))
 
+# %% ../../nbs/06_core.page.ipynb #f02bd1c1
+def _about_id(thing: Path) -> str: # 16 hex digits
+    "What is the same wherever a run or a table lies: its predictions; of a folder without any, where it is."
+    file = run_file(thing, "predictions") if thing.is_dir() else thing
+    if not file.is_file(): return hashlib.sha256(os.path.realpath(thing).encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    with open(file, "rb") as f:
+        for part in iter(partial(f.read, 2**20), b""): digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def tagged(page: str, # HTML, of `render`
+           about: Sequence[str | Path], # runs and tables
+          ) -> str: # the same
+    "A page that may lie anywhere, with a mark of what it is about, so that only pages about the same link to it."
+    mark = f'<meta name="fakeface-about" content="{" ".join(dict.fromkeys(_about_id(Path(t)) for t in about))}">'
+    return page.replace(_MADE, _MADE + mark, 1)
+
+
+def is_about(file: Path, # of a page
+             things: Sequence[Path], # runs and tables
+             unmarked: bool = True, # what holds of a page that carries no mark
+            ) -> bool:
+    "Whether a page is there and about one of these."
+    try: head = file.read_bytes()[:20_000].decode(errors="ignore")
+    except OSError: return False
+    said = re.search('<meta name="fakeface-about" content="([0-9a-f ]*)">', head)
+    return any(_about_id(t) in said[1].split() for t in things) if said else unmarked
+
 # %% ../../nbs/06_core.page.ipynb #1be8c9b0
 def page_links(page: str | Path, # where the page will lie
-               about: Sequence[str | Path] = (), # folders of the runs it is about, where it lies elsewhere
+               about: Sequence[str | Path] = (), # runs and tables it is about, where it does not lie in its run
               ) -> list[tuple[str, str]]: # text and relative address
-    "The pages beside a page, above it, and of the runs that it is about; only those that are there."
-    page = Path(os.path.abspath(page))
+    "The pages beside a page, above it, and of the runs that it is about; only those that are there, and are about the same."
+    page, about = Path(os.path.abspath(page)), [Path(os.path.abspath(r)) for r in about]
     here = page.parent.parent if page.parent.name.startswith("..") else page.parent # a run folder that is still being written in its place
+    home = (page.stem == "report" or is_finished(here)) and (not about or here in about) # a page of the run in whose folder it lies
+    series = page.stem in SERIES_PAGES
     found = next(([("All runs", d/"index.html")] for d in (here, *here.parents[:2]) if is_page(d/"index.html")), [])
-    found += [(text, here.parent/f"{name}.html") for name, text in SERIES_PAGES.items()]
-    found += [(text, here/f"{name}.html") for name, text in {**SERIES_PAGES, **PAGES}.items()]
-    for run in (Path(os.path.abspath(r)) for r in about):
-        if run != here and (here in run.parents or run.parent == here.parent):
-            found += [(f"{text} of {run.name}", run/f"{name}.html") for name, text in PAGES.items()]
-    return [(text, address(file, here)) for text, file in dict.fromkeys(found) if file != page and file.is_file()]
+    if home: found += [(text, here.parent/f"{name}.html") for name, text in SERIES_PAGES.items()]
+    if home or series or any(r.parent == here for r in about):
+        found += [(text, here/f"{name}.html") for name, text in SERIES_PAGES.items()]
+    things = [*about, here, *(here.glob("*/") if series else ())]
+    found += [(text, file) for name, text in PAGES.items() if is_about(file := here/f"{name}.html", things, home or series)]
+    for run in about:
+        if run != here and run.is_dir() and (here in run.parents or run.parent == here.parent):
+            found += [(f"{text} of {run.name}", file) for name, text in PAGES.items() if is_about(file := run/f"{name}.html", [run])]
+    return [(text, address(file, here)) for text, file in dict.fromkeys(found) if file != page and is_page(file)]
 
 # %% ../../nbs/06_core.page.ipynb #4e50faf6
 def render(values: dict[str, Any], # what the templates name

@@ -381,7 +381,7 @@ class Terms:
             if not low <= value <= high: raise InputError(f"fairness: {name} is {value}; give {low:g} to {high:g}")
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #210ab59e
-def useless(predictions: pd.DataFrame, # of a whole test set, images without attributes included
+def useless(predictions: pd.DataFrame, # of the images that are judged, with others of the class that is not among them
             floor: float = 0.6, # balanced accuracy below which a detector is of no use
             threshold: float = THRESHOLD, # an image is called fake from this p_fake on
             checked: bool = False, # they come from `check_predictions`

@@ -13,12 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..core.basics import signed
-from ..core.page import page_links
+from ..core.page import page_links, tagged
 from ..core.style import GREY, figure, picture
 from ..evaluate.compare import comparison_table, comparison_words
 from .run import banner_of
 from .study import Section, study_page
-from ..train.runs import is_finished
 
 # %% ../../nbs/75_report.compare.ipynb #2dd57b5c
 def _plot_comparison(table: pd.DataFrame, # as `evaluate.compare.compare` returns it
@@ -77,6 +76,7 @@ def compare_page(table: pd.DataFrame, # as `evaluate.compare.compare` returns it
              Section("Test set by test set", table=comparison_table(table)), Section("In words", notes=comparison_words(table)),
              Section("What it does not say", notes=_NOT),
              Section("What was compared", notes=[f"First: {_side_name(first)}.", f"Second: {_side_name(second)}."])]
-    return study_page(f"{_side_name(first)} against {_side_name(second)}: which is better", "fakeface · comparison", answers, parts, banner,
+    page = study_page(f"{_side_name(first)} against {_side_name(second)}: which is better", "fakeface · comparison", answers, parts, banner,
                       "Positive class: fake. Difference: the second's accuracy minus the first's.",
-                      page_links(out, [r for r in runs if is_finished(r)]))
+                      page_links(out, runs))
+    return tagged(page, runs)

@@ -9,6 +9,7 @@ __all__ = ['fairness_page']
 from collections.abc import Sequence
 
 import pandas as pd
+from markupsafe import Markup
 
 from ..core.style import picture
 from ..evaluate.fairness import FairnessReport, fairness_text, plot_fairness
@@ -21,16 +22,33 @@ def _verdict_first(table: pd.DataFrame, # of `fairness_text`
     "A table with its last column, the verdict, as the first."
     return table[["verdict", *(c for c in table if c != "verdict")]] if "verdict" in table else table
 
+
+def _stacked(table: pd.DataFrame) -> pd.DataFrame: # cells of HTML
+    "Each interval below its figure, that of the equivalence test below the difference, so that the table fits a screen."
+    under, out = Markup('<span class="under">{}</span>').format, {}
+    for name in (c for c in table if not c.startswith("TOST ")):
+        tost = table.get(f"TOST {name.removeprefix('difference ')}") if name.startswith("difference ") else None
+        parts = [str(cell).partition(" [") for cell in table[name]]
+        cells = [Markup("{}{}").format(figure, under(f"[{rest}") if rest else "") for figure, _, rest in parts]
+        if tost is not None: cells = [c + (under(f"TOST {t}".replace(" ", "\u00a0")) if "[" in t else "") for c, t in zip(cells, tost)]
+        out[name] = cells if any(rest for _, _, rest in parts) else list(table[name])
+    return pd.DataFrame(out, index=table.index, dtype=object) # a column of strings would lose that they are HTML
+
+
+_HEADS = ("Below each figure stands its interval; FPR is the share of real faces called fake, FNR of fakes called real. TOST: the "
+          "interval of the equivalence test (two one-sided tests), equivalent where it lies within {:g} points.")
+
 # %% ../../nbs/74_report.fairness.ipynb #d265f654
 def _fairness_sections(report: FairnessReport) -> list[Section]:
     "The sections of one test set."
     parts = [Section(report.title, report.answer[:5], [picture(plot_fairness(report.groups), group_words(report.groups), 140)],
-                     _verdict_first(fairness_text(report.groups)), notes=report.answer[5:])]
+                     _stacked(_verdict_first(fairness_text(report.groups))),
+                     notes=[_HEADS.format(100 * report.groups.attrs["terms"]["margin"]), *report.answer[5:]])]
     if len(report.splits):
         title = "Published splits: unprivileged against privileged"
-        parts.append(Section(title, table=_verdict_first(fairness_text(report.splits)), sub=True))
+        parts.append(Section(title, table=_stacked(_verdict_first(fairness_text(report.splits))), sub=True))
     if len(report.crossed):
-        text = fairness_text(report.crossed).drop(columns="verdict")
+        text = _stacked(fairness_text(report.crossed).drop(columns="verdict"))
         parts.append(Section("Intersections, rates without verdicts", table=text, sub=True))
     return [*parts, Section("What was asked, and how it was judged", notes=report.notes, sub=True)]
 

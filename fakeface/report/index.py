@@ -18,7 +18,7 @@ from markupsafe import Markup
 from ..audit.shortcuts import highest
 from ..core.basics import InputError, area, percent
 from ..core.files import FILES, write_text
-from ..core.page import PAGES, SERIES_PAGES, address, is_page, link, render
+from ..core.page import PAGES, SERIES_PAGES, address, is_about, is_page, link, render
 from ..core.records import SERIES
 from ..core.schema import parse_json, read_json
 from ..train.runs import Run, is_finished
@@ -86,7 +86,8 @@ def _audit_pills(folder: Path) -> list[tuple[str, str]]:
 # %% ../../nbs/76_report.index.ipynb #ab45a189
 def _pages(folder: Path) -> list[tuple[str, Path]]:
     "The pages in a folder."
-    return [(text, folder/f"{name}.html") for name, text in {**SERIES_PAGES, **PAGES}.items() if (folder/f"{name}.html").is_file()]
+    return [(text, folder/f"{name}.html") for name, text in {**SERIES_PAGES, **PAGES}.items()
+            if is_about(folder/f"{name}.html", [folder, *folder.glob("*/")])]
 
 
 def _title(page: Path) -> str:

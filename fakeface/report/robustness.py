@@ -25,7 +25,8 @@ from ..data.manifest import read_facts
 from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS, SWEEPS, Perturbation, marks_kept, marks_words, read_sweeps
 from ..evaluate.robustness import (FormatMatched, Scorer, ask, change_words, format_match, robustness_table,
-                                          robustness_text, stability, stability_words, turned_words, twins, wide)
+                                          robustness_text, source_rates, stability, stability_words, turned_words, twins, wide)
+from ..evaluate.scores import THRESHOLD
 from ..interpret.losses import thumbnail
 
 # %% ../../nbs/72_report.robustness.ipynb #c5fd2c96
@@ -96,6 +97,8 @@ class RobustnessReport:
     images: pd.DataFrame # of `stability`: one row an image, least stable first
     notes: list[str] = field(default_factory=list) # what was asked
     root: Path | None = None # for the pictures of the page
+    threshold: float = THRESHOLD # an image is called fake from this p_fake on
+    cut: str = "no operating point was given" # whence it is, in words
 
     @property
     def answer(self) -> list[str]: return _answer(self)
@@ -104,6 +107,11 @@ class RobustnessReport:
         "The answers, one row an image."
         rows, p = wide(self.answers)
         return rows.join(p)
+
+    @property
+    def by_source(self) -> pd.DataFrame: # source, label, n, correct with `_lo` and `_hi`; the files as they are
+        "How many images of each source are correct: what the rates of a mixed sample hide."
+        return source_rates(self.answers, self.threshold)
 
     def __repr__(self) -> str:
         with pd.option_context("display.max_colwidth", 60):
@@ -116,7 +124,7 @@ def _answer(report: RobustnessReport) -> list[str]:
     "What is found, in sentences."
     t = report.table.set_index("perturbation")
     clean = t.loc["clean"]
-    told = [f"As the files are: {_both(clean)}."]
+    told = [f"As the files are, called fake from p_fake {report.threshold:.4g} on ({report.cut}): {_both(clean)}.", *_source_words(report)]
     for name in ("web", "hard"):
         r = t.loc[name]
         told.append(f"{name.capitalize()} ({r['what']}): {_both(r)}; {turned_words(dict(r, perturbation=name))}.")
@@ -125,6 +133,14 @@ def _answer(report: RobustnessReport) -> list[str]:
     if firsts: told.append(f"Accuracy is lost beyond chance from: {'; '.join(firsts)}.")
     if report.twins: told.append(report.twins.words)
     return [*told, stability_words(report.images, None if clean["auc"] != clean["auc"] else clean["auc"])]
+
+
+def _source_words(report: RobustnessReport) -> list[str]:
+    "The same by source, where images of a class come from several."
+    rows = report.by_source
+    if rows["label"].is_unique: return []
+    parts = [f"{percent(r.correct)} of {r.n:,} {r.source} called {r.label}" for r in rows.itertuples()]
+    return [f"By source, as the files are: {'; '.join(parts)}."]
 
 
 def _both(r: pd.Series) -> str:
@@ -160,18 +176,18 @@ def robustness_report(scorer: Scorer, # pictures -> p_fake
                       twin_side: int | None = None, # pixels of the twins' longest side; default the smaller class's median
                       match_quality: int | None = None, # JPEG quality of the twins; default the files' lowest tenth, at most 90
                       seed: int = 0, # of the sample
+                      threshold: float = THRESHOLD, # an image is called fake from this p_fake on
+                      cut: str = "", # whence it is, in words; `frozen_threshold` gives them for a run
                      ) -> RobustnessReport:
     "Asks a scorer about the same images by every perturbation, about twins, and ten harmless times; raises what `ask` raises."
-    ways = [*PERTURBATIONS.values(), *read_sweeps(sweeps)]
-    rows = _sample(rows, root, n, test, seed)
+    ways, rows = [*PERTURBATIONS.values(), *read_sweeps(sweeps)], _sample(rows, root, n, test, seed)
     facts = read_facts(root, rows["path"].tolist())[["width", "height", "quality"]]
     twin = format_match(rows[["label"]].join(facts), twin_side, match_quality)
-    both = rows["label"].nunique() == 2
-    known = {d.name for d in ways}
-    extra = [d for d in HARMLESS if d.name not in known]
-    answers = ask(scorer, rows, root, [*ways, *extra, *([twin] if both else [])])
-    report = RobustnessReport(robustness_table(_only(answers, ways), ways), answers, twins(answers, twin.what) if both else None,
-                              stability(answers), [], Path(root))
+    both, known = rows["label"].nunique() == 2, {d.name for d in ways}
+    answers = ask(scorer, rows, root, [*ways, *(d for d in HARMLESS if d.name not in known), *([twin] if both else [])])
+    report = RobustnessReport(robustness_table(_only(answers, ways), ways, threshold), answers,
+                              twins(answers, twin.what, threshold) if both else None, stability(answers, threshold=threshold), [],
+                              Path(root), threshold, cut or ("no operating point was given" if threshold == THRESHOLD else "given"))
     report.notes.extend(_notes(report, ways))
     return report
 
@@ -193,12 +209,21 @@ def _notes(report: RobustnessReport, ways: list[Perturbation]) -> list[str]:
     alone = "subject" in rows and not rows[rows["subject"].notna()].duplicated(["label", "subject"]).any()
     if not alone: told.append("Who is in the images is not known, or some are of one subject: the intervals may be too narrow.")
     told += [f"`{d}`: {note}." for d, note in zip(report.table["perturbation"], report.table["note"]) if note]
+    told.append(f"An image is called fake from p_fake {report.threshold:.4g} on ({report.cut})." + _elsewhere(report))
     told.append("Intervals are 95 % each, of this sample of images; changes are paired, image by image. *Beyond chance* allows for all "
-                f"{len(ways) - 1} perturbations of this test together (Bonferroni).")
+                f"{len(ways) - 1} perturbations of this test together (Bonferroni), of accuracy and of AUC apart.")
     told.append("Blur is in pixels and noise in grey levels of the file: they mean less where a network shrinks a large picture first.")
     told.append(marks_words(marks_kept(ways)))
     if report.twins is None: told.append("One class only: no AUC, and no format-matched evaluation.")
     return told
+
+# %% ../../nbs/72_report.robustness.ipynb #ba3b06ae
+def _elsewhere(report: RobustnessReport) -> str:
+    "What the files as they are give at the threshold at which accuracies are told elsewhere."
+    if report.threshold == THRESHOLD: return ""
+    rows = source_rates(report.answers).assign(right=lambda t: t["correct"] * t["n"]).groupby("label", sort=False)[["right", "n"]].sum()
+    parts = [f"{percent(r.right / r.n)} of the {label}s called {label}" for label, r in rows.iterrows()]
+    return f" From {THRESHOLD} on, where `fakeface score` takes accuracies, it is {' and '.join(parts)}, as the files are."
 
 # %% ../../nbs/72_report.robustness.ipynb #bdffc7ae
 def _parts(report: RobustnessReport) -> dict[str, str]: # title -> HTML
@@ -209,9 +234,18 @@ def _parts(report: RobustnessReport) -> dict[str, str]: # title -> HTML
     least = "<p>From the lowest to the highest p_fake over ten harmless re-perturbations, and which of them moved it most.</p>"
     table = robustness_text(report.table)
     chart = picture(_plot_robustness(report.table), _robustness_words(report.table), 140)
-    return {"What each change does": f"{about}{chart}",
+    return {"What each change does": f"{about}{chart}", **_by_source(report),
             "Every perturbation": table_html(table), "The least stable images": least + _least(report, 12),
             "What was asked, and how it was judged": lines}
+
+# %% ../../nbs/72_report.robustness.ipynb #08cc3dfc
+def _by_source(report: RobustnessReport) -> dict[str, str]: # title -> HTML; empty where each class has one source
+    "The files as they are by source."
+    rows = report.by_source
+    if rows["label"].is_unique: return {}
+    told = [percent(r.correct, [r.correct_lo, r.correct_hi]) for r in rows.itertuples()]
+    table = pd.DataFrame({"class": rows["label"], "images": [f"{n:,}" for n in rows["n"]], "correct": told}).set_axis(rows["source"])
+    return {"As the files are, by source": table_html(table)}
 
 # %% ../../nbs/72_report.robustness.ipynb #60f4c542
 def _shown(report: RobustnessReport) -> str:

@@ -177,15 +177,21 @@ def known_failures(info: BundleInfo) -> list[str]: # sentences
     told = [] if can_tell(info) else [f"{cannot_words(info)} It gives no verdict on any picture."]
     if info.world: told.append("It was trained on drawn faces and says nothing about photographs.")
     for name, c in info.counts.items():
-        for label, (k, n) in (("fake", c.tpr), ("real", (c.fpr[1] - c.fpr[0], c.fpr[1]))):
-            ci = wilson(round(k), round(n))
-            if n and ci[0] < 0.5: told.append(f"{_set_words(name)}: it may miss more than half of the {label} images: "
-                                              f"{percent(k / n, list(ci))} are called {label} at its threshold.")
-    told += [f"Its balanced accuracy falls by {-100 * r.change[0]:.1f} points after the perturbation {r.name} ({r.what})."
+        for label, (k, n) in (("fake", c.tpr), ("real", (c.fpr[1] - c.fpr[0], c.fpr[1]))): told += _half_words(name, label, k, n)
+    told += [f"Its balanced accuracy, at p_fake 0.5, falls by {-100 * r.change[0]:.1f} points after the perturbation {r.name} ({r.what})."
              for r in info.robustness if r.change[2] < 0]
     told += [f"Not measured: {what}." for what, there in (("whether it knows a picture", info.ood),
              ("how still its verdicts stand", info.stability), ("whether its heat-maps are faithful", info.maps)) if there is None]
     return told + ([f"Its heat-maps are not shown: {info.maps.said}."] if info.maps and not info.maps.faithful else [])
+
+
+def _half_words(name: str, label: str, k: float, n: float) -> list[str]: # a sentence; none where more than half are correct
+    "Whether less than half of a class is called what it is: for certain, or as far as the images can say."
+    lo, hi = wilson(round(k), round(n)) if n else (1, 1)
+    if lo >= 0.5: return []
+    rate = percent(k / n, [lo, hi])
+    if hi < 0.5: return [f"{_set_words(name)}: at its threshold less than half of the {label} images are called {label}: {rate}."]
+    return [f"{_set_words(name)}: it may be less than half of the {label} images that are called {label} at its threshold: {rate}."]
 
 
 def _set_words(name: str) -> str: return "Validation" if name == "valid" else f"Test set {name}"
@@ -299,7 +305,7 @@ def _measured_words(info: BundleInfo) -> str:
     s = info.stability
     lines.append(f"- Stability: over {len(s.perturbations)} harmless perturbations the verdict turns for {s.flipped:,} of {s.n:,} images; "
                  f"p_fake moves by {s.moved_median:.3f} in the median." if s else "- Stability: not measured.")
-    lines += [f"- After {r.what}: balanced accuracy {percent(r.accuracy)}, change {100 * r.change[0]:+.1f} points "
+    lines += [f"- After {r.what}: balanced accuracy at p_fake 0.5 {percent(r.accuracy)}, change {100 * r.change[0]:+.1f} points "
               f"[{100 * r.change[1]:.1f}, {100 * r.change[2]:.1f}], n = {r.n:,}." for r in info.robustness if r.name in ("web", "hard")]
     m = info.maps
     lines.append(f"- Heat-maps ({m.method}): faithful: {m.said}." if m else "- Heat-maps: not tested, so none is shown.")
