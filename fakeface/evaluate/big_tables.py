@@ -20,7 +20,8 @@ from ..core.basics import LABELS, RATES, DataNote, InputError
 from ..core.shards import PLAN, read_plans
 from ..core.stats import area_interval, counted_rate_interval
 from ..data.tables import ColumnMap, Passage, column_map, label_words
-from .scores import THRESHOLD, TRAINED_ON, PredictionsError, balanced_rate, direction_notes, precision_interval
+from .scores import (THRESHOLD, TRAINED_ON, PredictionsError, SourceRow, balanced_rate, direction_notes, precision_interval,
+                                      source_accuracies, source_rates)
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #7bc21188
 _TEXT = ("split", "source", "subject", "path", "sha256")
@@ -208,19 +209,22 @@ _BINS = 1000 # bins a unit of log-odds
 _BINNED = (f"CASE WHEN p_fake <= 0 THEN -100000 WHEN p_fake >= 1 THEN 100000 ELSE round({_BINS} * ln(p_fake / (1 - p_fake)))::INT END")
 
 
-def _keys(t: BigTable, split: str, key: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    "The keys of a test set in ascending order, and how many real and fake images have each."
-    sql = (f"SELECT {key} AS key, count(*) FILTER (NOT fake) AS r, count(*) FILTER (fake) AS f FROM rows WHERE split = ? GROUP BY key "
+def _where(part: tuple[str, ...]) -> str: return "split = ?" + " AND source = ?" * (len(part) - 1) # part: a test set, or a source of one
+
+
+def _keys(t: BigTable, part: tuple[str, ...], key: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    "The keys of a test set, or of a source of it, in ascending order, and how many real and fake images have each."
+    sql = (f"SELECT {key} AS key, count(*) FILTER (NOT fake) AS r, count(*) FILTER (fake) AS f FROM rows WHERE {_where(part)} GROUP BY key "
            "ORDER BY key")
-    for batch in _stream(t, sql, split):
+    for batch in _stream(t, sql, *part):
         yield tuple(batch[c].to_numpy(zero_copy_only=False) for c in ("key", "r", "f"))
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #5205c903
-def _area(t: BigTable, split: str, key: str, n_real: int, n_fake: int) -> dict[str, float]:
-    "AUC and average precision of a test set that has both labels, and how far bins may have moved either."
+def _area(t: BigTable, part: tuple[str, ...], key: str, n_real: int, n_fake: int) -> dict[str, float]:
+    "AUC and average precision of a test set, or a source of one, that has both labels, and how far bins may have moved either."
     wins = ties = lower = upper = precise = 0.0
     below_r = below_f = 0
-    for _, r, f in _keys(t, split, key):
+    for _, r, f in _keys(t, part, key):
         r_before, f_before = below_r + np.cumsum(r) - r, below_f + np.cumsum(f) - f
         wins, ties = wins + float((f * (r_before + r / 2)).sum()), ties + float((r.astype(float) * f).sum())
         above_r, above_f = n_real - r_before - r, n_fake - f_before - f
@@ -233,39 +237,41 @@ def _area(t: BigTable, split: str, key: str, n_real: int, n_fake: int) -> dict[s
                 precision_error=max(upper - precise, precise - lower) / n_fake)
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #d172d475
-def _pulls(t: BigTable, split: str, key: str, auc: float, n: dict[str, int], few: dict[str, int]) -> Iterator[dict[str, np.ndarray]]:
+def _pulls(t: BigTable, part: tuple[str, ...], key: str, auc: float, n: dict[str, int],
+           few: dict[str, int]) -> Iterator[dict[str, np.ndarray]]:
     "Each key with the pull on the area of a real and of a fake image there (DeLong), as `core.stats` weighs it; and how many there are."
     below_r = below_f = 0
     weight = {label: np.sqrt(k / max(1, k - 1)) / n[label] for label, k in few.items()}
-    for keys, r, f in _keys(t, split, key):
+    for keys, r, f in _keys(t, part, key):
         r_before, f_before = below_r + np.cumsum(r) - r, below_f + np.cumsum(f) - f
         yield dict(key=keys, r=r, f=f, of_fake=weight["fake"] * ((r_before + r / 2) / n["real"] - auc),
                    of_real=weight["real"] * (1 - (f_before + f / 2) / n["fake"] - auc))
         below_r, below_f = below_r + int(r.sum()), below_f + int(f.sum())
 
 
-def _spread(t: BigTable, split: str, key: str, auc: float, found: pd.DataFrame) -> tuple[float, float, int]:
+def _spread(t: BigTable, part: tuple[str, ...], key: str, auc: float, found: pd.DataFrame) -> tuple[float, float, int]:
     "Variance of the area, its degrees of freedom, and the subjects of the rarer class; as `core.stats` has it of arrays."
     n = {label: int((found[f"n_{label}"] * found["times"]).sum()) for label in LABELS}
     few = {label: int(found["times"][found[f"n_{label}"] > 0].sum()) for label in LABELS}
-    pulls = _pulls(t, split, key, auc, n, few)
-    if (found["n_real"] + found["n_fake"]).max() > 1: two, four = _by_subject(t, split, key, pulls)
+    pulls = _pulls(t, part, key, auc, n, few)
+    if (found["n_real"] + found["n_fake"]).max() > 1: two, four = _by_subject(t, part, key, pulls)
     else: two, four = map(sum, zip(*((float((p["r"] * p["of_real"]**k + p["f"] * p["of_fake"]**k).sum()) for k in (2, 4)) for p in pulls)))
     return two, max(2.0, two**2 / four) if two > 0 else 2.0, min(few.values())
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #39ce02b4
-def _by_subject(t: BigTable, split: str, key: str, pulls: Iterator[dict[str, np.ndarray]]) -> tuple[float, float]:
+def _by_subject(t: BigTable, part: tuple[str, ...], key: str, pulls: Iterator[dict[str, np.ndarray]],
+               ) -> tuple[float, float]:
     "Sum of the squares, and of the fourth powers, of the subjects' pulls."
     t.con.execute("CREATE OR REPLACE TABLE pulls (key DOUBLE, of_real DOUBLE, of_fake DOUBLE)")
     for some in pulls:
         t.con.register("chunk", pd.DataFrame({k: some[k].astype(float) for k in ("key", "of_real", "of_fake")}))
         t.con.execute("INSERT INTO pulls SELECT key, of_real, of_fake FROM chunk")
-    each = (f"SELECT {{}} AS pull FROM (SELECT subject, fake, ({key})::DOUBLE AS key FROM rows WHERE split = ? AND {{}}) JOIN pulls USING "
-            "(key) {}")
+    each = (f"SELECT {{}} AS pull FROM (SELECT subject, fake, ({key})::DOUBLE AS key FROM rows WHERE {_where(part)} AND {{}}) JOIN pulls "
+            "USING (key) {}")
     one, sums = "CASE WHEN fake THEN of_fake ELSE of_real END", "SELECT sum(pull * pull), sum(pull * pull * pull * pull) FROM ({})"
     asked = [each.format(one, "subject IS NULL", ""),
              *(each.format(f"sum({one})", some, "GROUP BY hash(subject)") for some in _passes(t, "subject", _groups(t, "subject")))]
-    found = [t.rows(sums.format(query), split)[0] for query in asked]
+    found = [t.rows(sums.format(query), *part)[0] for query in asked]
     return sum(two or 0.0 for two, _ in found), sum(four or 0.0 for _, four in found)
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #3e4ee38f
@@ -276,45 +282,64 @@ def score_big(t: BigTable,
     """The scores of every test set. Without `exact`, `auc_error` and `average_precision_error` say how far bins may have moved an area,
     and its interval is wider by that."""
     subjects, sources = _subjects(t, (("split",), ("split", "source", "label")), threshold)
-    out = {str(name): _score(t, str(name), found, sources[sources["split"] == name], exact) for name, found in subjects.groupby("split")}
+    both = _with_both(t, sources, threshold)
+    out = {str(name): _score(t, str(name), found, sources[sources["split"] == name], both, exact)
+           for name, found in subjects.groupby("split")}
     if "train" in out: out["train"]["notes"].append(TRAINED_ON)
     valid = {"valid": out.pop("valid")} if "valid" in out else {}
     return {"positive": "fake", "tests": out, **valid}
 
 
-def _score(t: BigTable, name: str, found: pd.DataFrame, sources: pd.DataFrame, exact: bool) -> dict[str, Any]:
+def _score(t: BigTable, name: str, found: pd.DataFrame, sources: pd.DataFrame, both: dict[tuple[str, str], pd.DataFrame],
+           exact: bool) -> dict[str, Any]:
     "The scores of one test set."
     n, hits = ({label: int((found[f"{what}_{label}"] * found["times"]).sum()) for label in LABELS} for what in ("n", "right"))
     each = {label: _rate(RATES[label], found, [label]) for label in LABELS}
     out = dict(n=sum(n.values()), n_real=n["real"], n_fake=n["fake"], **_rate("accuracy", found), **balanced_rate(each))
-    out |= _areas(t, name, found, n, exact)
+    out |= _areas(t, (name,), found, n, exact)
     out |= {"majority_baseline": max(n.values()) / out["n"], **each["real"], **each["fake"]}
     wrong = {label: n[label] - hits[label] for label in LABELS}
     out["confusion"] = dict(real=dict(real=hits["real"], fake=wrong["real"]), fake=dict(real=wrong["fake"], fake=hits["fake"]))
-    return out | dict(by_source=_by_source(sources), notes=direction_notes(out["auc"], out["auc_ci95"]))
+    rows, areas = _source_rows(sources), {part[1]: _source_area(t, part, own, exact) for part, own in both.items() if part[0] == name}
+    out |= dict(by_source=source_accuracies(rows), sources=source_rates(rows, areas))
+    return out | dict(notes=direction_notes(out["auc"], out["auc_ci95"]))
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #9e9b5ecf
-def _areas(t: BigTable, name: str, found: pd.DataFrame, n: dict[str, int], exact: bool) -> dict[str, Any]:
+def _areas(t: BigTable, part: tuple[str, ...], found: pd.DataFrame, n: dict[str, int], exact: bool) -> dict[str, Any]:
     "The areas of a test set; None where it has one label."
     names = ("auc", "auc_ci95", "average_precision", "average_precision_ci95")
     if not all(n.values()): return dict.fromkeys(names)
     key = "p_fake" if exact else _BINNED
-    a = _area(t, name, key, n["real"], n["fake"])
-    spread = _spread(t, name, key, a["auc"], found)
+    a = _area(t, part, key, n["real"], n["fake"])
+    spread = _spread(t, part, key, a["auc"], found)
     errors = (0.0, 0.0) if exact else (a["auc_error"], a["precision_error"])
     intervals = area_interval(a["auc"], *spread, 0.95), precision_interval(a["precision"], n["fake"])
     wide = [[max(0.0, lo - e), min(1.0, hi + e)] for (lo, hi), e in zip(intervals, errors)]
     out = dict(zip(names, (a["auc"], wide[0], a["precision"], wide[1])))
     return out if exact else out | dict(auc_error=errors[0], average_precision_error=errors[1])
 
+# %% ../../nbs/43_evaluate.big_tables.ipynb #e602bf6d
+def _with_both(t: BigTable, sources: pd.DataFrame, threshold: float) -> dict[tuple[str, str], pd.DataFrame]:
+    "Of each source of a test set that has both labels, what `_subjects` counts; nobody is counted where there is none."
+    labels = sources.groupby(["split", "source"])["label"].nunique()
+    if not (labels > 1).any(): return {}
+    found = _subjects(t, (("split", "source"),), threshold)[0].groupby(["split", "source"])
+    return {(str(split), str(source)): own for (split, source), own in found if labels[split, source] > 1}
 
-def _by_source(sources: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    "One row a source; a source with both labels gives two."
-    mixed, out = sources.groupby("source")["label"].nunique(), {}
+
+def _source_area(t: BigTable, part: tuple[str, str], found: pd.DataFrame, exact: bool) -> tuple[float, float, float]:
+    "AUC of a source and its interval."
+    n = {label: int((found[f"n_{label}"] * found["times"]).sum()) for label in LABELS}
+    a = _areas(t, part, found, n, exact)
+    return a["auc"], *a["auc_ci95"]
+
+
+def _source_rows(sources: pd.DataFrame) -> list[SourceRow]:
+    "One row a source and label."
+    out = []
     for (source, label), found in sources.groupby(["source", "label"]):
         n, right = (int((found[f"{what}_{label}"] * found["times"]).sum()) for what in ("n", "right"))
-        name = f"{source} ({label})" if mixed[source] > 1 else str(source)
-        out[name] = dict(label=label, n=n, correct=right, **_rate("accuracy", found, [label]))
+        out.append((str(source), dict(label=label, n=n, correct=right, **_rate("accuracy", found, [label]))))
     return out
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #da516f87

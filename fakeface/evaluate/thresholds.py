@@ -26,7 +26,7 @@ from ..core.files import FILES, write_whole
 from ..core.schema import OPEN, Count, Interval, Rate, Share, read_json, unknown_words
 from ..core.stats import effective_counts, photograph_kinds, rate_interval, subject_codes, wilson
 from .ledger import SealedError, images_fingerprint
-from .scores import THRESHOLD, check_predictions
+from .scores import THRESHOLD, check_predictions, source_notes, sources_at
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #5e285faa
 def _validation_rows(predictions: pd.DataFrame, # to fit on
@@ -499,6 +499,7 @@ def score_at_point(point: OperatingPoint, # frozen
     out |= dict(eer=eer[0] if eer else None, eer_ci95=list(eer[1:]) if eer else None, fpr_range=point.fpr_range)
     after = calibration(tempered(p, point.temperature), is_fake)
     out |= dict(temperature=point.temperature, before=calibration(p, is_fake), after=after, counts=counts)
+    out |= dict(sources=sources_at(rows, point.threshold))
     return out | dict(predictive_values=[ppv(counts["tpr"], counts["fpr"], x) for x in _PREVALENCES])
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #4302c1ca
@@ -521,7 +522,7 @@ def point_words(r: dict[str, Any], # as `score_at_point` returns it
                          f"equal error rate {percent(r['eer'], r['eer_ci95'])}.")
     if (few := [c["fpr"] for c in r["curve"] if c["tpr"] is None]) and r["n_real"] and r["n_fake"]:
         told.append(f"{r['n_real']:,} real images are too few to read TPR at {', '.join(f'{100 * f:g}' for f in few)} % false positives.")
-    return told + _calibration_words(r) + _ppv_words(r)
+    return told + source_notes(r.get("sources", {})) + _calibration_words(r) + _ppv_words(r)
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #73224d7c
 def _sensitivity_words(r: dict[str, Any]) -> list[str]:

@@ -169,8 +169,8 @@ def verdict_rate(info: BundleInfo,
     return k / n, list(chosen or wilson(k, n))
 
 # %% ../../nbs/91_serve.export.ipynb #83b989a3
-RATE_WORDS = ("With 95 % intervals, for which several pictures of one person count as fewer. The threshold was chosen on validation, so the "
-              "interval of the real images there is where the rate lies on further ones.")
+RATE_WORDS = ("With 95 % intervals, for which several pictures of one person count as fewer. The threshold was chosen on validation, so "
+              "the interval of the real images there is where the rate lies on further ones.")
 
 
 def can_tell(info: BundleInfo) -> bool:

@@ -364,5 +364,6 @@ def network_facts(bundle: Bundle) -> dict[str, Any]: # plain values and short ta
     return dict(name=i.name, fingerprint=bundle.fingerprint, drawn=bool(i.world), recipe=t.get("recipe"), title=t.get("title"),
                 made=i.made, network=network_words(i.network).replace("`", ""), called_fake_from_p_fake=i.point.threshold,
                 aim=i.point.wanted, temperature=i.point.temperature, known_failures=known_failures(i),
-                verdicts_at_the_threshold=_verdict_rows(i), about_these_rates=[RATE_WORDS], scores_at_p_fake_one_half=scores, scores_by_source_at_one_half=by,
+                verdicts_at_the_threshold=_verdict_rows(i), about_these_rates=[RATE_WORDS], scores_at_p_fake_one_half=scores,
+                scores_by_source_at_one_half=by,
                 trained_on=trained, citations=[f"{s.title}: {s.citation}" for s in i.sources.values()])
