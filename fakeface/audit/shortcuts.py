@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['FORMATS', 'BINS', 'FREQUENCIES', 'WIDTHS', 'SHORTCUTS', 'MEASURED', 'LEAST', 'WORDS', 'Features', 'read_features',
            'rigid_geometry', 'geometry', 'classifier', 'out_of_fold', 'Baseline', 'baseline', 'sample_rows',
-           'baselines_by_test', 'shortcut_aucs', 'measure_baselines', 'highest', 'baseline_words', 'baselines_table']
+           'baselines_by_test', 'shortcut_aucs', 'measure_baselines', 'highest', 'against_shortcuts', 'baseline_words',
+           'baselines_table']
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #afe553b6
 import os
@@ -313,6 +314,16 @@ WORDS = {"file-facts": "file facts", "size": "the size", "thumbnail": "8 x 8 pix
          "geometry": "the place of eyes and mouth"}
 
 
+def against_shortcuts(baselines: dict[str, dict[str, Any]], # of one test set
+                      auc_ci95: list[float] | None, # of the run's own AUC on it
+                     ) -> str | None: # above, below or unclear; None where either was not measured
+    "Where a run lies against the shortcut baseline, by the two intervals."
+    best = highest(baselines)
+    if best is None or auc_ci95 is None or best[1]["ci95"] is None: return None
+    (lo, hi), (least, most) = auc_ci95, best[1]["ci95"]
+    return "above" if lo > most else "below" if hi < least else "unclear"
+
+
 def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set
                 auc_ci95: list[float] | None = None, # of the run's own AUC on it
                ) -> str: # a sentence, empty where nothing was measured
@@ -325,9 +336,10 @@ def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set
     rest = ", ".join(f"{WORDS.get(k, k)} {v['auc']:.2f}" for k, v in baselines.items() if k != name and v["auc"] is not None)
     if "spectrum" in baselines: rest += ", where a generator's own trace shows too"
     told = f"{told}{f' ({rest})' if rest else ''}."
-    if auc_ci95 is None: return told
-    if auc_ci95[0] > f["ci95"][1]: return f"{told} This detector is clearly above that."
-    if auc_ci95[1] < f["ci95"][0]: return f"{told} This detector is below that."
+    verdict = against_shortcuts(baselines, auc_ci95)
+    if verdict is None: return told
+    if verdict == "above": return f"{told} This detector is clearly above that."
+    if verdict == "below": return f"{told} This detector is below that."
     return f"{told} Whether this detector is above that cannot be said: the intervals overlap."
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #77338b1f

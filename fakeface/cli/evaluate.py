@@ -250,6 +250,7 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     for t, found in scores.items(): output.say(f"\nOn {t}:", *(f"- {w}" for w in point_words(found)))
     _tell_sources(table, point, scores, output)
     if used: output.note("", *used)
+    if chosen or refit: _refresh(run, output)
     if out: _draw(list(scores.values()), out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #59873037
@@ -262,6 +263,16 @@ def _tell_sources(table: Any, point: Any, scores: dict[str, dict[str, Any]], out
     if notes := source_notes(valid): output.say("\nOn validation:", *(f"- {note}" for note in notes))
     title = f"Source by source at the threshold {point.threshold:.4g} (positive: fake; AUC within a source):"
     if shown: output.table(sources_table(shown), title)
+
+
+def _refresh(run: Path, output: Output) -> None:
+    "A run's page and metrics.json, which say what its frozen point does; nothing of a table."
+    from fakeface.core.files import is_finished
+    if not is_finished(run): return
+    from fakeface.report.run import refresh_operating
+    page = refresh_operating(run)
+    output.record(report=page)
+    if page: output.note(f"\nwritten anew: {page}")
 
 # %% ../../nbs/96_cli.evaluate.ipynb #db86bf12
 def _point(run: Path, table: Any, asked: dict[str, Any], refit: bool) -> tuple[Any, bool]:

@@ -6,8 +6,8 @@
 __all__ = ['THRESHOLD', 'SourceRow', 'TRAINED_ON', 'ERRORS', 'PredictionsError', 'check_predictions', 'read_predictions',
            'predicted', 'is_misclassified', 'auc_interval', 'precision_interval', 'direction_notes', 'score_test',
            'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided', 'sources_at', 'source_notes',
-           'score_predictions', 'scores_table', 'sources_scores', 'sources_table', 'score_lines', 'base_rate_words',
-           'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
+           'score_predictions', 'scores_table', 'sources_scores', 'source_areas', 'sources_table', 'score_lines',
+           'base_rate_words', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
 
 # %% ../../nbs/40_evaluate.scores.ipynb #71dd25eb
 from pathlib import Path
@@ -251,8 +251,8 @@ def source_notes(sources: dict[str, dict[str, Any]], # of one test set, as `sour
                  and (found := _worse(r, [x for s, x in some.items() if s != source], key, many)) is not None}
         if not worse: continue
         figures = (f"{key.upper()} {_figure(r, key)} against {(area if key == 'auc' else percent)(found)}" for key, found in worse.items())
-        told.append(f"{source} does worse than the other sources, by more than chance: {', '.join(figures)}. The figures of the whole "
-                    "test set hide that.")
+        told.append(f"{source} does worse than the other sources, by more than chance: {', '.join(figures)}. The figures of all "
+                    "of them together hide that.")
     return told
 
 
@@ -299,16 +299,17 @@ def sources_scores(metrics: dict[str, Any]) -> pd.DataFrame: # one row a test se
     "Accuracy at p_fake 0.5 source by source, as a table to read; with the AUC within a source where one has both labels."
     columns = ["test set", "source", "label", "n", "correct", "accuracy"]
     rows = [{"test set": t, "source": name, "label": r["label"], "n": r["n"], "correct": r["correct"],
-             "accuracy": percent(r["accuracy"], r["accuracy_ci95"]), "AUC": _area_of(name, r["label"], s)}
+             "accuracy": percent(r["accuracy"], r["accuracy_ci95"]), "AUC": source_areas(s).get(name, "–")}
             for t, s in metrics["tests"].items() for name, r in s["by_source"].items()]
     if any(r["AUC"] != "–" for r in rows): columns.append("AUC")
     return pd.DataFrame(rows, columns=columns).set_index(["test set", "source"])
 
 
-def _area_of(name: str, label: str, scores: dict[str, Any]) -> str: # name: of `by_source`
-    "The AUC within a source that has both labels."
-    own = scores.get("sources", {}).get(name.removesuffix(f" ({label})"), {})
-    return _figure(own, "auc") if own.get("auc") is not None else "–"
+def source_areas(scores: dict[str, Any], # of one test set
+                ) -> dict[str, str]: # name, as in `by_source` -> AUC and interval within a source that has both labels
+    "The AUC within each source, to read."
+    own = {s: r for s, r in scores.get("sources", {}).items() if r["auc"] is not None}
+    return {f"{source} ({label})": _figure(r, "auc") for source, r in own.items() for label in LABELS}
 
 
 def sources_table(sources: dict[str, dict[str, dict[str, Any]]], # test set -> its sources, as `source_rates` gives them
