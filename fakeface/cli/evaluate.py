@@ -118,10 +118,10 @@ def _score_big(where: Path, big: Big, read: Detector, columns: list[str], out: P
 # %% ../../nbs/96_cli.evaluate.ipynb #23edc85d
 def _enter(table: Any, where: Path, runs: Path) -> list[str]: # sentences on how often each test set was used before
     "Enters in the ledger that test sets are about to be used."
-    from fakeface.evaluate.big_tables import big_fingerprint
+    from fakeface.evaluate.big_tables import big_fingerprint, big_sketch
     from fakeface.evaluate.ledger import Ledger, ledger_words
     tests = table.rows("SELECT DISTINCT split FROM rows WHERE split NOT IN ('train', 'valid') ORDER BY split")
-    used = [Ledger(runs).enter(test, big_fingerprint(table, test), where.resolve().name) for test, in tests]
+    used = [Ledger(runs).enter(test, (*big_fingerprint(table, test), big_sketch(table, test)), where.resolve().name) for test, in tests]
     return [words for words in map(ledger_words, used) if words]
 
 # %% ../../nbs/96_cli.evaluate.ipynb #ce1ec3db
@@ -319,8 +319,8 @@ def ledger(output: Output, folder: Annotated[Path, argument("FOLDER", "The folde
     title = "Test-set use: by how many models and questions, and how often the same was only read again:"
     output.table(table, title)
     if output.quiet: output.say(table.to_string())
-    output.note("\nA test set is known by its images, whatever its name. A use is another model, or another choice or question. "
-                "The more was chosen by its scores, the less the best of them means.")
+    output.note("\nA test set is known by its images, whatever its name, and a part of one counts with it. A use is another model, or "
+                "another choice or question. The more was chosen by its scores, the less the best of them means.")
 
 # %% ../../nbs/96_cli.evaluate.ipynb #930e3b42
 _Scored = Annotated[Path, argument("RUN", "A run folder, or any detector's table: path, label, p_fake and age, gender, race.")]

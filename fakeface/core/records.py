@@ -114,6 +114,8 @@ class LedgerLine:
     what: str = ""
     before: Number = 0
     models_before: Number = 0
+    of: str = "" # fingerprint of the test set that the images were taken from, where it is known
+    sketch: str = "" # of the images, in the first line about them
 
 # %% ../../nbs/04_core.records.ipynb #5d0c7b11
 @dataclass

@@ -27,7 +27,7 @@ from ..core.stats import wilson
 from ..core.style import INK, card_figure, picture
 from ..data.sources import Card, read_cards
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
-from ..evaluate.ledger import Ledger, uses
+from ..evaluate.ledger import Ledger, same_images, uses
 from ..evaluate.scores import (ERRORS, base_rate_words, is_divided, source_areas, source_notes, sources_at, sources_table,
                                       with_errors)
 from ..evaluate.thresholds import (OperatingPoint, elsewhere_words, frozen_threshold, load_point, plot_ppv, plot_reliability,
@@ -595,7 +595,7 @@ def _test_use(run: Run) -> list[tuple[str, ...]]:
     "How often each test set was used: before this run, and until this page was written."
     entries, out = Ledger(run.folder.parent).entries(), []
     for name, e in run.metrics.get("test_use", {}).items():
-        now, before = len(uses([x for x in entries if x["images"] == e["images"]])), e.get("before", 0)
+        now, before = len(uses([x for x, _ in same_images(entries, e["images"], e.get("of", ""))])), e.get("before", 0)
         out.append((name, f"{e['n']:,}", f"{before:,}", f"{e.get('models_before', 0):,}", f"{max(now, before + 1):,}"))
     return out
 
