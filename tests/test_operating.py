@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakeface.cli.main import main
 from fakeface.core.stats import sign_flip
 from fakeface.evaluate.ledger import Ledger, SealedError
 from fakeface.evaluate.thresholds import fit_operating_point, load_point, point_words, save_point, score_at_point
@@ -144,3 +145,54 @@ def test_sign_flips_counted_by_convolution_are_sign_flips_counted_one_by_one(dif
     d = np.array(differences)
     signs = np.array(np.meshgrid(*[[-1, 1]] * len(d))).reshape(len(d), -1).T
     assert sign_flip(d) == pytest.approx((np.abs(signs @ d) >= abs(d.sum())).mean())
+
+
+# --- one figure, one interval; sources; parts of test sets ----------------------------------------------------------------
+
+def two_sources(split: str, seed: int) -> pd.DataFrame:
+    "A detector that is good on one source, and knows nothing of the other."
+    rng, rows = np.random.default_rng(seed), []
+    for name, shift, n in (("tidy", 2, 400), ("wild", 0.1, 200)):
+        z = np.r_[rng.normal(-shift, 1.3, n), rng.normal(shift, 1.3, n)]
+        rows.append(pd.DataFrame({"path": [f"{split}/{name}/{i}" for i in range(2 * n)], "label": ["real"] * n + ["fake"] * n,
+                                  "p_fake": 1 / (1 + np.exp(-z)), "source": name, "split": split}))
+    return pd.concat(rows)
+
+
+@pytest.fixture
+def mixed(tmp_path) -> Path:
+    file = tmp_path / "mixed.csv"
+    pd.concat([two_sources("valid", 0), two_sources("test", 1)]).to_csv(file, index=False)
+    return file
+
+
+@pytest.mark.parametrize("asked", [["operating", "--aim", "tpr", "--fpr", "0.05"], ["operating", "--aim", "each"], ["score"]])
+def test_a_bad_source_is_not_hidden_behind_the_others(mixed, capsys, asked):
+    assert main([asked[0], str(mixed), *asked[1:]]) == 0
+    said = capsys.readouterr().out
+    assert "wild does worse than the other sources, by more than chance: AUC 0.5" in said and "Source by source" in said
+    assert main([asked[0], str(mixed), *asked[1:], "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for sources in (found["tests"]["test"]["sources"], *([found["valid_sources"]] if "valid_sources" in found else [])):
+        assert sources["wild"]["auc"] < 0.6 < 0.95 < sources["tidy"]["auc"]
+        assert (sources["wild"]["n_real"], sources["tidy"]["n_fake"]) == (200, 400)
+        assert all(lo <= r[k] <= hi for r in sources.values() for k in ("auc", "fpr", "tpr") for lo, hi in [r[f"{k}_ci95"]])
+
+
+def test_a_comparison_has_a_row_for_each_source(mixed, tmp_path, capsys):
+    other = tmp_path / "other.csv"
+    table = pd.read_csv(mixed)
+    table.assign(p_fake=table["p_fake"] * 0.9).to_csv(other, index=False)
+    assert main(["compare", str(mixed), str(other), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [r["images"] for r in found["comparison"]] == ["all", "real", "fake", "source tidy", "source wild"]
+    assert any("wild" in note for note in found["source_notes"])
+
+
+def test_a_part_of_a_used_test_set_is_no_fresh_one(tmp_path):
+    rows = predictions("ffhq", 800)
+    Ledger(tmp_path).enter("ffhq", rows, "run-1")
+    part = Ledger(tmp_path).enter("some", rows.sample(6, random_state=0), "run-2", "quiz")
+    assert (part["before"], part["overlap"]) == (1, 1.0)
+    assert Ledger(tmp_path).enter("other", predictions("celeba", 800), "run-2")["before"] == 0
+    assert tmp_path.joinpath("test_use.jsonl").stat().st_size < 40_000

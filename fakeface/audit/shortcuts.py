@@ -6,7 +6,7 @@
 __all__ = ['FORMATS', 'BINS', 'FREQUENCIES', 'WIDTHS', 'SHORTCUTS', 'MEASURED', 'LEAST', 'BYTES', 'WORDS', 'Features',
            'read_features', 'rigid_geometry', 'geometry', 'classifier', 'out_of_fold', 'Baseline', 'baseline',
            'sample_rows', 'baselines_by_test', 'shortcut_aucs', 'bytes_between', 'file_facts_by_test',
-           'measure_baselines', 'highest', 'baseline_words', 'baselines_table']
+           'measure_baselines', 'highest', 'against_shortcuts', 'baseline_words', 'baselines_table']
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #afe553b6
 import os
@@ -342,6 +342,16 @@ def _called(name: str, f: dict[str, Any]) -> str:
     return WORDS.get(name, name) + (" without bytes per pixel" if f.get("with_bytes") else "")
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #dbbb85da
+def against_shortcuts(baselines: dict[str, dict[str, Any]], # of one test set
+                      auc_ci95: list[float] | None, # of the run's own AUC on it
+                     ) -> str | None: # above, below or unclear; None where either was not measured
+    "Where a run lies against the shortcut baseline, by the two intervals."
+    best = highest(baselines)
+    if best is None or auc_ci95 is None or best[1]["ci95"] is None: return None
+    (lo, hi), (least, most) = auc_ci95, best[1]["ci95"]
+    return "above" if lo > most else "below" if hi < least else "unclear"
+
+
 def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set
                 auc_ci95: list[float] | None = None, # of the run's own AUC on it
                ) -> str: # a sentence, empty where nothing was measured
@@ -356,9 +366,10 @@ def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set
     full = (baselines.get("file-facts", {}).get("with_bytes") or {}).get("auc")
     if full is not None: rest += f"; file facts with bytes per pixel, in which it shows as well, {full:.2f}"
     told = f"{told}{f' ({rest})' if rest else ''}."
-    if auc_ci95 is None: return told
-    if auc_ci95[0] > f["ci95"][1]: return f"{told} This detector is clearly above that."
-    if auc_ci95[1] < f["ci95"][0]: return f"{told} This detector is below that."
+    verdict = against_shortcuts(baselines, auc_ci95)
+    if verdict is None: return told
+    if verdict == "above": return f"{told} This detector is clearly above that."
+    if verdict == "below": return f"{told} This detector is below that."
     return f"{told} Whether this detector is above that cannot be said: the intervals overlap."
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #77338b1f

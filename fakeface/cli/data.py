@@ -127,7 +127,7 @@ def manifest(recipe: Recipe, output: Output, root: Root = None,
     counts = composed.manifest.groupby(["split", "source", "label"]).size().rename("images").to_frame()
     output.record(manifest=out, rejects=rejects, images=counts, sources=composed.sources, rejected=len(found.rejects), labels=used)
     output.table(counts)
-    tell_shortfalls(composed.sources, found.rejects, output)
+    tell_shortfalls(composed.sources, found.rejects, output, scale)
     _tell_manifest(len(composed.manifest), out, found.rejects, rejects, output)
 
 # %% ../../nbs/96_cli.data.ipynb #cb945799
@@ -141,13 +141,15 @@ def _tell_manifest(images: int, out: Path, rejected: Any, rejects: Path, output:
 def tell_shortfalls(sources: Any, # a DataFrame, one row a source: asked, found, used
                     rejects: Any, # a DataFrame with the sources of rejected files
                     output: Output,
+                    scale: float = 1.0, # that the counts were multiplied by
                    ) -> None:
     "What the data root could not give."
     short, refused = sources[sources["used"] < sources["asked"]], set(rejects["source"])
     if not len(short): return
     note = ["fewer than asked" if found else "not usable, left out" if source in refused else "absent, left out"
             for source, found in short["found"].items()]
-    output.table(short.assign(note=note), "Fewer images than the recipe asks; the parts of such a source shrink in proportion:")
+    scaled = f" (all counts scaled by {scale:g})" if scale != 1 else ""
+    output.table(short.assign(note=note), f"Fewer images than the recipe asks{scaled}; the parts of such a source shrink in proportion:")
 
 # %% ../../nbs/96_cli.data.ipynb #32c95bda
 def clean(output: Output,

@@ -86,7 +86,7 @@ def _tell_scores(metrics: dict[str, Any], where: Path, out: Path | None, output:
     output.record(**metrics)
     if metrics["tests"]:
         output.table(scores_table(metrics).T)
-        output.table(sources_scores(metrics))
+        output.table(sources_scores(metrics), "Source by source, accuracy at p_fake 0.5:")
     else: output.say(f"{where} has no test set, only validation rows.")
     if lines := score_lines(metrics): output.say("", *(f"- {line}" for line in lines))
     elif output.quiet: output.say(*_accuracies(metrics))
@@ -118,10 +118,10 @@ def _score_big(where: Path, big: Big, read: Detector, columns: list[str], out: P
 # %% ../../nbs/96_cli.evaluate.ipynb #23edc85d
 def _enter(table: Any, where: Path, runs: Path) -> list[str]: # sentences on how often each test set was used before
     "Enters in the ledger that test sets are about to be used."
-    from fakeface.evaluate.big_tables import big_fingerprint
+    from fakeface.evaluate.big_tables import big_fingerprint, big_sketch
     from fakeface.evaluate.ledger import Ledger, ledger_words
     tests = table.rows("SELECT DISTINCT split FROM rows WHERE split NOT IN ('train', 'valid') ORDER BY split")
-    used = [Ledger(runs).enter(test, big_fingerprint(table, test), where.resolve().name) for test, in tests]
+    used = [Ledger(runs).enter(test, (*big_fingerprint(table, test), big_sketch(table, test)), where.resolve().name) for test, in tests]
     return [words for words in map(ledger_words, used) if words]
 
 # %% ../../nbs/96_cli.evaluate.ipynb #ce1ec3db
@@ -192,12 +192,14 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
     check_suffix(out, ".html")
     from fakeface.evaluate.compare import compare as compare_tables, comparison_table, comparison_words
     sides = [_series(side) for side in ((runs, against) if against else (runs[:1], runs[1:]))]
-    found = compare_tables(*([_side(run, columns) for run in side] for side in sides), checked=True)
-    output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found))
+    tables = [[_side(run, columns) for run in side] for side in sides]
+    found = compare_tables(*tables, checked=True)
+    by, notes = _compared_sources(*(side[0] for side in tables))
+    output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found), sources=by, source_notes=notes)
     output.note(*(f"{name}: {', '.join(map(str, side))}" for name, side in zip(("first", "second"), sides)),
                 "Positive class: fake. Difference: the second's accuracy minus the first's.")
     output.table(comparison_table(found).drop(columns="verdict"))
-    output.say(*(f"- {words}" for words in comparison_words(found)))
+    output.say(*(f"- {words}" for words in [*comparison_words(found), *notes]))
     if len(found) > 1: output.note(f"Each p stands for itself: of {len(found)} comparisons without a difference, 1 in 20 is below 0.05.")
     if not out: return
     from fakeface.report.compare import compare_page
@@ -214,6 +216,14 @@ def _series(paths: list[Path]) -> list[Path]:
     from fakeface.core.files import is_finished
     runs = lambda path: sorted(p for p in path.glob("seed-*") if is_finished(p)) if (path/"seeds.json").is_file() else []
     return [run for path in paths for run in runs(path) or [path]]
+
+
+def _compared_sources(first: Any, second: Any) -> tuple[dict[str, Any], list[str]]: # of predictions
+    "Each side's sources (of its first run), and which of them has to be spoken of."
+    from fakeface.evaluate.compare import compared_sources
+    from fakeface.evaluate.scores import source_notes
+    by = compared_sources({"first": first, "second": second})
+    return by, [f"{name}: {note}" for name, sources in by.items() for note in source_notes(sources)]
 
 # %% ../../nbs/96_cli.evaluate.ipynb #d39cf473
 def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of predictions with split "
@@ -238,8 +248,31 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     output.record(point=point, elsewhere=elsewhere, tests=scores, test_use=used)
     output.say(f"{drawn_note(run)}Positive class: fake. {point}", *elsewhere)
     for t, found in scores.items(): output.say(f"\nOn {t}:", *(f"- {w}" for w in point_words(found)))
+    _tell_sources(table, point, scores, output)
     if used: output.note("", *used)
+    if chosen or refit: _refresh(run, output)
     if out: _draw(list(scores.values()), out, output)
+
+# %% ../../nbs/96_cli.evaluate.ipynb #59873037
+def _tell_sources(table: Any, point: Any, scores: dict[str, dict[str, Any]], output: Output) -> None:
+    "Source by source at the threshold, validation first; one table, of sets in which a class has several sources."
+    from fakeface.evaluate.scores import is_divided, source_notes, sources_at, sources_table
+    valid = sources_at(table[table["split"] == "valid"], point.threshold)
+    output.record(valid_sources=valid)
+    shown = {name: s for name, s in (("valid", valid), *((t, r["sources"]) for t, r in scores.items())) if is_divided(s)}
+    if notes := source_notes(valid): output.say("\nOn validation:", *(f"- {note}" for note in notes))
+    title = f"Source by source at the threshold {point.threshold:.4g} (positive: fake; AUC within a source):"
+    if shown: output.table(sources_table(shown), title)
+
+
+def _refresh(run: Path, output: Output) -> None:
+    "A run's page and metrics.json, which say what its frozen point does; nothing of a table."
+    from fakeface.core.files import is_finished
+    if not is_finished(run): return
+    from fakeface.report.run import refresh_operating
+    page = refresh_operating(run)
+    output.record(report=page)
+    if page: output.note(f"\nwritten anew: {page}")
 
 # %% ../../nbs/96_cli.evaluate.ipynb #db86bf12
 def _point(run: Path, table: Any, asked: dict[str, Any], refit: bool) -> tuple[Any, bool]:
@@ -286,8 +319,8 @@ def ledger(output: Output, folder: Annotated[Path, argument("FOLDER", "The folde
     title = "Test-set use: by how many models and questions, and how often the same was only read again:"
     output.table(table, title)
     if output.quiet: output.say(table.to_string())
-    output.note("\nA test set is known by its images, whatever its name. A use is another model, or another choice or question. "
-                "The more was chosen by its scores, the less the best of them means.")
+    output.note("\nA test set is known by its images, whatever its name, and a part of one counts with it. A use is another model, or "
+                "another choice or question. The more was chosen by its scores, the less the best of them means.")
 
 # %% ../../nbs/96_cli.evaluate.ipynb #930e3b42
 _Scored = Annotated[Path, argument("RUN", "A run folder, or any detector's table: path, label, p_fake and age, gender, race.")]

@@ -87,7 +87,7 @@ def _tell_run(made: Any, output: Output) -> None:
     from fakeface.train.fitting import training_words
     from fakeface.train.runs import read_card
     output.record(run=made.folder, report=made.shown("report"), data=made.data, metrics=made.metrics)
-    tell_shortfalls(made.sources, pd.read_csv(made.file("rejects")), output)
+    tell_shortfalls(made.sources, pd.read_csv(made.file("rejects")), output, made.info.get("scale") or 1.0)
     output.note(f"\nOn {made.data}. Positive class: fake.")
     filled, of = read_card(made.folder)["weights_filled"], made.settings
     place = f", in the place of {made.info['arch_asked']}" if made.info.get("arch_asked") else ""

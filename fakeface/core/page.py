@@ -191,6 +191,8 @@ PAGE["page"] = """
 {% endfor %}</nav>{% endif %}
 <header><p class="over">{{ over }}</p><h1>{{ title }}</h1>
 {% for s in answers %}<p class="lede">{{ s }}</p>{% endfor %}
+{% if verdicts is defined %}{% for verdict, words in verdicts %}<p><span class="verdict {{ verdict }}">{{ verdict }}</span> {{ words }}</p>
+{% endfor %}{% endif %}
 {% if meta %}<p class="soft">{{ meta }}</p>{% endif %}</header>
 {% if banner %}<div class="note">{% for s in banner %}<p{% if loop.first %} class="strong"{% endif %}>{{ s | linked }}</p>{% endfor %}
 </div>{% endif %}
@@ -317,7 +319,13 @@ def render(values: dict[str, Any], # what the templates name
     env.filters["linked"] = lambda v: Markup(urlize(together(without_folders(str(v))), rel="noopener"))
     env.globals |= dict(percent=percent, area=area, bar=bar, style=Markup(STYLE + style))
     body, contents = _anchored(env.get_template("body").render(sections=sections, **values))
-    return env.get_template("page").render(body=body, contents=contents if len(contents) > 3 else [], links=links, **values)
+    return _with_code(env.get_template("page").render(body=body, contents=contents if len(contents) > 3 else [], links=links, **values))
+
+
+def _with_code(page: str) -> str: # HTML
+    "What stands in backticks as code, in text alone: not in tags, nor in the title, which takes none."
+    page = re.sub(r"<title>.*?</title>", lambda m: m[0].replace("`", ""), page, count=1, flags=re.DOTALL)
+    return re.sub(r"(<[^>]*>)|`([^`<]+)`", lambda m: m[1] or f"<code>{m[2]}</code>", page)
 
 # %% ../../nbs/06_core.page.ipynb #b8df2332
 def plain_page(title: str,

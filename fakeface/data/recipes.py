@@ -246,7 +246,16 @@ def _split(pool: pd.DataFrame, wishes: list[Wish], claimed: dict[str, str], take
 class Composition(NamedTuple):
     "An experiment's images."
     manifest: pd.DataFrame # one row an image, with its split
-    sources: pd.DataFrame # one row a source: asked, found, used
+    sources: pd.DataFrame # one row a source: asked, found, used; the first two multiplied by the scale as well
+
+# %% ../../nbs/15_data.recipes.ipynb #7420f202
+def _scaled(wishes: list[Wish], found: int, scale: float) -> tuple[tuple[str, int], tuple[str, int]]:
+    "How many images of a pool are asked for and found, at a scale."
+    asked = sum(w.count for w in wishes)
+    if scale == 1: return ("asked", asked), ("found", found)
+    few = lambda share: sum(max(1, int(w.count * share)) for w in wishes) # as `_split` has it
+    there = few(scale * min(1.0, found / asked)) if found else 0
+    return ("asked", few(scale)), ("found", min(found, max(there, int(scale * found))))
 
 # %% ../../nbs/15_data.recipes.ipynb #2a1d4a04
 def compose(recipe: Recipe, # what to cook
@@ -268,8 +277,7 @@ def compose(recipe: Recipe, # what to cook
         got = _split(pool, ws, claimed, taken, seed, scale) if len(pool) else {}
         chosen.update(got)
         row = table.setdefault(source, dict(asked=0, found=0, used=0))
-        asked = round(scale * sum(w.count for w in ws))
-        for key, n in (("asked", asked), ("found", len(pool)), ("used", len(got))): row[key] += n
+        for key, n in (*_scaled(ws, len(pool), scale), ("used", len(got))): row[key] += n
     claimed.clear(); taken.clear() # of a million images 250 MB
     manifest = _split_manifest(scan.images, chosen)
     check_classes(manifest, recipe, table, _rejected(scan))

@@ -12,7 +12,7 @@ __all__ = ['UNSEEN', 'POINT', 'BINS', 'nll', 'tempered', 'OperatingPoint', 'poin
 # %% ../../nbs/43_evaluate.thresholds.ipynb #816a444a
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,9 +24,9 @@ from scipy.special import expit, logit
 from ..core.basics import InputError, percent
 from ..core.files import FILES, write_whole
 from ..core.schema import OPEN, Count, Interval, Rate, Share, read_json, unknown_words
-from ..core.stats import photograph_kinds, rate_interval, subject_codes, wilson
+from ..core.stats import effective_counts, photograph_kinds, rate_interval, subject_codes, wilson
 from .ledger import SealedError, images_fingerprint
-from .scores import THRESHOLD, check_predictions
+from .scores import THRESHOLD, check_predictions, source_notes, sources_at
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #5e285faa
 def _validation_rows(predictions: pd.DataFrame, # to fit on
@@ -144,6 +144,7 @@ class OperatingPoint:
     images: str # fingerprint of the validation images
     fitted_on: str = "valid" # nothing else is accepted
     real_sources: dict[str, Count] | None = None # `each` and `unseen`: source or kind -> its real validation images
+    valid_tpr_ci95: Interval | None = field(default=None, compare=False) # by subject; None of a point that was frozen before it was kept
 
     @property
     def wanted(self) -> str: # such as "most fakes caught at 1 % false positives"
@@ -233,7 +234,8 @@ def fit_operating_point(predictions: pd.DataFrame, # validation rows only
     reach = beta.ppf([0.025, 0.975], (positive + 1) * effective_share, max(n - positive, 0.5) * effective_share)
     return OperatingPoint(aim, float(fpr), float(cost), float(prevalence), at, _fit_temperature(p, is_fake), n, len(fake), positive / n,
                           float((fake >= at).mean()), [float(x) for x in reach], images_fingerprint(rows),
-                          real_sources=None if by is None else by["source"].value_counts().sort_index().to_dict())
+                          real_sources=None if by is None else by["source"].value_counts().sort_index().to_dict(),
+                          valid_tpr_ci95=list(rate_interval(fake >= at, subject_codes(rows[is_fake]))[1:]))
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #f9f3b432
 def independent_share(subject: np.ndarray, # whose image each is, shape (n,)
@@ -486,11 +488,10 @@ def score_at_point(point: OperatingPoint, # frozen
     counts, sizes = {}, {}
     for name, mask in (("fpr", ~is_fake), ("tpr", is_fake)):
         rate, *ci = rate_interval(positive[mask], who[mask])
-        sizes[name] = independent_share(who[mask])
-        counts[name] = [float(positive[mask].sum() * sizes[name]), float(mask.sum() * sizes[name])]
+        sizes[name], counts[name] = independent_share(who[mask]), list(effective_counts(positive[mask], who[mask]))
         out |= {name: rate, f"{name}_ci95": ci} if mask.any() else {name: None, f"{name}_ci95": None}
     out |= dict(n_real=int((~is_fake).sum()), n_fake=int(is_fake.sum()), valid_tpr=point.valid_tpr,
-                valid_tpr_ci95=list(wilson(round(point.valid_tpr * point.n_fake), point.n_fake)))
+                valid_tpr_ci95=point.valid_tpr_ci95 or list(wilson(round(point.valid_tpr * point.n_fake), point.n_fake)))
     both, effective_share = 0 < is_fake.sum() < len(p), (sizes["fpr"], sizes["tpr"])
     curve = [(f, tpr_at_fpr(p[~is_fake], p[is_fake], f, effective_share) if both else None) for f in _FPRS]
     out["curve"] = [dict(fpr=f, tpr=t[0] if t else None, ci95=list(t[1:]) if t else None) for f, t in curve]
@@ -498,6 +499,7 @@ def score_at_point(point: OperatingPoint, # frozen
     out |= dict(eer=eer[0] if eer else None, eer_ci95=list(eer[1:]) if eer else None, fpr_range=point.fpr_range)
     after = calibration(tempered(p, point.temperature), is_fake)
     out |= dict(temperature=point.temperature, before=calibration(p, is_fake), after=after, counts=counts)
+    out |= dict(sources=sources_at(rows, point.threshold))
     return out | dict(predictive_values=[ppv(counts["tpr"], counts["fpr"], x) for x in _PREVALENCES])
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #4302c1ca
@@ -520,7 +522,7 @@ def point_words(r: dict[str, Any], # as `score_at_point` returns it
                          f"equal error rate {percent(r['eer'], r['eer_ci95'])}.")
     if (few := [c["fpr"] for c in r["curve"] if c["tpr"] is None]) and r["n_real"] and r["n_fake"]:
         told.append(f"{r['n_real']:,} real images are too few to read TPR at {', '.join(f'{100 * f:g}' for f in few)} % false positives.")
-    return told + _calibration_words(r) + _ppv_words(r)
+    return told + source_notes(r.get("sources", {})) + _calibration_words(r) + _ppv_words(r)
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #73224d7c
 def _sensitivity_words(r: dict[str, Any]) -> list[str]:

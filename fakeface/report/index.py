@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from ..audit.shortcuts import highest
 from ..core.basics import InputError, area, percent
 from ..core.files import FILES, write_text
 from ..core.page import PAGES, SERIES_PAGES, address, is_about, is_page, link, render
 from ..core.records import SERIES
 from ..core.schema import parse_json, read_json
+from .run import run_verdicts
 from ..train.runs import Run, is_finished
 
 # %% ../../nbs/76_report.index.ipynb #0e35af1e
@@ -48,30 +48,6 @@ def _found(folder: Path, depth: int = 3) -> Iterator[tuple[Path, str]]:
         kind = _kind(child)
         if kind: yield child, kind
         if depth > 1 and (kind in (None, "run")): yield from ((p, k) for p, k in _found(child, depth - 1) if kind is None or k in SERIES)
-
-# %% ../../nbs/76_report.index.ipynb #49f357d4
-def _wrong_pills(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    "Tests on which a constant answer does better: the larger class's; where there is one class alone, more than half is wrong."
-    least = {test: s["majority_baseline"] if s["auc_ci95"] else 0.5 for test, s in metrics["tests"].items()}
-    wrong = [test for test, s in metrics["tests"].items() if s["accuracy_ci95"] and s["accuracy_ci95"][1] < least[test]]
-    return [("fail", f"a constant answer is better: {', '.join(wrong)}")] if wrong else []
-
-# %% ../../nbs/76_report.index.ipynb #c040e76d
-def _run_pills(metrics: dict[str, Any], learnt: str) -> list[tuple[str, str]]:
-    "Verdicts on a run."
-    if learnt: return [("fail", "no more than the base rate")]
-    told, below, unclear, above = _wrong_pills(metrics), [], [], []
-    for test, s in metrics["tests"].items():
-        best = highest(metrics.get("baselines", {}).get(test, {}))
-        if best is None or s["auc_ci95"] is None or best[1]["ci95"] is None: continue
-        lo, hi = best[1]["ci95"]
-        (above if s["auc_ci95"][0] > hi else below if s["auc_ci95"][1] < lo else unclear).append(test)
-    both = [s for s in metrics["tests"].values() if s["auc_ci95"]]
-    if not (below or unclear or above): # no shortcut was measured
-        return told or ([("pass", "above chance")] if both and all(s["auc_ci95"][0] > 0.5 for s in both) else [])
-    told += [("fail", f"below a shortcut: {', '.join(below)}")] if below else []
-    if unclear: told.append(("warn", f"not above a shortcut: {', '.join(unclear)}"))
-    return told + ([("pass", f"above every shortcut: {', '.join(above)}")] if above else [])
 
 # %% ../../nbs/76_report.index.ipynb #ed81b708
 def _audit_pills(folder: Path) -> list[tuple[str, str]]:
@@ -109,7 +85,7 @@ def _run_entry(folder: Path, name: str) -> Entry:
     what = ", ".join([str(i.get("recipe") or ""), *([f"seed {i['seed']}"] if i.get("seed") is not None else []),
                       *(["drawn faces"] if run.world else [])])
     lines = [_score_line(t, s) for t, s in tests.items()] or ["no test set"]
-    pills = [*_run_pills(run.metrics, run.learnt), *_audit_pills(folder)]
+    pills = [*run_verdicts(run.metrics, run.learnt), *_audit_pills(folder)]
     return Entry(name, "run", what, str(i.get("started") or "")[:10], lines, pills, _pages(folder))
 
 # %% ../../nbs/76_report.index.ipynb #a0dc81bd

@@ -302,7 +302,7 @@ def _fact(value: Any) -> str:
     if isinstance(value, bool): return "yes" if value else "no"
     if isinstance(value, float): return f"{value:,.4g}"
     if isinstance(value, list): return ", ".join(_fact(v) for v in value)
-    return f"{value:,}" if isinstance(value, int) else "–" if value is None else without_folders(str(value))
+    return f"{value:,}" if isinstance(value, int) else "–" if value is None else without_folders(str(value).replace("`", ""))
 
 
 def _rows_html(rows: Sequence[dict[str, Any]]) -> FT:

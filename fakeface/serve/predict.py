@@ -9,7 +9,6 @@ __all__ = ['VERDICTS', 'FaceAnswer', 'Answer', 'answer_lines', 'decide', 'togeth
 # %% ../../nbs/92_serve.predict.ipynb #cfb2da4f
 from ..core.basics import LABELS, InputError, percent
 from ..core.files import is_finished
-from ..core.stats import wilson
 from ..data.faces import Face, crop_face, find_faces
 from ..data.images import RejectedImage, read_file
 from ..data.marks import Mark, read_marks
@@ -18,7 +17,7 @@ from ..evaluate.thresholds import ppv, tempered, value_words
 from ..interpret.attribution import attribute, overlay, smoothed
 from ..interpret.ood import pooled
 from .bundle import INFO, Bundle, BundleInfo, known_of, read_bundle
-from .export import can_tell, cannot_words, export_bundle, face_share, known_failures, network_words
+from .export import RATE_WORDS, can_tell, cannot_words, export_bundle, face_share, known_failures, network_words, verdict_rate
 from ..train.backends import rewriter
 from ..train.inference import FixedBatches, SeenLayers
 from ..train.learners import classes_of
@@ -352,8 +351,8 @@ def _value_words(rows: list[dict[str, Any]], prevalence: float) -> str:
 # %% ../../nbs/92_serve.predict.ipynb #b8b150ac
 def _verdict_rows(info: BundleInfo) -> list[dict[str, Any]]:
     "What verdicts came of the frozen threshold on validation and the test sets."
-    rate = lambda k, n: percent(k / n, list(wilson(round(k), round(n)))) if n else "–"
-    return [dict(images=name, fakes_called_fake=rate(*c.tpr), real_called_fake=rate(*c.fpr)) for name, c in info.counts.items()]
+    rate = lambda *which: percent(*found) if (found := verdict_rate(info, *which)) else "–"
+    return [dict(images=name, fakes_called_fake=rate(name, "tpr"), real_called_fake=rate(name, "fpr")) for name in info.counts]
 
 
 def network_facts(bundle: Bundle) -> dict[str, Any]: # plain values and short tables
@@ -368,5 +367,6 @@ def network_facts(bundle: Bundle) -> dict[str, Any]: # plain values and short ta
     return dict(name=i.name, fingerprint=bundle.fingerprint, drawn=bool(i.world), recipe=t.get("recipe"), title=t.get("title"),
                 made=i.made, network=network_words(i.network).replace("`", ""), called_fake_from_p_fake=i.point.threshold,
                 aim=i.point.wanted, temperature=i.point.temperature, known_failures=known_failures(i),
-                verdicts_at_the_threshold=_verdict_rows(i), scores_at_p_fake_one_half=scores, scores_by_source_at_one_half=by,
+                verdicts_at_the_threshold=_verdict_rows(i), about_these_rates=[RATE_WORDS], scores_at_p_fake_one_half=scores,
+                scores_by_source_at_one_half=by,
                 trained_on=trained, citations=[f"{s.title}: {s.citation}" for s in i.sources.values()])

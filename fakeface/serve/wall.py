@@ -9,7 +9,7 @@ __all__ = ['SORTS', 'RESULTS', 'SIDES', 'REACH', 'Wanted', 'Wall', 'in_question'
 # %% ../../nbs/93_serve.wall.ipynb #655f128c
 from ..core.basics import LABELS, RATES, InputError
 from ..core.query import select
-from ..core.stats import numbered, paired_difference, rate_interval, subject_codes
+from ..core.stats import effective_counts, numbered, paired_difference, rate_interval, subject_codes
 from ..evaluate.compare import paired
 from ..evaluate.scores import THRESHOLD
 from ..evaluate.thresholds import ppv
@@ -271,11 +271,8 @@ def _rates(wall: Wall, mask: np.ndarray, called: np.ndarray, label: str) -> dict
     right, who = called[mine] == (label == "fake"), wall.subject[mine]
     if not len(right): return {RATES[label]: None, f"{RATES[label]}_ci95": None, f"n_{label}": 0, f"fake_{label}": 0, "free": (0.0, 0.0)}
     rate, *ci = rate_interval(right, who)
-    per = np.bincount(np.unique(who, return_inverse=True)[1])
-    share = len(who) / float((per**2).sum()) # independent images an image, at the least
-    fake = int(called[mine].sum())
-    return {RATES[label]: rate, f"{RATES[label]}_ci95": ci, f"n_{label}": len(who), f"fake_{label}": fake,
-            "free": (fake * share, len(who) * share)}
+    return {RATES[label]: rate, f"{RATES[label]}_ci95": ci, f"n_{label}": len(who), f"fake_{label}": int(called[mine].sum()),
+            "free": effective_counts(called[mine], who)}
 
 # %% ../../nbs/93_serve.wall.ipynb #06db95f0
 def figures(wall: Wall, w: Wanted) -> dict[str, Any]: # threshold, confusion, rates with intervals, ppv, subjects; None where a class lacks

@@ -13,7 +13,7 @@ from ..core.files import is_finished, recover, run_file, write_table, write_whol
 from ..core.records import read_record
 from ..data.images import to_rgb
 from ..data.recipes import SETTINGS, check_settings
-from ..evaluate.ledger import Ledger
+from ..evaluate.ledger import Ledger, images_fingerprint
 from ..evaluate.scores import base_rate_words, scores_table, sources_scores
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
                                    read_vocabulary)
@@ -115,7 +115,8 @@ class Run(RunFiles):
                      test: str | None = None, # of one test set only
                     ) -> dict[str, dict[str, Any]]: # a test set's name -> its entry
         "Enters the use of its test sets into the ledger beside the run."
-        return log_test_use(self.folder, rows, what, str(self.info.get("started", "")), test)
+        whole = self.manifest if self.file("manifest").is_file() else None
+        return log_test_use(self.folder, rows, what, str(self.info.get("started", "")), test, whole)
 
     scores = property(lambda self: scores_table(self.metrics), doc="One row a test set.")
     by_source = property(lambda self: sources_scores(self.metrics), doc="One row a source of a test set.")
@@ -143,11 +144,15 @@ def log_test_use(folder: str | Path, # of a run, finished or about to be
                  what: str, # what they are read for
                  trained: str = "", # when the network was trained
                  test: str | None = None, # of one test set only
+                 whole: pd.DataFrame | None = None, # the run's manifest, whose test sets the images may be a part of
                 ) -> dict[str, dict[str, Any]]: # a test set's name -> its entry
     "Enters the use of test sets into the ledger in the folder that holds the run."
-    folder = Path(os.path.abspath(folder))
-    tests = rows[~rows["split"].isin(["train", "valid"])]
-    return {str(name): Ledger(folder.parent).enter(str(name), some, folder.name, what, trained)
+    folder, tests, of = Path(os.path.abspath(folder)), rows[~rows["split"].isin(["train", "valid"])], {}
+    if whole is not None and "sha256" in whole:
+        if "sha256" not in tests: tests = tests.assign(sha256=tests["path"].map(whole.drop_duplicates("path").set_index("path")["sha256"]))
+        of = {name: some for name, some in whole.groupby("split") if tests.loc[tests["split"] == name, "path"].isin(some["path"]).all()}
+    return {str(name): Ledger(folder.parent).enter(str(name), some, folder.name, what, trained,
+                                                   images_fingerprint(of[name]) if name in of else "")
             for name, some in tests.groupby("split") if test in (None, name)}
 
 # %% ../../nbs/54_train.runs.ipynb #842050d8
