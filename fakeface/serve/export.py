@@ -186,7 +186,7 @@ def known_failures(info: BundleInfo) -> list[str]: # sentences
 
 
 def _half_words(name: str, label: str, k: float, n: float) -> list[str]: # a sentence; none where more than half are correct
-    "Whether less than half of a class is called what it is: for certain, or as far as the images can say."
+    "Whether less than half of a class is correct: for certain, or as far as the images can say."
     lo, hi = wilson(round(k), round(n)) if n else (1, 1)
     if lo >= 0.5: return []
     rate = percent(k / n, [lo, hi])
