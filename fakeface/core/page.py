@@ -274,7 +274,7 @@ def tagged(page: str, # HTML, of `render`
     mark = f'<meta name="fakeface-about" content="{" ".join(dict.fromkeys(_about_id(Path(t)) for t in about))}">'
     return page.replace(_MADE, _MADE + mark, 1)
 
-
+# %% ../../nbs/06_core.page.ipynb #0b2d7cd9
 def is_about(file: Path, # of a page
              things: Sequence[Path], # runs and tables
              unmarked: bool = True, # what holds of a page that carries no mark

@@ -99,7 +99,6 @@ class RobustnessReport:
     root: Path | None = None # for the pictures of the page
     threshold: float = THRESHOLD # an image is called fake from this p_fake on
     cut: str = "no operating point was given" # whence it is, in words
-
     @property
     def answer(self) -> list[str]: return _answer(self)
     @property
@@ -107,17 +106,19 @@ class RobustnessReport:
         "The answers, one row an image."
         rows, p = wide(self.answers)
         return rows.join(p)
-
     @property
     def by_source(self) -> pd.DataFrame: # source, label, n, correct with `_lo` and `_hi`; the files as they are
         "How many images of each source are correct: what the rates of a mixed sample hide."
         return source_rates(self.answers, self.threshold)
 
-    def __repr__(self) -> str:
-        with pd.option_context("display.max_colwidth", 60):
-            return "\n".join([*self.answer, "", robustness_text(self.table).to_string(), "", *(f"- {n}" for n in self.notes)])
-
+    def __repr__(self) -> str: return _text(self)
     def _repr_html_(self) -> str: return _shown(self)
+
+# %% ../../nbs/72_report.robustness.ipynb #df473fd9
+def _text(report: RobustnessReport) -> str:
+    "The answer, the table and the notes, as plain text."
+    with pd.option_context("display.max_colwidth", 60):
+        return "\n".join([*report.answer, "", robustness_text(report.table).to_string(), "", *(f"- {n}" for n in report.notes)])
 
 # %% ../../nbs/72_report.robustness.ipynb #652931de
 def _answer(report: RobustnessReport) -> list[str]:
@@ -134,7 +135,7 @@ def _answer(report: RobustnessReport) -> list[str]:
     if report.twins: told.append(report.twins.words)
     return [*told, stability_words(report.images, None if clean["auc"] != clean["auc"] else clean["auc"])]
 
-
+# %% ../../nbs/72_report.robustness.ipynb #d8eac8cb
 def _source_words(report: RobustnessReport) -> list[str]:
     "The same by source, where images of a class come from several."
     rows = report.by_source

@@ -201,7 +201,7 @@ def known_failures(info: BundleInfo) -> list[str]: # sentences
 
 
 def _half_words(name: str, label: str, rate: float, ci: list[float]) -> list[str]: # a sentence; none where more than half are correct
-    "Whether less than half of a class is called what it is: for certain, or as far as the images can say."
+    "Whether less than half of a class is correct: for certain, or as far as the images can say."
     if ci[0] >= 0.5: return []
     told = percent(rate, ci)
     if ci[1] < 0.5: return [f"{_set_words(name)}: at its threshold less than half of the {label} images are called {label}: {told}."]
