@@ -174,7 +174,7 @@ def test_a_bad_source_is_not_hidden_behind_the_others(mixed, capsys, asked):
     assert main([asked[0], str(mixed), *asked[1:], "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     for sources in (found["tests"]["test"]["sources"], *([found["valid_sources"]] if "valid_sources" in found else [])):
-        assert sources["wild"]["auc"] < 0.6 < 0.95 < sources["tidy"]["auc"]
+        assert sources["wild"]["auc"] < 0.65 < 0.95 < sources["tidy"]["auc"]
         assert (sources["wild"]["n_real"], sources["tidy"]["n_fake"]) == (200, 400)
         assert all(lo <= r[k] <= hi for r in sources.values() for k in ("auc", "fpr", "tpr") for lo, hi in [r[f"{k}_ci95"]])
 

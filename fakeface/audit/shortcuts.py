@@ -351,7 +351,7 @@ def against_shortcuts(baselines: dict[str, dict[str, Any]], # of one test set
     (lo, hi), (least, most) = auc_ci95, best[1]["ci95"]
     return "above" if lo > most else "below" if hi < least else "unclear"
 
-
+# %% ../../nbs/30_audit.shortcuts.ipynb #0ab4413f
 def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set
                 auc_ci95: list[float] | None = None, # of the run's own AUC on it
                ) -> str: # a sentence, empty where nothing was measured

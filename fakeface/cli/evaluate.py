@@ -249,8 +249,7 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     output.say(f"{drawn_note(run)}Positive class: fake. {point}", *elsewhere)
     for t, found in scores.items(): output.say(f"\nOn {t}:", *(f"- {w}" for w in point_words(found)))
     _tell_sources(table, point, scores, output)
-    if used: output.note("", *used)
-    if chosen or refit: _refresh(run, output)
+    _refresh(run, used, chosen or refit, output)
     if out: _draw(list(scores.values()), out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #59873037
@@ -265,10 +264,11 @@ def _tell_sources(table: Any, point: Any, scores: dict[str, dict[str, Any]], out
     if shown: output.table(sources_table(shown), title)
 
 
-def _refresh(run: Path, output: Output) -> None:
-    "A run's page and metrics.json, which say what its frozen point does; nothing of a table."
+def _refresh(run: Path, used: list[str], anew: bool, output: Output) -> None:
+    "What was said of the test sets' use; and, for a new point, a run's page and metrics.json, which say what it does."
     from fakeface.core.files import is_finished
-    if not is_finished(run): return
+    if used: output.note("", *used)
+    if not (anew and is_finished(run)): return
     from fakeface.report.run import refresh_operating
     page = refresh_operating(run)
     output.record(report=page)

@@ -301,7 +301,7 @@ def score_big(t: BigTable,
     valid = {"valid": out.pop("valid")} if "valid" in out else {}
     return {"positive": "fake", "tests": out, **valid}
 
-
+# %% ../../nbs/43_evaluate.big_tables.ipynb #f23be9bc
 def _score(t: BigTable, name: str, found: pd.DataFrame, sources: pd.DataFrame, both: dict[tuple[str, str], pd.DataFrame],
            exact: bool) -> dict[str, Any]:
     "The scores of one test set."

@@ -141,7 +141,7 @@ def _compare_sides(a: pd.DataFrame, b: pd.DataFrame, runs: tuple[int, int], path
     out |= _spread(*[[1 - s[f"wrong{i}"].mean() for i in range(r)] for s, r in zip(sides.values(), runs)])
     return out | _areas(a, b, runs, bool(len(both))) | dict(verdict=_verdict(out))
 
-
+# %% ../../nbs/41_evaluate.compare.ipynb #71f39d00
 def _count(total: float, runs: int) -> int | float:
     "Wrong images of a run; the mean where there are several."
     return int(total) if runs == 1 else float(total / runs)

@@ -64,7 +64,7 @@ def _hashes(sketch: str) -> np.ndarray: # uint64, rising; none where it is damag
     wide[:, 8 - _BYTES:] = found.reshape(-1, _BYTES)
     return np.unique(wide.view(">u8").ravel().astype(np.uint64))
 
-
+# %% ../../nbs/42_evaluate.ledger.ipynb #ce0ac470
 def shared_images(a: np.ndarray, b: np.ndarray, # hashes of two sketches
                  ) -> float: # 0 where none is seen in both
     "The share of the first's images that the second has, as far as both sketches reach."
@@ -113,7 +113,7 @@ def same_images(entries: list[dict[str, Any]], # of a ledger
     known = {key: share(e) for key, e in first.items()}
     return [(e, found) for e in entries if (found := known[e["images"], e.get("of", "")])]
 
-
+# %% ../../nbs/42_evaluate.ledger.ipynb #47df963d
 def _use(earlier: list[dict[str, Any]], rows: Images, test: str, me: tuple[str, str], what: str, of: str) -> dict[str, Any]:
     "A model's use of a test set, as an entry to come after the earlier ones; `me` is as of `_model`."
     images, n, *sketch = rows if isinstance(rows, tuple) else (images_fingerprint(rows), len(rows), images_sketch(_names(rows)))
@@ -147,15 +147,13 @@ class Ledger:
               trained: str = "", # when the model was trained, which tells two of one name apart
               of: str = "", # fingerprint of the test set that they are a part of, where it is known
              ) -> dict[str, Any]: # the entry; `before`: uses of these images, or some of them, so far, `models_before`: by how many models
-        """Writes a use down, to be called before it. `again`: the same model was asked the same before; `others_before`: how many other
-        models used some of these images; `overlap`: the largest share of them that an earlier use had. Raises `OSError` where it
-        cannot be written."""
+        """Writes a use down, to be called before it. `again`: the same model was asked the same; `others_before`: other models that used
+        some of these images; `overlap`: the largest share that an earlier use had. Raises `OSError` where it cannot be written."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             if fcntl: fcntl.flock(handle, fcntl.LOCK_EX) # until it is closed
-            entry = _use(self.entries(), rows, str(test), (str(model), str(trained)), what, of)
-            _append(handle, self.file, entry)
+            _append(handle, self.file, entry := _use(self.entries(), rows, str(test), (str(model), str(trained)), what, of))
         finally: os.close(handle)
         return {k: v for k, v in entry.items() if k != "sketch"}
 

@@ -207,7 +207,7 @@ def is_divided(sources: dict[str, dict[str, Any]]) -> bool: # as `source_rates` 
     "Whether a class of a test set has several sources: else its sources are what the whole says."
     return any(sum(r[n] > 0 for r in sources.values()) > 1 for n in ("n_real", "n_fake"))
 
-
+# %% ../../nbs/40_evaluate.scores.ipynb #33d5a2c9
 def sources_at(predictions: pd.DataFrame, # of one test set
                threshold: float = THRESHOLD, # an image is called fake from this p_fake on
               ) -> dict[str, dict[str, Any]]: # as `source_rates`
@@ -258,7 +258,7 @@ def source_notes(sources: dict[str, dict[str, Any]], # of one test set, as `sour
 
 def _figure(r: dict[str, Any], key: str) -> str: return (area if key == "auc" else percent)(r[key], r[f"{key}_ci95"])
 
-
+# %% ../../nbs/40_evaluate.scores.ipynb #b931f202
 def _chance_words(own: dict[str, Any], sources: dict[str, dict[str, Any]]) -> str:
     "What of a source may be chance: its AUC; or, at the threshold, whether its fakes are called fake more often than real images."
     if own["auc"] is not None and own["auc_ci95"][0] <= 0.5 <= own["auc_ci95"][1]: return f"AUC {_figure(own, 'auc')} is not beyond chance."
@@ -304,7 +304,7 @@ def sources_scores(metrics: dict[str, Any]) -> pd.DataFrame: # one row a test se
     if any(r["AUC"] != "–" for r in rows): columns.append("AUC")
     return pd.DataFrame(rows, columns=columns).set_index(["test set", "source"])
 
-
+# %% ../../nbs/40_evaluate.scores.ipynb #fc12f686
 def source_areas(scores: dict[str, Any], # of one test set
                 ) -> dict[str, str]: # name, as in `by_source` -> AUC and interval within a source that has both labels
     "The AUC within each source, to read."

@@ -145,7 +145,6 @@ class OperatingPoint:
     fitted_on: str = "valid" # nothing else is accepted
     real_sources: dict[str, Count] | None = None # `each` and `unseen`: source or kind -> its real validation images
     valid_tpr_ci95: Interval | None = field(default=None, compare=False) # by subject; None of a point that was frozen before it was kept
-
     @property
     def wanted(self) -> str: # such as "most fakes caught at 1 % false positives"
         "The aim in words."
