@@ -37,10 +37,9 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
     if place().world > 1 and seeds is not None: raise InputError("--seeds: each training is made in one process; start without torchrun")
     if place().rank: return _help()
     from fakeface.data.recipes import read_recipe
-    from fakeface.experiments.plan import check_names
     own = _is_folder(recipe)
-    check_names(**training.settings)
     if own and seeds is not None: raise InputError("--seeds: several trainings need a recipe; a folder is trained on once")
+    if own and (training.model or training.arch): _check_names(training)
     cooked, root, images = _own(recipe, seed, scale, labels) if own else (read_recipe(recipe), data_root(root), None)
     if duplicates: cooked = replace(cooked, duplicates=duplicates)
     output.note(f"{cooked.name}: {cooked.title}")
@@ -64,6 +63,12 @@ def _own(folder: str, seed: int | None, scale: float, labels: Path | None) -> tu
     return recipe, Path(folder), tuple(images)
 
 
+def _check_names(training: Training) -> None:
+    "Raises `InputError` for a model or an arch that is none, before a folder is listed; of a recipe the plan does, which lists nothing."
+    from fakeface.experiments.plan import check_names
+    check_names(**training.settings)
+
+# %% ../../nbs/96_cli.train.ipynb #06bd2607
 def _help() -> None:
     "One of several processes that torchrun started, not the first: it takes its share of the training and says nothing."
     from fakeface.experiments.run import help_train
