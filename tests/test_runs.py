@@ -25,7 +25,11 @@ from fakeface.data.images import image_facts
 from fakeface.data.manifest import COLUMNS, Scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.experiments import run as experiments
+from fakeface.experiments.plan import plan
 from fakeface.synthetic.world import build_world
+from fakeface.train.blocks import face_dataloaders, loader_options
+from fakeface.train.fitting import train
+from fakeface.train.learners import make_learner
 from fakeface.train.runs import Run
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -215,6 +219,18 @@ def test_a_training_with_workers_that_is_stopped_says_one_line(tmp_path):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in out + err, out + err
     assert [w for w in err.splitlines() if not w.startswith("note: ")] == ["fakeface: stopped; nothing half-written is left"]
+
+
+def test_a_stop_that_was_lost_ends_a_training_at_the_next_batch(world):
+    made = plan("man-2-test", world, epochs=1, size=32, scale=0.25)
+    learn = make_learner(face_dataloaders(made.manifest, world, **loader_options(made.settings)), made.settings)
+
+    def deaf(number, frame): pass  # its exception vanished
+    deaf.heard = KeyboardInterrupt()
+    usual = signal.signal(signal.SIGINT, deaf)
+    try:
+        with pytest.raises(KeyboardInterrupt): train(learn, 1, progress=False)
+    finally: signal.signal(signal.SIGINT, usual)
 
 
 # --- two at once ------------------------------------------------------------------------------------------------------

@@ -54,7 +54,8 @@ def test_beside_a_clone_the_editable_install_is_imported_and_not_the_folder_of_i
     assert built.returncode == 0, built.stderr
     with zipfile.ZipFile(next(site.glob("*.whl"))) as archive:
         archive.extractall(site)
-    code = (f"import site; site.addsitedir({str(site)!r}); import fakeface; from fakeface.data.sources import data_manifests; "
+    here = f"sys.path[:] = [p for p in sys.path if p != {str(ROOT)!r}]"  # the environment of these tests may hold an editable install too
+    code = (f"import site, sys; {here}; site.addsitedir({str(site)!r}); import fakeface; from fakeface.data.sources import data_manifests; "
             "print(fakeface.__version__, fakeface.__file__, data_manifests())")
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run([sys.executable, "-c", code], cwd=clone.parent, env=env, capture_output=True, text=True)

@@ -159,9 +159,13 @@ def stoppable() -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         if os.getpid() != owner: os._exit(128 + number) # a worker
         signal.signal(number, signal.SIG_IGN)
-        raise Stopped(number)
+        interrupt.heard = Stopped(number)
+        raise interrupt.heard
     def interrupt(number: int, frame: object) -> None:
-        if os.getpid() == owner: signal.default_int_handler(number, frame)
+        if os.getpid() != owner: return
+        interrupt.heard = KeyboardInterrupt() # `core.basics.stop_again` raises it once more where it was lost
+        raise interrupt.heard
+    interrupt.heard = None
     usual = {s: (stop, signal.SIG_DFL) for s in map(signal.Signals.__getitem__, known)}
     usual[signal.SIGINT] = interrupt, signal.default_int_handler
     main_thread = threading.current_thread() is threading.main_thread()
