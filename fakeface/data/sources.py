@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'Parts', 'CARD_FILE', 'IMAGE_SUFFIXES', 'AGE_BANDS', 'CardError', 'Card', 'read_card', 'OwnSource', 'OwnFile',
-           'read_cards', 'kind_of_file', 'printable', 'Place', 'Found', 'find_files', 'Survey', 'survey', 'find_images',
-           'mend_age_band', 'age_band', 'read_attributes', 'read_subjects', 'sources_table', 'rejects_words']
+           'read_cards', 'rights_words', 'kind_of_file', 'printable', 'Place', 'Found', 'find_files', 'Survey',
+           'survey', 'find_images', 'mend_age_band', 'age_band', 'read_attributes', 'read_subjects', 'sources_table',
+           'rejects_words']
 
 # %% ../../nbs/10_data.sources.ipynb #855f9b3b
 import io
@@ -14,6 +15,7 @@ import os
 import re
 import stat
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -112,12 +114,24 @@ def _own_card(name: str, own: OwnSource, known: Card | None) -> Card:
         raise CardError(f"fakeface.yaml: sources.{name}: a source of your own needs a `kind` out of {', '.join(KINDS)}")
     base = dict(vars(known)) if known else dict(
         name=name, title=name, what="the user's own images", homepage="-", get="the user's own images",
-        licence=own.licence or "the user's own", citation=own.citation or "-", folders=[name])
+        licence=own.licence or _OWN, citation=own.citation or "-", folders=[name])
     if own.folder: base["folders"] = [own.folder]
     if own.glob or not known:
         kind = own.kind or next(iter(next(iter(known.layouts.values())).values()))["kind"]
         base["layouts"] = {"own": {"images": {"glob": own.glob or "**/*", "kind": kind}}}
     return Card(**base)
+
+# %% ../../nbs/10_data.sources.ipynb #ab6e5347
+_OWN = "the user's own" # the licence of a source that the user's file has named without one
+
+
+def rights_words(names: Iterable[str], # sources
+                 cards: Mapping[str, Card], # of `read_cards`
+                ) -> tuple[str, str]: # in a few words; what to mind
+    "Whose the pictures on a page are, as far as cards say it."
+    known = [cards[name] for name in names if name in cards and cards[name].licence != _OWN]
+    if known: return "Pictures from datasets with licences of their own.", "Most of them allow non-commercial research only"
+    return "Pictures from your own folders.", "No dataset card says whose they are, or what may be done with them"
 
 # %% ../../nbs/10_data.sources.ipynb #7628f8f6
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .bmp .dib .tif .tiff .gif .avif".split())

@@ -23,6 +23,7 @@ from ..core.basics import LABELS, percent
 from ..core.files import write_whole
 from ..core.page import bar, page_links, render
 from ..core.style import picture
+from ..data.sources import read_cards, rights_words
 from ..interpret.losses import thumbnail
 from ..synthetic.world import read_world
 
@@ -215,8 +216,8 @@ def _banner(told: Audit) -> list[str]:
     "What a reader has to know first."
     if read_world(told.root): return ["Drawn faces, not people. Nothing here is a result about real faces.",
                                       "The images come from the built-in world; its sources bear the names of real datasets."]
-    return ["Pictures from datasets with licences of their own.",
-            "Most allow non-commercial research only: mind that before you hand this page on."]
+    head, mind = rights_words(told.manifest["source"].unique(), read_cards(told.root))
+    return [head, f"{mind}: mind that before you hand this page on."]
 
 # %% ../../nbs/71_report.audit.ipynb #5f790356
 def _audit_values(told: Audit) -> dict[str, Any]: # what the templates name

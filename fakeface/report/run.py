@@ -25,7 +25,7 @@ from ..core.page import page_links, render, table_html
 from ..core.schema import check_fields
 from ..core.stats import wilson
 from ..core.style import INK, card_figure, picture
-from ..data.sources import Card, read_cards
+from ..data.sources import Card, read_cards, rights_words
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from ..evaluate.ledger import Ledger, same_images, uses
 from ..evaluate.scores import (ERRORS, base_rate_words, is_divided, source_areas, source_notes, sources_at, sources_table,
@@ -497,9 +497,9 @@ def banner(run: Run) -> list[str]: # sentences
                   f"The images come from the built-in world (pictures of {w['size']} pixels, "
                   f"seed {w['seed']}, trace {w['trace']:g}, psi {w['psi']:g}). Its sources bear the names and layouts of "
                   "real datasets, so that everything can be tried out before any of them is at hand."]
-    return ["Pictures from datasets with licences of their own.",
-            "Most of them allow non-commercial research only: look under “Licences and citations” before you hand this "
-            "page on. The figures hold for these images and this one training run; another seed would give others."]
+    head, mind = rights_words(run.metrics.get("sources", {}), read_cards(run.root))
+    return [head, f"{mind}: look under “Licences and citations” before you hand this page on. The figures hold for these images and this "
+                  "one training run; another seed would give others."]
 
 
 def banner_of(path: str | Path, # a run folder, a data root, or a table
