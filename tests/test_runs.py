@@ -213,7 +213,8 @@ def test_an_arch_asked_for_by_name_is_not_replaced_and_a_profiles_is_noted(tmp_p
 def test_a_training_with_workers_that_is_stopped_says_one_line(tmp_path):
     command = [sys.executable, "-m", "fakeface.cli.main", "run", own(tmp_path/"faces", side=128), "--model", "small", "--size", "96",
                "--augment", "fastai", "--no-cache", "--epochs", "500", "--out", tmp_path/"run"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heard = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # whoever runs these tests in the background ignores it
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **heard)
     while not (line := process.stdout.readline()).startswith("epoch 1 of 500") and line: pass
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     out, err = process.communicate(timeout=120)
