@@ -265,7 +265,7 @@ def _tell_sources(table: Any, point: Any, scores: dict[str, dict[str, Any]], out
 
 
 def _refresh(run: Path, used: list[str], anew: bool, output: Output) -> None:
-    "What was said of the test sets' use; and, for a new point, a run's page and metrics.json, which say what it does."
+    "Notes on the use of the test sets; for a new point also writes a run's page and metrics.json anew."
     from fakeface.core.files import is_finished
     if used: output.note("", *used)
     if not (anew and is_finished(run)): return
