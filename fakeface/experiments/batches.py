@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.special import logit
-from torchvision.io import encode_png
+from PIL import Image
 
 from ..audit.shortcuts import geometry, out_of_fold, read_features, sample_rows, shortcut_aucs
 from ..core.basics import InputError, progress
@@ -50,7 +50,7 @@ def save_seen(manifest: pd.DataFrame, # training images: path, label, subject
         seen = preprocess(open_image(Path(root)/path), *how, history=s["history"], draw=draw)
         paths.append(f"{i // 1000:04d}/{i:07d}.png")
         (out/paths[-1]).parent.mkdir(parents=True, exist_ok=True)
-        (out/paths[-1]).write_bytes(encode_png(seen).numpy().tobytes())
+        Image.fromarray(seen.permute(1, 2, 0).numpy()).save(out/paths[-1])
     return manifest.assign(path=paths)
 
 # %% ../../nbs/88_experiments.batches.ipynb #c9ec60b8

@@ -25,8 +25,8 @@ from types import ModuleType
 from typing import Any
 
 from ..core.basics import LABELS, InputError
-from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open_header, orientation,
-                                  plain_jpeg, read_file, to_rgb)
+from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open_header, plain_jpeg, read_file,
+                                  to_rgb)
 from ..data.manifest import ManifestError
 from ..data.recipes import COLORS
 from ..data.tables import tidy_table
@@ -50,7 +50,7 @@ from fastai.vision.core import imagenet_stats
 from fasttransform import DisplayedTransform, Pipeline, Transform
 
 try: from simplejpeg import decode_jpeg as decode_fast
-except ImportError: decode_fast = None # no wheel for this machine: torchvision's gives the same pixels
+except ImportError: decode_fast = None # no wheel for this machine: Pillow gives the same pixels
 
 # %% ../../nbs/50_train.blocks.ipynb #6a76cd82
 def _torchvision(part: str) -> ModuleType:
@@ -85,22 +85,12 @@ def open_image(path: str | Path, # an image file
 
 def _decoded(data: bytes) -> torch.Tensor:
     "The pixels of a file's bytes."
-    size, turn, image = plain_jpeg(data), 1, None
-    if size and decode_fast:
+    size = plain_jpeg(data) if decode_fast else None
+    if size:
         try:
             with one_at_a_time(size): return torch.from_numpy(decode_fast(data, fastdct=False, fastupsample=False)).permute(2, 0, 1)
-        except ValueError: pass # damaged: the others say how
-    if not size:
-        image = open_header(data)
-        if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"): return _from_pillow(image)
-        size, turn = image.width * image.height, orientation(image)
-    try:
-        io = _torchvision("io")
-        given = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        with one_at_a_time(size): pixels = io.decode_jpeg(given, io.ImageReadMode.UNCHANGED)
-    except RuntimeError: return _from_pillow(image or open_header(data)) # Pillow's reason is clearer
-    if len(pixels) not in (1, 3): return _from_pillow(image or open_header(data))
-    return _turned(pixels.expand(3, -1, -1), turn)
+        except ValueError: pass # damaged: Pillow says how
+    return _from_pillow(open_header(data))
 
 # %% ../../nbs/50_train.blocks.ipynb #7bdb27d3
 def _from_pillow(image: Image.Image) -> torch.Tensor:
@@ -110,12 +100,6 @@ def _from_pillow(image: Image.Image) -> torch.Tensor:
     for top in range(0, rgb.height, rows):
         pixels[top:top + rows] = np.asarray(rgb.crop((0, top, rgb.width, min(top + rows, rgb.height))))
     return torch.from_numpy(pixels).permute(2, 0, 1)
-
-# %% ../../nbs/50_train.blocks.ipynb #01e5aebf
-def _turned(pixels: torch.Tensor, turn: int) -> torch.Tensor:
-    "Upright pixels, by EXIF's number: from 5 on rows and columns change places, then the sides are mirrored."
-    if turn > 4: pixels = pixels.transpose(-1, -2)
-    return pixels.flip({2: [-1], 3: [-1, -2], 4: [-2], 6: [-1], 7: [-1, -2], 8: [-2]}.get(turn, []))
 
 # %% ../../nbs/50_train.blocks.ipynb #5773b352
 RESIZES = ("squish", "crop", "pad")

@@ -6,14 +6,16 @@
 __all__ = ['History', 'read_history', 'recompressed', 'Draw', 'draw_history', 'framed']
 
 # %% ../../nbs/50_train.history.ipynb #2bc6f25f
+import io
 import math
 import random
 import re
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
+from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from ..core.basics import InputError
@@ -41,7 +43,9 @@ def recompressed(image: torch.Tensor, # uint8, shape (3, height, width)
                  quality: int, # 1 to 100
                 ) -> torch.Tensor: # uint8, shape (3, height, width)
     "An image after it was saved as JPEG."
-    return decode_jpeg(encode_jpeg(image.contiguous(), quality), ImageReadMode.RGB)
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
+    return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).contiguous()
 
 # %% ../../nbs/50_train.history.ipynb #6b5427ca
 class Draw(NamedTuple):
