@@ -10,12 +10,13 @@ import hashlib
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from ..core.basics import LABELS, RATES, DataNote, InputError
 from ..core.shards import PLAN, read_plans
@@ -219,24 +220,46 @@ def _rate(name: str, found: pd.DataFrame, labels: Sequence[str] = LABELS) -> dic
 # %% ../../nbs/43_evaluate.big_tables.ipynb #f75739a7
 _BINS = 1000 # bins a unit of log-odds
 _BINNED = (f"CASE WHEN p_fake <= 0 THEN -100000 WHEN p_fake >= 1 THEN 100000 ELSE round({_BINS} * ln(p_fake / (1 - p_fake)))::INT END")
+_IN_ORDER = 4_000_000 # different numbers that are put in order at a time
 
 
 def _where(part: tuple[str, ...]) -> str: return "split = ?" + " AND source = ?" * (len(part) - 1) # part: a test set, or a source of one
 
 
-def _keys(t: BigTable, part: tuple[str, ...], key: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    "The keys of a test set, or of a source of it, in ascending order, and how many real and fake images have each."
-    sql = (f"SELECT {key} AS key, count(*) FILTER (NOT fake) AS r, count(*) FILTER (fake) AS f FROM rows WHERE {_where(part)} GROUP BY key "
-           "ORDER BY key")
-    for batch in _stream(t, sql, *part):
-        yield tuple(batch[c].to_numpy(zero_copy_only=False) for c in ("key", "r", "f"))
+def _slices(t: BigTable, part: tuple[str, ...], key: str) -> list[str]: # conditions, in ascending order
+    "Divides images by p_fake, so that what is put in order fits into memory; bins are few and need no dividing."
+    if key == _BINNED: return ["true"]
+    binned = t.rows(f"SELECT {_BINNED} AS bin, count(*) FROM rows WHERE {_where(part)} GROUP BY bin ORDER BY bin", *part)
+    bins, n = (np.array(column) for column in zip(*binned))
+    first = np.flatnonzero(np.diff(np.cumsum(n) // _IN_ORDER)) + 1
+    edges = np.unique(expit((bins[first] - 0.5) / _BINS)).tolist()
+    return [f"p_fake >= {low!r} AND p_fake < {high!r}" for low, high in pairwise([-1.0, *edges, 2.0])]
+
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #857eb233
+class _Keys(NamedTuple):
+    "Some keys in ascending order, and how many images have each."
+    among: str # the slice they are of, as a condition
+    key: np.ndarray # (n,)
+    r: np.ndarray # (n,): real images
+    f: np.ndarray # (n,): fakes
+
+
+def _keys(t: BigTable, part: tuple[str, ...], key: str) -> Iterator[_Keys]:
+    "The keys of a test set, or of a source of it, in ascending order."
+    for among in _slices(t, part, key):
+        sql = (f"SELECT {key} AS key, count(*) FILTER (NOT fake) AS r, count(*) FILTER (fake) AS f FROM rows "
+               f"WHERE {_where(part)} AND {among} GROUP BY key ORDER BY key")
+        for batch in _stream(t, sql, *part):
+            yield _Keys(among, *(batch[c].to_numpy(zero_copy_only=False) for c in ("key", "r", "f")))
+
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #5205c903
 def _area(t: BigTable, part: tuple[str, ...], key: str, n_real: int, n_fake: int) -> dict[str, float]:
     "AUC and average precision of a test set, or a source of one, that has both labels, and how far bins may have moved either."
     wins = ties = lower = upper = precise = 0.0
     below_r = below_f = 0
-    for _, r, f in _keys(t, part, key):
+    for _, _, r, f in _keys(t, part, key):
         r_before, f_before = below_r + np.cumsum(r) - r, below_f + np.cumsum(f) - f
         wins, ties = wins + float((f * (r_before + r / 2)).sum()), ties + float((r.astype(float) * f).sum())
         above_r, above_f = n_real - r_before - r, n_fake - f_before - f
@@ -250,13 +273,13 @@ def _area(t: BigTable, part: tuple[str, ...], key: str, n_real: int, n_fake: int
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #d172d475
 def _pulls(t: BigTable, part: tuple[str, ...], key: str, auc: float, n: dict[str, int],
-           few: dict[str, int]) -> Iterator[dict[str, np.ndarray]]:
+           few: dict[str, int]) -> Iterator[dict[str, Any]]:
     "Each key with the pull on the area of a real and of a fake image there (DeLong), as `core.stats` weighs it; and how many there are."
     below_r = below_f = 0
     weight = {label: np.sqrt(k / max(1, k - 1)) / n[label] for label, k in few.items()}
-    for keys, r, f in _keys(t, part, key):
+    for among, keys, r, f in _keys(t, part, key):
         r_before, f_before = below_r + np.cumsum(r) - r, below_f + np.cumsum(f) - f
-        yield dict(key=keys, r=r, f=f, of_fake=weight["fake"] * ((r_before + r / 2) / n["real"] - auc),
+        yield dict(among=among, key=keys, r=r, f=f, of_fake=weight["fake"] * ((r_before + r / 2) / n["real"] - auc),
                    of_real=weight["real"] * (1 - (f_before + f / 2) / n["fake"] - auc))
         below_r, below_f = below_r + int(r.sum()), below_f + int(f.sum())
 
@@ -271,20 +294,23 @@ def _spread(t: BigTable, part: tuple[str, ...], key: str, auc: float, found: pd.
     return two, max(2.0, two**2 / four) if two > 0 else 2.0, min(few.values())
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #39ce02b4
-def _by_subject(t: BigTable, part: tuple[str, ...], key: str, pulls: Iterator[dict[str, np.ndarray]],
-               ) -> tuple[float, float]:
+def _by_subject(t: BigTable, part: tuple[str, ...], key: str, pulls: Iterator[dict[str, Any]]) -> tuple[float, float]:
     "Sum of the squares, and of the fourth powers, of the subjects' pulls."
-    t.con.execute("CREATE OR REPLACE TABLE pulls (key DOUBLE, of_real DOUBLE, of_fake DOUBLE)")
-    for some in pulls:
-        t.con.register("chunk", pd.DataFrame({k: some[k].astype(float) for k in ("key", "of_real", "of_fake")}))
-        t.con.execute("INSERT INTO pulls SELECT key, of_real, of_fake FROM chunk")
-    each = (f"SELECT {{}} AS pull FROM (SELECT subject, fake, ({key})::DOUBLE AS key FROM rows WHERE {_where(part)} AND {{}}) JOIN pulls "
-            "USING (key) {}")
-    one, sums = "CASE WHEN fake THEN of_fake ELSE of_real END", "SELECT sum(pull * pull), sum(pull * pull * pull * pull) FROM ({})"
-    asked = [each.format(one, "subject IS NULL", ""),
-             *(each.format(f"sum({one})", some, "GROUP BY hash(subject)") for some in _passes(t, "subject", _groups(t, "subject")))]
-    found = [t.rows(sums.format(query), *part)[0] for query in asked]
+    t.con.execute("CREATE OR REPLACE TABLE owed (h UBIGINT, pull DOUBLE)")
+    for among, some in groupby(pulls, lambda p: p["among"]):
+        t.con.execute("CREATE OR REPLACE TABLE pulls (key DOUBLE, of_real DOUBLE, of_fake DOUBLE)")
+        for p in some:
+            t.con.register("chunk", pd.DataFrame({k: p[k].astype(float) for k in ("key", "of_real", "of_fake")}))
+            t.con.execute("INSERT INTO pulls SELECT key, of_real, of_fake FROM chunk")
+        each = f"SELECT subject, fake, ({key})::DOUBLE AS key FROM rows WHERE {_where(part)} AND {among}"
+        t.con.execute("INSERT INTO owed SELECT CASE WHEN subject IS NOT NULL THEN hash(subject) END, "
+                      f"CASE WHEN fake THEN of_fake ELSE of_real END FROM ({each}) JOIN pulls USING (key)", list(part))
+    n = _groups(t, "subject")
+    asked = ["SELECT pull FROM owed WHERE h IS NULL",
+             *(f"SELECT sum(pull) AS pull FROM owed WHERE h % {n} = {k} GROUP BY h" for k in range(n))]
+    found = [t.rows(f"SELECT sum(pull * pull), sum(pull * pull * pull * pull) FROM ({query})")[0] for query in asked]
     return sum(two or 0.0 for two, _ in found), sum(four or 0.0 for _, four in found)
+
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #3e4ee38f
 def score_big(t: BigTable,
