@@ -211,8 +211,8 @@ class _Keeping:
 @dataclass
 class Training(_Keeping):
     "How to train: options that win over the recipe's profile."
-    profile: Annotated[str | None, option("NAME", "published: the study's model and size; small: a minute on a CPU, and what a "
-                                          "built-in world takes without it.", _TRAINING)] = None
+    profile: Annotated[str | None, option("NAME", "published: the study's model and size; small: a minute on a CPU, for built-in worlds; "
+                                          "robust: as the recipe robust, and as a folder of your own is.", _TRAINING)] = None
     epochs: Annotated[int | None, option("N", "Passes over the training images.", _TRAINING)] = None
     size: Annotated[int | None, option("PIXELS", "Pixels a side.", _TRAINING)] = None
     model: Annotated[str | None, option("NAME", "small, two_conv, vgg10, ..., or transfer; a wrong name lists them all.", _TRAINING)] = None

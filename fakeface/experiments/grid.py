@@ -226,7 +226,7 @@ def _options(grid: Grid, values: dict[str, Any]) -> dict[str, Any]:
     inner = {k.removeprefix("model."): v for k, v in merged.items() if k.startswith("model.")}
     merged = {k: v for k, v in merged.items() if not k.startswith("model.")}
     if inner:
-        name, have = read_call(merged.get("model") or grid.recipe.profiles.get(grid.profile, {}).get("model") or SETTINGS["model"])
+        name, have = read_call(merged.get("model") or settings(grid.recipe, grid.profile)["model"])
         merged["model"] = f"{name}({', '.join(f'{k}={v!r}' for k, v in {**have, **inner}.items())})"
     return merged
 

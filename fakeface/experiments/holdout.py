@@ -29,7 +29,8 @@ from ..core.records import SERIES
 from ..core.schema import CLOSED, Name, Seed, Share, Text, check_fields, read_json
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.manifest import scan
-from ..data.recipes import Part, PartList, Recipe, TestName, Treatment, check_profiles, check_settings, eligible, read_spec
+from ..data.recipes import (Part, PartList, Profiles, Recipe, TestName, Treatment, check_settings, checked_profiles, eligible,
+                                   read_spec)
 from ..evaluate.cells import detector_ranks
 from ..evaluate.scores import THRESHOLD
 from .plan import choose, fingerprint
@@ -49,7 +50,7 @@ class Holdout:
     title: Text # in one line
     real: Annotated[dict[TestName, PartList], _kinds("photographs")]
     fake: Annotated[dict[TestName, PartList], _kinds("fakes")] # one a generator, or one a collection of its images
-    profiles: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] # `published` and `small`, as in a recipe
+    profiles: Profiles = field(default_factory=dict) # as of a recipe; where there are none, those of `robust`
     detectors: dict[Name, dict[str, Any]] = field(default_factory=lambda: {"detector": {}}) # settings over the profile's
     valid: Share = 0.2 # share of the training images that is kept for validation
     seeds: Annotated[list[Seed], Field(min_length=1)] = field(default_factory=lambda: [0, 1, 2]) # of the trainings
@@ -67,11 +68,10 @@ def read_holdout(spec: str | Path, # a name out of `spec_names("holdouts")`, or 
     made = check_fields(said, Holdout, path.name)
     twice = set(made.real) & set(made.fake)
     if twice: raise InputError(f"{path.name}: `{min(twice)}` is a kind of photographs and of fakes; rename one")
-    check_profiles(made.profiles, path.name)
     for name, chosen in made.detectors.items(): check_settings(chosen, f"{path.name}: detectors.{name}", InputError)
     kinds = {label: {n: [replace(p, label=p.label or label) for p in parts] for n, parts in getattr(made, label).items()}
              for label in ("real", "fake")}
-    return replace(made, **kinds)
+    return replace(made, profiles=checked_profiles(made.profiles, path.name), **kinds)
 
 # %% ../../nbs/87_experiments.holdout.ipynb #ed983469
 def cell_recipe(spec: Holdout, # of `read_holdout`

@@ -25,7 +25,7 @@ from ..core.stats import photograph_kinds
 from ..data.duplicates import find_leakage, settle_duplicates
 from ..data.labels import corrected, labels_used, relabelled
 from ..data.manifest import labelled_folder, scan
-from ..data.recipes import Composition, Part, Recipe, check_classes, compose, read_recipe, settings
+from ..data.recipes import ROBUST, Composition, Part, Recipe, check_classes, compose, read_recipe, settings
 from ..evaluate.thresholds import check_asked
 from ..synthetic.world import read_world
 from ..train.blocks import face_datablock, loader_options
@@ -156,7 +156,7 @@ def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.man
     parts = {side: [Part(s, n) for s, n in m.loc[(m["split"] == "test") == (side == "test"), "source"].value_counts().items()]
              for side in ("train", "test")}
     own = found.images["split"].notna().any() # copies across a division of the user's are for the user to judge
-    recipe = Recipe(name, f"{name}: real against fake", parts["train"], {"test": parts["test"]}, read_recipe("man-1").profiles,
+    recipe = Recipe(name, f"{name}: real against fake", parts["train"], {"test": parts["test"]}, read_recipe(ROBUST).profiles,
                     duplicates="refuse" if own else "drop")
     table = m["source"].value_counts().rename("used").to_frame().assign(found=found.images["source"].value_counts())
     table = table.assign(asked=table["used"])[["asked", "found", "used"]].rename_axis("source")

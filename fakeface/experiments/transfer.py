@@ -26,7 +26,7 @@ from ..core.basics import LABELS, DataNote, InputError, percent
 from ..core.schema import CLOSED, Name, Seed, Share, Text, check_fields
 from ..data.duplicates import find_leakage, settle_duplicates
 from ..data.manifest import scan
-from ..data.recipes import (Composition, Part, PartList, Recipe, TestName, Treatment, check_profiles, compose,
+from ..data.recipes import (Composition, Part, PartList, Profiles, Recipe, TestName, Treatment, checked_profiles, compose,
                                    eligible, read_spec)
 from ..evaluate.compare import compare
 from ..evaluate.scores import score_test
@@ -44,7 +44,7 @@ class Transfer:
     title: Text # in one line
     sets: Annotated[dict[TestName, dict[Literal[LABELS], PartList]], # dataset -> real and, where it has its own, fake parts
                     Field(min_length=2, description="two or more, each `name: {real: parts, fake: parts}`")]
-    profiles: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] # `published` and `small`, as in a recipe
+    profiles: Profiles = field(default_factory=dict) # as of a recipe; where there are none, those of `robust`
     fakes: list[Part] = field(default_factory=list) # the pool of those without fakes of their own
     all: TestName = "all" # what the row trained on all sets is called
     test: Share = 0.3 # share of every part that is held out for testing
@@ -70,9 +70,8 @@ def read_transfer(spec: str | Path, # a name out of `spec_names("transfers")`, o
         if "fake" not in parts and not made.fakes:
             raise InputError(f"{where}: sets.{name} has no `fake` parts; give some, or a common pool as `fakes` of the file")
     for taken in {POOL, made.all} & set(made.sets): raise InputError(f"{where}: a set cannot be named `{taken}`; rename it")
-    check_profiles(made.profiles, where)
     sets = {name: {k: _labelled(parts[k], k) for k in LABELS if k in parts} for name, parts in made.sets.items()}
-    return replace(made, sets=sets, fakes=_labelled(made.fakes, "fake"))
+    return replace(made, sets=sets, fakes=_labelled(made.fakes, "fake"), profiles=checked_profiles(made.profiles, where))
 
 
 def _labelled(parts: list[Part], label: str) -> list[Part]:
