@@ -80,7 +80,7 @@ def nameless(*_: object, **__: object) -> None:
 
 PLANTED = { # what it is called -> where it is injected, the fault, the kind of input that has to meet it, how many, the verdict
     "an error of Python's own": ("fakeface.core.schema._fault_words", fault, "recipe", 10, "TRACEBACK"),
-    "a decoder that never turns": ("fakeface.train.blocks.orientation", lambda image: 1, "image", 150, "SILENT"),
+    "a decoder that never turns": ("fakeface.train.blocks.to_rgb", lambda image: image.convert("RGB"), "image", 150, "SILENT"),
     "a message without a file": ("fakeface.data.recipes.check_fields", nameless, "recipe", 20, "WORDS"),
 }
 

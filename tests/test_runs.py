@@ -187,6 +187,7 @@ def test_an_arch_asked_for_by_name_is_not_replaced_and_a_profiles_is_noted(tmp_p
     from fakeface.experiments.plan import own_folder
     from fakeface.serve.export import export_bundle
     monkeypatch.setattr("fakeface.train.models.hub_answers", lambda arch: False)  # a machine without internet
+    monkeypatch.setattr("fakeface.experiments.plan.ROBUST", "man-1")  # its profile asks for resnet34
     faces, short = own(tmp_path/"faces"), ["--epochs", "1", "--size", "32", "--out", str(tmp_path/"run")]
     assert main(["run", str(faces), "--arch", "squeezenet1_1", *short]) == 2
     said = capsys.readouterr().err

@@ -82,7 +82,7 @@ def without_faces(options: dict[str, Any], # settings
                  ) -> tuple[dict[str, Any], str | None]: # the same with a share as `crop`; the face detector, if it names one
     "Settings as a training takes them. Raises `InputError` for a face detector that is not installed."
     crop = options.get("crop")
-    if crop not in DETECTORS: return options, None
+    if not isinstance(crop, str) or crop not in DETECTORS: return options, None
     return {k: v for k, v in options.items() if k != "crop"}, face_detector(crop)
 
 
