@@ -10,12 +10,14 @@ all cells.
 import argparse
 import warnings
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from probe_search import features
+from probing import images_of_pairs, planned_pairs
 
 from fakeface import __version__
 from fakeface.core.basics import InputError, data_manifests
@@ -23,8 +25,7 @@ from fakeface.core.stats import auc_with_interval, photograph_kinds, rate_interv
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, eligible
 from fakeface.evaluate.thresholds import UNSEEN, fit_operating_point
-from fakeface.experiments.holdout import Holdout, cell_recipe, present_kinds, read_holdout
-from fakeface.experiments.plan import plan
+from fakeface.experiments.holdout import Holdout, present_kinds, read_holdout
 from fakeface.experiments.study_tables import package_commit
 from fakeface.train.probe import fit_linear
 
@@ -91,9 +92,9 @@ def main() -> None:
     try: spec = present_kinds(spec, scan(args.root).images)
     except InputError as e: raise SystemExit(f"holdout_probe: {e}") from e
     chosen, more = spec.detectors["robust"], with_kept_aside(spec, args.root)
-    cells = {(r, f): plan(cell_recipe(more if r not in spec.real else spec, r, f), args.root, scale=args.scale, split_seed=spec.split_seed,
-                          **chosen).manifest for r in more.real for f in spec.fake}
-    rows = pd.concat(cells.values())[["path", "label", "subject"]].drop_duplicates("path", ignore_index=True)
+    cells = planned_pairs(spec, args.root, args.scale, product(spec.real, spec.fake))
+    cells |= planned_pairs(more, args.root, args.scale, product([r for r in more.real if r not in spec.real], spec.fake))
+    rows = images_of_pairs(cells)
     at, fake = {p: i for i, p in enumerate(rows["path"])}, (rows["label"] == "fake").to_numpy()
     tables = {cell: [] for cell in cells}
     for seed in spec.seeds:

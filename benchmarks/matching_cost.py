@@ -12,6 +12,7 @@ hour of one core.
 import argparse
 import random
 import warnings
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from probing import DRAWS, body_features, images_of_pairs, planned_pairs
 
 from fakeface import __version__
 from fakeface.audit.shortcuts import sample_rows, shortcut_aucs
@@ -28,16 +30,13 @@ from fakeface.data.faces import POINTS, face_points
 from fakeface.data.manifest import scan
 from fakeface.experiments.batches import SEEN
 from fakeface.experiments.equalise import TIGHT, align
-from fakeface.experiments.holdout import cell_recipe, present_kinds, read_holdout
-from fakeface.experiments.plan import plan
+from fakeface.experiments.holdout import present_kinds, read_holdout
 from fakeface.experiments.study_tables import package_commit
 from fakeface.train.blocks import open_image
 from fakeface.train.history import recompressed
-from fakeface.train.models import arch_feed, transfer_net
-from fakeface.train.probe import VIEWS, fit_linear, probe_net
-from fakeface.train.runs import normalised
+from fakeface.train.probe import VIEWS, fit_linear
 
-ARCH, WEIGHTS, SIZE, DRAWS, QUALITY = "tf_efficientnet_lite0", "package:efficientnet-lite0", 160, 2, 75
+SIZE, QUALITY = 160, 75
 # step -> aligned, drawn and of one colour, pixels a side
 STEPS = {"one history": (False, False, 96), "aligned": (True, False, 96), "drawn": (True, True, 96), "64 pixels": (True, True, 64),
          "48 pixels": (True, True, 48), "32 pixels": (True, True, 32), "24 pixels": (True, True, 24)}
@@ -83,15 +82,9 @@ def shortcuts_of(rows: pd.DataFrame, images: list[torch.Tensor], points: np.ndar
 
 def features(images: list[torch.Tensor], points: np.ndarray, step: str, seed: int) -> list[np.ndarray]: # (n, d) each
     "What the body sees in the whole image, as it is and drawn."
-    body, feed, dice, out = probe_net(transfer_net(ARCH, SIZE, True, WEIGHTS)[0], SIZE)[0], arch_feed(ARCH), random.Random(seed), []
-    body.to(memory_format=torch.channels_last)
-    for draw in [None] + [dice] * DRAWS:
-        parts = []
-        for lot in np.array_split(np.arange(len(images)), max(1, len(images) // 32)):
-            x = normalised(torch.stack([seen(images[i], points[i], step, draw) for i in lot]), feed["stats"])
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                parts.append(body(x.contiguous(memory_format=torch.channels_last)).float().numpy())
-        out.append(np.concatenate(parts))
+    dice = random.Random(seed)
+    out = [body_features(len(images), lambda i, draw=draw: seen(images[i], points[i], step, draw), SIZE)
+           for draw in [None] + [dice] * DRAWS]
     return [x[:, :x.shape[1] // VIEWS] for x in out]
 
 
@@ -115,9 +108,8 @@ def main() -> None:
     spec = read_holdout("detectors")
     try: spec = present_kinds(spec, scan(args.root).images)
     except InputError as e: raise SystemExit(f"matching_cost: {e}") from e
-    options = dict(scale=args.scale, split_seed=spec.split_seed, **spec.detectors["robust"])
-    cells = {(r, f): plan(cell_recipe(spec, r, f), args.root, **options).manifest for r in spec.real for f in spec.fake}
-    rows = pd.concat(cells.values())[["path", "label", "subject", "source"]].drop_duplicates("path", ignore_index=True)
+    cells = planned_pairs(spec, args.root, args.scale, product(spec.real, spec.fake))
+    rows = images_of_pairs(cells)
     points = face_points(rows, args.root, workers=1)[list(POINTS)]
     rows, points = rows[points.notna().all(axis=1)].reset_index(drop=True), points.dropna().to_numpy()
     images, at, table = [open_image(args.root / p) for p in rows["path"]], {p: i for i, p in enumerate(rows["path"])}, []

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from probing import ARCH, DRAWS, body_features
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -30,11 +31,9 @@ from fakeface.data.recipes import eligible
 from fakeface.experiments.holdout import Holdout, present_kinds, read_holdout
 from fakeface.experiments.study_tables import package_commit
 from fakeface.train.blocks import OpenFace
-from fakeface.train.models import arch_feed, transfer_net
-from fakeface.train.probe import VIEWS, fit_ridges, probe_net
-from fakeface.train.runs import normalised
+from fakeface.train.models import arch_feed
+from fakeface.train.probe import VIEWS, fit_ridges
 
-ARCH, WEIGHTS, DRAWS = "tf_efficientnet_lite0", "package:efficientnet-lite0", 2
 SIZES, HISTORIES, AUGMENTS = (128, 160, 192), (None, "96:75"), ("none", "matched")
 # fit, views; all but the first at one size, drawn, with the history
 FITS = (("logistic", 1), ("logistic", VIEWS), ("ridge", 1), ("ridge", VIEWS))
@@ -54,17 +53,9 @@ def images_of(spec: Holdout, root: Path, count: int) -> pd.DataFrame:
 
 def features(rows: pd.DataFrame, root: Path, size: int, history: str | None, draws: int, seed: int) -> list[np.ndarray]:
     "Features of the images as they are, then drawn so many times; (n, d) each."
-    body = probe_net(transfer_net(ARCH, size, True, WEIGHTS)[0], size)[0].to(memory_format=torch.channels_last)
-    opener, feed, out = OpenFace(size, history=history, interpolation=arch_feed(ARCH)["interpolation"]), arch_feed(ARCH), []
+    opener, paths = OpenFace(size, history=history, interpolation=arch_feed(ARCH)["interpolation"]), rows["path"].tolist()
     random.seed(seed)
-    for draw in [False] + [True] * draws:
-        parts = []
-        for lot in np.array_split(np.arange(len(rows)), max(1, len(rows) // 32)):
-            x = torch.stack([opener.pixels(root / rows["path"][i], draw) for i in lot])
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                parts.append(body(normalised(x, feed["stats"]).contiguous(memory_format=torch.channels_last)).float().numpy())
-        out.append(np.concatenate(parts))
-    return out
+    return [body_features(len(paths), lambda i, draw=draw: opener.pixels(root / paths[i], draw), size) for draw in [False] + [True] * draws]
 
 
 def answers(layers: list[np.ndarray], fake: np.ndarray, train: np.ndarray, test: np.ndarray, fit: str,
