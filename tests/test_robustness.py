@@ -16,8 +16,9 @@ from PIL import Image
 from fakeface.core.basics import InputError
 from fakeface.data.images import jpeg_quality
 from fakeface.evaluate.detectors import detect, load_detector, read_answers
-from fakeface.evaluate.perturbations import HARMLESS, reencode
-from fakeface.evaluate.robustness import ask, balanced_change, format_match, stability, twins
+from fakeface.evaluate.perturbations import HARMLESS, Perturbation, reencode
+from fakeface.evaluate.robustness import (ask, balanced_change, format_match, robustness_table, source_rates, stability, stability_words,
+                                          twins)
 from fakeface.report.robustness import robustness_report
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -95,6 +96,23 @@ def test_the_interval_of_a_change_holds_the_truth(rounds=1000):
         _, lo, hi = balanced_change(is_fake, before, after)
         held += lo <= -0.04 <= hi
     assert 0.93 <= held / rounds <= 0.97
+
+
+def test_a_second_photograph_of_a_person_with_the_same_answers_narrows_nothing():
+    rng, n = np.random.default_rng(1), 120
+    once = pd.DataFrame(dict(path=[f"{k}.jpg" for k in range(n)], label=np.where(np.arange(n) < 60, "real", "fake"), source="s", split="t",
+                             subject=[f"p{k}" for k in range(n)], width=64, height=64))
+    names = ["clean", "jpeg"]
+    p = rng.random((n, 2)) * 0.6 + np.where(once["label"] == "fake", 0.35, 0.05)[:, None]
+    def answers(rows, p): return rows.loc[rows.index.repeat(2)].assign(perturbation=names * len(rows), p_fake=p.ravel())
+    twice = pd.concat([once, once.assign(path="again/" + once["path"])], ignore_index=True)
+    both = [answers(once, p), answers(twice, np.tile(p, (2, 1)))]
+    one, two = map(robustness_table, both)
+    ends = [c for c in one if c.endswith(("_lo", "_hi"))]
+    np.testing.assert_allclose(one[ends], two[ends], atol=0.02)
+    np.testing.assert_allclose(*(source_rates(some)[["correct_lo", "correct_hi"]] for some in both), atol=0.02)
+    flips = [stability_words(stability(some, [Perturbation("jpeg", "")])) for some in both]
+    assert flips[0].partition("once for ")[2] == flips[1].partition("once for ")[2]
 
 
 # --- somebody else's detector -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -108,6 +109,16 @@ def test_features_without_spread_do_not_crash(f):
 def test_features_that_are_no_numbers_are_refused():
     with pytest.raises(InputError, match="did the training diverge"):
         Distances.fit(np.full((40, 3), np.nan, np.float32), np.arange(40) % 2)
+
+
+def test_a_second_image_of_a_person_narrows_no_rate():
+    rng, n = np.random.default_rng(0), 60
+    once = pd.DataFrame({"group": "known", "kind": "k", "label": "real", "subject": [f"p{k}" for k in range(n)], "p_fake": rng.random(n),
+                         "predicted": np.where(rng.random(n) < 0.6, "real", "fake"), **{s: rng.random(n) for s in SCORES}})
+    asked = SimpleNamespace(thresholds=dict.fromkeys(SCORES, 0.8))
+    one, two = (ood_rates(rows, asked) for rows in (once, pd.concat([once, once], ignore_index=True)))
+    ends = [c for c in one if c.startswith(("real", "ood")) and c.endswith(("_lo", "_hi"))]
+    np.testing.assert_allclose(one[ends], two[ends], atol=0.02)
 
 
 def test_no_test_image_is_seen_by_the_fit(run, root):

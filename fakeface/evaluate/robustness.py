@@ -19,9 +19,8 @@ import pandas as pd
 from PIL import Image
 
 from ..core.basics import LABELS, RATES, InputError, area, percent, progress
-from ..core.stats import auc_difference, auc_with_interval, rate_interval, subject_codes, wilson
+from ..core.stats import auc_difference, auc_with_interval, paired_difference, rate_interval, subject_codes
 from ..data.images import jpeg_quality
-from .compare import paired
 from .detectors import check_scores, open_row
 from .perturbations import CLEAN, HARMLESS, Perturbation, same_file
 from .scores import THRESHOLD
@@ -83,13 +82,14 @@ def balanced_change(is_fake: np.ndarray, # bool, shape (n,)
                     before: np.ndarray, after: np.ndarray, # p_fake of the same images, shape (n,)
                     level: float = 0.95, # of confidence
                     threshold: float = THRESHOLD, # an image is called fake from this p_fake on
+                    subject: np.ndarray | None = None, # whose image each is; None: each its own
                    ) -> tuple[float, float, float]: # change of balanced accuracy, lowest, highest
-    "Paired within each class (Agresti and Min's interval); the classes' halves are added as Newcombe does (MOVER)."
+    "Paired within each class, by subject (Agresti and Min's interval); the classes' halves are added as Newcombe does (MOVER)."
     parts = []
     for mask, truth in ((~is_fake, False), (is_fake, True)):
         if not mask.any(): continue
         wrong = [(p[mask] >= threshold) != truth for p in (before, after)]
-        found = paired(int((wrong[0] & ~wrong[1]).sum()), int((~wrong[0] & wrong[1]).sum()), int(mask.sum()), level)
+        found = paired_difference(*wrong, subject=None if subject is None else subject[mask], level=level)
         parts.append((found["difference"], *found["ci95"]))
     d, lo, hi = np.array(parts).T
     return float(d.mean()), float(d.mean() - np.hypot.reduce(d - lo) / len(d)), float(d.mean() + np.hypot.reduce(hi - d) / len(d))
@@ -108,8 +108,8 @@ def robustness_table(answers: pd.DataFrame, # as `ask` gives them
     for name in p:
         d, two = known.get(name, Perturbation(name, "")), (p["clean"].to_numpy(), p[name].to_numpy())
         row = dict(perturbation=name, what=d.what, sweep=d.sweep, value=d.value, n_real=int((~is_fake).sum()), n_fake=int(is_fake.sum()))
-        row |= _rates(is_fake, two[1], threshold) | _triple("change", balanced_change(is_fake, *two, threshold=threshold))
-        row |= _turned(*two, subject, threshold) | dict(beyond=_beyond(*balanced_change(is_fake, *two, level, threshold)[1:]))
+        row |= _rates(is_fake, two[1], threshold, subject) | _triple("change", balanced_change(is_fake, *two, 0.95, threshold, subject))
+        row |= _turned(*two, subject, threshold) | dict(beyond=_beyond(*balanced_change(is_fake, *two, level, threshold, subject)[1:]))
         out.append(row | _areas(is_fake, *two, subject, level) | dict(note=_idle(d, rows)))
     return pd.DataFrame(out)
 
@@ -120,20 +120,19 @@ def source_rates(answers: pd.DataFrame, # as `ask` gives them
     "How many images of each source are correct as the files are: a rate of several sources together may be that of none of them."
     rows, p = wide(answers)
     right = ((p["clean"] >= threshold).to_numpy() == (rows["label"] == "fake").to_numpy())
-    found = rows[["source", "label"]].assign(right=right).groupby(["label", "source"], sort=False)["right"].agg(["sum", "size"])
-    out = [dict(source=str(source), label=label, n=int(n)) | _triple("correct", (k / n, *wilson(int(k), int(n))))
-           for (label, source), (k, n) in zip(found.index, found.to_numpy())]
+    found = rows[["source", "label"]].assign(right=right, who=subject_codes(rows)).groupby(["label", "source"], sort=False)
+    out = [dict(source=str(source), label=label, n=len(some)) | _triple("correct", rate_interval(some["right"], some["who"].to_numpy()))
+           for (label, source), some in found]
     return pd.DataFrame(out).sort_values(["label", "source"], ascending=[False, True], ignore_index=True)
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #ffad4f40
-def _rates(is_fake: np.ndarray, p: np.ndarray, threshold: float) -> dict[str, float]:
+def _rates(is_fake: np.ndarray, p: np.ndarray, threshold: float, subject: np.ndarray) -> dict[str, float]:
     "Accuracy of each class, and their mean."
-    out, means = {}, []
+    out = {}
     for label, mask in zip(LABELS, (~is_fake, is_fake)):
-        k, n = int(((p[mask] >= threshold) == (label == "fake")).sum()), int(mask.sum())
-        out |= _triple(RATES[label], (k / n, *wilson(k, n)) if n else [np.nan] * 3)
-        if n: means.append(k / n)
-    return out | dict(accuracy=float(np.mean(means)))
+        right = (p[mask] >= threshold) == (label == "fake")
+        out |= _triple(RATES[label], rate_interval(right, subject[mask]) if mask.any() else [np.nan] * 3)
+    return out | dict(accuracy=float(np.nanmean([out[RATES[label]] for label in LABELS])))
 
 
 def _turned(before: np.ndarray, after: np.ndarray, subject: np.ndarray, threshold: float) -> dict[str, float]:
@@ -309,10 +308,11 @@ def twins(answers: pd.DataFrame, # as `ask` gives them, with the perturbation `t
     is_fake = (rows["label"] == "fake").to_numpy()
     if is_fake.all() or not is_fake.any(): raise InputError("twins: both real and fake images are needed")
     raw, after = p["clean"].to_numpy(), p["twins"].to_numpy()
-    area = auc_difference(is_fake, raw, after, subject_codes(rows))
+    subject = subject_codes(rows)
+    area = auc_difference(is_fake, raw, after, subject)
     by, told = _file_facts_auc(rows)
-    scores = [_rates(is_fake, x, threshold)["accuracy"] for x in (raw, after)]
-    return FormatMatched(*scores, balanced_change(is_fake, raw, after, threshold=threshold), (area["auc_a"], area["auc_b"]),
+    scores = [_rates(is_fake, x, threshold, subject)["accuracy"] for x in (raw, after)]
+    return FormatMatched(*scores, balanced_change(is_fake, raw, after, 0.95, threshold, subject), (area["auc_a"], area["auc_b"]),
                          (area["difference"], *area["ci95"]), what, by, told, (int((~is_fake).sum()), int(is_fake.sum())))
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #0ba28fb8
@@ -360,11 +360,11 @@ def stability_words(table: pd.DataFrame, # of `stability`
                     auc: float | None = None, # as the files are
                    ) -> str:
     "Stability in a sentence, with n and interval."
-    k, n = int((table["flips"] > 0).sum()), len(table)
-    flipped = percent(k / n, list(wilson(k, n)))
+    rate, *ci = rate_interval((table["flips"] > 0).to_numpy(), subject_codes(table))
+    flipped = percent(rate, ci)
     half, most = table["moved"].quantile([0.5, 0.95])
     said = (f"Over {table.attrs['perturbations']} harmless re-perturbations p_fake moves by {half:.3f} in the median and {most:.3f} in the "
-            f"95th percentile of {n:,} images; the call flips at least once for {flipped}")
+            f"95th percentile of {len(table):,} images; the call flips at least once for {flipped}")
     if table["moved"].max() < 1e-3 and auc is not None and auc < 0.6: return f"{said}. It is as still as it is useless (AUC {auc:.2f})."
     worst = table["by"][table["flips"] > 0].mode()
     return f"{said}" + (f", most often by `{worst[0]}`." if len(worst) else ".")

@@ -419,21 +419,22 @@ BINS = 10 # of equal width
 
 def reliability(p_fake: np.ndarray, # shape (n,)
                 is_fake: np.ndarray, # bool
+                subject: np.ndarray | None = None, # whose image each is; None: each its own
                ) -> list[dict[str, Any]]: # a dictionary a bin that has images: n, mean_p, share_fake, ci95
-    "Observed share of fakes per bin of predicted p_fake."
+    "Observed share of fakes per bin of predicted p_fake, with intervals by subject."
     place = np.minimum((p_fake * BINS).astype(int), BINS - 1)
     rows = []
     for b in np.unique(place):
         inside = place == b
-        n, k = int(inside.sum()), int(is_fake[inside].sum())
-        rows.append(dict(n=n, mean_p=float(p_fake[inside].mean()), share_fake=k / n, ci95=list(wilson(k, n))))
+        share, *ci = rate_interval(is_fake[inside], None if subject is None else subject[inside])
+        rows.append(dict(n=int(inside.sum()), mean_p=float(p_fake[inside].mean()), share_fake=share, ci95=ci))
     return rows
 
 
-def calibration(p_fake: np.ndarray, is_fake: np.ndarray, # as in `reliability`
+def calibration(p_fake: np.ndarray, is_fake: np.ndarray, subject: np.ndarray | None = None, # as in `reliability`
                ) -> dict[str, Any]: # ece, ece_by_chance, nll, reliability
     "Calibration of these probabilities on these images."
-    rows, place = reliability(p_fake, is_fake), np.minimum((p_fake * BINS).astype(int), BINS - 1)
+    rows, place = reliability(p_fake, is_fake, subject), np.minimum((p_fake * BINS).astype(int), BINS - 1)
     ece = sum(r["n"] * abs(r["mean_p"] - r["share_fake"]) for r in rows) / len(p_fake)
     chance = np.sqrt(np.bincount(place, p_fake * (1 - p_fake))).sum() * np.sqrt(2 / np.pi) / len(p_fake) # mean of a half-normal
     return dict(ece=float(ece), ece_by_chance=float(chance), nll=nll(p_fake, is_fake), reliability=rows)
@@ -496,8 +497,8 @@ def score_at_point(point: OperatingPoint, # frozen
     out["curve"] = [dict(fpr=f, tpr=t[0] if t else None, ci95=list(t[1:]) if t else None) for f, t in curve]
     eer = equal_error(p[~is_fake], p[is_fake], effective_share) if both else None
     out |= dict(eer=eer[0] if eer else None, eer_ci95=list(eer[1:]) if eer else None, fpr_range=point.fpr_range)
-    after = calibration(tempered(p, point.temperature), is_fake)
-    out |= dict(temperature=point.temperature, before=calibration(p, is_fake), after=after, counts=counts)
+    after = calibration(tempered(p, point.temperature), is_fake, who)
+    out |= dict(temperature=point.temperature, before=calibration(p, is_fake, who), after=after, counts=counts)
     out |= dict(sources=sources_at(rows, point.threshold))
     return out | dict(predictive_values=[ppv(counts["tpr"], counts["fpr"], x) for x in _PREVALENCES])
 

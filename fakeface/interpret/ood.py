@@ -11,7 +11,7 @@ from ..core.basics import LABELS, InputError, percent, progress
 from ..core.files import run_file, write_text, write_whole
 from ..core.records import UnknownInfo
 from ..core.schema import read_json
-from ..core.stats import auc_with_interval, wilson
+from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.images import RejectedImage
 from ..data.manifest import folder_images
 from ..evaluate.scores import predicted
@@ -296,7 +296,7 @@ def ask(unknown: OutOfDistribution, # fitted
     tables = []
     if tests is not None and len(tests := tests[~tests["split"].isin(["train", "valid"])]):
         tests = tests.drop_duplicates("path")
-        scored = unknown.score(tests[["path", "source", "label"]], root)
+        scored = unknown.score(tests[[c for c in ("path", "source", "label", "subject") if c in tests]], root)
         inside = scored["source"].isin(unknown.info["sources"])
         tables.append(scored.assign(kind=scored["source"] + " (" + scored["label"] + ")", group=np.where(inside, "known", "new source")))
     if pictures is not None and len(pictures): tables.append(unknown.score(pictures[["path", "kind"]], folder).assign(group="picture"))
@@ -311,18 +311,19 @@ def ood_rates(asked: pd.DataFrame, # as `ask` returns it
                   unknown: OutOfDistribution, # that was asked
                  ) -> pd.DataFrame: # one row a kind: n, real, mean_p_fake, ood_<score>, auc_<score>; with _lo and _hi
     """By group and kind: the share called real, the share above each score's threshold, and how well each score tells the kind from
-    as many known real as known fake test images (AUC; 0.5 is chance; `reference_words` says which), all with 95 % intervals, the
+    as many known real as known fake test images (AUC; 0.5 is chance; `reference_words` says which), all with 95 % intervals by subject, the
     AUC's by Student's t, which is wide where images are few. The AUC is missing for the known, or where there are none."""
     known, rows = _even(asked[asked["group"] == "known"]), []
     for (group, kind), some in asked.groupby(["group", "kind"], sort=False):
         n, row = len(some), dict(group=group, kind=kind, n=len(some), mean_p_fake=some["p_fake"].mean())
         counts = {"real": some["predicted"] == "real"} | {f"ood_{s}": some[s] > unknown.thresholds[s] for s in SCORES}
-        for name, hits in counts.items(): row |= _with_interval(name, hits.mean(), *wilson(int(hits.sum()), n))
+        for name, hits in counts.items(): row |= _with_interval(name, *rate_interval(hits.to_numpy(), subject_codes(some)))
         for s in SCORES:
             if group == "known" or not len(known): row |= _with_interval(f"auc_{s}", np.nan, np.nan, np.nan)
             else:
-                is_new = np.arange(n + len(known)) < n
-                row |= _with_interval(f"auc_{s}", *auc_with_interval(is_new, np.concatenate([some[s], known[s]])))
+                both = pd.concat([some, known])
+                is_new = np.arange(len(both)) < n
+                row |= _with_interval(f"auc_{s}", *auc_with_interval(is_new, both[s].to_numpy(), subject_codes(both)))
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -207,12 +207,12 @@ def _notes(report: RobustnessReport, ways: list[Perturbation]) -> list[str]:
     told = [f"Positive class: fake. The same {len(rows):,} images in every row: "
             + ", ".join(f"{n:,} {source} ({label})" for (label, source), n in counts.items())
             + f"; {span} pixels at their longest side."]
-    alone = "subject" in rows and not rows[rows["subject"].notna()].duplicated(["label", "subject"]).any()
-    if not alone: told.append("Who is in the images is not known, or some are of one subject: the intervals may be too narrow.")
+    if "subject" not in rows or rows["subject"].isna().any():
+        told.append("Who is in some of the images is not known: each of these counts as a subject, and the intervals may be too narrow.")
     told += [f"`{d}`: {note}." for d, note in zip(report.table["perturbation"], report.table["note"]) if note]
     told.append(f"An image is called fake from p_fake {report.threshold:.4g} on ({report.cut})." + _elsewhere(report))
-    told.append("Intervals are 95 % each, of this sample of images; changes are paired, image by image. *Beyond chance* allows for all "
-                f"{len(ways) - 1} perturbations of this test together (Bonferroni), of accuracy and of AUC apart.")
+    told.append("Intervals are 95 % each, of this sample of images, by subject; changes are paired, image by image. *Beyond chance* allows "
+                f"for all {len(ways) - 1} perturbations of this test together (Bonferroni), of accuracy and of AUC apart.")
     told.append("Blur is in pixels and noise in grey levels of the file: they mean less where a network shrinks a large picture first.")
     told.append(marks_words(marks_kept(ways)))
     if report.twins is None: told.append("One class only: no AUC, and no format-matched evaluation.")
