@@ -3,7 +3,8 @@
 The same images, splits and fit as the command's, but the body is asked once a seed for all cells (a plain pass and the draws), not once
 a training: about ten CPU minutes on slices of the real datasets instead of more than an hour. Printed are the AUC of each cell, the mean
 over the seeds, the row over all cells, which `--out` puts into the table of study 11, and what thresholds that were fitted on validation
-for three aims do on the photographs and fakes that were left out (`--thresholds`). Where the data root has them, the photographs of CIPLAB
+for three aims do on the photographs and fakes that were left out (`--thresholds`). `--cells` keeps the AUCs, a row a scale and cell, to see what
+more images of the same kinds bring. Where the data root has them, the photographs of CIPLAB
 are a kind more, unknown to trainings on all others: no choice of the probe was made on them. They are in no mean and not in the row over
 all cells.
 """
@@ -30,7 +31,7 @@ from fakeface.experiments.study_tables import package_commit
 from fakeface.train.probe import fit_linear
 
 POOLED = data_manifests() / "reference" / "holdout_real_faces_pooled.csv"
-THRESHOLDS = POOLED.with_name("holdout_real_faces_thresholds.csv")
+THRESHOLDS, CELLS = (POOLED.with_name(f"holdout_real_faces_{name}.csv") for name in ("thresholds", "scales"))
 KEPT_ASIDE = Part("real_and_fake_face", where="kind == 'photograph'", count=450, label="real")
 AIMS, FPRS = ("tpr", "each", "unseen"), (0.01, 0.05)
 
@@ -53,6 +54,20 @@ def cell_answers(m: pd.DataFrame, layers: list[np.ndarray], fake: np.ndarray, at
         rest = train & ~(real & (kind == name))
         out.loc[m.index[own], UNSEEN] = fitted_answers(layers, fake, place[rest], place[own])
     return out
+
+
+def cell_row(cell: tuple[str, str], tests: list[pd.DataFrame]) -> dict: # tests: one a seed
+    "The AUC of a cell, its interval by subject, and of how many images."
+    fake = (tests[0]["label"] == "fake").to_numpy()
+    area = auc_with_interval(fake, np.stack([t["p_fake"] for t in tests]), subject_codes(tests[0]))
+    return dict(zip(("real", "fake"), cell), n_real=int((~fake).sum()), n_fake=int(fake.sum()), **dict(zip(("auc", "auc_lo", "auc_hi"), area)))
+
+
+def keep_cells(rows: pd.DataFrame, file: Path) -> None:
+    "Puts the rows of a scale into a table, in the place of those that were there."
+    new = rows.assign(version=__version__, commit=package_commit()).round(4)
+    known = pd.read_csv(file) if file.is_file() else new.iloc[:0]
+    pd.concat([known[known["scale"] != rows["scale"].iloc[0]], new]).sort_values("scale", kind="stable").to_csv(file, index=False)
 
 
 def threshold_rows(cell: tuple[str, str], tables: list[pd.DataFrame]) -> list[dict]: # tables: one a seed
@@ -84,6 +99,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="the data root")
     parser.add_argument("--scale", type=float, default=0.35, help="as of fakeface holdout")
     parser.add_argument("--out", type=Path, help=f"the table whose row `robust` is replaced, such as {POOLED.name}")
+    parser.add_argument("--cells", type=Path, help=f"the table of the cells' AUCs, such as {CELLS.name}")
     parser.add_argument("--thresholds", type=Path, help=f"the table of thresholds, such as {THRESHOLDS.name}")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -101,9 +117,9 @@ def main() -> None:
         layers = features(rows, args.root, chosen["size"], chosen["history"], chosen["epochs"], seed)
         for cell, m in cells.items(): tables[cell].append(cell_answers(m, layers, fake, at))
     tests = {cell: [t[~t["split"].isin(("train", "valid"))] for t in some] for cell, some in tables.items()}
-    for cell, some in tests.items():
-        a = auc_with_interval((some[0]["label"] == "fake").to_numpy(), np.stack([t["p_fake"] for t in some]), subject_codes(some[0]))
-        print(*cell, "{:.4f} [{:.4f}, {:.4f}]".format(*a))
+    areas = pd.DataFrame([cell_row(cell, some) for cell, some in tests.items()])
+    print(areas.round(4).to_string(index=False))
+    if args.cells: keep_cells(areas.assign(scale=args.scale, trainings=len(spec.seeds)), args.cells)
     rates = pd.DataFrame([row for cell, some in tables.items() for row in threshold_rows(cell, some)])
     print(rates.round(3).to_string(index=False))
     if args.thresholds:
