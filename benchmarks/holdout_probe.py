@@ -3,9 +3,8 @@
 The same images, splits and fit as the command's, but the body is asked once a seed for all cells (a plain pass and the draws), not once
 a training: about ten CPU minutes on slices of the real datasets instead of more than an hour. Printed are the AUC of each cell, the mean
 over the seeds, the row over all cells, which `--out` puts into the table of study 11, and what thresholds that were fitted on validation
-for three aims do on the photographs and fakes that were left out (`--thresholds`). `--cells` keeps the AUCs, a row a scale and cell, to see what
-more images of the same kinds bring. Where the data root has them, the photographs of CIPLAB
-are a kind more, unknown to trainings on all others: no choice of the probe was made on them. They are in no mean and not in the row over
+for three aims do on the photographs and fakes that were left out (`--thresholds`). `--cells` keeps the AUCs, a row a scale and cell, to
+see what more images of the same kinds bring. Where the data root has them, the photographs of CIPLAB are a kind more, unknown to trainings on all others: no choice of the probe was made on them. They are in no mean and not in the row over
 all cells.
 """
 import argparse
@@ -60,7 +59,8 @@ def cell_row(cell: tuple[str, str], tests: list[pd.DataFrame]) -> dict: # tests:
     "The AUC of a cell, its interval by subject, and of how many images."
     fake = (tests[0]["label"] == "fake").to_numpy()
     area = auc_with_interval(fake, np.stack([t["p_fake"] for t in tests]), subject_codes(tests[0]))
-    return dict(zip(("real", "fake"), cell), n_real=int((~fake).sum()), n_fake=int(fake.sum()), **dict(zip(("auc", "auc_lo", "auc_hi"), area)))
+    return dict(real=cell[0], fake=cell[1], n_real=int((~fake).sum()), n_fake=int(fake.sum()),
+                **dict(zip(("auc", "auc_lo", "auc_hi"), area)))
 
 
 def keep_cells(rows: pd.DataFrame, file: Path) -> None:
