@@ -4,8 +4,8 @@ The same images, splits and fit as the command's, but the body is asked once a s
 a training: about ten CPU minutes on slices of the real datasets instead of more than an hour. Printed are the AUC of each cell, the mean
 over the seeds, the row over all cells, which `--out` puts into the table of study 11, and what thresholds that were fitted on validation
 for three aims do on the photographs and fakes that were left out (`--thresholds`). `--cells` keeps the AUCs, a row a scale and cell, to
-see what more images of the same kinds bring. Where the data root has them, the photographs of CIPLAB are a kind more, unknown to trainings on all others: no choice of the probe was made on them. They are in no mean and not in the row over
-all cells.
+see what more images of the same kinds bring. Where the data root has them, the photographs of CIPLAB are a kind more, unknown to
+trainings on all others: no choice of the probe was made on them. They are in no mean and not in the row over all cells.
 """
 import argparse
 import warnings
