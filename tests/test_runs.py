@@ -184,10 +184,12 @@ def test_names_are_checked_before_a_folder_is_listed(tmp_path, capsys, monkeypat
 
 
 def test_an_arch_asked_for_by_name_is_not_replaced_and_a_profiles_is_noted(tmp_path, capsys, monkeypatch):
+    from fakeface.data.recipes import read_recipe
     from fakeface.experiments.plan import own_folder
     from fakeface.serve.export import export_bundle
     monkeypatch.setattr("fakeface.train.models.hub_answers", lambda arch: False)  # a machine without internet
-    monkeypatch.setattr("fakeface.experiments.plan.ROBUST", "man-1")  # its profile asks for resnet34
+    tuned = read_recipe("man-1").profiles  # they ask for resnet34
+    monkeypatch.setattr("fakeface.experiments.plan.checked_profiles", lambda profiles, where: tuned)
     faces, short = own(tmp_path/"faces"), ["--epochs", "1", "--size", "32", "--out", str(tmp_path/"run")]
     assert main(["run", str(faces), "--arch", "squeezenet1_1", *short]) == 2
     said = capsys.readouterr().err

@@ -6,7 +6,7 @@
 __all__ = ['FORMATS', 'BINS', 'FREQUENCIES', 'WIDTHS', 'SHORTCUTS', 'MEASURED', 'LEAST', 'BYTES', 'WORDS', 'Features',
            'read_features', 'rigid_geometry', 'geometry', 'classifier', 'out_of_fold', 'Baseline', 'baseline',
            'sample_rows', 'baselines_by_test', 'shortcut_aucs', 'bytes_between', 'file_facts_by_test',
-           'measure_baselines', 'highest', 'against_shortcuts', 'baseline_words', 'baselines_table']
+           'measure_baselines', 'highest', 'against_shortcuts', 'shortcut_warning', 'baseline_words', 'baselines_table']
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #afe553b6
 import os
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, JpegImagePlugin
 
-from ..core.basics import LABELS, InputError, percent
+from ..core.basics import LABELS, InputError, area, percent
 from ..core.stats import auc_with_interval
 from ..data.duplicates import is_test, read_thumbnails
 from ..data.images import RejectedImage, jpeg_quality, open_header, read_file, to_rgb
@@ -350,6 +350,20 @@ def against_shortcuts(baselines: dict[str, dict[str, Any]], # of one test set
     if best is None or auc_ci95 is None or best[1]["ci95"] is None: return None
     (lo, hi), (least, most) = auc_ci95, best[1]["ci95"]
     return "above" if lo > most else "below" if hi < least else "unclear"
+
+# %% ../../nbs/30_audit.shortcuts.ipynb #1b14eb45
+def shortcut_warning(auc: float | None, # the run's own on a test set
+                     auc_ci95: list[float] | None, # its interval
+                     baselines: dict[str, dict[str, Any]], # of this test set
+                    ) -> str: # a sentence; empty where the run is above, or either was not measured
+    "That a shortcut alone does as well as a run, or better."
+    verdict = against_shortcuts(baselines, auc_ci95)
+    if verdict not in ("below", "unclear"): return ""
+    name, best = highest(baselines)
+    what = WORDS.get(name, name)
+    return (f"Its AUC, {area(auc, auc_ci95)}, is {'below' if verdict == 'below' else 'not above'} what {what} alone "
+            f"reach{'es' * what.startswith('the ')} without a look at the face, {area(best['auc'], best['ci95'])}: it may know no more "
+            "than this shortcut.")
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #0ab4413f
 def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set

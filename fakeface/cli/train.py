@@ -14,7 +14,7 @@ from typer import Option
 
 from .data import tell_shortfalls
 from .shared import Aim, Labels, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, refresh_index, write_page
-from ..core.basics import InputError
+from ..core.basics import InputError, percent
 from ..core.ranks import place
 
 # %% ../../nbs/96_cli.train.ipynb #429402c7
@@ -88,7 +88,6 @@ def _run_once(recipe: Any, root: Path, out: Path | None, output: Output, **optio
 def _tell_run(made: Any, output: Output) -> None:
     "What came of a run: its scores, what a shortcut reaches, what was left out, and where the page is."
     import pandas as pd
-    from fakeface.audit.shortcuts import baselines_table
     from fakeface.train.fitting import training_words
     from fakeface.train.runs import read_card
     output.record(run=made.folder, report=made.shown("report"), data=made.data, metrics=made.metrics)
@@ -102,12 +101,36 @@ def _tell_run(made: Any, output: Output) -> None:
     if made.learnt: output.note(made.learnt)
     output.table(made.scores.T)
     output.table(made.by_source)
-    baselines = baselines_table(made.metrics.get("baselines", {}))
-    if len(baselines):
-        output.table(baselines, "Shortcut baselines on them, learnt on the same training images (AUC; positive class: fake):")
+    _tell_shortcuts(made.metrics, output)
+    _tell_threshold(made.metrics.get("operating") or {}, output)
     _tell_left_out(made, output)
     refresh_index(made.folder)
     output.say(f"\n{made.shown('report')}")
+
+# %% ../../nbs/96_cli.train.ipynb #6a332b47
+def _tell_shortcuts(metrics: dict[str, Any], output: Output) -> None: # of a run
+    "What shortcuts alone reach, and where one does as well as the run."
+    from fakeface.audit.shortcuts import baselines_table, shortcut_warning
+    known = metrics.get("baselines", {})
+    table = baselines_table(known)
+    if not len(table): return output.note("\nWhat shortcuts alone reach was not measured: too few images.") if metrics["tests"] else None
+    output.table(table, "Shortcut baselines on them, learnt on the same training images (AUC; positive class: fake):")
+    for name, s in metrics["tests"].items():
+        warned = shortcut_warning(s["auc"], s["auc_ci95"], known.get(name, {}))
+        if warned: output.note(f"\n{name}: {warned}")
+
+# %% ../../nbs/96_cli.train.ipynb #f54208dd
+def _tell_threshold(found: dict[str, Any], output: Output) -> None: # `operating` of metrics.json
+    "The threshold that is frozen, and what it does on the tests."
+    if not found.get("point"): return output.note(f"\nNo threshold is frozen: {found['why']}") if found.get("why") else None
+    lines = []
+    for test, r in found["tests"].items():
+        rates = [f"{percent(r[key], r[f'{key}_ci95'])} of {r[n]:,} {what}" for key, n, what in
+                 (("tpr", "n_fake", "fakes are caught"), ("fpr", "n_real", "real images are called fake")) if r[key] is not None]
+        lines.append(f"\n  {test}: {', '.join(rates)}")
+    wanted = next(iter(found["tests"].values()), {}).get("aim_words") or found["point"]["aim"]
+    where = "above every p_fake there is" if found["point"]["threshold"] > 1 else f"fake from p_fake {found['point']['threshold']:.4g} on"
+    output.note(f"\nThreshold frozen on validation ({where}; wanted: {wanted}):{''.join(lines)}")
 
 # %% ../../nbs/96_cli.train.ipynb #430acaba
 def _tell_left_out(made: Any, output: Output) -> None:

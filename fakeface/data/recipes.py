@@ -189,7 +189,9 @@ def checked_profiles(profiles: dict[str, dict[str, Any]], # name -> settings
                     ) -> dict[str, dict[str, Any]]: # the same; of the recipe `robust` where there are none
     "Raises `error` for a profile with a setting that is unknown, or is out of bounds."
     for name, chosen in profiles.items(): check_settings(chosen, f"{where}: profiles.{name}", error)
-    return profiles or read_recipe(ROBUST).profiles
+    if profiles: return profiles
+    of = read_recipe(ROBUST).profiles
+    return {ROBUST: of["published"], "small": of["small"]}
 
 # %% ../../nbs/15_data.recipes.ipynb #06d87f04
 def subject_order(subjects: pd.Series, # names
@@ -321,9 +323,10 @@ def check_classes(manifest: pd.DataFrame, # the images with their splits
     for side in ("train", "valid"):
         for label in LABELS:
             if not ((manifest["split"] == side) & (manifest["label"] == label)).any():
-                some = any(not row["found"] for row in table.values())
-                raise RecipeError(f"{recipe.name}: no {label} image for `{side}`; "
-                                  f"{_lacking(table, rejects) if some else 'no source is absent, the scale is too small'}")
+                n = int((manifest["label"] == label).sum())
+                some, few = any(not row["found"] for row in table.values()), f"{n} in all are too few; add some, or take a larger scale"
+                why = _lacking(table, rejects) if some else few if n else f"none of its sources has one; add one that holds {label} images"
+                raise RecipeError(f"{recipe.name}: no {label} image for `{side}`; {why}")
     if not (set(recipe.tests) & set(manifest["split"])):
         raise RecipeError(f"{recipe.name}: none of its test sets ({', '.join(recipe.tests)}) has an image under the data root; "
                           f"{_lacking(table, rejects)}")

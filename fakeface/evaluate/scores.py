@@ -340,13 +340,13 @@ def base_rate_words(metrics: dict[str, Any], # as `score_predictions` returns it
     told = "; ".join(f"{name}, n = {s['n']:,}: balanced accuracy {percent(s['balanced_accuracy'], s['balanced_accuracy_ci95'])}, "
                      f"AUC {area(s['auc'], s['auc_ci95'])}" for name, s in both.items())
     calls = {c for s in sets.values() for row in s["confusion"].values() for c, k in row.items() if k}
-    same = f"It calls every image {next(iter(calls))}. " if len(calls) == 1 else ""
+    same = f"At p_fake 0.5 it calls every image {next(iter(calls))}. " if len(calls) == 1 else ""
     def by_chance(s: dict[str, Any], key: str) -> bool: return s[f"{key}_ci95"][0] <= 0.5 <= s[f"{key}_ci95"][1]
     if all(by_chance(s, "auc") and by_chance(s, "balanced_accuracy") for s in both.values()):
         return f"No more than the base rate was learnt: a coin may score the same. {same}({told})"
     if not same or any(s["auc_ci95"][1] < 0.5 for s in both.values()): return ""
-    return (f"As a classifier it knows no more than the base rate. {same}Only the order of its scores is better than chance; fit a "
-            f"threshold. ({told})")
+    return (f"As a classifier it knows no more than the base rate. {same}Only the order of its scores is better than chance: it takes a "
+            f"threshold fitted on validation to make calls of it. ({told})")
 
 # %% ../../nbs/40_evaluate.scores.ipynb #201630a3
 ERRORS = {"real": "false positive", "fake": "false negative"} # true label -> what a wrong call is

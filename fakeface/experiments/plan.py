@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['with_weights', 'check_names', 'choose', 'sources_of', 'without_duplicates', 'fewer', 'fingerprint', 'own_folder',
-           'size_warnings', 'Plan', 'plan']
+           'size_warnings', 'two_labels', 'Plan', 'plan']
 
 # %% ../../nbs/80_experiments.plan.ipynb #94afe784
 import hashlib
@@ -25,7 +25,7 @@ from ..core.stats import photograph_kinds
 from ..data.duplicates import find_leakage, settle_duplicates
 from ..data.labels import corrected, labels_used, relabelled
 from ..data.manifest import labelled_folder, scan
-from ..data.recipes import ROBUST, Composition, Part, Recipe, check_classes, compose, read_recipe, settings
+from ..data.recipes import ROBUST, Composition, Part, Recipe, check_classes, checked_profiles, compose, read_recipe, settings
 from ..evaluate.thresholds import check_asked
 from ..synthetic.world import read_world
 from ..train.blocks import face_datablock, loader_options
@@ -75,13 +75,13 @@ def check_names(**options: Any, # of a training: model, arch, ..., or None
 # %% ../../nbs/80_experiments.plan.ipynb #f73fda57
 def choose(recipe: Recipe, # or one made of a transfer file's profiles
            root: str | Path, # the data root
-           profile: str | None = None, # default the recipe's only one; else `small` on a built-in world, `published` elsewhere
+           profile: str | None = None, # default the recipe's only one; else `small` on a built-in world, elsewhere `published`, or `robust`
            aim: Mapping[str, Any] | None = None, # of the threshold, see `evaluate.thresholds.check_asked`
            **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
           ) -> tuple[str, dict[str, Any]]: # the profile's name, and every key of `data.recipes.SETTINGS`
     "Profile and settings, checked as far as can be without an image. Raises `InputError`."
     only = next(iter(recipe.profiles)) if len(recipe.profiles) == 1 else None
-    profile = profile or only or ("small" if read_world(root) else "published")
+    profile = profile or only or ("small" if read_world(root) else "published" if "published" in recipe.profiles else ROBUST)
     chosen = settings(recipe, profile, **options)
     name = read_call(str(chosen["model"]))[0]
     _check_model(name)
@@ -135,7 +135,7 @@ def _divided(images: pd.DataFrame, # of `labelled_folder`
     m["split"] = m["split"].astype(object).where(m["split"].notna(), "train")
     for side in ("test", "valid"):
         for label in LABELS if side not in given else ():
-            pool = m.index[free & (m["split"] == "train") & (m["label"] == label)].to_numpy()
+            pool = m.index[free & (m["split"] == "train") & (m["label"] == label)].to_numpy(copy=True) # an index's own cannot be written
             m.loc[rng.permutation(pool)[:round(share * len(pool))], "split"] = side
     return m
 
@@ -148,6 +148,8 @@ def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.man
               ) -> tuple[Recipe, Composition, pd.DataFrame]: # recipe, images with their splits, files that are not used
     "A folder as an experiment, without card or recipe. Raises `InputError` where training, validation or test lacks a class."
     found = labelled_folder(folder, thumbnails=True)
+    for label in LABELS:
+        if not (found.images["label"] == label).any(): raise InputError(f"{folder} has no {label} image: put some into {folder}/{label}")
     found = found._replace(images=corrected(found.images, labels))
     if not 0 < scale <= 1: raise InputError(f"scale is {scale}; give a number above 0, at most 1")
     some = found.images.groupby([found.images["split"].fillna(""), "label"]).sample(frac=scale, random_state=seed)
@@ -156,7 +158,7 @@ def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.man
     parts = {side: [Part(s, n) for s, n in m.loc[(m["split"] == "test") == (side == "test"), "source"].value_counts().items()]
              for side in ("train", "test")}
     own = found.images["split"].notna().any() # copies across a division of the user's are for the user to judge
-    recipe = Recipe(name, f"{name}: real against fake", parts["train"], {"test": parts["test"]}, read_recipe(ROBUST).profiles,
+    recipe = Recipe(name, f"{name}: real against fake", parts["train"], {"test": parts["test"]}, checked_profiles({}, name),
                     duplicates="refuse" if own else "drop")
     table = m["source"].value_counts().rename("used").to_frame().assign(found=found.images["source"].value_counts())
     table = table.assign(asked=table["used"])[["asked", "found", "used"]].rename_axis("source")
@@ -179,6 +181,19 @@ def size_warnings(manifest: pd.DataFrame, # with splits
         have = " against ".join(f"{n[label]:,} {label}" for label in (few[0], *(k for k in LABELS if k != few[0] and n[k])))
         told.append(f"{where} has {have}: rates of {' and '.join(few)} images, AUC and balanced accuracy cannot be read off so few")
     return told
+
+# %% ../../nbs/80_experiments.plan.ipynb #a714af33
+def two_labels(manifest: pd.DataFrame, # with sha256 where it is known
+              ) -> list[str]: # a sentence, or none
+    "Files that are there under both labels, the same byte for byte: one of the two is wrong, whatever a detector says."
+    if "sha256" not in manifest: return []
+    known = manifest[manifest["sha256"].notna()]
+    both = known[known.groupby("sha256")["label"].transform("nunique") > 1]
+    if not len(both): return []
+    n, one = both["sha256"].nunique(), both[both["sha256"] == both["sha256"].iloc[0]]
+    real, fake = (one.loc[one["label"] == label, "path"].iloc[0] for label in LABELS)
+    return [f"{n:,} picture{'s are' if n > 1 else ' is'} there as real and as fake, the same byte for byte, such as {real} and {fake}: "
+            "correct one label of each, or take it out"]
 
 # %% ../../nbs/80_experiments.plan.ipynb #721e49ed
 @dataclass(frozen=True)
@@ -244,7 +259,7 @@ def plan(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     seed = recipe.seed if seed is None else seed
     split_seed = seed if split_seed is None else split_seed
     composed, copies, rejects = _images(recipe, root, split_seed, scale, composed, own, labels)
-    told = size_warnings(composed.manifest)
+    told = [*size_warnings(composed.manifest), *two_labels(composed.manifest)]
     for line in told if copies is not None else (): warnings.warn(f"{recipe.name}: {line}", DataNote, stacklevel=2)
     if (aim or {}).get("aim") == "unseen": _check_kinds(composed.manifest, recipe.name)
     root, asked = Path(os.path.abspath(root)), settings(recipe, profile, **options)["arch"]

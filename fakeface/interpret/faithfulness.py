@@ -239,7 +239,7 @@ def _final_word(verdict: str, # of the randomisation test
     """*no* where the network hardly tells fakes from photographs (AUC's interval reaches below DETECTS), the map is much the same
     for a randomised network, misses a known place, or beats chance nowhere; *yes* where it depends on the weights and beats chance
     everywhere; else *partly*, with what it does not pass."""
-    if auc_lo < _DETECTS: return "no: the detector is near chance"
+    if auc_lo < _DETECTS: return "no: it is not sure that the detector tells fakes from photographs"
     if verdict == "fails": return "no: much the same for a randomised network"
     if tests.get("location", "better") != "better": return "no: misses the known place"
     short = [name for name, how in tests.items() if how != "better"]

@@ -18,8 +18,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 # %% ../../nbs/70_report.run.ipynb #30c962ba
-from ..audit.shortcuts import WORDS, against_shortcuts, baseline_words, highest
-from ..core.basics import LABELS, RATES, InputError, area, data_manifests, percent
+from ..audit.shortcuts import against_shortcuts, baseline_words, highest, shortcut_warning
+from ..core.basics import LABELS, RATES, InputError, data_manifests, percent
 from ..core.files import write_whole
 from ..core.page import page_links, render, table_html
 from ..core.schema import check_fields
@@ -36,6 +36,7 @@ from ..interpret.losses import attribute_words, thumbnail, top_losses
 from ..synthetic.world import read_world
 from ..train.fitting import training_words
 from ..train.learners import idle_settings
+from ..train.models import read_call
 from ..train.runs import Run, is_finished, store
 
 # %% ../../nbs/70_report.run.ipynb #5d2d1ae8
@@ -255,8 +256,10 @@ def run_verdicts(metrics: dict[str, Any], # of a run
         if verdict: found.setdefault(verdict, []).append(test)
     both = [s for s in metrics["tests"].values() if s["auc_ci95"]]
     if not found: # no shortcut was measured
-        return told or ([("pass", "above chance")] if both and all(s["auc_ci95"][0] > 0.5 for s in both) else [])
-    words = dict(below=("fail", "below a shortcut"), unclear=("warn", "not above a shortcut"), above=("pass", "above every shortcut"))
+        return told or ([("warn", "above chance; shortcuts not measured")] if both and all(s["auc_ci95"][0] > 0.5 for s in both) else [])
+    apart = " but the spectrum" if any("spectrum" in metrics["baselines"].get(test, {}) for test in found.get("above", [])) else ""
+    words = dict(below=("fail", "below a shortcut"), unclear=("warn", "not above a shortcut"),
+                 above=("pass", f"above every shortcut{apart}"))
     return told + [(pill, f"{said}: {', '.join(found[verdict])}") for verdict, (pill, said) in words.items() if verdict in found]
 
 # %% ../../nbs/70_report.run.ipynb #8b194cda
@@ -273,17 +276,9 @@ def answer(name: str, # of the test set
     lo, hi = scores["accuracy_ci95"]
     than = "better than" if lo > even else "worse than" if hi < even else "not clearly different from"
     told = f"{lead} {rate} were classified correctly, {than} {always}, which would score {percent(even)}."
-    return told + _shortcut_words(scores, baselines or {})
-
-
-def _shortcut_words(scores: dict[str, Any], baselines: dict[str, dict[str, Any]]) -> str:
-    "That a shortcut alone does as well, or better; empty where it does not."
-    verdict = against_shortcuts(baselines, scores["auc_ci95"])
-    if verdict not in ("below", "unclear"): return ""
-    name, best = highest(baselines)
-    return (f" Its AUC, {area(scores['auc'], scores['auc_ci95'])}, is {'below' if verdict == 'below' else 'not above'} what "
-            f"{WORDS.get(name, name)} alone reach without a look at the face, {area(best['auc'], best['ci95'])}: it may know no more "
-            "than this shortcut.")
+    warning = shortcut_warning(scores["auc"], scores["auc_ci95"], baselines or {})
+    if not highest(baselines or {}): warning = "What shortcuts alone reach was not measured here."
+    return f"{told} {warning}".rstrip()
 
 # %% ../../nbs/70_report.run.ipynb #8aa1ec9b
 def remarks(s: dict[str, Any], # the scores of one test set
@@ -510,6 +505,13 @@ def banner_of(path: str | Path, # a run folder, a data root, or a table
                                  "The images come from the built-in world; its sources bear the names of real datasets."]
     return []
 
+# %% ../../nbs/70_report.run.ipynb #66cf2fbc
+def _recipe_notes(info: dict[str, Any]) -> str | None: # of run.json
+    "What the recipe says of itself; its words on the training are about the profile `published`."
+    said, profile = info.get("notes"), info.get("profile")
+    if not said or profile in (None, "published"): return said
+    return f"Of the recipe as published, which was run here by its profile {profile}: {said}"
+
 # %% ../../nbs/70_report.run.ipynb #1a266272
 def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     "How it was run, in small tables."
@@ -519,6 +521,7 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     settings = {k: Path(v).name if k == "weights" and v else v for k, v in i.get("settings", {}).items()}
     idle = idle_settings(run.settings)
     settings = {k: v for k, v in settings.items() if k not in idle}
+    if read_call(str(settings.get("model")))[0] == "probe" and "epochs" in settings: settings["draws an image"] = settings.pop("epochs")
     if i.get("arch_asked") and "arch" in settings: settings["arch"] = f"{settings['arch']} (asked for: {i['arch_asked']})"
     top = {k: i.get(k) for k in ("recipe", "study", "profile", "seed", "scale", "data")}
     top["started"] = str(i.get("started") or "–")[:16].replace("T", " ")
@@ -627,7 +630,7 @@ def report_values(run: Run, # a loaded run
                 meta=" · ".join(filter(None, meta)), banner=banner(run), tests=tests, scored=tests + valid,
                 published=published, citations=citations, ours=_our_rows(run.metrics), profiles=group_sections(run),
                 no_pictures=f"The images are not shown: {why}. The errors are listed by name." if hidden else "",
-                notes=[t for t in (i.get("notes"), i.get("citation")) if t], how=_how(run), footer=_FOOTER,
+                notes=[t for t in (_recipe_notes(i), i.get("citation")) if t], how=_how(run), footer=_FOOTER,
                 operating=_operating(run), test_use=_test_use(run),
                 **_training(run.history, run.info.get("training", {}), run.settings if run.info.get("settings") else {}),
                 **_data(run, read_cards(root)))

@@ -153,6 +153,7 @@ class BundleInfo:
     files: dict[str, PartFile]
     precision: dict[str, Drift] = field(default_factory=dict) # backend-precision -> how far it moves the answers
     elsewhere: list[str] = field(default_factory=list) # sentences: what to expect of the threshold on other photographs
+    shortcuts: list[str] = field(default_factory=list) # sentences: on which test sets a shortcut alone does as well
 
 # %% ../../nbs/91_serve.bundle.ipynb #76a2dc2a
 def sealed(fields: Mapping[str, Any], # of `BundleInfo`, plain values

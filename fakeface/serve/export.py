@@ -8,6 +8,7 @@ __all__ = ['RATE_WORDS', 'validation_sample', 'measure_faces', 'face_share', 'me
            'network_words', 'model_card', 'export_bundle']
 
 # %% ../../nbs/91_serve.export.ipynb #e301264b
+from ..audit.shortcuts import shortcut_warning
 from ..core.basics import LABELS, InputError, area, percent, plain_json, progress
 from ..core.files import FILES, run_file
 from ..core.records import ModelInfo
@@ -190,6 +191,7 @@ def known_failures(info: BundleInfo) -> list[str]: # sentences
     "Where this network is known to be wrong at its frozen threshold, or was not measured."
     told = [] if can_tell(info) else [f"{cannot_words(info)} It gives no verdict on any picture."]
     if info.world: told.append("It was trained on drawn faces and says nothing about photographs.")
+    told += info.shortcuts
     for name in info.counts:
         for label, found in (("fake", verdict_rate(info, name, "tpr")), ("real", verdict_rate(info, name, "fpr"))):
             if found: told += _half_words(name, label, *(found if label == "fake" else (1 - found[0], [1 - x for x in reversed(found[1])])))
@@ -209,6 +211,13 @@ def _half_words(name: str, label: str, rate: float, ci: list[float]) -> list[str
 
 
 def _set_words(name: str) -> str: return "Validation" if name == "valid" else f"Test set {name}"
+
+# %% ../../nbs/91_serve.export.ipynb #2b34e3a0
+def _shortcut_words(metrics: dict[str, Any]) -> list[str]: # of a run; sentences
+    "On which test sets a shortcut alone does as well."
+    known = metrics.get("baselines", {})
+    warned = {name: shortcut_warning(s["auc"], s["auc_ci95"], known.get(name, {})) for name, s in metrics["tests"].items()}
+    return [f"{_set_words(name)}: {words[0].lower()}{words[1:]}" for name, words in warned.items() if words]
 
 # %% ../../nbs/91_serve.export.ipynb #bfaf2355
 def _card_head(info: BundleInfo) -> str: # YAML
@@ -367,16 +376,16 @@ def export_bundle(run: str | Path, # a finished run's folder
                  ) -> Path: # the bundle
     "A run as a bundle. Raises `InputError` where the run has no network that can be rebuilt, no frozen threshold, or another data root."
     refuse_existing(out, overwrite)
-    run = Run(run)
+    run, name = Run(run), Path(out).name.removesuffix(".fakeface")
     card, point = read_card(run.folder), load_point(run.folder)
-    name = Path(out).name.removesuffix(".fakeface")
     m = _measure(run, root, point, crop, detector, keep, sample)
     try: cards = read_cards(root)
     except CardError: cards = read_cards()
+    valid = run.predictions[run.predictions["split"] == "valid"]
     given = dict(version=1, name=name, made=datetime.now(timezone.utc).isoformat(timespec="seconds"), faces=m.faces, point=point, ood=m.ood,
                  stability=m.stability, robustness=m.robustness or [], maps=m.maps, counts=verdict_counts(run, point),
                  scores=run.metrics["tests"], sources=data_sources(run, cards), training=_training(run), world=run.world, files={},
-                 precision=read_drifts(run.folder), elsewhere=elsewhere_words(run.predictions[run.predictions["split"] == "valid"], point),
+                 precision=read_drifts(run.folder), elsewhere=elsewhere_words(valid, point), shortcuts=_shortcut_words(run.metrics),
                  network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
     info = check_info(plain_json(given), name)
     parts = {FILES["weights"]: run_file(run.folder, "weights").read_bytes(), CARD: model_card(info).encode()}

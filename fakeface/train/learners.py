@@ -204,7 +204,8 @@ class DivergedError(InputError):
 
 def epoch_name(learn: Learner, # in a training of `train.fitting.train`
               ) -> str: # such as "frozen epoch 1 of 1"
-    "The epoch that runs; frozen is one of the head alone, before those of the whole network."
+    "The epoch that runs; frozen is one of the head alone, before those of the whole network. A probe is fitted at once."
+    if getattr(learn, "at_once", False): return "fitted at once"
     first = getattr(learn, "planned", (0, 0))[0] and getattr(learn.opt, "frozen_idx", 0)
     return f"{'frozen ' if first else ''}epoch {learn.epoch + 1} of {learn.n_epoch}"
 
