@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 
 from .shortcuts import read_features, rigid_geometry, sample_rows
-from ..core.basics import DataNote, InputError
+from ..core.basics import LABELS, DataNote, InputError
 from ..core.files import FILES, run_file
 from ..data.duplicates import EVERYTHING
 from ..data.images import CHANGED
 from ..data.faces import face_points
 from ..data.manifest import is_labelled, labelled_folder, read_facts, scan
 from ..data.sources import Card, read_cards, rejects_words
-from ..data.tables import read_table, tidy_table
+from ..data.tables import label_of, read_table, tidy_table
 
 # %% ../../nbs/31_audit.evidence.ipynb #6bd3a031
 @dataclass(frozen=True)
@@ -56,9 +56,20 @@ def read_audited(what: str | Path | pd.DataFrame, # a manifest (table or file), 
     if not len(found.images) and len(found.rejects):
         raise InputError(f"{what}: none of the {len(found.rejects):,} images found can be used: {rejects_words(found.rejects)}")
     if not len(found.images):
+        _refuse_one_label(what)
         raise InputError(f"{what}: no source that a card knows, and no {FILES['manifest']}; `fakeface sources --root {what}` says "
                          "what is looked for")
     return Audited(what.resolve().name, "root", _complete(found.images), what, len(found.rejects))
+
+# %% ../../nbs/31_audit.evidence.ipynb #6265bae4
+def _refuse_one_label(folder: Path) -> None:
+    "Raises `InputError` where a folder has images of one class by its sub-folders' names, and none of the other."
+    there = {label: e.name for e in sorted(folder.iterdir()) if e.is_dir() and (label := label_of(e.name))}
+    if len(there) != 1: return
+    (label, name), = there.items()
+    other = next(k for k in LABELS if k != label)
+    raise InputError(f"{folder} has {name}/ and no {other}/ beside it: an audit compares the two; put the {other} images into "
+                     f"{folder/other}")
 
 # %% ../../nbs/31_audit.evidence.ipynb #b378c7a7
 def _listed(name: str, kind: str, table: pd.DataFrame, root: str | Path | None, predictions: pd.DataFrame | None = None) -> Audited:

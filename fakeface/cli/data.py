@@ -77,6 +77,10 @@ def _tell_list(output: Output, title: str, lines: dict[str, str]) -> None:
                                                 break_long_words=False) for name, line in lines.items()))
 
 # %% ../../nbs/96_cli.data.ipynb #1eb38379
+_PROFILES = ("How to train is said by --profile NAME. Without it: the recipe's only profile, else `small` on a built-in world and",
+             "`published` elsewhere. --profile robust trains any recipe as the recipe robust is trained.")
+
+
 def recipes(output: Output) -> None:
     """List what can be run: recipes, grids, transfers and holdouts, each with its title.
 
@@ -88,9 +92,10 @@ def recipes(output: Output) -> None:
                            ("transfer", "fakeface transfer NAME"), ("holdout", "fakeface holdout NAME")):
         some = pd.DataFrame([r for r in rows if r["command"] == command]).drop(columns="command").set_index("name")
         output.table(some.loc[:, (some != "").any()].rename_axis(None), title)
+    output.note("", *_PROFILES)
     if output.quiet: output.say(*(row["name"] for row in rows))
 
-
+# %% ../../nbs/96_cli.data.ipynb #d7808ba5
 def _specs(kind: str) -> list[dict[str, str]]:
     "One row a file of `data_manifests`: command, name, title, and of a recipe its tests."
     from fakeface.core.basics import data_manifests
@@ -114,11 +119,11 @@ def manifest(recipe: Recipe, output: Output, root: Root = None,
     from fakeface.core.files import write_table
     from fakeface.data.labels import corrected, labels_used, relabelled
     from fakeface.data.manifest import scan
-    from fakeface.data.recipes import compose, read_recipe
+    from fakeface.data.recipes import check_sources, compose, read_recipe
     check_suffix(out, ".csv", ".parquet")
     cooked, root, used = read_recipe(recipe), data_root(root), labels_used(labels)
     out = out or Path(f"{cooked.name}.csv")
-    found = scan(root, list(dict.fromkeys(p.source for parts in (cooked.train, *cooked.tests.values()) for p in parts)))
+    found = scan(root, check_sources(cooked, root, Path(recipe).name))
     found = found._replace(images=corrected(found.images, labels))
     composed = compose(cooked, found, seed, scale)
     composed = composed._replace(manifest=relabelled(composed.manifest, labels))

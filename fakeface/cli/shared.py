@@ -191,6 +191,11 @@ _Numbers = Annotated[Literal["auto", "32", "bf16", "fp16"] | None, option(None, 
 _Frozen = Annotated[Literal["train", "eval"] | None, option(None, "Mode of a frozen body. train: its batch norms go on learning, as "
     "fastai has it; eval: it stays as it is, and its features are computed once.", _TRAINING)]
 _FrozenEpochs = Annotated[int | None, option("N", "Epochs of transfer with a frozen body, before --epochs; 1 without it.", _TRAINING)]
+_PROFILES = option("NAME", "published: the study's model and size; small: a minute on a CPU, for built-in worlds; robust: that of the "
+                   "recipe robust, a linear probe, for any recipe. Without it the recipe's only one, else small on a built-in world and "
+                   "published elsewhere. A folder of your own has those of the recipe robust.", _TRAINING)
+_MODELS = option("NAME", "On a pretrained body: probe (a linear probe), transfer (fine-tuned), ...; from scratch: small, two_conv, vgg10, "
+                 "...; a wrong name lists them all.", _TRAINING)
 _History = Annotated[str | None, option("PIXELS:QUALITY", "Shrink every image and save it as JPEG first, as 96:75: one way for all.",
                                         _TRAINING)]
 
@@ -211,12 +216,11 @@ class _Keeping:
 @dataclass
 class Training(_Keeping):
     "How to train: options that win over the recipe's profile."
-    profile: Annotated[str | None, option("NAME", "published: the study's model and size; small: a minute on a CPU, for built-in worlds; "
-                                          "robust: as the recipe robust, and as a folder of your own is.", _TRAINING)] = None
+    profile: Annotated[str | None, _PROFILES] = None
     epochs: Annotated[int | None, option("N", "Passes over the training images.", _TRAINING)] = None
     size: Annotated[int | None, option("PIXELS", "Pixels a side.", _TRAINING)] = None
-    model: Annotated[str | None, option("NAME", "small, two_conv, vgg10, ..., or transfer; a wrong name lists them all.", _TRAINING)] = None
-    arch: Annotated[str | None, option("NAME", "The body of transfer: a torchvision or timm name.", _TRAINING)] = None
+    model: Annotated[str | None, _MODELS] = None
+    arch: Annotated[str | None, option("NAME", "The body of probe, transfer and the like: a torchvision or timm name.", _TRAINING)] = None
     weights: Annotated[str | None, option("WEIGHTS", "ImageNet weights: hub, auto (hub, else package), "
                                              "package:efficientnet-lite0 (needs no internet), or a file.", _TRAINING)] = None
     pretrained: Annotated[bool | None, option(None, "Start from ImageNet weights.", _TRAINING)] = None
@@ -364,6 +368,9 @@ def read_predictions_of(path: Path, # a run folder or a table
                        ) -> Any: # a DataFrame of predictions
     "A run folder's predictions, or a table's."
     from fakeface.evaluate.scores import read_predictions
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a run folder, as `fakeface run` makes one, or a table of predictions (.csv, "
+                         ".parquet)")
     if not path.is_dir(): return read_predictions(path, **read)
     from fakeface.core.files import run_file
     if any(read.values()):

@@ -6,6 +6,7 @@
 __all__ = ['Treatment', 'run']
 
 # %% ../../nbs/96_cli.train.ipynb #a4a9a688
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,20 +28,22 @@ _Out = Annotated[Path | None, option("FOLDER", "The run folder; without it runs/
 # %% ../../nbs/96_cli.train.ipynb #4ebe1ecc
 def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root = None, out: _Out = None,
         overwrite: Annotated[bool, Option("--overwrite", help="Replace the run that is there.")] = False,
-        seeds: Annotated[int | None, option("N", "Train N times on the same split, that of --seed.")] = None,
+        seeds: Annotated[int | None, option("N", "Train N times on the same split, that of --seed; of a recipe, not of a folder.")] = None,
         duplicates: Annotated[Treatment | None, option(None, "Pictures that occur in two splits: stop, leave the training copy "
-                                                       "out, or keep both; without it the recipe's choice, else refuse.")] = None,
+                                                       "out, or keep both; without it the recipe's choice, else refuse; of a "
+                                                       "folder that nobody divided, drop.")] = None,
         labels: Labels = None, seed: Seed = None, scale: Scale = 1.0) -> None:
     """Run an experiment: recipe in, run folder with scores and report out.
 
     Example: fakeface run man-2-test --root faces --out runs/first"""
     if place().world > 1 and seeds is not None: raise InputError("--seeds: each training is made in one process; start without torchrun")
     if place().rank: return _help()
-    from fakeface.data.recipes import read_recipe
+    from fakeface.data.recipes import check_sources, read_recipe
     own = _is_folder(recipe)
     if own and seeds is not None: raise InputError("--seeds: several trainings need a recipe; a folder is trained on once")
     if own and (training.model or training.arch): _check_names(training)
     cooked, root, images = _own(recipe, seed, scale, labels) if own else (read_recipe(recipe), data_root(root), None)
+    if not own: check_sources(cooked, root, Path(recipe).name)
     if duplicates: cooked = replace(cooked, duplicates=duplicates)
     output.note(f"{cooked.name}: {cooked.title}")
     options = dict(profile=training.profile, scale=scale, aim=aim.given, labels=labels, **training.settings)
@@ -49,11 +52,14 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
 
 # %% ../../nbs/96_cli.train.ipynb #1f34cd49
 def _is_folder(what: str) -> bool:
-    "Whether a folder is meant, not a recipe. Raises `InputError` for a name that is both."
+    "Whether a folder is meant, not a recipe. Raises `InputError` for a name that is both, or neither."
     from fakeface.data.recipes import recipe_names
-    if not Path(what).is_dir(): return False
-    if what in recipe_names(): raise InputError(f"`{what}` is a recipe, and a folder here; write ./{what} for the folder, or move it away")
-    return True
+    there, known = os.path.isdir(what), recipe_names()
+    if not there and what not in known and Path(what).suffix not in (".yaml", ".yml"):
+        raise InputError(f"no recipe `{what}`, and no folder of that name; known: {', '.join(known)}, or give a YAML file, or a folder "
+                         "with real/ and fake/")
+    if there and what in known: raise InputError(f"`{what}` is a recipe, and a folder here; write ./{what} for the folder, or move it away")
+    return there
 
 # %% ../../nbs/96_cli.train.ipynb #40c9c66e
 def _own(folder: str, seed: int | None, scale: float, labels: Path | None) -> tuple[Any, Path, tuple]:

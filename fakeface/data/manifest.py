@@ -26,6 +26,7 @@ from PIL import Image
 
 from ..core.basics import LABELS, DataNote, InputError, progress
 from ..core.files import die_with_parent
+from ..core.schema import unknown_words
 from .images import image_facts
 from .sources import (CARD_FILE, IMAGE_SUFFIXES, KINDS, Card, find_files, kind_of_file, printable, read_attributes,
                                    read_cards, read_subjects, rejects_words, survey)
@@ -169,7 +170,7 @@ def scan(root: str | Path, # the data root
     "Everything that the cards know how to find under `root`. Raises `ManifestError` for an unknown source."
     root, cards = Path(root), read_cards(root)
     unknown = [s for s in sources or [] if s not in cards]
-    if unknown: raise ManifestError(f"unknown source `{unknown[0]}`; known: {', '.join(cards)}")
+    if unknown: raise ManifestError(unknown_words("source", unknown[0], cards))
     asked = list(dict.fromkeys(sources or cards))
     listed = [_scan_source(cards[s], root, layout) for s in progress(asked, len(asked), "listing datasets")]
     none = pd.DataFrame(columns=[*COLUMNS, "layout"], dtype=object)

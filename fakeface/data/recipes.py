@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['TestName', 'Treatment', 'PartList', 'Profiles', 'ROBUST', 'COLORS', 'OPTIMISERS', 'PRECISIONS', 'FROZEN', 'SETTINGS',
            'RecipeError', 'Part', 'Recipe', 'Settings', 'check_settings', 'spec_names', 'read_spec', 'spec_beside',
-           'recipe_names', 'read_recipe', 'checked_profiles', 'subject_order', 'Wish', 'eligible', 'Composition',
-           'compose', 'check_classes', 'settings']
+           'recipe_names', 'read_recipe', 'checked_profiles', 'check_sources', 'subject_order', 'Wish', 'eligible',
+           'Composition', 'compose', 'check_classes', 'settings']
 
 # %% ../../nbs/15_data.recipes.ipynb #0ebb1df9
 import hashlib
@@ -193,6 +193,18 @@ def checked_profiles(profiles: dict[str, dict[str, Any]], # name -> settings
     of = read_recipe(ROBUST).profiles
     return {ROBUST: of["published"], "small": of["small"]}
 
+# %% ../../nbs/15_data.recipes.ipynb #cd45a39d
+def check_sources(recipe: Recipe, # of `read_recipe`
+                  root: str | Path, # the data root
+                  where: str, # how messages name the file
+                 ) -> list[str]: # the sources that it names, each once
+    "Raises `RecipeError` naming the file, the place and the nearest name for a source that no card knows."
+    known = read_cards(root)
+    for side, parts in {"train": recipe.train, **{f"tests.{t}": parts for t, parts in recipe.tests.items()}}.items():
+        for i, part in enumerate(parts, 1):
+            if part.source not in known: raise RecipeError(f"{where}: {side}.{i}: {unknown_words('source', part.source, known)}")
+    return list(dict.fromkeys(part.source for parts in (recipe.train, *recipe.tests.values()) for part in parts))
+
 # %% ../../nbs/15_data.recipes.ipynb #06d87f04
 def subject_order(subjects: pd.Series, # names
                   seed: int, # another seed, another order
@@ -277,7 +289,7 @@ def compose(recipe: Recipe, # what to cook
     for (source, _, _), ws in pools.items():
         pool = eligible(scan.images, ws[0].part, recipe.name)
         if not len(pool) and source not in {*known, *scan.images["source"], *_rejected(scan)["source"]}:
-            raise RecipeError(f"{recipe.name}: unknown source `{source}`; known: {', '.join(known)}")
+            raise RecipeError(f"{recipe.name}: {unknown_words('source', source, known)}")
         got = _split(pool, ws, claimed, taken, seed, scale) if len(pool) else {}
         chosen.update(got)
         row = table.setdefault(source, dict(asked=0, found=0, used=0))

@@ -335,7 +335,8 @@ def save_point(point: OperatingPoint,
         if have == point: return path
         if not again:
             raise SealedError(f"{path} is frozen (for: {have.wanted}): a threshold chosen anew after the test has been used knows it; "
-                              "read the one that is there, or ask for another by name (--refit); the earlier one stays in the file")
+                              f"`fakeface operating {run}` reads it; --refit beside your options replaces it, and it stays in the file as "
+                              "an earlier one")
         stored = _stored(path)
         earlier = [*stored.pop("earlier", []), stored]
     return write_whole(path, lambda partial: partial.write_text(json.dumps(asdict(point) | {"earlier": earlier}, indent=1)))
