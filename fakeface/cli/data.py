@@ -151,10 +151,10 @@ def tell_shortfalls(sources: Any, # a DataFrame, one row a source: asked, found,
     "What the data root could not give."
     short, refused = sources[sources["used"] < sources["asked"]], set(rejects["source"])
     if not len(short): return
-    note = ["fewer than asked" if found else "not usable, left out" if source in refused else "absent, left out"
-            for source, found in short["found"].items()]
-    scaled = f" (all counts scaled by {scale:g})" if scale != 1 else ""
-    output.table(short.assign(note=note), f"Fewer images than the recipe asks{scaled}; the parts of such a source shrink in proportion:")
+    note = ["fewer than asked" if 0 < r.found < r.asked else "copies, or what parts in proportion leave, left out" if r.found else
+            "not usable, left out" if source in refused else "absent, left out" for source, r in short.iterrows()]
+    scaled = f" (all counts scaled by {scale:g}, those found too)" if scale != 1 else ""
+    output.table(short.assign(note=note), f"Fewer images than asked for{scaled}; the parts of such a source shrink in proportion:")
 
 # %% ../../nbs/96_cli.data.ipynb #32c95bda
 def clean(output: Output,

@@ -177,6 +177,7 @@ def _write(told: list[Any], files: list[Path], detector: Any, out: Path, output:
 def _tell_network(detector: Any, told: list[Any], prevalence: float, output: Output) -> None:
     "Counts, which network it was, and what its verdicts are good for."
     from collections import Counter
+    from fakeface.evaluate.scores import cut_words
     counts, value = Counter(a.verdict for a in told), detector.ppv(prevalence)
     refused = [a for a in told if a.refused]
     output.record(answers=[a.to_dict() for a in told], verdicts=dict(counts), network=detector.network, predictive_values=value)
@@ -185,6 +186,6 @@ def _tell_network(detector: Any, told: list[Any], prevalence: float, output: Out
                                      *([f"  and {len(refused) - 10:,} more that were refused"] if len(refused) > 10 else []))
     point = detector.info.point
     output.note("", f"Network: {detector}. Positive class: fake.",
-                f"Called fake from p_fake {point.threshold:.4g} on, the threshold frozen on validation for: {point.wanted}.")
+                f"Called fake {cut_words(point.threshold)}, the threshold frozen on validation for: {point.wanted}.")
     if detector.info.world: output.note("It was trained on drawn faces: what it says about a photograph means nothing.")
     output.note(value["text"])

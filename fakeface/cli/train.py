@@ -128,6 +128,7 @@ def _tell_shortcuts(metrics: dict[str, Any], output: Output) -> None: # of a run
 # %% ../../nbs/96_cli.train.ipynb #f54208dd
 def _tell_threshold(found: dict[str, Any], output: Output) -> None: # `operating` of metrics.json
     "The threshold that is frozen, and what it does on the tests."
+    from fakeface.evaluate.scores import cut_words
     if not found.get("point"): return output.note(f"\nNo threshold is frozen: {found['why']}") if found.get("why") else None
     lines = []
     for test, r in found["tests"].items():
@@ -135,8 +136,7 @@ def _tell_threshold(found: dict[str, Any], output: Output) -> None: # `operating
                  (("tpr", "n_fake", "fakes are caught"), ("fpr", "n_real", "real images are called fake")) if r[key] is not None]
         lines.append(f"\n  {test}: {', '.join(rates)}")
     wanted = next(iter(found["tests"].values()), {}).get("aim_words") or found["point"]["aim"]
-    where = "above every p_fake there is" if found["point"]["threshold"] > 1 else f"fake from p_fake {found['point']['threshold']:.4g} on"
-    output.note(f"\nThreshold frozen on validation ({where}; wanted: {wanted}):{''.join(lines)}")
+    output.note(f"\nThreshold frozen on validation (fake {cut_words(found['point']['threshold'])}; wanted: {wanted}):{''.join(lines)}")
 
 # %% ../../nbs/96_cli.train.ipynb #430acaba
 def _tell_left_out(made: Any, output: Output) -> None:

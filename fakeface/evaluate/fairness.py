@@ -22,7 +22,7 @@ from ..core.stats import subject_codes
 from .group_metrics import (BY, MEASURES, SPLITS, JointDraws, Split, Tally, Terms, compare_tally, confusion_of, enough,
                                              group_codes, has_attribute, in_order, joint_draws, parts_of, rates_of, subject_patterns,
                                              tally, tally_draws, useless)
-from .scores import THRESHOLD, check_predictions, rows_of, with_errors
+from .scores import THRESHOLD, check_predictions, cut_words, rows_of, with_errors
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #8cecef80
 @dataclass(frozen=True)
@@ -473,7 +473,7 @@ def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], asked: Sequenc
     n = {k: (int((known & (fake == f)).sum()), int((fake == f).sum())) for k, f in (("real faces", False), ("fakes", True))}
     out = [f"Test set {facts['test']}" + (f", source {facts['source']}" if facts["source"] else "") + ". Positive class: fake. "
            + " and ".join(f"{a:,} of {b:,} {k}" for k, (a, b) in n.items()) + " carry an attribute.",
-           f"An image is called fake from p_fake {t.threshold:.4g} on ({facts['cut']})."]
+           f"An image is called fake {cut_words(t.threshold)} ({facts['cut']})."]
     if facts["only"]: out.append(f"All images here are {facts['only']}, so nothing tells whether the detector is of any use: a difference "
                                  "is named, but no group is called equivalent. Add the other class.")
     if not n["fakes"][0]: out.append(_NO_FAKES)

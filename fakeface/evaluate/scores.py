@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['THRESHOLD', 'SourceRow', 'TRAINED_ON', 'ERRORS', 'PredictionsError', 'check_predictions', 'read_predictions',
-           'predicted', 'is_misclassified', 'auc_interval', 'precision_interval', 'direction_notes', 'score_test',
-           'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided', 'sources_at', 'source_notes',
-           'score_predictions', 'scores_table', 'sources_scores', 'source_areas', 'sources_table', 'score_lines',
-           'base_rate_words', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
+           'predicted', 'is_misclassified', 'cut_words', 'auc_interval', 'precision_interval', 'direction_notes',
+           'score_test', 'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided', 'sources_at',
+           'source_notes', 'score_predictions', 'scores_table', 'sources_scores', 'source_areas', 'sources_table',
+           'score_lines', 'base_rate_words', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
 
 # %% ../../nbs/40_evaluate.scores.ipynb #71dd25eb
 from pathlib import Path
@@ -67,6 +67,11 @@ def is_misclassified(predictions: pd.DataFrame,
     "Whether each image was misclassified at a threshold."
     label, fake = predictions["label"], (predictions["p_fake"] >= threshold).to_numpy(bool)
     return pd.Series(np.where(fake, (label != "fake").to_numpy(bool), (label != "real").to_numpy(bool)), index=predictions.index)
+
+# %% ../../nbs/40_evaluate.scores.ipynb #cbe88064
+def cut_words(threshold: float) -> str: # such as "from p_fake 0.93 on"
+    "Which images a threshold calls fake."
+    return f"from p_fake {threshold:.4g} on" if threshold <= 1 else "at no p_fake (the threshold lies above 1)"
 
 # %% ../../nbs/40_evaluate.scores.ipynb #e52c9a2b
 def auc_interval(is_fake: np.ndarray, # bool, shape (n,)

@@ -82,7 +82,9 @@ def _run_entry(folder: Path, name: str) -> Entry:
     "A finished run."
     run = Run(folder)
     i, tests = run.info, run.metrics["tests"]
-    what = ", ".join([str(i.get("recipe") or ""), *([f"seed {i['seed']}"] if i.get("seed") is not None else []),
+    s = i.get("settings") or {}
+    network = [f"{s['model']} at {s['size']} px"] if s.get("model") and s.get("size") else []
+    what = ", ".join([str(i.get("recipe") or ""), *network, *([f"seed {i['seed']}"] if i.get("seed") is not None else []),
                       *(["drawn faces"] if run.world else [])])
     lines = [_score_line(t, s) for t, s in tests.items()] or ["no test set"]
     pills = [*run_verdicts(run.metrics, run.learnt), *_audit_pills(folder)]

@@ -26,7 +26,7 @@ from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS, SWEEPS, Perturbation, marks_kept, marks_words, read_sweeps
 from ..evaluate.robustness import (FormatMatched, Scorer, ask, change_words, format_match, robustness_table,
                                           robustness_text, source_rates, stability, stability_words, turned_words, twins, wide)
-from ..evaluate.scores import THRESHOLD
+from ..evaluate.scores import THRESHOLD, cut_words
 from ..interpret.losses import thumbnail
 
 # %% ../../nbs/72_report.robustness.ipynb #c5fd2c96
@@ -125,7 +125,7 @@ def _answer(report: RobustnessReport) -> list[str]:
     "What is found, in sentences."
     t = report.table.set_index("perturbation")
     clean = t.loc["clean"]
-    told = [f"As the files are, called fake from p_fake {report.threshold:.4g} on ({report.cut}): {_both(clean)}.", *_source_words(report)]
+    told = [f"As the files are, called fake {cut_words(report.threshold)} ({report.cut}): {_both(clean)}.", *_source_words(report)]
     for name in ("web", "hard"):
         r = t.loc[name]
         told.append(f"{name.capitalize()} ({r['what']}): {_both(r)}; {turned_words(dict(r, perturbation=name))}.")
@@ -210,7 +210,7 @@ def _notes(report: RobustnessReport, ways: list[Perturbation]) -> list[str]:
     if "subject" not in rows or rows["subject"].isna().any():
         told.append("Who is in some of the images is not known: each of these counts as a subject, and the intervals may be too narrow.")
     told += [f"`{d}`: {note}." for d, note in zip(report.table["perturbation"], report.table["note"]) if note]
-    told.append(f"An image is called fake from p_fake {report.threshold:.4g} on ({report.cut})." + _elsewhere(report))
+    told.append(f"An image is called fake {cut_words(report.threshold)} ({report.cut})." + _elsewhere(report))
     told.append("Intervals are 95 % each, of this sample of images, by subject; changes are paired, image by image. *Beyond chance* allows "
                 f"for all {len(ways) - 1} perturbations of this test together (Bonferroni), of accuracy and of AUC apart.")
     told.append("Blur is in pixels and noise in grey levels of the file: they mean less where a network shrinks a large picture first.")

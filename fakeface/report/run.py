@@ -28,7 +28,7 @@ from ..core.style import INK, card_figure, picture
 from ..data.sources import Card, read_cards, rights_words
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from ..evaluate.ledger import Ledger, same_images, uses
-from ..evaluate.scores import (ERRORS, base_rate_words, is_divided, source_areas, source_notes, sources_at, sources_table,
+from ..evaluate.scores import (ERRORS, base_rate_words, cut_words, is_divided, source_areas, source_notes, sources_at, sources_table,
                                       with_errors)
 from ..evaluate.thresholds import (OperatingPoint, elsewhere_words, frozen_threshold, load_point, plot_ppv, plot_reliability,
                                           point_notes, point_words, score_at_point)
@@ -576,7 +576,7 @@ def _operating(run: Run) -> dict[str, Any] | None:
                                                                                             (plot_ppv, _ppv_words))]
         sources[name] = reading["sources"]
         tests.append(dict(name=name, words=point_words(reading), **dict(zip(("reliability", "ppv"), pictures))))
-    lead = f"An image is called fake from p_fake {point.threshold:.3g} on; the scores above cut at 0.5."
+    lead = f"An image is called fake {cut_words(point.threshold)}; the scores above cut at 0.5."
     valid = run.predictions[run.predictions["split"] == "valid"]
     notes = [lead, *point_notes(point), *elsewhere_words(valid, point)]
     return dict(notes=notes, tests=tests, sources=_source_rows(dict(valid=sources_at(valid, point.threshold)) | sources))

@@ -20,6 +20,7 @@ from ..data.sources import Card, CardError, read_cards
 from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS
 from ..evaluate.robustness import ask, robustness_table, stability
+from ..evaluate.scores import cut_words
 from ..evaluate.thresholds import OperatingPoint, elsewhere_words, load_point
 from ..interpret.attribution import cam_words
 from ..interpret.faithfulness import check_faithfulness
@@ -303,7 +304,7 @@ def _threshold_words(info: BundleInfo) -> str:
     "The frozen threshold, and what verdicts came of it."
     rates = lambda name: [percent(*found) if (found := verdict_rate(info, name, rate)) else "–" for rate in ("tpr", "fpr")]
     rows = [[name, *rates(name)] for name in info.counts]
-    return (f"Called fake from p_fake {info.point.threshold:.4g} on, chosen on validation for: {info.point.wanted}. Temperature "
+    return (f"Called fake {cut_words(info.point.threshold)}, chosen on validation for: {info.point.wanted}. Temperature "
             f"{info.point.temperature:.3g}.\n\n" + _table(["images", "fakes called fake", "real images called fake"], rows)
             + f"\n\n{RATE_WORDS}"
             + "".join(f"\n\n{line}" for line in info.elsewhere))
