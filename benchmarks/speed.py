@@ -70,7 +70,7 @@ def write(rows: list[dict], file: Path) -> None:
     kept = [r for r in csv.DictReader(file.open(encoding="utf-8"))] if file.exists() else []
     both = sorted([*(r for r in kept if r["subject"] not in {r["subject"] for r in rows}), *rows], key=lambda r: r["subject"])
     with file.open("w", encoding="utf-8", newline="") as f:
-        writer = csv.DictWriter(f, list(both[0]), extrasaction="ignore")
+        writer = csv.DictWriter(f, list(both[0]), extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(both)
 
