@@ -11,6 +11,7 @@ TRACE = 4  # grey levels of the generator's trace: weak, so that the small netwo
 TRACE_KNOWN = 10  # and for a resnet18, which has few images to learn from: its body knows a stronger one already
 WORLD = 7_168  # images of the drawn world, one for all networks
 SEEDS = 5
+LEARNT = 0.6  # mean AUC below which a network has learnt nothing
 RESNET = dict(model="transfer", arch="resnet18", pretrained=False, weights=None)
 NETS = {  # name -> (settings, pixels a side, images a step; for the AUC: images of training and validation, epochs; the ratio aimed at)
     "small": (dict(model="small"), 64, 64, 1280, 512, 4, 2.0),
@@ -106,12 +107,14 @@ def aucs(make: dict, sets: list[tuple], seeds: int, epochs: int) -> dict[str, li
     return found
 
 
-def words_of(found: dict[str, list[float]]) -> tuple[float, str]:
-    "The mean difference, and a note with both means, the spread over seeds and the spread of the differences."
+def words_of(found: dict[str, list[float]]) -> tuple[float | None, str]:
+    "The mean difference, None where neither has learnt; and a note with both means, the spread over seeds and that of the differences."
     a, b = found["ours"], found["theirs"]
     gaps = [x - y for x, y in zip(a, b)]
     spread = f"; sd over {len(a)} seeds {stdev(a):.3f} and {stdev(b):.3f}, of their difference {stdev(gaps):.3f}" if len(a) > 1 else ""
-    return mean(gaps), f"AUC {mean(a):.3f} against {mean(b):.3f}{spread}"
+    told = f"AUC {mean(a):.3f} against {mean(b):.3f}{spread}"
+    if max(mean(a), mean(b)) < LEARNT: return None, f"{told}, both at chance: no difference can be read off"
+    return mean(gaps), told
 
 
 def step_row(name: str, quick: bool) -> Row:

@@ -119,7 +119,7 @@ def _tell_shortcuts(metrics: dict[str, Any], output: Output) -> None: # of a run
     from fakeface.audit.shortcuts import baselines_table, shortcut_warning
     known = metrics.get("baselines", {})
     table = baselines_table(known)
-    if not len(table): return output.note("\nWhat shortcuts alone reach was not measured: too few images.") if metrics["tests"] else None
+    if not len(table): return output.note("\nWhat shortcuts alone reach was not measured here.") if metrics["tests"] else None
     output.table(table, "Shortcut baselines on them, learnt on the same training images (AUC; positive class: fake):")
     for name, s in metrics["tests"].items():
         warned = shortcut_warning(s["auc"], s["auc_ci95"], known.get(name, {}))

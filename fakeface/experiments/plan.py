@@ -81,7 +81,8 @@ def choose(recipe: Recipe, # or one made of a transfer file's profiles
           ) -> tuple[str, dict[str, Any]]: # the profile's name, and every key of `data.recipes.SETTINGS`
     "Profile and settings, checked as far as can be without an image. Raises `InputError`."
     only = next(iter(recipe.profiles)) if len(recipe.profiles) == 1 else None
-    profile = profile or only or ("small" if read_world(root) else "published" if "published" in recipe.profiles else ROBUST)
+    usual = next((p for p in ("published", ROBUST) if p in recipe.profiles), "published")
+    profile = profile or only or ("small" if read_world(root) else usual)
     chosen = settings(recipe, profile, **options)
     name = read_call(str(chosen["model"]))[0]
     _check_model(name)
@@ -210,7 +211,7 @@ class Plan:
     composed: Composition # the images with their splits, and what each source gave
     rejects: pd.DataFrame # path, source, reason
     copies: dict[str, int] | None # duplicates across splits: found, dropped, kept; None where the images were split before
-    warnings: list[str] # what is too small to be measured
+    warnings: list[str] # what is too small to be measured, and pictures under both labels
     labels: dict[str, Any] | None = None # the table of labels by hand that was used: file, sha256; None where there is none
     arch_asked: str | None = None # the recipe's, where a package's network takes its place
 
@@ -253,7 +254,7 @@ def plan(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
          labels: str | Path | None = None, # a table of labels by hand, see `data.labels`; `composed` and `own` have it in them already
          **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
         ) -> Plan:
-    "A training that can begin. Raises `InputError` where it cannot; what is too small to be measured is said as a `DataNote`."
+    "A training that can begin. Raises `InputError` where it cannot; its `warnings` are said as `DataNote`s."
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     profile, chosen = choose(recipe, root, profile, aim, **options)
     seed = recipe.seed if seed is None else seed
