@@ -90,6 +90,20 @@ def test_modules_do_not_import_each_other_in_a_circle():
 
 
 @modules
+def test_who_imports_fastai_first_hides_what_pytorch_warns_of(name):
+    "`train.blocks` and `train.models` hide it themselves; others let a room of `train` that has fastai come first."
+    lines = [n for n in TREES[name].body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    asked = [[a.name for a in n.names] if isinstance(n, ast.Import) else [f"{'.' * n.level}{n.module or ''}"] for n in lines]
+    fastai = [k for k, names in enumerate(asked) if any(m.partition(".")[0] == "fastai" for m in names)]
+    hidden = any(isinstance(n, ast.With) and "FutureWarning" in ast.unparse(n) for n in TREES[name].body)
+    if not fastai or hidden: return
+    rooms = {name.rpartition(".")[2] for name, tree in TREES.items() if name.startswith("train.") and "fastai" in ast.unparse(tree)}
+    near = "." if name.startswith("train.") else "train." # how a room of `train` is named here
+    before = {m.rpartition(".")[2] for names in asked[:fastai[0]] for m in names if near in m}
+    assert before & rooms, f"fakeface.{name}: `import fakeface.train.blocks` before fastai, or a warning of PyTorch is everybody's"
+
+
+@modules
 def test_the_names_of_a_run_folders_files_stand_in_one_module(name):
     from fakeface.core.files import FILES
     texts = [n.value for n in ast.walk(TREES[name]) if isinstance(n, ast.Constant) and isinstance(n.value, str)]

@@ -190,11 +190,13 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
         raise InputError(f"compare: {len(runs)} given; give two, or one side, --against and the other side, as in "
                          "`fakeface compare a1 a2 --against b1 b2`")
     check_suffix(out, ".html")
-    from fakeface.evaluate.compare import compare as compare_tables, comparison_table, comparison_words
+    from fakeface.evaluate.compare import compare as compare_tables
+    from fakeface.evaluate.compare import compared_source_notes, compared_sources, comparison_table, comparison_words
     sides = [_series(side) for side in ((runs, against) if against else (runs[:1], runs[1:]))]
     tables = [[_side(run, columns) for run in side] for side in sides]
     found = compare_tables(*tables, checked=True)
-    by, notes = _compared_sources(*(side[0] for side in tables))
+    by = compared_sources({name: side[0] for name, side in zip(("first", "second"), tables)}) # of each side's first run
+    notes = compared_source_notes(by)
     output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found), sources=by, source_notes=notes)
     output.note(*(f"{name}: {', '.join(map(str, side))}" for name, side in zip(("first", "second"), sides)),
                 "Positive class: fake. Difference: the second's accuracy minus the first's.")
@@ -203,7 +205,7 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
     if len(found) > 1: output.note(f"Each p stands for itself: of {len(found)} comparisons without a difference, 1 in 20 is below 0.05.")
     if not out: return
     from fakeface.report.compare import compare_page
-    write_page(compare_page(found, *sides, out), out, output)
+    write_page(compare_page(found, *sides, out, by), out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #31634a1a
 def _side(run: Path, columns: list[str]) -> Any: # DataFrame
@@ -216,14 +218,6 @@ def _series(paths: list[Path]) -> list[Path]:
     from fakeface.core.files import is_finished
     runs = lambda path: sorted(p for p in path.glob("seed-*") if is_finished(p)) if (path/"seeds.json").is_file() else []
     return [run for path in paths for run in runs(path) or [path]]
-
-
-def _compared_sources(first: Any, second: Any) -> tuple[dict[str, Any], list[str]]: # of predictions
-    "Each side's sources (of its first run), and which of them has to be spoken of."
-    from fakeface.evaluate.compare import compared_sources
-    from fakeface.evaluate.scores import source_notes
-    by = compared_sources({"first": first, "second": second})
-    return by, [f"{name}: {note}" for name, sources in by.items() for note in source_notes(sources)]
 
 # %% ../../nbs/96_cli.evaluate.ipynb #d39cf473
 def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of predictions with split "

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'SOURCE', 'paired', 'unpaired', 'from_counts', 'compare_rows', 'compare', 'comparison_table',
-           'comparison_words', 'compared_sources']
+           'comparison_words', 'compared_sources', 'compared_source_notes']
 
 # %% ../../nbs/41_evaluate.compare.ipynb #43b5c603
 import warnings
@@ -18,7 +18,7 @@ import pandas as pd
 from ..core.basics import LABELS, DataNote, InputError, percent
 from ..core.stats import (auc_difference, auc_difference_unpaired, difference_interval, matched_interval,
                                  mover, numbered, p_where_touching, paired_difference, rate_interval, subject_codes)
-from .scores import check_predictions, is_divided, is_misclassified, sources_at
+from .scores import check_predictions, is_divided, is_misclassified, source_notes, sources_at
 
 # %% ../../nbs/41_evaluate.compare.ipynb #658608de
 def paired(only_a: int, # images that only the first got wrong
@@ -304,3 +304,9 @@ def compared_sources(tables: dict[str, pd.DataFrame], # side -> checked predicti
     found = {f"{test}, {side}": sources_at(rows[rows["split"] == test]) for side, rows in some.items()
              for test in rows["split"].unique() if test != "valid"}
     return {name: sources for name, sources in found.items() if is_divided(sources)}
+
+
+def compared_source_notes(sources: dict[str, dict[str, dict[str, Any]]], # of `compared_sources`
+                         ) -> list[str]: # sentences; none where no source stands out
+    "Which sources have to be spoken of, on which side."
+    return [f"{name}: {note}" for name, some in sources.items() for note in source_notes(some)]

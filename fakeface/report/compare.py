@@ -8,6 +8,7 @@ __all__ = ['compare_page']
 # %% ../../nbs/75_report.compare.ipynb #47c80aa9
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,7 +16,8 @@ from matplotlib.figure import Figure
 from ..core.basics import signed
 from ..core.page import page_links, tagged
 from ..core.style import GREY, figure, picture
-from ..evaluate.compare import comparison_table, comparison_words
+from ..evaluate.compare import compared_source_notes, comparison_table, comparison_words
+from ..evaluate.scores import sources_table
 from .run import banner_of
 from .study import Section, study_page
 
@@ -65,6 +67,7 @@ def compare_page(table: pd.DataFrame, # as `evaluate.compare.compare` returns it
                  first: Sequence[str | Path], # run folders or tables of one side
                  second: Sequence[str | Path], # of the other
                  out: str | Path, # where the page will lie
+                 sources: dict[str, dict[str, dict[str, Any]]] | None = None, # of `compared_sources`: shown source by source
                 ) -> str: # HTML
     "The comparison as a page."
     whole = table[table.index.get_level_values("images") == "all"]
@@ -72,8 +75,11 @@ def compare_page(table: pd.DataFrame, # as `evaluate.compare.compare` returns it
                in zip(whole.index, whole["verdict"], whole["difference"], whole["ci95"], whole["n_a"])]
     runs = [Path(r) for r in (*first, *second)]
     banner = next((b for r in runs if (b := banner_of(r))), [])
+    answers += compared_source_notes(sources or {})
+    by = [Section("Source by source", ["At p_fake 0.5; intervals by subject."], table=sources_table(sources))] if sources else []
     parts = [Section("The difference", pictures=[picture(_plot_comparison(table), _difference_words(table))]),
-             Section("Test set by test set", table=comparison_table(table)), Section("In words", notes=comparison_words(table)),
+             Section("Test set by test set", table=comparison_table(table).drop(columns="verdict")), *by,
+             Section("In words", notes=comparison_words(table)),
              Section("What it does not say", notes=_NOT),
              Section("What was compared", notes=[f"First: {_side_name(first)}.", f"Second: {_side_name(second)}."])]
     page = study_page(f"{_side_name(first)} against {_side_name(second)}: which is better", "fakeface · comparison", answers, parts, banner,

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.distributed as dist
+import fakeface.train.blocks  # noqa: F401 (it gets fastai without the warning of PyTorch)
 from fastai.callback.core import Callback
 from fastai.data.core import TfmdDL
 from fastai.data.load import _FakeLoader

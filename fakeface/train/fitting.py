@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+import fakeface.train.blocks  # noqa: F401 (it gets fastai without the warning of PyTorch)
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner

@@ -13,6 +13,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+import fakeface.train.blocks  # noqa: F401 (it gets fastai without the warning of PyTorch)
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.layers import AdaptiveConcatPool2d, Flatten

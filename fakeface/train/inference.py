@@ -14,6 +14,7 @@ from zlib import crc32
 
 import pandas as pd
 import torch
+import fakeface.train.blocks  # noqa: F401 (it gets fastai without the warning of PyTorch)
 from fastai.data.core import TfmdDL
 from fastai.learner import Learner
 from torch import nn

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import fakeface.train.blocks  # noqa: F401 (it gets fastai without the warning of PyTorch)
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.learner import Learner
 from fastai.optimizer import Adam, Optimizer

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import fakeface.train.blocks  # noqa: F401 (it gets fastai without the warning of PyTorch)
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.learner import Learner
 from fastai.vision.augment import RandTransform
