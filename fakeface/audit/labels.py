@@ -53,13 +53,26 @@ def forest(n: int, # training images
     from sklearn.ensemble import RandomForestClassifier
     return RandomForestClassifier(100, min_samples_leaf=5, random_state=0)
 
+# %% ../../nbs/36_audit.labels.ipynb #d9d55616
+def _kind_aucs(p: np.ndarray, # p(fake) out of fold, (n,)
+               is_fake: np.ndarray, # bool, (n,)
+               source: np.ndarray, # (n,)
+              ) -> np.ndarray: # (n,): AUC of the image's kind against all images of the other label
+    "How well the baselines know each image's kind, which is its source and label."
+    own, other = p[is_fake], p[~is_fake]
+    place = lambda x, among: (np.searchsorted(s := np.sort(among), x, "left") + np.searchsorted(s, x, "right")) / (2 * len(among))
+    right = pd.Series(np.where(is_fake, place(p, other), 1 - place(p, own))) # share of the other label on the right side of this image
+    by_kind, by_source = right.groupby([source, is_fake]), right.groupby(source)
+    few = by_kind.transform("size") < by_source.transform("size") / 5
+    return by_kind.transform("mean").where(~few, by_source.transform("mean")).to_numpy()
+
 # %% ../../nbs/36_audit.labels.ipynb #bdee5d61
 _KNOWS = 0.8 # AUC of all baselines together below which they know too little to doubt a label
 
 
 def suspects(features: dict[str, np.ndarray], # shortcut -> (n, width), the rows of `manifest`
              manifest: pd.DataFrame, # one row an image
-            ) -> dict[str, Any]: # rate, ci95, gain, knows (AUC), chance (n,); or why_not
+            ) -> dict[str, Any]: # rate, ci95, gain, knows (AUC), chance (n,), left_out (kinds); or why_not
     "What a forest on all shortcuts together says about the labels; of few images the mean of three splits into folds."
     x = np.concatenate([v for v in features.values() if not np.isnan(v).all()], axis=1)
     fake, subject = (manifest["label"] == "fake").to_numpy(), manifest["subject"].to_numpy()
@@ -68,8 +81,19 @@ def suspects(features: dict[str, np.ndarray], # shortcut -> (n, width), the rows
     except InputError as e: return dict(why_not=str(e))
     knows = auc_with_interval(fake, p)[0]
     if knows < _KNOWS: return dict(why_not=f"the baselines know too little of the labels (AUC {knows:.2f})", knows=knows)
-    rate, ci, chance, gain = _wrong_labels(p, fake)
-    return dict(rate=rate, ci95=ci, gain=gain, knows=knows, chance=chance)
+    aucs = _kind_aucs(p, fake, (manifest["source"] if "source" in manifest else manifest["label"]).to_numpy())
+    judged, chance, left = aucs >= _KNOWS, np.zeros(len(x)), _left_out(manifest, aucs)
+    if min((fake & judged).sum(), (~fake & judged).sum()) < 100:
+        return dict(why_not="100 images of each label, of kinds that the baselines know, are needed", knows=knows, left_out=left)
+    rate, ci, chance[judged], gain = _wrong_labels(p[judged], fake[judged])
+    return dict(rate=rate, ci95=ci, gain=gain, knows=knows, chance=chance, left_out=left)
+
+
+def _left_out(manifest: pd.DataFrame, aucs: np.ndarray) -> list[dict[str, Any]]: # source, label, n, auc
+    "The kinds of which the baselines know too little."
+    kinds = [c for c in ("source", "label") if c in manifest]
+    found = manifest[kinds].assign(auc=aucs)[aucs < _KNOWS].groupby([*kinds, "auc"], sort=False).size()
+    return found.rename("n").reset_index().round({"auc": 2}).to_dict("records")
 
 # %% ../../nbs/36_audit.labels.ipynb #077d56b0
 def declared_twins(pairs: pd.DataFrame, # with the columns of `with_sides`
@@ -111,6 +135,12 @@ def _suspected(s: dict[str, Any], manifest: pd.DataFrame) -> tuple[pd.DataFrame,
                    f"contradictions of all baselines together do not die out where they are surest; {len(table):,} images to look at"
                    + (f", first {table['path'].iloc[0]}" if len(table) else ""))
 
+
+def _left_out_words(kinds: list[dict[str, Any]]) -> list[str]: # none, or one part of a sentence
+    "The kinds whose labels were not judged."
+    names = [f"{k['n']:,} {k['label']}{' of ' + k['source'] if 'source' in k else ''} (AUC {k['auc']:.2f})" for k in kinds]
+    return [f"not judged, because the baselines know too little of such images: {', '.join(names)}"] if names else []
+
 # %% ../../nbs/36_audit.labels.ipynb #b02eb3e9
 def _check_labels(both: pd.DataFrame, # of `contradictions`
                 s: dict[str, Any], # of `suspects`
@@ -129,10 +159,12 @@ def _check_labels(both: pd.DataFrame, # of `contradictions`
     else:
         word, (table, doubts) = "warn", _suspected(s, manifest)
         told.append(doubts)
+    told += _left_out_words(s.get("left_out", []))
     known = "rate" in s
     return verdict(word, "; ".join(told) + ".", s["rate"] if known else None, s["ci95"] if known else None, both_labels=len(both),
                 declared_twins=twins,
-                gain=round(s["gain"], 2) if known else None, suspects=table["path"].head(100).tolist()), table
+                gain=round(s["gain"], 2) if known else None, left_out=s.get("left_out", []),
+                suspects=table["path"].head(100).tolist()), table
 
 # %% ../../nbs/36_audit.labels.ipynb #c13d0c87
 def judged_labels(e: Evidence) -> tuple[dict[str, Any], pd.DataFrame]: # as of `_check_labels`
