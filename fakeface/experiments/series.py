@@ -145,7 +145,8 @@ def _run_one(trial: Trial, out: Path) -> str:
         return f"FAILED, {error[:200]}"
     _remove_note(note)
     tests = {"validation": made.metrics["valid"], **made.metrics["tests"]}
-    return ", ".join(f"{name} {percent(s['accuracy'])}" for name, s in tests.items())
+    stops = f" (it was stopped and went on from {made.info['training']['went_on']})" if made.info.get("training", {}).get("went_on") else ""
+    return ", ".join(f"{name} {percent(s['accuracy'])}" for name, s in tests.items()) + stops
 
 # %% ../../nbs/82_experiments.series.ipynb #e32407d8
 def read_trials(out: str | Path, # of `open_folder`
