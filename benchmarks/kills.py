@@ -63,9 +63,9 @@ from fakeface.core.files import write_table
 from fakeface.evaluate.ledger import FILE as LEDGER
 from fakeface.evaluate.ledger import Ledger
 
-KEPT = "trained.json"  # lies in an unfinished run whose weights are saved
+KEPT = "begun.json"  # lies in an unfinished run that is gone on with; beside model.json where its network is saved
 SOURCES = ["utkface", "celeba", "1m_fake_faces"]
-SMALL = dict(model="small", size=16, epochs=1, lr=0.002, augment="none", batch_size=64)
+SMALL = dict(model="small", size=16, epochs=2, lr=0.002, augment="none", batch_size=64)
 RECIPE = dict(name="tiny", title="A tiny experiment", valid=0.25, duplicates="drop", profiles={"small": SMALL},
               train=[dict(source="utkface", count=60), dict(source="1m_fake_faces", count=60)],
               tests={"celeba": [dict(source="celeba", count=40), dict(source="1m_fake_faces", count=30)]})
@@ -219,7 +219,7 @@ def replace_run(area: Area) -> int:
         Ledger(area.home).enter("celeba", ROWS, "new", "run", "2020-01-01")
         for file in sorted(old.iterdir(), key=lambda p: p.name == "metrics.json"):
             write_whole(folder / file.name, partial(turned if file.suffix == ".parquet" else shutil.copyfile, file))
-            if file.suffix == ".safetensors": write_whole(folder / KEPT, lambda p: p.write_text("{}"))
+            if file.name == "model.json": write_whole(folder / KEPT, lambda p: p.write_text("{}"))
     return 0
 
 
@@ -667,7 +667,8 @@ def windows(kind: Kind, area: Area, expected: Expected, exchange: bool = True) -
         found, before = after_kill(area, before, expected, replaced)
         count.add(found, where)
         count.ends += 1
-        trained = kind.trainings == 1 and any(name.endswith(f"/{KEPT}") for name in state)
+        saved = {str(Path(name).parent) for name in state if name.endswith("/model.json")}
+        trained = kind.trainings == 1 and any(name.endswith(f"/{KEPT}") and str(Path(name).parent) in saved for name in state)
         count.add(after_end(area, finish(kind.work, area), before, expected, replaced, trained), where)
         if count.tries % 10 == 0: print(f"  {count.kind}: call {at} of {total}, {time.time() - began:.0f} s", flush=True)
     count.calls, count.seconds = len(moments), time.time() - began

@@ -197,13 +197,12 @@ def ended(told: list[tuple[int, str, str]]) -> str: # the one line
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_ends_the_other_in_one_line_and_the_same_command_starts_again(victim, world, tmp_path, monkeypatch):
-    args = ("--root", world, "--out", tmp_path / "runs" / "a", "--epochs", 2, "--batch-size", 12, "-q", *PLAIN)
+def test_a_killed_process_ends_the_other_in_one_line_and_the_same_command_goes_on_to_the_same_bits(victim, two, world, tmp_path):
+    args = ("--root", world, "--out", tmp_path / "runs" / "run", "--epochs", 2, "--batch-size", 12, *PLAIN)
     def train(rank: int) -> int:
-        steps, plain = [], StopDiverged.after_batch
+        plain = StopDiverged.after_batch
         def killing(self):
-            steps.append(1)
-            if rank == victim and len(steps) == 5: os.kill(os.getpid(), signal.SIGKILL)
+            if rank == victim and self.learn.epoch == 1 and self.iter == 2 and not (tmp_path / "again").exists(): os.kill(os.getpid(), 9)
             return plain(self)
         StopDiverged.after_batch = killing
         return run(*args)
@@ -211,11 +210,13 @@ def test_a_killed_process_ends_the_other_in_one_line_and_the_same_command_starts
     told = in_two(train, tmp_path)
     assert told[victim][0] == -signal.SIGKILL and told[1 - victim][0] == 2
     assert time.monotonic() - began < 45
-    assert re.fullmatch(rf"fakeface: process {victim} of 2 \(on .*\) ended without a word: .* starts again", ended(told))
-    assert not (tmp_path / "runs" / "a").exists()
-    monkeypatch.setattr(experiments, "write_report", lambda *args: None)
-    assert run(*args) == 0
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["a", "index.html", "test_use.jsonl"]
+    assert re.fullmatch(rf"fakeface: process {victim} of 2 \(on .*\) ended without a word: .* starts again.*", ended(told))
+    assert not (tmp_path / "runs" / "run").exists()
+    (tmp_path / "again").touch()
+    told = in_two(train, tmp_path)
+    assert [code for code, *_ in told] == [0, 0] and "goes on from epoch 2 of 2" in told[0][2], told
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["index.html", "run", "test_use.jsonl"]
+    pd.testing.assert_frame_equal(Run(tmp_path / "runs" / "run").predictions, two[0].predictions, check_exact=True)
 
 
 def test_an_error_of_the_first_process_before_the_training_ends_both_with_its_line_and_exit_code(world, tmp_path):

@@ -6,6 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import forked
@@ -19,7 +22,7 @@ from safetensors import SafetensorError
 
 from fakeface.cli.main import main
 from fakeface.data import sources as cards
-from fakeface.core.basics import InputError
+from fakeface.core.basics import DataNote, InputError
 from fakeface.core.files import Claim, whole_folder
 from fakeface.data.images import image_facts
 from fakeface.data.manifest import COLUMNS, Scan
@@ -27,9 +30,11 @@ from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.experiments import run as experiments
 from fakeface.experiments.plan import plan
 from fakeface.synthetic.world import build_world
+from fakeface.train import checkpoint
 from fakeface.train.blocks import face_dataloaders, loader_options
+from fakeface.train.checkpoint import Checkpoint
 from fakeface.train.fitting import train
-from fakeface.train.learners import make_learner
+from fakeface.train.learners import DivergedError, StopDiverged, make_learner
 from fakeface.train.runs import Run
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -218,11 +223,12 @@ def test_a_training_with_workers_that_is_stopped_says_one_line(tmp_path):
                "--augment", "fastai", "--no-cache", "--epochs", "500", "--out", tmp_path/"run"]
     heard = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # whoever runs these tests in the background ignores it
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **heard)
-    while not (line := process.stdout.readline()).startswith("epoch 1 of 500") and line: pass
+    while not (line := process.stdout.readline()).startswith("epoch 2 of 500") and line: pass
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130 and "Traceback" not in out + err, out + err
-    assert [w for w in err.splitlines() if not w.startswith("note: ")] == ["fakeface: stopped; nothing half-written is left"]
+    said = "fakeface: stopped; What was trained is kept: the same command goes on from there."
+    assert [w for w in err.splitlines() if not w.startswith("note: ")] == [said]
 
 
 def test_a_stop_that_was_lost_ends_a_training_at_the_next_batch(world):
@@ -235,6 +241,122 @@ def test_a_stop_that_was_lost_ends_a_training_at_the_next_batch(world):
     try:
         with pytest.raises(KeyboardInterrupt): train(learn, 1, progress=False)
     finally: signal.signal(signal.SIGINT, usual)
+
+
+# --- a training that was stopped --------------------------------------------------------------------------------------
+
+TRAINED = """
+import os, signal, sys, torch
+from fakeface.experiments import run as experiments
+from fakeface.train.checkpoint import Checkpoint
+from fakeface.train.learners import StopDiverged
+torch.set_num_threads(1)
+experiments.write_report, experiments.measure_baselines = lambda *args: None, lambda *args: {}
+Checkpoint.due = lambda self: True  # after every epoch, however short
+root, out, each_epoch, *at = sys.argv[1:]
+plain = StopDiverged.after_batch
+def killing(self):
+    if at and self.training and at[0] == f"{self.learn.epoch}:{self.iter}": os.kill(os.getpid(), signal.SIGKILL)
+    plain(self)
+StopDiverged.after_batch = killing
+experiments.run_recipe("man-2-test", root, out, epochs=4, size=32, scale=0.4, batch_size=16, augment="flip", precision="32", progress=False,
+                       each_epoch=each_epoch == "yes")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize("each_epoch", ["no", "yes"])
+def test_a_training_that_is_killed_twice_comes_to_the_same_bits(each_epoch, world, tmp_path):
+    def made(folder: str, *at: str) -> subprocess.CompletedProcess:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return forked.run(["-c", TRAINED, world, tmp_path / folder / "run", each_epoch, *at], capture_output=True, text=True)
+    assert made("whole").returncode == 0
+    for at, goes_on in (("1:2", ""), ("2:3", "goes on from epoch 2 of 4")):
+        done = made("cut", at)
+        assert done.returncode == -signal.SIGKILL and goes_on in done.stderr
+        assert not (tmp_path / "cut" / "run").exists()
+    done = made("cut")
+    assert done.returncode == 0 and "goes on from epoch 3 of 4" in done.stderr, done.stderr
+    whole, cut = (Run(tmp_path / folder / "run") for folder in ("whole", "cut"))
+    pd.testing.assert_frame_equal(whole.predictions, cut.predictions, check_exact=True)
+    pd.testing.assert_frame_equal(whole.history.drop(columns="seconds"), cut.history.drop(columns="seconds"), check_exact=True)
+    if each_epoch == "yes":
+        tables = [pd.read_csv(run.file("epochs")).drop(columns="seconds") for run in (whole, cut)]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+    assert {p.name for p in whole.folder.iterdir()} == {p.name for p in cut.folder.iterdir()}
+    assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == ["run", "test_use.jsonl"]
+    uses = [[json.loads(line) for line in (run.folder.parent / "test_use.jsonl").read_text().splitlines()] for run in (whole, cut)]
+    assert len(uses[0]) == len(uses[1]) == 2 and {use["trained"] for use in uses[1]} == {cut.info["started"]}
+    assert cut.info["training"] == whole.info["training"] | {"went_on": "epoch 2 of 4, epoch 3 of 4"}
+
+
+@pytest.fixture
+def stopped(world, monkeypatch) -> Callable[..., Run]:
+    "Runs man-2-test with options; with `at`, Ctrl-C comes in that epoch."
+    monkeypatch.setattr(experiments, "write_report", lambda *args: None)
+    monkeypatch.setattr(experiments, "measure_baselines", lambda *args: {})
+    monkeypatch.setattr(Checkpoint, "due", lambda self: True)
+    plain = StopDiverged.after_batch
+    def run(out: Path | None, at: int = 0, why: type[BaseException] = KeyboardInterrupt, **options: object) -> Run:
+        def stopping(self: StopDiverged) -> None:
+            if at and self.training and self.learn.epoch == at - 1 and self.iter: raise why("stopped")
+            plain(self)
+        with monkeypatch.context() as patched:
+            patched.setattr(StopDiverged, "after_batch", stopping)
+            return experiments.run_recipe("man-2-test", world, out, **SMALL | dict(epochs=3, batch_size=16) | options)
+    return run
+
+
+def test_another_question_begins_anew_and_says_what_differs(stopped, tmp_path):
+    for at, change, says in ((2, {}, None), (2, dict(lr=0.001), "with other lr lies there: this one begins anew"), (0, dict(seed=3), "lr")):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            with pytest.raises(KeyboardInterrupt) if at else nullcontext(): stopped(tmp_path / "run", at, **change)
+        words = [str(w.message) for w in told if "begins anew" in str(w.message) or "goes on" in str(w.message)]
+        assert len(words) == bool(says) and (not says or says in words[0]), words
+    assert "went_on" not in Run(tmp_path / "run").info["training"] and len(Run(tmp_path / "run").history) == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "test_use.jsonl"]
+
+
+def test_a_damaged_file_begins_anew(stopped, tmp_path):
+    for damage in (lambda data: data[:-500] + bytes(500), lambda data: data[:1000]):
+        with pytest.raises(KeyboardInterrupt): stopped(tmp_path / "run", 2)
+        (file,) = tmp_path.glob(".run.partial-*/training.pt")
+        file.write_bytes(damage(file.read_bytes()))
+        with pytest.warns(DataNote, match="cannot be read any more .*its bytes are not those.*it begins anew"):
+            assert "went_on" not in stopped(tmp_path / "run").info["training"]
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_without_a_folder_of_its_own_a_command_finds_what_it_began(stopped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt): stopped(None, 2)
+    (begun,) = (tmp_path / "runs" / "man-2-test").glob(".*.partial-*")
+    time.sleep(1.1)  # the clock gives another name
+    with pytest.warns(DataNote, match="goes on from epoch 2 of 3"): run = stopped(None)
+    assert begun.name.startswith(f".{run.folder.name}.partial-")
+    assert sorted(p.name for p in run.folder.parent.iterdir()) == sorted([run.folder.name, "test_use.jsonl"])
+
+
+def test_clean_leaves_a_training_that_was_stopped_until_all_is_asked_for(stopped, tmp_path, capsys):
+    with pytest.raises(KeyboardInterrupt) as error: stopped(tmp_path / "run", 2)
+    assert "the same command goes on" in " ".join(error.value.__notes__)
+    for args, says in (((), ": a training that was stopped; the command that began it goes on from there"), (("--all",), "removed ")):
+        assert main(["clean", str(tmp_path), *args]) == 0 and says in capsys.readouterr().out
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_training_that_diverged_is_not_gone_on_with(stopped, tmp_path):
+    with pytest.raises(DivergedError) as error: stopped(tmp_path / "run", 2, DivergedError)
+    assert not hasattr(error.value, "__notes__") and list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_cannot_take_a_checkpoint_costs_the_training_nothing(stopped, tmp_path, monkeypatch):
+    def full(*args: object) -> None: raise OSError(28, "No space left on device", "training.pt")
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "write_state", full)
+        with pytest.warns(DataNote, match="could not be kept .No space left on device.; it goes on"): run = stopped(tmp_path / "run")
+    pd.testing.assert_frame_equal(run.predictions, stopped(tmp_path / "other").predictions.assign(run="man-2-test"), check_exact=True)
 
 
 # --- two at once ------------------------------------------------------------------------------------------------------
@@ -286,7 +408,7 @@ def test_a_run_that_fails_while_predicting_keeps_its_network_and_the_same_comman
         run = experiments.run_recipe("man-2-test", world, tmp_path / "run", **SMALL)
     assert run.file("weights").read_bytes() == weights and len(run.predictions) and len(run.history) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "test_use.jsonl"]
-    assert not run.file("weights").with_name("trained.json").exists()
+    assert not run.file("weights").with_name("begun.json").exists()
 
 
 def test_a_disk_that_cannot_take_the_network_costs_the_network_alone(world, tmp_path, monkeypatch):

@@ -159,7 +159,7 @@ def tell_shortfalls(sources: Any, # a DataFrame, one row a source: asked, found,
 # %% ../../nbs/96_cli.data.ipynb #32c95bda
 def clean(output: Output,
           folder: Annotated[Path, argument("FOLDER", "It and all folders below, and the cache.")] = Path("."),
-          everything: Annotated[bool, Option("--all", help="Unfinished runs whose training is finished as well.")] = False) -> None:
+          everything: Annotated[bool, Option("--all", help="Unfinished runs that could be gone on with as well.")] = False) -> None:
     """Remove what killed commands left behind: half-written runs, worlds and tables.
 
     Example: fakeface clean runs"""

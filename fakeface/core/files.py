@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILES', 'LAST', 'KEPT', 'lock', 'die_with_parent', 'run_file', 'is_finished', 'holds_something', 'recover',
-           'remove_dead', 'Cleaned', 'clean', 'write_whole', 'write_table', 'write_text', 'save_figure', 'Claim',
-           'whole_folder']
+           'remove_dead', 'unfinished', 'Cleaned', 'clean', 'write_whole', 'write_table', 'write_text', 'save_figure',
+           'Claim', 'whole_folder']
 
 # %% ../../nbs/02_core.files.ipynb #45b430ca
 import ctypes
@@ -210,7 +210,7 @@ def recover(out: str | Path, # a folder that should be there
         if any(kind in ("whole", "old") for kind, _ in _hidden(out.parent, out.name)): Claim(out, keep=KEPT).release()
 
 # %% ../../nbs/02_core.files.ipynb #907c0d98
-KEPT = "trained.json" # in an unfinished run whose training is finished
+KEPT = "begun.json" # in an unfinished run that the same command goes on with: what was asked
 
 
 def remove_dead(rest: Path, # a hidden file or folder
@@ -229,6 +229,17 @@ def remove_dead(rest: Path, # a hidden file or folder
         _unlock(held)
     return not rest.exists()
 
+# %% ../../nbs/02_core.files.ipynb #8cbe2b38
+def unfinished(home: Path, # a folder of runs
+               keep: str = KEPT, # the file by which they are known
+              ) -> list[tuple[str, Path]]: # the name that the folder is to have, and what there is of it, the newest first
+    "What killed processes left in a folder that can be gone on with."
+    found = []
+    for kind, f in _hidden(home):
+        with suppress(OSError): # it has none, or its process has just put it in place
+            if kind == "partial": found.append(((f/keep).stat().st_mtime, _HIDDEN.match(f.name)["name"], f))
+    return [(name, f) for _, name, f in sorted(found, reverse=True)]
+
 # %% ../../nbs/02_core.files.ipynb #eff9df26
 class Cleaned(NamedTuple):
     "What `clean` did."
@@ -238,7 +249,7 @@ class Cleaned(NamedTuple):
 
 def clean(folder: str | Path, # where to look
           deep: bool = False, # in all folders below as well
-          everything: bool = False, # unfinished runs whose training is finished too
+          everything: bool = False, # unfinished runs that could be gone on with too
          ) -> Cleaned:
     "Removes what killed processes left. What somebody is writing, and what cannot be judged, stays."
     done = Cleaned([], [])
@@ -266,8 +277,10 @@ def _why_kept(rest: Path) -> str:
     "Why a hidden folder stays."
     m = _HIDDEN.match(rest.name)
     if m["token"].isdigit(): return "of an older version, without a lock: whether somebody is writing it cannot be told; remove it by hand"
-    if (rest/KEPT).is_file(): return "a trained network; the command that trained it goes on from there, and `--all` removes it"
-    return "somebody is writing it"
+    claim = rest.parent/f".{m['name']}.claim"
+    if not (rest/KEPT).is_file() or (claim.exists() and not _remove_free(claim)): return "somebody is writing it"
+    what = "a trained network" if run_file(rest, "card").is_file() else "a training that was stopped"
+    return f"{what}; the command that began it goes on from there, and `--all` removes it"
 
 # %% ../../nbs/02_core.files.ipynb #af21f545
 def write_whole(path: str | Path, # of the file
@@ -337,10 +350,9 @@ class Claim:
     def __enter__(self) -> "Claim": return self
     def __exit__(self, *exception: object) -> None: self.release()
 
-    def kept(self) -> list[Path]: # folders for `whole`, the newest first
-        "What killed processes left that is worth going on from."
-        found = [f for kind, f in _hidden(self.home, self.name) if kind == "partial" and (f/self.keep).is_file()] if self.keep else []
-        return sorted(found, key=lambda f: (f/self.keep).stat().st_mtime, reverse=True)
+    def kept(self) -> list[Path]: # folders for `whole_folder`, the newest first
+        "What killed processes left here that can be gone on with."
+        return [f for name, f in unfinished(self.home, self.keep) if name == self.name] if self.keep else []
 
 # %% ../../nbs/02_core.files.ipynb #43bcdcde
 def _take(claim: Claim, out: str | Path, wait: bool) -> int: # the lock file's handle
@@ -373,6 +385,7 @@ def whole_folder(claim: Claim, # of the place
         if rest != go_on: _discard(rest, ignore_errors=True)
     partial = go_on or claim.home/f".{claim.name}.partial-{_token()}"
     partial.mkdir(exist_ok=True)
+    if go_on: clean(partial) # of files that were being written
     try: yield partial
     except BaseException as e:
         if claim.keep and (partial/claim.keep).is_file(): e.add_note("What was trained is kept: the same command goes on from there.")

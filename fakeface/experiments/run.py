@@ -10,7 +10,8 @@ __all__ = ['run_recipe', 'Job', 'help_train', 'save_model', 'save_run', 'ffhq_as
 from .. import __version__
 from ..audit.shortcuts import measure_baselines
 from ..core.basics import DataNote, InputError
-from ..core.files import KEPT, Claim, holds_something, recover, run_file, whole_folder, write_table, write_whole
+from ..core.files import (KEPT, Claim, holds_something, recover, run_file, unfinished, whole_folder, write_table, write_text,
+                                 write_whole)
 from ..data.manifest import check_manifest
 from ..data.recipes import Composition, Recipe, read_recipe
 from ..evaluate.scores import score_predictions
@@ -19,14 +20,16 @@ from ..report.run import write_report
 from ..synthetic.world import cached_world, read_world
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.inference import predict
-from ..train.learners import LEARNERS, classes_of, make_learner, seeded
+from ..train.learners import LEARNERS, DivergedError, classes_of, make_learner, seeded
 from ..core.ranks import Place
+from ..train.checkpoint import Checkpoint, begun_training
 from ..train.distributed import batch_of, predicted_together, team_info, team_words, trained_together
 from ..train.team import Team, gather, joined, share
 from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
 
 import shutil # noqa: F401
-from ..train.fitting import EpochLines, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train, training_record # noqa: F401
+from ..train.fitting import (EpochLines, Forecast, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train, # noqa: F401
+                                    training_record)
 from .plan import Plan, choose, fewer, fingerprint, plan, sources_of, without_duplicates # noqa: F401
 
 # %% ../../nbs/81_experiments.run.ipynb #2868fd66
@@ -37,7 +40,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -110,9 +113,9 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     "Runs an experiment from data root to report. Raises `InputError` where recipe, root or options cannot work."
     with joined() as team:
         if team.rank: return Run(help_train(cbs), root)
-        with _claimed(recipe, root, out, profile, overwrite, aim, options) as (recipe, out, claim):
+        with _claimed(recipe, root, out, profile, overwrite, aim, options) as (recipe, place, claim):
             clock, made = {"scan": time.time()}, plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, labels, **options)
-            _run_claimed(claim, out, made, clock, schedule, each_epoch, progress, list(cbs), aim or {}, team)
+            out = _run_claimed(claim, place, made, clock, schedule, each_epoch, progress, list(cbs), aim or {}, team, named=bool(out))
     return Run(out, root)
 
 # %% ../../nbs/81_experiments.run.ipynb #08055507
@@ -126,34 +129,70 @@ class Job(NamedTuple):
     each_epoch: bool # scores after every epoch
     progress: bool # fastai's bar
     clock: dict[str, float] # when each step began
+    started: str # when the run began; of one that is gone on with, the first time
     team: Team = Team(Place()) # the processes that train
 
-# %% ../../nbs/81_experiments.run.ipynb #5b1deaf3
-def _asked(made: Plan, schedule: str, team: Team) -> dict[str, Any]:
+# %% ../../nbs/81_experiments.run.ipynb #4bb74727
+def _asked(made: Plan, schedule: str, each_epoch: bool, cbs: Sequence[Callback], team: Team) -> dict[str, Any]:
     "What a training depends on."
-    said = dict(settings=made.settings, seed=made.seed, schedule=schedule, images=fingerprint(made.manifest),
-                versions={p: version(p) for p in ("torch", "fastai")} | {"fakeface": __version__})
+    callbacks = sorted(type(cb).__name__ for cb in cbs if not isinstance(cb, EpochLines | Forecast)) # these only print
+    said = dict(settings=made.settings, seed=made.seed, schedule=schedule, images=fingerprint(made.manifest), scored=each_epoch,
+                callbacks=callbacks, versions={p: version(p) for p in ("torch", "fastai")} | {"fakeface": __version__})
     return json.loads(json.dumps(said | ({} if team.alone else {"processes": team.world}), default=str))
+
+# %% ../../nbs/81_experiments.run.ipynb #d20b66ce
+def _note(folder: Path) -> dict[str, Any]: # asked, started
+    "What an unfinished run was asked, and when it began; empty where it cannot be read."
+    with suppress(OSError, ValueError, TypeError): return dict(json.loads((folder/KEPT).read_text()))
+    return {}
 
 
 def _left(claim: Claim, asked: dict[str, Any]) -> Path | None:
     "An unfinished run of the same training, to go on from."
-    def same(folder: Path) -> bool:
-        try: return json.loads((folder/KEPT).read_text()) == asked
-        except (OSError, ValueError): return False
-    return next((f for f in claim.kept() if same(f)), None)
+    return next((f for f in claim.kept() if _note(f).get("asked") == asked), None)
+
+# %% ../../nbs/81_experiments.run.ipynb #f8336f58
+def _elsewhere(claim: Claim, asked: dict[str, Any]) -> Claim | None:
+    "The place beside the claimed one, now claimed, of an unfinished run of the same training."
+    for name, folder in unfinished(claim.home):
+        if _note(folder).get("asked") != asked or holds_something(claim.home/name): continue
+        try: other = Claim(claim.home/name, keep=KEPT)
+        except InputError: continue # somebody is making it
+        if _left(other, asked): return other
+        other.release()
+    return None
+
+# %% ../../nbs/81_experiments.run.ipynb #c9f1d9ca
+@contextmanager
+def _place(claim: Claim, asked: dict[str, Any], named: bool) -> Iterator[tuple[Claim, Path | None]]:
+    "Where to write, and what to go on from; what goes for it is said (DataNote)."
+    with ExitStack() as held:
+        other = None if named or _left(claim, asked) else _elsewhere(claim, asked)
+        if other: claim = held.enter_context(other)
+        left = _left(claim, asked)
+        if left is None: [warnings.warn(_other_words(_note(f).get("asked", {}), asked), DataNote, stacklevel=4) for f in claim.kept()]
+        yield claim, left
+
+
+def _other_words(was: dict[str, Any], asked: dict[str, Any]) -> str:
+    "In what an unfinished run differs from what is asked."
+    old, new = ({**said, **said.get("settings", {}), **said.get("versions", {})} for said in (was, asked))
+    names = [k for k in new if k not in ("settings", "versions") and old.get(k) != new[k]]
+    return f"an unfinished run with other {', '.join(names[:5]) or 'processes'} lies there: this one begins anew and takes its place"
 
 # %% ../../nbs/81_experiments.run.ipynb #b4dd9a1b
 def _run_claimed(claim: Claim, out: Path, made: Plan, clock: dict[str, float], schedule: str, each_epoch: bool, progress: bool,
-                 cbs: list[Callback], aim: Mapping[str, Any], team: Team) -> None:
+                 cbs: list[Callback], aim: Mapping[str, Any], team: Team, named: bool) -> Path: # where it lies
     "Makes a planned run in the place that is claimed, or goes on with an unfinished one of the same training."
     if each_epoch and not team.alone: raise InputError("scores after every epoch are made in one process; start this without torchrun")
-    asked = _asked(made, schedule, team)
-    with whole_folder(claim, _left(claim, asked)) as folder:
-        job = Job(folder, out, made.recipe.name, asked, schedule, each_epoch, progress, clock, team)
+    asked = _asked(made, schedule, each_epoch, cbs, team)
+    with _place(claim, asked, named) as (chosen, left), whole_folder(chosen, left) as folder:
+        out, started = out if chosen is claim else chosen.out, _note(folder).get("started") or _started(clock)
+        job = Job(folder, out, made.recipe.name, asked, schedule, each_epoch, progress, clock, started, team)
         unsaved = _run_into(job, made, cbs, aim)
     share(team, out)
     _raise_unsaved(unsaved, out)
+    return out
 
 
 def _raise_unsaved(unsaved: list[Exception], out: Path) -> None:
@@ -183,6 +222,7 @@ def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any])
     try:
         if not job.each_epoch: write_report(job.folder, made.root) # of a cell of many, when it is asked for: `fakeface report CELL`
     except Exception as e: told["unsaved"].append(e) # the page can be made again from what is there
+    (job.folder/_USED).unlink(missing_ok=True)
     return told["unsaved"]
 
 # %% ../../nbs/81_experiments.run.ipynb #4635f9de
@@ -203,11 +243,12 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     if job.each_epoch:
         test_use = _log_use(job, m, f"read after each of {chosen['epochs']} epochs")
         cbs = [*cbs, ReadEpochs(m, run_file(job.folder, "epochs"), (root, lost))]
-    trained = (job.folder/KEPT).is_file()
+    trained = run_file(job.folder, "card").is_file() # before it was killed
     learn = on_sound_images(lambda rows: _build(rows, root, chosen, cbs, job.folder if trained else None, job.team), m, root, lost)
-    part = _Part(m[~m["path"].isin(lost.paths())], root, chosen, job.asked["seed"], job.schedule, job.name)
+    begun = None if trained else _begun(job, learn)
+    part = _Part(m[~m["path"].isin(lost.paths())], root, chosen, job.asked["seed"], job.schedule, job.name, begun)
     team, together = _with_the_others(job.team, None if trained else part, learn)
-    history, unsaved = (read_part(job.folder, "history"), []) if trained else _train(learn, chosen, job, lost)
+    history, unsaved = (read_part(job.folder, "history"), []) if trained else _train(learn, chosen, job, lost, begun)
     clock["predict"] = time.time()
     if not job.each_epoch: test_use = _log_use(job, m, "run")
     predictions = _with_unseen(_predict_part(team, learn, part, lost), job.folder)
@@ -245,27 +286,51 @@ def _build(rows: pd.DataFrame, root: Path, chosen: dict[str, Any], cbs: list[Cal
     return make_learner(dls, chosen, cbs=cbs)
 
 # %% ../../nbs/81_experiments.run.ipynb #d5ea0d35
-def _train(learn: Learner, chosen: dict[str, Any], job: Job, lost: LostImages) -> tuple[pd.DataFrame, list[OSError]]:
+def _begun(job: Job, learn: Learner) -> dict[str, Any] | None:
+    "What a stopped training of the same left. What it took counts: the clock is put back."
+    if begun := begun_training(job.folder, learn):
+        for step in job.clock: job.clock[step] -= begun["seconds"]
+    return begun
+
+
+def _train(learn: Learner, chosen: dict[str, Any], job: Job, lost: LostImages, begun: dict[str, Any] | None,
+           ) -> tuple[pd.DataFrame, list[OSError]]:
     "Trains, and saves what was learnt at once; a full disk ends the run only where it cannot take the scores either."
-    history = _fit(job.team, learn, chosen, job.schedule, job.progress, lost)
+    kept = Checkpoint(job.folder, json.dumps(dict(asked=job.asked, started=job.started)), begun, job.team)
+    try: history = _fit(job.team, learn, chosen, job.schedule, job.progress, lost, kept)
+    except DivergedError:
+        kept.forget(all_of_it=True) # it would come to the same
+        raise
     store(job.folder, "history", history)
     if (unseen := getattr(learn, "unseen", None)) is not None:
         write_table(unseen.rename_axis("path").rename(UNSEEN).reset_index(), job.folder/_UNSEEN)
+    return history, _save(learn, chosen, kept) and _save(learn, chosen, kept) # there may be room where the training was kept
+
+# %% ../../nbs/81_experiments.run.ipynb #4e102cdd
+def _save(learn: Learner, chosen: dict[str, Any], kept: Checkpoint) -> list[OSError]:
+    "Saves the network, from which the run is gone on with from now on. What was kept of its training goes in any case."
     try:
-        save_model(learn, job.folder, chosen)
-        write_whole(job.folder/KEPT, lambda p: p.write_text(json.dumps(job.asked)))
-    except OSError as e: return history, [e]
-    return history, []
+        save_model(learn, kept.folder, chosen)
+        with suppress(OSError): write_text(kept.folder/KEPT, kept.asked)
+    except OSError as e: return [e]
+    finally: kept.forget()
+    return []
 
 # %% ../../nbs/81_experiments.run.ipynb #50273037
+_USED = ".test_use.json" # until the run is whole
+
+
 def _log_use(job: Job, manifest: pd.DataFrame, what: str) -> dict[str, Any]:
-    "Enters into the ledger beside the run that its test sets are about to be used; how often each was before."
-    return log_test_use(job.out, manifest, what, _started(job.clock))
+    "Enters into the ledger beside the run, once, that its test sets are about to be used; how often each was before."
+    with suppress(OSError, ValueError): return json.loads((job.folder/_USED).read_text(encoding="utf-8")) # before it was killed
+    used = log_test_use(job.out, manifest, what, job.started)
+    with suppress(OSError): write_text(job.folder/_USED, json.dumps(used))
+    return used
 
 
-def _versions(clock: dict[str, float]) -> dict[str, Any]:
+def _versions(started: str) -> dict[str, Any]:
     "When a run began, and what made it."
-    return dict(started=_started(clock), versions={"python": platform.python_version(), **{p: version(p) for p in ("torch", "fastai")},
+    return dict(started=started, versions={"python": platform.python_version(), **{p: version(p) for p in ("torch", "fastai")},
                                                    "fakeface": __version__})
 
 
@@ -282,6 +347,7 @@ class _Part(NamedTuple):
     seed: int
     schedule: str # of the learning rate
     name: str # in the table of predictions
+    begun: dict[str, Any] | None # where the training goes on
 
 
 def _with_the_others(team: Team, part: _Part | None, learn: Learner) -> tuple[Team, dict[str, Any]]: # who predicts; for run.json
@@ -293,10 +359,12 @@ def _with_the_others(team: Team, part: _Part | None, learn: Learner) -> tuple[Te
     return team, together
 
 # %% ../../nbs/81_experiments.run.ipynb #f3702ca5
-def _fit(team: Team, learn: Learner, chosen: dict[str, Any], schedule: str, progress: bool, lost: LostImages) -> pd.DataFrame: # its history
-    "The training, by one process or by several."
+def _fit(team: Team, learn: Learner, chosen: dict[str, Any], schedule: str, progress: bool, lost: LostImages, kept: Checkpoint,
+         ) -> pd.DataFrame: # its history
+    "The training, by one process or by several. One that fits at once is not kept."
+    kept = None if getattr(learn, "at_once", False) else kept
     with skipping(learn.dls, lost), trained_together(team, learn):
-        return train(learn, chosen["epochs"], chosen["lr"], progress, schedule, chosen["frozen_epochs"])
+        return train(learn, chosen["epochs"], chosen["lr"], progress, schedule, chosen["frozen_epochs"], kept)
 
 
 def _predict_part(team: Team, learn: Learner, part: _Part, lost: LostImages) -> pd.DataFrame | None: # None but on rank 0
@@ -319,7 +387,7 @@ def help_train(cbs: Sequence[Callback] = (), # those that rank 0 gives
             with TemporaryDirectory() as folder, seeded(part.seed):
                 lost = LostImages(Path(folder)/"lost.jsonl")
                 learn = _build(part.manifest, part.root, part.settings, list(cbs), None, team)
-                _fit(team, learn, part.settings, part.schedule, False, lost)
+                _fit(team, learn, part.settings, part.schedule, False, lost, Checkpoint(None, "", part.begun, team))
                 _predict_part(team, learn, part, lost)
         return share(team)
 
@@ -340,7 +408,7 @@ def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Co
     words = {k: getattr(made.recipe, k) for k in ("title", "study", "citation", "notes", "published")}
     weights = Path(made.settings["weights"] or "").name or None # of a file of weights the name alone
     steps = list(job.clock)
-    info = _versions(job.clock) | dict(recipe=made.recipe.name, **words, settings={**made.settings, "weights": weights},
+    info = _versions(job.started) | dict(recipe=made.recipe.name, **words, settings={**made.settings, "weights": weights},
                 profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world, **ran,
                 data=made.root.resolve().name, schedule=job.schedule, labels=made.labels, arch_asked=made.arch_asked,
                 seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
@@ -375,7 +443,7 @@ def _save_into(folder: Path, out: Path, learn: Learner, rows: pd.DataFrame, root
     store(folder, "recipe", dict(name=out.name, title=title))
     for name, part in (("manifest", rows), ("predictions", predictions), ("history", history),
                        ("rejects", pd.DataFrame(columns=["path", "source", "reason"]))): store(folder, name, part)
-    store(folder, "info", _versions(clock) | dict(recipe=out.name, title=title, settings={}, scale=1.0,
+    store(folder, "info", _versions(_started(clock)) | dict(recipe=out.name, title=title, settings={}, scale=1.0,
           world=read_world(root) if root else None, data=Path(root).resolve().name if root else None))
     store(folder, "metrics", score_predictions(predictions) | more)
     write_report(folder, root)

@@ -145,7 +145,13 @@ def _run_one(trial: Trial, out: Path) -> str:
         return f"FAILED, {error[:200]}"
     _remove_note(note)
     tests = {"validation": made.metrics["valid"], **made.metrics["tests"]}
-    return ", ".join(f"{name} {percent(s['accuracy'])}" for name, s in tests.items())
+    return ", ".join(f"{name} {percent(s['accuracy'])}" for name, s in tests.items()) + _stops(made)
+
+# %% ../../nbs/82_experiments.series.ipynb #fb920275
+def _stops(made: Run) -> str:
+    "Where a training went on that had been stopped; empty for one that had not."
+    ran = made.info.get("training", {}) if made.file("info").is_file() else {}
+    return f" (stopped, it went on from {ran['went_on']})" if ran.get("went_on") else ""
 
 # %% ../../nbs/82_experiments.series.ipynb #e32407d8
 def read_trials(out: str | Path, # of `open_folder`

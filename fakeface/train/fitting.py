@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ..core.files import write_table
 from ..data.images import RejectedImage
 from ..evaluate.scores import sweep_row
 from .blocks import FaceDL, face_test_loader, open_image
+from .checkpoint import Checkpoint, begun_training # noqa: F401
 from .frozen import FrozenBody, tidied, whole_network
 from .learners import HeadLearner, classes_of, epoch_name, seeded
 from .precision import precision_of
@@ -38,13 +39,16 @@ from .precision import precision_of
 class History(Callback):
     "Losses and accuracy of all epochs, over several calls of `fit`."
     order = 51 # right after fastai's recorder: callbacks that stop a training come later
-    def __init__(self) -> None: self.rows, self.began = [], time.time()
+    noted = ("rows", "spent") # a training that goes on has to know it, see `train.checkpoint`
+    def __init__(self) -> None: self.rows, self.spent, self.began = [], 0.0, time.time()
     def after_epoch(self) -> None:
-        if not hasattr(self.learn, "gather_preds"): self.rows.append(list(self.recorder.values[-1])[:3]) # predicting is no epoch
+        if hasattr(self.learn, "gather_preds"): return # predicting is no epoch
+        self.rows.append(list(self.recorder.values[-1])[:3])
+        self.spent, self.began = self.spent + time.time() - self.began, time.time()
 
     def table(self) -> pd.DataFrame: # one row an epoch: epoch, train_loss, valid_loss, accuracy, seconds
         "What was noted."
-        seconds = round((time.time() - self.began) / max(1, len(self.rows)), 2)
+        seconds = round((self.spent + time.time() - self.began) / max(1, len(self.rows)), 2)
         table = pd.DataFrame(self.rows, columns=["train_loss", "valid_loss", "accuracy"])
         return table.assign(epoch=range(1, len(table) + 1), seconds=seconds)
 
@@ -80,6 +84,7 @@ _ENOUGH, _SHORT = 5.0, 30.0 # seconds of training that a forecast needs; seconds
 
 class Forecast(Callback):
     "One line on about how long the training takes."
+    noted = ("done",)
     def __init__(self, enough: float = _ENOUGH, short: float = _SHORT):
         self.enough, self.short, self.done, self.told = enough, short, 0, None
     def before_fit(self) -> None: self.open = True
@@ -95,13 +100,19 @@ class Forecast(Callback):
         if epoch * left < self.short or (self.told and self.told / 1.5 < epoch < self.told * 1.5): return
         self.told = epoch
         print(f"\rabout {_time_words(epoch * left)} for the {left} {'epoch' if left == 1 else 'epochs'}{' left' if self.done else ''}"
-              f"{_parts_words(self.learn) if not self.done else ''}; a run that is stopped begins anew", flush=True)
+              f"{_parts_words(self.learn) if not self.done else ''}; {_stop_words(self.learn)}", flush=True)
 
 # %% ../../nbs/53_train.fitting.ipynb #73880a9a
 def _parts_words(learn: Learner) -> str:
     "What the epochs are, where there are two kinds."
     first, then = getattr(learn, "planned", (0, 0))
     return f" ({first} frozen, of the head alone, and {then} of the whole network)" if first else ""
+
+
+def _stop_words(learn: Learner) -> str:
+    "What a stop costs."
+    kept = any(isinstance(cb, Checkpoint) for cb in learn.cbs)
+    return "after a stop the same command goes on from the last epoch that was kept" if kept else "a training that is stopped begins anew"
 
 
 def _time_words(seconds: float) -> str: # such as "9 min"
@@ -119,6 +130,7 @@ def train(learn: Learner, # of `make_learner`
           progress: bool = True, # show fastai's bar
           schedule: str = "one-cycle", # one of SCHEDULES
           frozen_epochs: int = 1, # of a pretrained body, before `epochs`
+          kept: Checkpoint | None = None, # keeps it after its epochs, and goes on with what was kept
          ) -> pd.DataFrame: # one row an epoch: epoch, train_loss, valid_loss, accuracy, seconds
     "`fit_one_cycle` from scratch, `fine_tune` for a pretrained body (frozen epochs first); or both at constant rates."
     frozen = getattr(learn.opt, "frozen_idx", 0) if learn.opt else 0
@@ -127,7 +139,8 @@ def train(learn: Learner, # of `make_learner`
     with warnings.catch_warnings(), tidied(learn), ExitStack() as quiet:
         if not progress: [quiet.enter_context(context) for context in (learn.no_bar(), learn.no_logging())]
         warnings.filterwarnings("ignore", message=".*(lr_scheduler|enable_nested|pin_memory).*")
-        quiet.enter_context(learn.added_cbs([history, StopAgain()]))
+        quiet.enter_context(learn.added_cbs([history, StopAgain(), *([kept] if kept else [])]))
+        if kept: kept.begin()
         if schedule == "flat": _flat(learn, epochs, lr, frozen_epochs if frozen else 0)
         elif frozen: learn.fine_tune(epochs, lr or 2e-3, freeze_epochs=frozen_epochs)
         else: learn.fit_one_cycle(epochs, lr or 1e-3)
@@ -152,6 +165,7 @@ def training_record(learn: Learner, # trained by `train`
     told = dict(frozen_body="evaluation mode, " + "; ".join(own.told)) if own and own.told else {}
     if getattr(learn, "at_once", False):
         told["head"] = f"a ridge classifier on features of a {'pretrained' if learn.weights_filled else 'random'} body, fitted at once"
+    if stops := getattr(learn, "went_on_at", None): told["went_on"] = ", ".join(stops)
     return (ran.record if ran else {}) | told
 
 
@@ -164,21 +178,23 @@ def training_words(record: dict[str, Any], # of `training_record`
     rest = "" if record["precision"] == "32" else " So was the validation loss; predictions, scores and thresholds are of 32 bits."
     body = f" Frozen body: {record['frozen_body']}." if record.get("frozen_body") else ""
     head = f" The head is {record['head']}; no gradient was followed." if record.get("head") else ""
-    return f"Trained in {numbers}{layout} (asked: {record['asked']}).{rest}{body}{head}"
+    stops = f" It was stopped and went on from {record['went_on']}." if record.get("went_on") else ""
+    return f"Trained in {numbers}{layout} (asked: {record['asked']}).{rest}{body}{head}{stops}"
 
 # %% ../../nbs/53_train.fitting.ipynb #37b0e712
 class ReadEpochs(Callback):
     "After each epoch, the scores of every test set and of validation; they are written to a file as they come."
-    order = 60 # after fastai's recorder
+    order, noted = 60, ("read", "seconds", "held") # after fastai's recorder
 
     def __init__(self, manifest: pd.DataFrame, # train, valid and tests
                  file: Path | None = None, # .csv
                  watched: tuple[Path, "LostImages"] | None = None): # data root and where images that break are noted
         is_train = manifest["split"] == "train"
         self.items, self.file, self.read = manifest[~is_train].reset_index(drop=True), file, []
-        self.seconds, self.batches, self.watched = 0.0, None, watched
+        self.seconds, self.batches, self.held, self.watched = 0.0, None, False, watched
         self.fakes_in_training = float((manifest.loc[is_train, "label"] == "fake").mean())
 
+    def went_on(self) -> None: _open_held(self)
     def before_train(self) -> None: self.began = time.time()
     def after_train(self) -> None: self.seconds += time.time() - self.began
 
@@ -200,7 +216,7 @@ def _epoch_rows(reader: ReadEpochs, predictions: pd.DataFrame) -> list[dict[str,
     return [dict(epoch=epoch, test=test, **sweep_row(rows, reader.fakes_in_training), train_loss=loss, seconds=round(reader.seconds, 3))
             for test, rows in predictions.groupby("split")]
 
-
+# %% ../../nbs/53_train.fitting.ipynb #e4282342
 _HELD = 512 * 2**20 # bytes: test images up to this are opened once a training, not once an epoch
 
 
@@ -209,8 +225,14 @@ def _open_batches(reader: ReadEpochs) -> Iterable[tuple[torch.Tensor, torch.Tens
     loader = face_test_loader(reader.learn.dls, reader.items)
     with seeded(0): first = loader.one_batch()[0]
     if len(reader.items) * first[0].nbytes <= _HELD:
-        with seeded(0): reader.batches = list(loader)
+        with seeded(0): reader.batches, reader.held = list(loader), True
     return reader.batches or loader
+
+
+def _open_held(reader: ReadEpochs) -> None:
+    "Opens what a training that was stopped held: a loader draws a number when it is made, which an earlier epoch has drawn already."
+    with suppress(RejectedImage, InputError, OSError):
+        if reader.held: _open_batches(reader)
 
 # %% ../../nbs/53_train.fitting.ipynb #aa3cdda7
 def _predict_now(learn: Learner, rows: pd.DataFrame, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> pd.DataFrame:

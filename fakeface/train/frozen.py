@@ -99,7 +99,7 @@ class FeatureLoader(GetAttr):
 # %% ../../nbs/51_train.frozen.ipynb #2c60a50a
 class _HandsThrough(Callback):
     "Features in the place of images: the loaders give them, the fixed part of the network hands them on, and all can be as before."
-    def __init__(self) -> None: self.before, self.fed, self.patched = None, None, []
+    def __init__(self) -> None: self.before, self.fed, self.patched, self.first = None, None, [], True # first: epoch of a fit
 
     def put(self, made: list[tuple[torch.Tensor, torch.Tensor]]) -> None: # features and targets of training and validation
         "From the next batch on."
@@ -114,7 +114,7 @@ class _HandsThrough(Callback):
         for m in self.patched: m.__dict__.pop("forward", None)
         for loader in self.fed.loaders[:2] if self.fed else []: loader.x = None
         if self.before is not None: self.learn.dls = self.before
-        self.before, self.fed, self.patched = None, None, []
+        self.before, self.fed, self.patched, self.first = None, None, [], True
 
 
 def _itself(x: torch.Tensor) -> torch.Tensor: return x
@@ -130,23 +130,25 @@ def _of_both(learn: Learner, most: float) -> list[tuple[torch.Tensor, torch.Tens
 # %% ../../nbs/51_train.frozen.ipynb #609cd40a
 class FrozenBody(_HandsThrough):
     "While no parameter of the body is trained it is in evaluation mode, and asked once a fit where that can be."
-    order = AtPrecision.order + 2
+    order, noted = AtPrecision.order + 2, ("told",) # `noted`: what a training that goes on has to know, see `train.checkpoint`
     def __init__(self, most: float = 2**30): # bytes of features that may be kept
         super().__init__()
         self.most, self.told = most, []
 
     def before_fit(self) -> None: self.restore() # of a training that was broken off
     def before_train(self) -> None:
+        first, self.first = self.first, False # of this process: a training that goes on begins later
         body = getattr(self.learn.model, "module", self.learn.model)[0] # several processes wrap the network
         if any(p.requires_grad for p in body.parameters()): return
         body.eval() # fastai has set all to training mode
-        if self.epoch == 0: self._once()
+        if first: self._once()
 
     def after_fit(self) -> None: self.restore()
     def _once(self) -> None:
         "Features in the place of images, or a line that says why not."
         made = why_not(self.dls.train, self.model, self.n_epoch) or _of_both(self.learn, self.most)
         if not isinstance(made, str): self.put(made)
+        if self.epoch: return # it was told when the first epoch began
         size = "" if isinstance(made, str) else f"{sum(x.nbytes for x, _ in made) / 2**20:,.1f} MB"
         self.told.append(f"asked in every epoch ({made})" if isinstance(made, str) else f"asked once for {self.n_epoch} epochs ({size})")
         logging.getLogger("fakeface").info("frozen body in evaluation mode, %s", self.told[-1])

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback, _inner_loop
+from fastai.callback.core import Callback, CancelEpochException, _inner_loop
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau
 from fastai.callback.training import BnFreeze
 from fastai.data.core import DataLoaders
@@ -39,7 +39,19 @@ from torch import nn
 
 # %% ../../nbs/52_train.learners.ipynb #afef2287
 class LeanLearner(Learner):
-    "fastai's Learner; at the events of a batch it calls of its callbacks those that know the event."
+    "fastai's Learner; at the events of a batch it calls of its callbacks those that know the event. It can go on in the middle."
+    left_out = (0, 0) # by a training that goes on: so many calls of `fit`, and so many epochs of the next one
+
+    def fit(self, n_epoch: int, *args: Any, **kwargs: Any) -> None: # as fastai's
+        if self.left_out[0]: self.left_out = self.left_out[0] - 1, self.left_out[1]
+        else: super().fit(n_epoch, *args, **kwargs)
+
+    def _do_fit(self) -> None: # fastai's `start_epoch` calls `after_epoch` for epochs that are left out, which callbacks do not bear
+        first, self.left_out = self.left_out[1], (0, 0)
+        for epoch in range(first, self.n_epoch):
+            self.epoch = epoch
+            self._with_events(self._do_epoch, "epoch", CancelEpochException)
+
     def __call__(self, event_name: str | list[str]) -> None: # as fastai's; a string is the ordinary case
         if not isinstance(event_name, str) or event_name not in _inner_loop: return super().__call__(event_name)
         known = [cb for cb in self.cbs if hasattr(type(cb), event_name) or event_name in vars(cb)]

@@ -27,7 +27,7 @@ import pandas as pd
 
 # %% ../../nbs/50_train.pixels.ipynb #a6b2d4bd
 from ..core.basics import DataNote, InputError, cache_folder
-from ..core.files import Claim, lock, write_whole
+from ..core.files import Claim, clean, lock, write_whole
 
 # %% ../../nbs/50_train.pixels.ipynb #c707d7ae
 _DEFAULT = 16 * 10**9 # bytes
@@ -230,6 +230,7 @@ def _new_segment(folder: Path, side: int, images: int) -> _Segment | None: # Non
     layout = _Layout(folder.name, side, int(min(images, most)))
     if layout.capacity < 1: return None
     with Claim(pixel_folder(), wait=True, inside=True):
+        clean(folder) # of a new file that a killed process was writing
         if not _make_room(layout.size): return None
         file = write_whole(folder/f"{uuid.uuid4().hex[:16]}{_SUFFIX}", lambda partial: _write_empty(partial, layout))
     segment = _Segment(file, layout)

@@ -169,7 +169,7 @@ def _watch(team: Team, signs: Signs) -> None:
 def _lost(team: Team, rank: int) -> dict[str, Any]: # rank, line, code
     "A process that ended without a word."
     return dict(rank=rank, code=2, line=f"process {rank} of {team.world} (on {team.hosts[rank]}) ended without a word: killed, out of "
-                "memory, or its machine cannot be reached; nothing half-written is left, and the same command starts again")
+                "memory, or its machine cannot be reached; nothing half-written is left; the same command goes on, or starts again")
 
 # %% ../../nbs/50_train.team.ipynb #a4cb734d
 def _reason(team: Team, e: BaseException) -> BaseException:
