@@ -1,6 +1,7 @@
 "What a data root may throw at a run, and what a run may never do."
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -122,6 +123,63 @@ def test_a_root_with_every_kind_of_bad_file_is_run_to_the_end(world, tmp_path):
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def elsewhere(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    "A run, and two data roots that are not its own: one without its images, one with another picture under every name."
+    folder = tmp_path_factory.mktemp("elsewhere")
+    made = experiments.run_recipe("man-1", world, folder / "run", epochs=1, progress=False)
+    (folder / "empty").mkdir()
+    picture = (world / made.manifest["path"].iloc[0]).read_bytes()
+    for path in made.manifest["path"]:
+        (folder / "other" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "other" / path).write_bytes(picture)
+    (folder / "pictures" / "kind").mkdir(parents=True)
+    (folder / "pictures" / "kind" / "a.jpg").write_bytes(picture)
+    return {name: folder / name for name in ("run", "empty", "other", "pictures")}
+
+
+NEEDED = ["explain {run} {pictures}/kind/a.jpg --sample 4", "robustness {run} --sample 4 --sweeps none", "ood {run} {pictures}",
+          "quiz {run} --items 4", "score {run} --model {run}", "robustness {run} --sample 4 --detector 'cat {{list}}'"]
+OPTIONAL = ["report {run}", "predict {pictures}/kind/a.jpg --model {run} --fast", "export {run} --out b.fakeface"]
+
+
+@pytest.mark.parametrize("root, words", [("empty", "images are missing"), ("other", "compared are other files")])
+def test_a_run_is_not_read_with_a_data_root_that_is_not_its_own(elsewhere, root, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    def told(line: str, *more: str) -> tuple[int, str]:
+        code = main(shlex.split(line.format(**elsewhere)) + list(more))
+        return code, " ".join(capsys.readouterr())
+    for line in NEEDED + OPTIONAL:
+        code, text = told(line, "--root", str(elsewhere[root]))
+        assert code == 2 and words in text and "a data root called world: give it with --root" in text, (line, text)
+    monkeypatch.setenv("FAKEFACE_DATA", str(elsewhere[root]))
+    for line in NEEDED:
+        code, text = told(line)
+        assert code == 2 and words in text and f"the data root {elsewhere[root]} (FAKEFACE_DATA)" in text, (line, text)
+    for line in OPTIONAL:
+        code, text = told(line)
+        assert code in (0, 1, 3) and words in text and "(FAKEFACE_DATA)" in text and "done without the images" in text, (line, text)
+    assert "<img src" not in (elsewhere["run"] / "report.html").read_text()
+
+
+def test_a_data_root_that_lacks_some_images_of_a_run_is_used_and_how_many_it_lacks_is_said(elsewhere, world, tmp_path, capsys):
+    shutil.copytree(world, tmp_path / "some")
+    (tmp_path / "some" / Run(elsewhere["run"]).manifest.query("split == 'train'")["path"].iloc[0]).unlink()
+    assert main(["report", str(elsewhere["run"]), "--root", str(tmp_path / "some")]) == 0
+    told = capsys.readouterr().out
+    assert "images is missing" in told and "done without" not in told
+    assert main(["report", str(elsewhere["run"]), "--root", str(world)]) == 0
+    assert "missing" not in capsys.readouterr().out
+
+
+def test_a_folder_of_images_is_its_own_data_root(elsewhere, tmp_path, monkeypatch):
+    own(tmp_path / "mine", 8)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FAKEFACE_DATA", str(elsewhere["empty"]))
+    assert main(["score", "mine", "--model", str(elsewhere["run"])]) == 0
+    assert len(pd.read_csv("predictions.csv")) == 16
+
 
 def test_metrics_hold_what_scripts_rely_on(world, tmp_path):
     command = [sys.executable, "-m", "fakeface.cli.main", "run", "man-2-test", "--root", world, "--out", tmp_path / "run", "--epochs", "1"]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from .shared import (IN_ONE, Many, Output, Root, Run, argument, check_suffix, data_root, option, run_folder, shown,
+from .shared import (IN_ONE, Many, Output, Root, Run, argument, check_suffix, option, run_folder, run_root, shown,
                                  write_parts)
 from ..core.basics import InputError
 
@@ -31,7 +31,7 @@ def export(run: Run, output: Output, root: Root = None, out: _Out = None, framin
     Example: fakeface export runs/first --root faces --out first.fakeface"""
     run_folder(run)
     out = out or Path(f"{run.resolve().name}.fakeface")
-    if root is not None: data_root(root)
+    root = run_root(run, root, output, needed=False)
     from fakeface.serve.bundle import read_bundle
     from fakeface.serve.export import export_bundle
     made = read_bundle(export_bundle(run, out, root, framing, keep=keep, sample=sample, overwrite=overwrite))
@@ -73,7 +73,7 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     Example: fakeface predict photo.jpg --model first.fakeface"""
     if out is not None: check_suffix(out, ".csv", ".parquet")
     files = picture_files(images)
-    _check_model(model)
+    root = _checked_root(model, root, output)
     if many.parts: return _in_parts(files, model, root, fast, many, output, (precision, backend), out, maps)
     from fakeface.serve.predict import Detector
     detector = Detector.load(model, root, precision=precision, backend=backend)
@@ -112,9 +112,10 @@ def _tell_way(detector: Any, fast: bool, maps: Path | None, output: Output) -> N
     if maps is not None: output.note(_map_words(detector, maps))
 
 
-def _check_model(model: Path) -> None:
-    "Raises `InputError` where there is nothing to ask, before torch is imported."
+def _checked_root(model: Path, root: Path | None, output: Output) -> Path | None: # None for a bundle, which brings along what was measured
+    "The data root of a run that is asked. Raises `InputError` where there is nothing to ask, before torch is imported."
     if not model.exists(): raise InputError(f"{model} does not exist; give a bundle, as `fakeface export` makes one, or a run folder")
+    return run_root(model, root, output, needed=False) if model.is_dir() else None
 
 # %% ../../nbs/96_cli.predict.ipynb #07f95fe4
 def _map_words(detector: Any, maps: Path) -> str:

@@ -188,7 +188,7 @@ def load_detector(detector: str, # package.module:function, or a command
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #62fd3b6f
 def images_to_score(where: str | Path | pd.DataFrame, # a table, a run folder, or a folder of images
-                    root: str | Path | None = None, # the data root; default the folder itself, or the table's folder
+                    root: str | Path | None = None, # the data root; of a folder of images the folder itself; default a table's folder
                     columns: Any = None, # of a table: theirs for ours, see `data.tables.column_map`
                    ) -> tuple[pd.DataFrame, Path]: # path, label, split, source and what else is known; the data root
     """The images that a detector is to be asked about, without train and valid. What is left out is counted in a `DataNote`. Raises
@@ -196,7 +196,7 @@ def images_to_score(where: str | Path | pd.DataFrame, # a table, a run folder, o
     if columns and not isinstance(where, pd.DataFrame) and Path(where).is_dir():
         raise InputError(f"{where} is a folder; --map says how a table calls its columns")
     if not isinstance(where, pd.DataFrame) and Path(where).is_dir() and not run_file(where, "manifest").is_file():
-        return _folder_rows(Path(where)), Path(root or where)
+        return _folder_rows(Path(where)), Path(where) # their paths are relative to it, whatever FAKEFACE_DATA says
     if isinstance(where, pd.DataFrame):
         if root is None: raise InputError("a table of images needs its data root: images_to_score(table, root)")
         name, rows = "table", _tidy_rows(where, "table", Path(root), columns)

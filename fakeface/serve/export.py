@@ -16,6 +16,7 @@ from ..core.schema import read_json
 from ..core.stats import effective_counts, subject_codes, wilson
 from ..data.faces import face_detector, find_faces
 from ..data.images import RejectedImage, open_rgb
+from ..data.manifest import check_images
 from ..data.sources import Card, CardError, read_cards
 from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS
@@ -52,8 +53,7 @@ def validation_sample(run: Run, # finished
     "Validation images that are there. Raises `InputError` where the data root is another one, or a class is missing."
     rows = run.manifest[run.manifest["split"] == "valid"]
     rows = sample_images(rows, n)
-    gone = next((p for p in rows["path"] if not (Path(root)/p).is_file()), None)
-    if gone: raise InputError(f"{gone} is not under the data root {root}; is it the one that {run.folder.name} was trained on? (--root)")
+    check_images(rows, root)
     if rows["label"].nunique() < 2: raise InputError(f"{run.folder.name}: validation lacks one of the classes; nothing can be measured")
     return rows
 
