@@ -12,8 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from fakeface.cli.main import main
 from fakeface.experiments.run import run_recipe
 from fakeface.serve.export import export_bundle
+from fakeface.serve.many import Question
 from fakeface.serve.predict import Detector
 from fakeface.synthetic.world import build_world
 from fakeface.train.inference import predict
@@ -139,6 +141,31 @@ def by_app(bundle: Path, files: list[Path]) -> list[float | None]:
             answers = [json.loads(line) for line in lines.splitlines()]
             out += [a["answer"]["answers"][0]["p_fake"] if len(a["answer"]["answers"]) == 1 else None for a in answers if "answer" in a]
     return out
+
+
+def test_a_network_has_one_fingerprint_wherever_it_is_shown(made, tmp_path, capsys, monkeypatch):
+    home, run, bundle = made
+    monkeypatch.chdir(tmp_path)
+    shown, face = {run.fingerprint}, str(home/"world"/run.predictions["path"].iloc[0])
+    for model, more in ((run.folder, []), (run.folder, ["--root", str(home/"world")]), (bundle, [])):
+        main(["predict", face, "--model", str(model), "--fast", "--json", *more])
+        shown.add(json.loads(capsys.readouterr().out)["network"]["fingerprint"])
+        main(["predict", face, "--model", str(model), "--fast", *more])
+        assert run.fingerprint in capsys.readouterr().out
+        shown |= {Question(kind, model=str(model)).asked()["fingerprint"] for kind in ("score", "predict")}
+    assert main(["export", str(run.folder), "--out", "hub", "--json"]) == 0
+    shown.add(json.loads(capsys.readouterr().out)["fingerprint"])
+    assert shown == {run.fingerprint}
+    assert f"Fingerprint {run.fingerprint}." in Path("hub/README.md").read_text() and run.fingerprint in run.file("report").read_text()
+
+
+def test_a_bundle_scores_images_as_its_run_does(made, tmp_path, monkeypatch):
+    home, run, bundle = made
+    monkeypatch.chdir(tmp_path)
+    for name, model in (("run", run.folder), ("bundle", bundle)):
+        asked = ["--root", str(home/"world"), "--sample", "6", "--model", str(model), "--save", f"{name}.csv"]
+        assert main(["score", str(run.folder), *asked]) == 0
+    assert pd.read_csv("run.csv")["p_fake"].tolist() == pd.read_csv("bundle.csv")["p_fake"].tolist()
 
 
 def test_the_tests_images_have_the_scores_that_the_run_stored(made):

@@ -41,8 +41,8 @@ def export(run: Run, output: Output, root: Root = None, out: _Out = None, framin
 def _tell_bundle(made: Any, out: Path, root: Path | None, output: Output) -> None:
     "What is in a bundle."
     from fakeface.serve.export import known_failures
-    output.record(bundle=out, fingerprint=made.fingerprint, info=made.info)
-    output.say(f"{out}: fingerprint {made.fingerprint}")
+    output.record(bundle=out, fingerprint=made.info.fingerprint, info=made.info)
+    output.say(f"{out}: fingerprint {made.info.fingerprint}")
     if root is None: output.note("Nothing was measured on validation images, since no data root was given (--root).")
     output.note(*(f"- {line}" for line in known_failures(made.info)))
     output.note(f"fakeface predict PHOTO --model {out} asks it; fakeface app --model {out} serves it as a page.")

@@ -276,7 +276,8 @@ def _what_it_is(info: BundleInfo) -> str:
     drawn = "**Trained on drawn faces, not on people: it says nothing about real photographs.** " if info.world else ""
     return (f"{drawn}A detector of generated faces (positive class: fake), trained with fakeface by the recipe `{t.get('recipe')}`: "
             f"{t.get('title')}. Network {network_words(info.network)}{_replaced_words(info)}, {_passes_words(info)}, "
-            f"seed {t.get('seed')}. {t.get('numbers') or ''} Exported {info.made}, trained with fakeface {t.get('fakeface')}.")
+            f"seed {t.get('seed')}. {t.get('numbers') or ''} Exported {info.made}, trained with fakeface {t.get('fakeface')}. "
+            f"Fingerprint {info.fingerprint}.")
 
 
 def _use_words(info: BundleInfo) -> str:
@@ -365,6 +366,12 @@ def _training(run: Run) -> dict[str, Any]:
     told = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started", "arch_asked")}
     return told | asked | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
 
+
+def _cards(root: str | Path | None) -> dict[str, Card]:
+    "The cards, with those of the data root where they can be read."
+    try: return read_cards(root)
+    except CardError: return read_cards()
+
 # %% ../../nbs/91_serve.export.ipynb #f1269270
 def export_bundle(run: str | Path, # a finished run's folder
                   out: str | Path, # NAME.fakeface, or a folder
@@ -380,14 +387,14 @@ def export_bundle(run: str | Path, # a finished run's folder
     run, name = Run(run), Path(out).name.removesuffix(".fakeface")
     card, point = read_card(run.folder), load_point(run.folder)
     m = _measure(run, root, point, crop, detector, keep, sample)
-    try: cards = read_cards(root)
-    except CardError: cards = read_cards()
-    valid = run.predictions[run.predictions["split"] == "valid"]
+    valid, weights = run.predictions[run.predictions["split"] == "valid"], run_file(run.folder, "weights").read_bytes()
+    listed = dict(sha256=hashlib.sha256(weights).hexdigest(), bytes=len(weights)) # the card shows the fingerprint
     given = dict(version=1, name=name, made=datetime.now(timezone.utc).isoformat(timespec="seconds"), faces=m.faces, point=point, ood=m.ood,
                  stability=m.stability, robustness=m.robustness or [], maps=m.maps, counts=verdict_counts(run, point),
-                 scores=run.metrics["tests"], sources=data_sources(run, cards), training=_training(run), world=run.world, files={},
+                 scores=run.metrics["tests"], sources=data_sources(run, _cards(root)), training=_training(run), world=run.world,
+                 files={FILES["weights"]: listed},
                  precision=read_drifts(run.folder), elsewhere=elsewhere_words(valid, point), shortcuts=_shortcut_words(run.metrics),
                  network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
     info = check_info(plain_json(given), name)
-    parts = {FILES["weights"]: run_file(run.folder, "weights").read_bytes(), CARD: model_card(info).encode()}
+    parts = {FILES["weights"]: weights, CARD: model_card(info).encode()}
     return write_bundle(info, parts | ({OOD: m.arrays} if m.arrays else {}), out, overwrite)

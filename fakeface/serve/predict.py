@@ -164,7 +164,7 @@ class _Network:
     def network(self) -> dict[str, Any]: return network_facts(self.bundle) # plain values, for people
 
     def __repr__(self) -> str:
-        return f"{self.info.name} ({self.bundle.fingerprint}): {self.info.training.get('title')}" + "; drawn faces" * bool(self.info.world)
+        return f"{self.info.name} ({self.info.fingerprint}): {self.info.training.get('title')}" + "; drawn faces" * bool(self.info.world)
 
 # %% ../../nbs/92_serve.predict.ipynb #dd83ddda
 class Detector(_Network):
@@ -364,7 +364,7 @@ def network_facts(bundle: Bundle) -> dict[str, Any]: # plain values and short ta
           for name, s in i.scores.items() for source, r in s.by_source.items()]
     trained = [dict(source=name, label=s.label, images=s.images.get("train", 0), licence=s.licence) for name, s in i.sources.items()
                if s.images.get("train")]
-    return dict(name=i.name, fingerprint=bundle.fingerprint, drawn=bool(i.world), recipe=t.get("recipe"), title=t.get("title"),
+    return dict(name=i.name, fingerprint=i.fingerprint, drawn=bool(i.world), recipe=t.get("recipe"), title=t.get("title"),
                 made=i.made, network=network_words(i.network).replace("`", ""), called_fake_from_p_fake=i.point.threshold,
                 aim=i.point.wanted, temperature=i.point.temperature, known_failures=known_failures(i),
                 verdicts_at_the_threshold=_verdict_rows(i), about_these_rates=[RATE_WORDS], scores_at_p_fake_one_half=scores,
