@@ -3,7 +3,10 @@ import contextlib
 import io
 import json
 import struct
+from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import forked
 import numpy as np
@@ -157,6 +160,17 @@ def test_a_network_has_one_fingerprint_wherever_it_is_shown(made, tmp_path, caps
     shown.add(json.loads(capsys.readouterr().out)["fingerprint"])
     assert shown == {run.fingerprint}
     assert f"Fingerprint {run.fingerprint}." in Path("hub/README.md").read_text() and run.fingerprint in run.file("report").read_text()
+
+
+def test_an_export_says_what_it_is_at_where_nobody_watches_a_terminal(made, tmp_path, capsys, monkeypatch):
+    home, run, _ = made
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fakeface.core.basics.time", SimpleNamespace(monotonic=partial(next, count(0, 31)))) # half a minute a step
+    assert main(["export", str(run.folder), "--root", str(home/"world"), "--sample", "20"]) == 0
+    out, told = capsys.readouterr()
+    assert "Before the bundle is written: " in out
+    for step in ("validation images: 4 of 4", "finding faces", "perturbations", "randomising layer by layer",
+                 "images in random order", "removing what the maps point at"): assert step in told
 
 
 def test_a_bundle_scores_images_as_its_run_does(made, tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ def export(run: Run, output: Output, root: Root = None, out: _Out = None, framin
     run_folder(run)
     out = out or Path(f"{run.resolve().name}.fakeface")
     root = run_root(run, root, output, needed=False)
+    if root: output.note("Before the bundle is written: faces, out-of-distribution, perturbations and heat-maps, on validation images.")
     from fakeface.serve.bundle import read_bundle
     from fakeface.serve.export import export_bundle
     made = read_bundle(export_bundle(run, out, root, framing, keep=keep, sample=sample, overwrite=overwrite))

@@ -183,7 +183,8 @@ def _random_areas(learn: Learner | nn.Module, # trained
                 ) -> np.ndarray: # shape (2, n)
     "The same areas for cells in random order."
     g = torch.Generator().manual_seed(0)
-    return np.mean([_removal_areas(learn, images, torch.rand(len(images), CELLS, CELLS, generator=g), target) for _ in range(draws)], 0)
+    with progress(range(draws), draws, f"removing cells of {len(images):,} images in random order") as shown:
+        return np.mean([_removal_areas(learn, images, torch.rand(len(images), CELLS, CELLS, generator=g), target) for _ in shown], 0)
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #dbe3f161
 _FACE_BOXES: dict[str, tuple[float, float, float, float]] = { # left, top, right, bottom as shares of the picture; sides of the viewer
@@ -292,9 +293,9 @@ def check_faithfulness(learn: Learner | nn.Module, # trained
     x, regions, auc = _found(learn, rows, root, size, regions, most)
     if kwargs.get("background") is None: kwargs["background"] = photographs(learn, "fake")
     done = cascade(learn, x[:random_n], methods, steps, draws, layer=layer, **kwargs)
-    by_chance, table = _random_areas(learn, x), []
+    by_chance, table, verdicts = _random_areas(learn, x), [], _randomisation_verdicts(done)
     random = _half_random(learn, x, draws) if regions is not None else []
-    for m, v in _randomisation_verdicts(done).iterrows():
+    for m, v in progress(verdicts.iterrows(), len(verdicts), "removing what the maps point at"):
         explain = partial(attribute, method=m, layer=layer, **kwargs)
         row, tests = _removal_and_place(learn, x, explain, by_chance, regions, random, random_n)
         word = _final_word(v["verdict"], tests, 1.0 if np.isnan(auc[1]) else auc[1])

@@ -353,9 +353,11 @@ def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str
     "All measurements, where the data root is at hand."
     if root is None: return _Measured(FacePolicy(crop or "whole", face_detector(detector), 0, 0))
     rows = validation_sample(run, root, n)
-    known, arrays = measure_ood(run, root, keep)
-    still, robust = measure_robustness(run, rows, root, point.threshold)
-    return _Measured(measure_faces(rows, root, crop, detector), known, arrays, still, robust, measure_maps(run, rows, root))
+    steps = dict(faces=lambda: measure_faces(rows, root, crop, detector), ood=lambda: measure_ood(run, root, keep),
+                 still=lambda: measure_robustness(run, rows, root, point.threshold), maps=lambda: measure_maps(run, rows, root))
+    with progress(steps.items(), len(steps), f"measuring on {len(rows):,} validation images") as shown:
+        told = {name: step() for name, step in shown}
+    return _Measured(told["faces"], *told["ood"], *told["still"], told["maps"])
 
 # %% ../../nbs/91_serve.export.ipynb #de794d8a
 def _training(run: Run) -> dict[str, Any]:
