@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from fakeface.cli.main import main
+from fakeface.core.basics import VERDICTS, count_words
 from fakeface.experiments.run import run_recipe
 from fakeface.serve.export import export_bundle
 from fakeface.serve.many import Question
@@ -160,6 +161,25 @@ def test_a_network_has_one_fingerprint_wherever_it_is_shown(made, tmp_path, caps
     shown.add(json.loads(capsys.readouterr().out)["fingerprint"])
     assert shown == {run.fingerprint}
     assert f"Fingerprint {run.fingerprint}." in Path("hub/README.md").read_text() and run.fingerprint in run.file("report").read_text()
+
+
+def test_table_json_terminal_and_merged_parts_count_the_same_verdicts(made, odd, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [str(f) for f in sorted(odd[0].iterdir())[:5]] + [str(tmp_path/"text.jpg")]
+    Path("text.jpg").write_text("no picture")
+    ask = ["predict", *files, "--model", str(made[2])]
+    main([*ask, "--out", "a.csv", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    counts, table = told["verdicts"], pd.read_csv("a.csv").drop_duplicates("path")
+    assert list(counts) == list(VERDICTS) and sum(counts.values()) == len(files) and counts["no verdict"] >= 1
+    assert {v: int((table["picture"] == v).sum()) for v in VERDICTS} == counts
+    assert {v: sum(a["verdict"] == v for a in told["answers"]) for v in VERDICTS} == counts
+    main(ask)
+    shown = capsys.readouterr().out
+    assert f"6 files: {count_words(counts)}" in shown
+    assert {v: sum(f"{Path(f).name}: {v}" in shown.splitlines() for f in files) for v in VERDICTS} == counts
+    assert main([*ask, "--parts", "parts"]) == 0 and main(["merge", "parts", "--out", "all.parquet"]) == 0
+    assert f"6 files: {count_words(counts)}" in capsys.readouterr().out
 
 
 def test_an_export_says_what_it_is_at_where_nobody_watches_a_terminal(made, tmp_path, capsys, monkeypatch):

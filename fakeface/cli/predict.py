@@ -13,7 +13,7 @@ from typer import Option
 
 from .shared import (IN_ONE, Many, Output, Root, Run, argument, check_suffix, option, run_folder, run_root, shown,
                                  write_parts)
-from ..core.basics import InputError
+from ..core.basics import InputError, count_verdicts, count_words
 
 # %% ../../nbs/96_cli.predict.ipynb #3cc97816
 _Out = Annotated[Path | None, option("NAME.fakeface", "The bundle; a name without .fakeface makes a folder, as model hubs want it. Without "
@@ -178,12 +178,11 @@ def _write(told: list[Any], files: list[Path], detector: Any, out: Path, output:
 # %% ../../nbs/96_cli.predict.ipynb #f57dc0b5
 def _tell_network(detector: Any, told: list[Any], prevalence: float, output: Output) -> None:
     "Counts, which network it was, and what its verdicts are good for."
-    from collections import Counter
     from fakeface.evaluate.scores import cut_words
-    counts, value = Counter(a.verdict for a in told), detector.ppv(prevalence)
+    counts, value = count_verdicts(a.verdict for a in told), detector.ppv(prevalence)
     refused = [a for a in told if a.refused]
-    output.record(answers=[a.to_dict() for a in told], verdicts=dict(counts), network=detector.network, predictive_values=value)
-    if len(told) > 1: output.say(f"{len(told):,} files: " + ", ".join(f"{n:,} {v}" for v, n in counts.most_common()))
+    output.record(answers=[a.to_dict() for a in told], verdicts=counts, network=detector.network, predictive_values=value)
+    if len(told) > 1: output.say(f"{len(told):,} files: {count_words(counts)}")
     if len(told) > _FEW: output.note(*(f"  {a.name}: {a.refused}" for a in refused[:10]),
                                      *([f"  and {len(refused) - 10:,} more that were refused"] if len(refused) > 10 else []))
     point = detector.info.point
