@@ -233,6 +233,23 @@ def own(folder: Path, n: int = 120, side: int = 32) -> Path:
     return folder
 
 
+def test_a_folder_is_trained_on_several_times_on_one_split_and_gone_on_with(tmp_path, monkeypatch, capsys):
+    own(tmp_path / "faces", 24)
+    monkeypatch.chdir(tmp_path)
+    ask = ["run", "faces", "--profile", "small", "--epochs", "1", "--seed", "3", "--seeds"]
+    assert main([*ask, "2"]) == 0
+    first, second = (Run(tmp_path / "runs/faces/seeds" / f"seed-{k}") for k in range(2))
+    pd.testing.assert_frame_equal(first.manifest, second.manifest)
+    once = [*ask[:-1], "--out", "once"]
+    assert main(once) == 0 and dict(Run("once").manifest[["path", "split"]].values) == dict(first.manifest[["path", "split"]].values)
+    assert (first.info["seed"], second.info["seed"], first.info["split_seed"]) == (0, 1, 3)
+    made = first.file("metrics").stat().st_mtime_ns
+    assert main([*ask, "3"]) == 0 and first.file("metrics").stat().st_mtime_ns == made
+    assert pd.read_csv("runs/faces/seeds/summary.csv")["runs"].unique().tolist() == [3]
+    own(tmp_path / "more", 30)
+    assert main(["run", "more", *ask[2:], "2", "--out", "runs/faces/seeds"]) == 2
+
+
 def test_names_are_checked_before_a_folder_is_listed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fakeface.experiments.plan.own_folder", lambda *args, **more: pytest.fail("the folder was listed"))
     (tmp_path/"faces"/"real").mkdir(parents=True)
