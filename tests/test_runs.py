@@ -27,11 +27,13 @@ from fakeface.data.manifest import COLUMNS, Scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.experiments import run as experiments
 from fakeface.experiments.plan import plan
+from fakeface.serve.bundle import read_bundle
+from fakeface.serve.export import export_bundle
 from fakeface.synthetic.world import build_world
 from fakeface.train.blocks import face_dataloaders, loader_options
 from fakeface.train.fitting import train
 from fakeface.train.learners import make_learner
-from fakeface.train.runs import Run
+from fakeface.train.runs import Run, load_scorer
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -248,6 +250,23 @@ def test_a_folder_is_trained_on_several_times_on_one_split_and_gone_on_with(tmp_
     assert pd.read_csv("runs/faces/seeds/summary.csv")["runs"].unique().tolist() == [3]
     own(tmp_path / "more", 30)
     assert main(["run", "more", *ask[2:], "2", "--out", "runs/faces/seeds"]) == 2
+
+
+def test_what_a_training_did_not_use_is_not_recorded_and_older_folders_that_name_it_are_read(elsewhere, world, tmp_path):
+    run = Run(elsewhere["run"])
+    idle = dict(arch="resnet34", pretrained=True, frozen="train", frozen_epochs=1)
+    info, card = (json.loads(run.file(name).read_text()) for name in ("info", "card"))
+    assert info["settings"]["model"] == "small" and [info["settings"][k] for k in idle] == [None] * 4 and card["arch"] is None
+    assert ">arch<" not in run.file("report").read_text()
+    shutil.copytree(run.folder, tmp_path / "old")
+    (tmp_path / "old" / "run.json").write_text(json.dumps(info | {"settings": info["settings"] | idle}))
+    (tmp_path / "old" / "model.json").write_text(json.dumps(card | {"arch": "resnet34", "pretrained": True}))
+    old, rows = Run(tmp_path / "old"), run.predictions.head(4)
+    pictures = [world / path for path in rows["path"]]
+    np.testing.assert_array_equal(load_scorer(old.folder, "cpu")(pictures), load_scorer(run.folder, "cpu")(pictures))
+    assert old.fingerprint == run.fingerprint
+    bundle = read_bundle(export_bundle(old.folder, tmp_path / "old.fakeface"))
+    assert bundle.info.fingerprint == run.fingerprint and "resnet34" not in bundle.parts["README.md"].decode()
 
 
 def test_names_are_checked_before_a_folder_is_listed(tmp_path, capsys, monkeypatch):

@@ -22,7 +22,7 @@ from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, load
 from .backends import rewriter
 from .fitting import training_record
 from .inference import FixedBatches, probabilities, weights_sum
-from .learners import LEARNERS, OPTS, StopDiverged, classes_of, make_learner
+from .learners import LEARNERS, OPTS, StopDiverged, classes_of, idle_settings, make_learner, used_settings
 from .models import WeightsError, read_weights
 
 # %% ../../nbs/54_train.runs.ipynb #4933d449
@@ -79,7 +79,7 @@ class _Parts:
     @cached_property
     def recipe(self) -> dict[str, Any]: return read_part(self.folder, "recipe")
     @property
-    def settings(self) -> dict[str, Any]: return {**SETTINGS, **self.info.get("settings", {})} # how the network was trained
+    def settings(self) -> dict[str, Any]: return {**SETTINGS, **self.info.get("settings", {})} # of the training; None: not used
     @cached_property
     def manifest(self) -> pd.DataFrame: return read_part(self.folder, "manifest") # one row an image
     @cached_property
@@ -116,8 +116,9 @@ def network_fingerprint(weights: str, # SHA-256 of model.safetensors
                         point: OperatingPoint | None, # the frozen one, if any
                        ) -> str: # 16 hexadecimal digits
     "Tells a network with its frozen threshold from any other."
-    usual = asdict(ModelInfo(model=""))
-    fed = {k: card[k] for k in usual if k in card and card[k] != usual[k]} # a field of tomorrow changes no fingerprint of today
+    usual, known = asdict(ModelInfo(model="")), {k: card[k] for k in SETTINGS if card.get(k) is not None}
+    idle = idle_settings(SETTINGS | known) # which older cards name all the same
+    fed = {k: card[k] for k in usual if k in card and card[k] != usual[k] and k not in idle} # tomorrow's fields change nothing of today
     said = [weights, fed, [point.threshold, point.temperature] if point else None]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -191,7 +192,8 @@ def network_card(learn: Learner, # trained
     real, fake = classes_of(learn)
     vocab, feed = list(map(str, getattr(learn.dls, "vocab", None) or LABELS)), feed_of(learn.dls)
     mean, std = map(list, feed["stats"] or ((), ()))
-    asked = {k: settings.get(k, SETTINGS[k]) for k in ASKED} if settings else {}
+    used = used_settings({**SETTINGS, **settings}) if settings else {}
+    asked = {k: used[k] for k in ASKED if used}
     return asked | dict(vocab=vocab, positive=vocab[fake], mean=mean or None, std=std or None, interpolation=feed["interpolation"],
                         weights_filled=getattr(learn, "weights_filled", None), rebuildable=settings is not None,
                         trained=training_record(learn))
@@ -217,7 +219,8 @@ def fed_settings(card: dict[str, Any], # of `network_card`
     "How a network was made and fed. Raises `InputError` for unreadable classes, or settings that are none."
     try: real, _ = read_vocabulary(card.get("vocab", LABELS))
     except InputError as e: raise InputError(f"{name}: model.json: {e}") from e
-    chosen = {**SETTINGS, **asked, **{k: card[k] for k in ASKED if k in card}}
+    known = asked | {k: card[k] for k in ASKED if k in card} # None: not used, or, as of `lr`, the default
+    chosen = SETTINGS | {k: v for k, v in known.items() if v is not None}
     check_settings({k: chosen[k] for k in SETTINGS}, f"{name}: model.json is damaged", InputError)
     how = (chosen["resize"], chosen["color"], chosen["crop"], card.get("interpolation", "bilinear"), chosen["history"])
     try: preprocess(torch.zeros(3, 8, 8, dtype=torch.uint8), 8, *how)
