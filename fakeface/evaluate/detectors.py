@@ -29,7 +29,7 @@ from ..core.foreign import is_function_name, named_function, run_within
 from ..core.files import run_file
 from ..data.images import RejectedImage
 from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
-from ..data.tables import TableError, check_once, odds_note, read_table, tidy_table
+from ..data.tables import Passage, TableError, check_once, odds_note, read_table, tidy_table
 from .perturbations import file_of, open_file
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8a21e719
@@ -212,10 +212,12 @@ def images_to_score(where: str | Path | pd.DataFrame, # a table, a run folder, o
 # %% ../../nbs/47_evaluate.detectors.ipynb #d59f78a4
 def _tidy_rows(table: pd.DataFrame, name: str, root: Path, columns: Any = None) -> pd.DataFrame:
     "A table of images; only path and label are needed."
-    table = tidy_table(table, name, root, needs=("path", "label"), columns=columns)
+    p = Passage(name)
+    table = tidy_table(table, name, root, needs=("path", "label"), columns=columns, passage=p)
     filled = dict(split="test", source=table["label"])
     table = table.assign(**{c: v for c, v in filled.items() if c not in table}).drop(columns=["p_fake", "loss", "run"], errors="ignore")
-    check_once(table, name)
+    check_once(table, name, passage=p)
+    p.end()
     return table
 
 
