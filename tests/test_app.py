@@ -197,7 +197,7 @@ def test_pictures_are_asked_about_and_the_page_fits(chromium, app, width, dark):
     page, wrong = opened(chromium, app, viewport=dict(width=width, height=850), color_scheme="dark" if dark else "light")
     page.set_input_files("#picture", FILES)
     page.click("text=Ask the network")
-    page.locator("#status", has_text="5 of 5 answered.").wait_for()
+    page.locator("#status", has_text="5 of 5 answered. 1 real, 1 fake, 1 unsure, 2 no verdict.").wait_for()
     assert [b.inner_text() for b in page.locator(".say .verdict").all()] == ["fake", "real", "unsure", "no verdict", "no verdict"]
     assert page.evaluate("document.scrollingElement.scrollWidth") <= width and wrong == []
     assert page.locator("#answers svg[aria-label]").count() == 5 and page.locator("img:not([alt])").count() == 0

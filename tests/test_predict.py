@@ -3,7 +3,10 @@ import contextlib
 import io
 import json
 import struct
+from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import forked
 import numpy as np
@@ -12,8 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
+from fakeface.cli.main import main
+from fakeface.core.basics import VERDICTS, count_words
 from fakeface.experiments.run import run_recipe
 from fakeface.serve.export import export_bundle
+from fakeface.serve.many import Question
 from fakeface.serve.predict import Detector
 from fakeface.synthetic.world import build_world
 from fakeface.train.inference import predict
@@ -139,6 +145,61 @@ def by_app(bundle: Path, files: list[Path]) -> list[float | None]:
             answers = [json.loads(line) for line in lines.splitlines()]
             out += [a["answer"]["answers"][0]["p_fake"] if len(a["answer"]["answers"]) == 1 else None for a in answers if "answer" in a]
     return out
+
+
+def test_a_network_has_one_fingerprint_wherever_it_is_shown(made, tmp_path, capsys, monkeypatch):
+    home, run, bundle = made
+    monkeypatch.chdir(tmp_path)
+    shown, face = {run.fingerprint}, str(home/"world"/run.predictions["path"].iloc[0])
+    for model, more in ((run.folder, []), (run.folder, ["--root", str(home/"world")]), (bundle, [])):
+        main(["predict", face, "--model", str(model), "--fast", "--json", *more])
+        shown.add(json.loads(capsys.readouterr().out)["network"]["fingerprint"])
+        main(["predict", face, "--model", str(model), "--fast", *more])
+        assert run.fingerprint in capsys.readouterr().out
+        shown |= {Question(kind, model=str(model)).asked()["fingerprint"] for kind in ("score", "predict")}
+    assert main(["export", str(run.folder), "--out", "hub", "--json"]) == 0
+    shown.add(json.loads(capsys.readouterr().out)["fingerprint"])
+    assert shown == {run.fingerprint}
+    assert f"Fingerprint {run.fingerprint}." in Path("hub/README.md").read_text() and run.fingerprint in run.file("report").read_text()
+
+
+def test_table_json_terminal_and_merged_parts_count_the_same_verdicts(made, odd, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [str(f) for f in sorted(odd[0].iterdir())[:5]] + [str(tmp_path/"text.jpg")]
+    Path("text.jpg").write_text("no picture")
+    ask = ["predict", *files, "--model", str(made[2])]
+    main([*ask, "--out", "a.csv", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    counts, table = told["verdicts"], pd.read_csv("a.csv").drop_duplicates("path")
+    assert list(counts) == list(VERDICTS) and sum(counts.values()) == len(files) and counts["no verdict"] >= 1
+    assert {v: int((table["picture"] == v).sum()) for v in VERDICTS} == counts
+    assert {v: sum(a["verdict"] == v for a in told["answers"]) for v in VERDICTS} == counts
+    main(ask)
+    shown = capsys.readouterr().out
+    assert f"6 files: {count_words(counts)}" in shown
+    assert {v: sum(f"{Path(f).name}: {v}" in shown.splitlines() for f in files) for v in VERDICTS} == counts
+    assert main([*ask, "--parts", "parts"]) == 0 and main(["merge", "parts", "--out", "all.parquet"]) == 0
+    assert f"6 files: {count_words(counts)}" in capsys.readouterr().out
+
+
+def test_an_export_says_what_it_is_at_where_nobody_watches_a_terminal(made, tmp_path, capsys, monkeypatch):
+    home, run, _ = made
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fakeface.core.basics.time", SimpleNamespace(monotonic=partial(next, count(0, 31)))) # half a minute a step
+    assert main(["export", str(run.folder), "--root", str(home/"world"), "--sample", "20"]) == 0
+    out, told = capsys.readouterr()
+    assert "Before the bundle is written: " in out
+    for step in ("validation images: 4 of 4", "finding faces", "perturbations", "randomising layer by layer",
+                 "images in random order", "removing what the maps point at"): assert step in told
+
+
+def test_a_bundle_scores_images_as_its_run_does(made, tmp_path, monkeypatch):
+    home, run, bundle = made
+    monkeypatch.chdir(tmp_path)
+    for name, model in (("run", run.folder), ("bundle", bundle)):
+        asked = ["--root", str(home/"world"), "--sample", "6", "--model", str(model), "--save", f"{name}.csv"]
+        assert main(["score", str(run.folder), *asked]) == 0
+    assert pd.read_csv("run.csv")["p_fake"].tolist() == pd.read_csv("bundle.csv")["p_fake"].tolist()
 
 
 def test_the_tests_images_have_the_scores_that_the_run_stored(made):

@@ -1,6 +1,7 @@
 "What a data root may throw at a run, and what a run may never do."
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -29,13 +30,15 @@ from fakeface.data.manifest import COLUMNS, Scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.experiments import run as experiments
 from fakeface.experiments.plan import plan
+from fakeface.serve.bundle import read_bundle
+from fakeface.serve.export import export_bundle
 from fakeface.synthetic.world import build_world
 from fakeface.train import checkpoint
 from fakeface.train.blocks import face_dataloaders, loader_options
 from fakeface.train.checkpoint import Checkpoint
 from fakeface.train.fitting import train
 from fakeface.train.learners import DivergedError, StopDiverged, make_learner
-from fakeface.train.runs import Run
+from fakeface.train.runs import Run, load_scorer
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -128,6 +131,63 @@ def test_a_root_with_every_kind_of_bad_file_is_run_to_the_end(world, tmp_path):
 
 # --- runs -------------------------------------------------------------------------------------------------------------
 
+@pytest.fixture(scope="module")
+def elsewhere(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    "A run, and two data roots that are not its own: one without its images, one with another picture under every name."
+    folder = tmp_path_factory.mktemp("elsewhere")
+    made = experiments.run_recipe("man-1", world, folder / "run", epochs=1, progress=False)
+    (folder / "empty").mkdir()
+    picture = (world / made.manifest["path"].iloc[0]).read_bytes()
+    for path in made.manifest["path"]:
+        (folder / "other" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "other" / path).write_bytes(picture)
+    (folder / "pictures" / "kind").mkdir(parents=True)
+    (folder / "pictures" / "kind" / "a.jpg").write_bytes(picture)
+    return {name: folder / name for name in ("run", "empty", "other", "pictures")}
+
+
+NEEDED = ["explain {run} {pictures}/kind/a.jpg --sample 4", "robustness {run} --sample 4 --sweeps none", "ood {run} {pictures}",
+          "quiz {run} --items 4", "score {run} --model {run}", "robustness {run} --sample 4 --detector 'cat {{list}}'"]
+OPTIONAL = ["report {run}", "predict {pictures}/kind/a.jpg --model {run} --fast", "export {run} --out b.fakeface"]
+
+
+@pytest.mark.parametrize("root, words", [("empty", "images are missing"), ("other", "compared are other files")])
+def test_a_run_is_not_read_with_a_data_root_that_is_not_its_own(elsewhere, root, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    def told(line: str, *more: str) -> tuple[int, str]:
+        code = main(shlex.split(line.format(**elsewhere)) + list(more))
+        return code, " ".join(capsys.readouterr())
+    for line in NEEDED + OPTIONAL:
+        code, text = told(line, "--root", str(elsewhere[root]))
+        assert code == 2 and words in text and "a data root called world: give it with --root" in text, (line, text)
+    monkeypatch.setenv("FAKEFACE_DATA", str(elsewhere[root]))
+    for line in NEEDED:
+        code, text = told(line)
+        assert code == 2 and words in text and f"the data root {elsewhere[root]} (FAKEFACE_DATA)" in text, (line, text)
+    for line in OPTIONAL:
+        code, text = told(line)
+        assert code in (0, 1, 3) and words in text and "(FAKEFACE_DATA)" in text and "done without the images" in text, (line, text)
+    assert "<img src" not in (elsewhere["run"] / "report.html").read_text()
+
+
+def test_a_data_root_that_lacks_some_images_of_a_run_is_used_and_how_many_it_lacks_is_said(elsewhere, world, tmp_path, capsys):
+    shutil.copytree(world, tmp_path / "some")
+    (tmp_path / "some" / Run(elsewhere["run"]).manifest.query("split == 'train'")["path"].iloc[0]).unlink()
+    assert main(["report", str(elsewhere["run"]), "--root", str(tmp_path / "some")]) == 0
+    told = capsys.readouterr().out
+    assert "images is missing" in told and "done without" not in told
+    assert main(["report", str(elsewhere["run"]), "--root", str(world)]) == 0
+    assert "missing" not in capsys.readouterr().out
+
+
+def test_a_folder_of_images_is_its_own_data_root(elsewhere, tmp_path, monkeypatch):
+    own(tmp_path / "mine", 8)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FAKEFACE_DATA", str(elsewhere["empty"]))
+    assert main(["score", "mine", "--model", str(elsewhere["run"])]) == 0
+    assert len(pd.read_csv("predictions.csv")) == 16
+
+
 def test_metrics_hold_what_scripts_rely_on(world, tmp_path):
     command = [sys.executable, "-m", "fakeface.cli.main", "run", "man-2-test", "--root", world, "--out", tmp_path / "run", "--epochs", "1"]
     done = subprocess.run(command, capture_output=True, text=True)  # Python from its very start, once
@@ -178,6 +238,40 @@ def own(folder: Path, n: int = 120, side: int = 32) -> Path:
         for i in range(n):
             Image.fromarray(rng.normal(128, noise, (side, side, 3)).clip(0, 255).astype(np.uint8)).save(folder/label/f"{i}.jpg")
     return folder
+
+
+def test_a_folder_is_trained_on_several_times_on_one_split_and_gone_on_with(tmp_path, monkeypatch, capsys):
+    own(tmp_path / "faces", 24)
+    monkeypatch.chdir(tmp_path)
+    ask = ["run", "faces", "--profile", "small", "--epochs", "1", "--seed", "3", "--seeds"]
+    assert main([*ask, "2"]) == 0
+    first, second = (Run(tmp_path / "runs/faces/seeds" / f"seed-{k}") for k in range(2))
+    pd.testing.assert_frame_equal(first.manifest, second.manifest)
+    once = [*ask[:-1], "--out", "once"]
+    assert main(once) == 0 and dict(Run("once").manifest[["path", "split"]].values) == dict(first.manifest[["path", "split"]].values)
+    assert (first.info["seed"], second.info["seed"], first.info["split_seed"]) == (0, 1, 3)
+    made = first.file("metrics").stat().st_mtime_ns
+    assert main([*ask, "3"]) == 0 and first.file("metrics").stat().st_mtime_ns == made
+    assert pd.read_csv("runs/faces/seeds/summary.csv")["runs"].unique().tolist() == [3]
+    own(tmp_path / "more", 30)
+    assert main(["run", "more", *ask[2:], "2", "--out", "runs/faces/seeds"]) == 2
+
+
+def test_what_a_training_did_not_use_is_not_recorded_and_older_folders_that_name_it_are_read(elsewhere, world, tmp_path):
+    run = Run(elsewhere["run"])
+    idle = dict(arch="resnet34", pretrained=True, frozen="train", frozen_epochs=1)
+    info, card = (json.loads(run.file(name).read_text()) for name in ("info", "card"))
+    assert info["settings"]["model"] == "small" and [info["settings"][k] for k in idle] == [None] * 4 and card["arch"] is None
+    assert ">arch<" not in run.file("report").read_text()
+    shutil.copytree(run.folder, tmp_path / "old")
+    (tmp_path / "old" / "run.json").write_text(json.dumps(info | {"settings": info["settings"] | idle}))
+    (tmp_path / "old" / "model.json").write_text(json.dumps(card | {"arch": "resnet34", "pretrained": True}))
+    old, rows = Run(tmp_path / "old"), run.predictions.head(4)
+    pictures = [world / path for path in rows["path"]]
+    np.testing.assert_array_equal(load_scorer(old.folder, "cpu")(pictures), load_scorer(run.folder, "cpu")(pictures))
+    assert old.fingerprint == run.fingerprint
+    bundle = read_bundle(export_bundle(old.folder, tmp_path / "old.fakeface"))
+    assert bundle.info.fingerprint == run.fingerprint and "resnet34" not in bundle.parts["README.md"].decode()
 
 
 def test_names_are_checked_before_a_folder_is_listed(tmp_path, capsys, monkeypatch):

@@ -440,3 +440,20 @@ def test_a_damaged_manifest_of_a_run_is_refused_by_name(tmp_path):
         (tmp_path/"manifest.parquet").write_bytes(text)
         for read in (read_audited, images_to_score):
             with pytest.raises(InputError, match="manifest.parquet"): read(tmp_path, tmp_path)
+
+
+def test_all_kinds_of_bad_rows_are_said_in_one_error_with_their_count_and_first_row(tmp_path, capsys):
+    rows = [("a.jpg", "real", 0.1, "test")] * 2 + [("b.jpg", "fake", 7, "test"), ("c.jpg", "fake", "x", "test"), ("", "real", 0.2, "test"),
+            ("d.jpg", "maybe", 0.3, "test"), ("e.jpg", "", 0.3, "test"), ("f.jpg", "fake", 0.4, ""), ("g.jpg", "perhaps", 0.4, "1"),
+            ("h.jpg", "real", 0.1, "test"), ("h.jpg", "fake", 0.1, "test")]
+    pd.DataFrame(rows, columns=["path", "label", "p_fake", "split"]).to_csv(tmp_path / "p.csv", index=False)
+    kinds = ["row 5: path is empty", "row 7: label is empty", "row 6: label is maybe", "row 8: split is empty", "row 9: split is 1",
+             "row 3: p_fake is 7", "h.jpg stands under both labels", "a.jpg stands twice in one split"]
+    assert main(["score", str(tmp_path / "p.csv")]) == 2
+    told = capsys.readouterr().err
+    assert "p.csv: 8 kinds of bad rows: (1) row 5" in told and told.count("2 such rows") == 2  # of words that are no label, and of p_fake
+    for kind in kinds: assert kind in told
+    with pytest.raises(InputError, match="7 kinds of bad rows"): images_to_score(tmp_path / "p.csv", tmp_path)
+    good = pd.read_csv(tmp_path / "p.csv").assign(label="real", p_fake=0.5, split="test", path=[f"{k}.jpg" for k in range(len(rows))])
+    good.to_csv(tmp_path / "p.csv", index=False)
+    assert main(["score", str(tmp_path / "p.csv")]) == 0

@@ -24,7 +24,10 @@ document.documentElement.classList.add("js");
   let working = 0, asked = 0, answered = 0;
 
   function tell(text) { status.textContent = text; }
-  const progress = () => asked === answered ? `${answered} of ${asked} answered.` : `${answered} of ${asked} answered; the rest wait.`;
+  const among = (...verdicts) => verdicts.map((v) => answers.querySelectorAll(`article[data-verdict="${v}"]`).length).reduce((a, b) => a + b);
+  const counts = () => ["real", "fake", "unsure"].map((v) => `${among(v)} ${v}`).join(", ") + `, ${among("no verdict", "refused")} no verdict.`;
+  const progress = () => asked > answered ? `${answered} of ${asked} answered; the rest wait.`
+    : `${answered} of ${asked} answered.${asked > 1 ? ` ${counts()}` : ""}`;
 
   function card(name) {
     const place = fakeface.make("div"), article = fakeface.make("article", "", "card answer");

@@ -70,6 +70,13 @@ def _kind_aucs(p: np.ndarray, # p(fake) out of fold, (n,)
 _KNOWS = 0.8 # AUC of all baselines together below which they know too little to doubt a label
 
 
+def _left_out(manifest: pd.DataFrame, aucs: np.ndarray) -> list[dict[str, Any]]: # source, label, n, auc
+    "The kinds of which the baselines know too little."
+    kinds = [c for c in ("source", "label") if c in manifest]
+    found = manifest[kinds].assign(auc=aucs)[aucs < _KNOWS].groupby([*kinds, "auc"], sort=False).size()
+    return found.rename("n").reset_index().round({"auc": 2}).to_dict("records")
+
+# %% ../../nbs/36_audit.labels.ipynb #4291e66b
 def suspects(features: dict[str, np.ndarray], # shortcut -> (n, width), the rows of `manifest`
              manifest: pd.DataFrame, # one row an image
             ) -> dict[str, Any]: # rate, ci95, gain, knows (AUC), chance (n,), left_out (kinds); or why_not
@@ -87,13 +94,6 @@ def suspects(features: dict[str, np.ndarray], # shortcut -> (n, width), the rows
         return dict(why_not="100 images of each label, of kinds that the baselines know, are needed", knows=knows, left_out=left)
     rate, ci, chance[judged], gain = _wrong_labels(p[judged], fake[judged])
     return dict(rate=rate, ci95=ci, gain=gain, knows=knows, chance=chance, left_out=left)
-
-
-def _left_out(manifest: pd.DataFrame, aucs: np.ndarray) -> list[dict[str, Any]]: # source, label, n, auc
-    "The kinds of which the baselines know too little."
-    kinds = [c for c in ("source", "label") if c in manifest]
-    found = manifest[kinds].assign(auc=aucs)[aucs < _KNOWS].groupby([*kinds, "auc"], sort=False).size()
-    return found.rename("n").reset_index().round({"auc": 2}).to_dict("records")
 
 # %% ../../nbs/36_audit.labels.ipynb #077d56b0
 def declared_twins(pairs: pd.DataFrame, # with the columns of `with_sides`

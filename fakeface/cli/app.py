@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from .shared import Output, Root, option, run_folder, shown
+from .shared import Output, Root, option, run_folder, run_root, shown
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.app.ipynb #ca91ff33
@@ -33,7 +33,7 @@ def app(output: Output, root: Root = None,
     from fakeface.serve.web import check_address, serve
     check_address(host, port, public) # before a network is loaded
     if output.json: output.say = output.note = lambda *lines: None
-    pages = _pages(model, run, other, root, public)
+    pages = _pages(model, run, other, root, public, output)
     serve(pages, host, port, output, open_browser=show)
 
 # %% ../../nbs/96_cli.app.ipynb #47c4b589
@@ -47,17 +47,19 @@ def _check_what(model: Path | None, run: Path | None, other: Path | None, root: 
     if root and not root.is_dir(): raise InputError(f"the data root {root} is no folder; give the one that the run was trained on")
 
 # %% ../../nbs/96_cli.app.ipynb #f2a23580
-def _pages(model: Path | None, run: Path | None, other: Path | None, root: Path | None, public: bool) -> Any: # an app
+def _pages(model: Path | None, run: Path | None, other: Path | None, root: Path | None, public: bool,
+           output: Output) -> Any: # an app
     "The pages that were asked for."
     from fakeface.serve.web import make_app
     if not model: app, nav = make_app("fakeface", public), ()
     else:
         from fakeface.serve.app import NAV, detector_app
         nav, runs = NAV, [("Faces", "/explore")] * bool(run) + [("Two runs", "/explore/two")] * bool(other)
-        app = detector_app(model, root, public, nav=[*nav, *runs])
+        measured = run_root(model, root, output, needed=False) if model.is_dir() else None
+        app = detector_app(model, measured, public, nav=[*nav, *runs])
     if run:
         from fakeface.serve.explore import add_explore
-        add_explore(app, run, root, other, nav=nav)
+        add_explore(app, run, run_root(run, root, output, needed=False), other, nav=nav)
         if not model: _start_at(app, "/explore")
     return app
 

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from .shared import (IN_ONE, Aim, Detector, Many, Map, Output, Root, Test, about, argument, check_suffix, data_root, drawn_note,
-                                 log_use, option, read_predictions_of, refuse_options, run_folder, shown, write_page, write_parts)
+from .shared import (IN_ONE, Aim, Detector, Many, Map, Output, Root, Test, about, argument, check_suffix, drawn_note,
+                                 log_use, option, read_predictions_of, refuse_options, run_folder, run_root, shown, write_page,
+                                 write_parts)
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.evaluate.ipynb #8faf66ff
@@ -144,7 +145,7 @@ def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path,
     from fakeface.core.files import write_table
     from fakeface.evaluate.detectors import detect, images_to_score, sample_images
     check_suffix(save, ".csv", ".parquet", option="--save")
-    rows, root = images_to_score(str(what), root, columns)
+    rows, root = images_to_score(str(what), root and run_root(what, root, output), columns)
     predictions = detect(_scorer(detector, model), sample_images(rows, sample), root)
     output.record(predictions=write_table(predictions, save))
     output.note(f"{len(predictions):,} images by `{_who(detector, model)}`; predictions: {save}")
@@ -171,7 +172,7 @@ def _in_parts(what: Path, root: Path | None, sample: int | None, d: Detector, mo
     if sample is not None: raise InputError("--sample and --parts: give one of them; parts are of all images")
     from fakeface.evaluate.many import list_images
     from fakeface.serve.many import Question
-    rows, root = list_images(what, root, columns)
+    rows, root = list_images(what, root and run_root(what, root, output), columns)
     write_parts(many, rows, Question("score", str(root), str(model) if model else None, d.detector, d.takes, d.batch, d.timeout, d.logit,
                                      d.flip), output)
 
@@ -392,6 +393,7 @@ def robustness(run: _Asked, output: Output, detector: Detector, root: Root = Non
     refuse_options(detector, f"{run} is asked as it was tested", "batch")
     swept = [] if list(sweeps) == ["none"] else list(sweeps or SWEPT)
     cut = _cut(None if detector.detector else run, threshold)
+    root = run_root(run, root, output) if root or not detector.detector else None
     found = _robustness(run, detector, root, test, sample, swept, (match_size, match_quality), columns, cut)
     note = drawn_note(found.root)
     output.record(answer=found.answer, threshold=found.threshold, cut=found.cut, sources=found.by_source, perturbations=found.table,
@@ -407,7 +409,7 @@ def _robustness(run: Path, detector: Detector, root: Path | None, test: str | No
     from fakeface.evaluate.detectors import images_to_score
     from fakeface.evaluate.perturbations import read_sweeps
     read_sweeps(sweeps) # what cannot be asked is no use of a test set
-    rows, root = images_to_score(str(run), root if detector.detector else data_root(root), columns)
+    rows, root = images_to_score(str(run), root, columns)
     if detector.detector: scorer, used = detector.load(), []
     else:
         from fakeface.train.runs import load_scorer

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from .shared import Output, Root, Run, argument, check_suffix, data_root, log_use, option, run_folder, shown
+from .shared import Output, Root, Run, argument, check_suffix, log_use, option, run_folder, run_root, shown
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.interpret.ipynb #b90000cd
@@ -32,7 +32,7 @@ def explain(run: Run, images: _Images, output: Output, root: Root = None, method
     check_suffix(out, ".png", ".pdf", ".svg")
     _check_files(images)
     run_folder(run)
-    if sample is not None: data_root(root)
+    if sample is not None: root = run_root(run, root, output)
     from fakeface.core.files import save_figure
     from fakeface.interpret.attribution import explain_files
     save_figure(explain_files(run, images, method or None, layers=layers, target=target), out, bbox_inches="tight")
@@ -82,9 +82,11 @@ def ood(run: Run, folder: Annotated[Path, argument("FOLDER", "Pictures, one sub-
     pictures, rejects = folder_images(folder)
     run_folder(run)
     from fakeface.interpret.ood import fit_ood, load_ood
-    if (run/"ood.json").is_file() and keep is None and depths is None: known = load_ood(run)
+    fitted = (run/"ood.json").is_file() and keep is None and depths is None
+    root = run_root(run, root, output, needed=not fitted)
+    if fitted: known = load_ood(run)
     else:
-        known = fit_ood(run, data_root(root), layer=None if depths is False else "depths", keep=0.95 if keep is None else keep)
+        known = fit_ood(run, root, layer=None if depths is False else "depths", keep=0.95 if keep is None else keep)
         known.save(run)
     _tell_ood(known, run, folder, pictures, rejects, root, out, output)
 

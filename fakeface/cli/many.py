@@ -11,6 +11,7 @@ from typing import Annotated
 
 from typer import Option
 
+from ..core.basics import count_verdicts, count_words
 from .shared import Output, argument, check_suffix
 
 # %% ../../nbs/96_cli.many.ipynb #e59e18c4
@@ -27,8 +28,21 @@ def merge(parts: _Parts, output: Output, out: _Table) -> None:
     done = merge_parts(parts, out)
     output.record(table=out, rows=done.rows, asked=done.asked, left_out=done.rejects)
     output.say(f"{out}: {done.rows:,} rows")
+    _tell_verdicts(out, output)
     output.note("asked: " + ", ".join(f"{k} {v}" for k, v in done.asked.items() if v not in (None, False)))
     if not len(done.rejects): return
     output.say(f"{len(done.rejects):,} images could not be used, and are left out:")
     output.say(*(f"  {path}: {why}" for path, why in done.rejects.head(10).itertuples(index=False)))
     if len(done.rejects) > 10: output.say(f"  and {len(done.rejects) - 10:,} more (--json lists them)")
+
+# %% ../../nbs/96_cli.many.ipynb #4a9b3511
+def _tell_verdicts(out: Path, output: Output) -> None:
+    "How many files got each verdict, of a table of them: a file counts once, however many faces are in it."
+    import pandas as pd
+    import pyarrow.parquet as pq
+    columns, big = ["path", "picture"], out.suffix == ".parquet"
+    if not set(columns) <= set(pq.read_schema(out).names if big else pd.read_csv(out, nrows=0).columns): return
+    table = pd.read_parquet(out, columns=columns) if big else pd.read_csv(out, usecols=columns)
+    counts = count_verdicts(table.drop_duplicates("path")["picture"])
+    output.record(verdicts=counts)
+    output.say(f"{sum(counts.values()):,} files: {count_words(counts)}")

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from .shared import (IN_ONE, Many, Output, Root, Run, argument, check_suffix, data_root, option, run_folder, shown,
+from .shared import (IN_ONE, Many, Output, Root, Run, argument, check_suffix, option, run_folder, run_root, shown,
                                  write_parts)
-from ..core.basics import InputError
+from ..core.basics import InputError, count_verdicts, count_words
 
 # %% ../../nbs/96_cli.predict.ipynb #3cc97816
 _Out = Annotated[Path | None, option("NAME.fakeface", "The bundle; a name without .fakeface makes a folder, as model hubs want it. Without "
@@ -31,7 +31,8 @@ def export(run: Run, output: Output, root: Root = None, out: _Out = None, framin
     Example: fakeface export runs/first --root faces --out first.fakeface"""
     run_folder(run)
     out = out or Path(f"{run.resolve().name}.fakeface")
-    if root is not None: data_root(root)
+    root = run_root(run, root, output, needed=False)
+    if root: output.note("Before the bundle is written: faces, out-of-distribution, perturbations and heat-maps, on validation images.")
     from fakeface.serve.bundle import read_bundle
     from fakeface.serve.export import export_bundle
     made = read_bundle(export_bundle(run, out, root, framing, keep=keep, sample=sample, overwrite=overwrite))
@@ -41,8 +42,8 @@ def export(run: Run, output: Output, root: Root = None, out: _Out = None, framin
 def _tell_bundle(made: Any, out: Path, root: Path | None, output: Output) -> None:
     "What is in a bundle."
     from fakeface.serve.export import known_failures
-    output.record(bundle=out, fingerprint=made.fingerprint, info=made.info)
-    output.say(f"{out}: fingerprint {made.fingerprint}")
+    output.record(bundle=out, fingerprint=made.info.fingerprint, info=made.info)
+    output.say(f"{out}: fingerprint {made.info.fingerprint}")
     if root is None: output.note("Nothing was measured on validation images, since no data root was given (--root).")
     output.note(*(f"- {line}" for line in known_failures(made.info)))
     output.note(f"fakeface predict PHOTO --model {out} asks it; fakeface app --model {out} serves it as a page.")
@@ -73,7 +74,7 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     Example: fakeface predict photo.jpg --model first.fakeface"""
     if out is not None: check_suffix(out, ".csv", ".parquet")
     files = picture_files(images)
-    _check_model(model)
+    root = _checked_root(model, root, output)
     if many.parts: return _in_parts(files, model, root, fast, many, output, (precision, backend), out, maps)
     from fakeface.serve.predict import Detector
     detector = Detector.load(model, root, precision=precision, backend=backend)
@@ -112,9 +113,10 @@ def _tell_way(detector: Any, fast: bool, maps: Path | None, output: Output) -> N
     if maps is not None: output.note(_map_words(detector, maps))
 
 
-def _check_model(model: Path) -> None:
-    "Raises `InputError` where there is nothing to ask, before torch is imported."
+def _checked_root(model: Path, root: Path | None, output: Output) -> Path | None: # None for a bundle, which brings along what was measured
+    "The data root of a run that is asked. Raises `InputError` where there is nothing to ask, before torch is imported."
     if not model.exists(): raise InputError(f"{model} does not exist; give a bundle, as `fakeface export` makes one, or a run folder")
+    return run_root(model, root, output, needed=False) if model.is_dir() else None
 
 # %% ../../nbs/96_cli.predict.ipynb #07f95fe4
 def _map_words(detector: Any, maps: Path) -> str:
@@ -176,12 +178,11 @@ def _write(told: list[Any], files: list[Path], detector: Any, out: Path, output:
 # %% ../../nbs/96_cli.predict.ipynb #f57dc0b5
 def _tell_network(detector: Any, told: list[Any], prevalence: float, output: Output) -> None:
     "Counts, which network it was, and what its verdicts are good for."
-    from collections import Counter
     from fakeface.evaluate.scores import cut_words
-    counts, value = Counter(a.verdict for a in told), detector.ppv(prevalence)
+    counts, value = count_verdicts(a.verdict for a in told), detector.ppv(prevalence)
     refused = [a for a in told if a.refused]
-    output.record(answers=[a.to_dict() for a in told], verdicts=dict(counts), network=detector.network, predictive_values=value)
-    if len(told) > 1: output.say(f"{len(told):,} files: " + ", ".join(f"{n:,} {v}" for v, n in counts.most_common()))
+    output.record(answers=[a.to_dict() for a in told], verdicts=counts, network=detector.network, predictive_values=value)
+    if len(told) > 1: output.say(f"{len(told):,} files: {count_words(counts)}")
     if len(told) > _FEW: output.note(*(f"  {a.name}: {a.refused}" for a in refused[:10]),
                                      *([f"  and {len(refused) - 10:,} more that were refused"] if len(refused) > 10 else []))
     point = detector.info.point

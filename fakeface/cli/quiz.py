@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from .shared import (Output, Root, Test, argument, check_suffix, data_root, drawn_note, log_use, option, read_predictions_of,
+from .shared import (Output, Root, Test, argument, check_suffix, drawn_note, log_use, option, read_predictions_of, run_root,
                                  shown, write_page)
 from ..core.basics import InputError
 
@@ -76,7 +76,7 @@ def _make(source: Path, root: Path | None, test: str | None, out: Path, plan: An
     "Draws, seals and writes."
     from fakeface.core.files import is_finished
     from fakeface.serve.sessions import create_quiz, draw_items, with_pictures
-    pool, home, about = _run_pool(source, root, test) if is_finished(source) else _folder_pool(source)
+    pool, home, about = _run_pool(source, run_root(source, root, output), test) if is_finished(source) else _folder_pool(source)
     drawn = draw_items(pool, plan)
     create_quiz(out, with_pictures(drawn, home, plan.side), plan, about)
     used = log_use(source, drawn, "quiz")
@@ -84,9 +84,9 @@ def _make(source: Path, root: Path | None, test: str | None, out: Path, plan: An
     output.note(f"{out}: {len(drawn)} pictures drawn and sealed; {about}", *used)
 
 # %% ../../nbs/96_cli.quiz.ipynb #13c70ebb
-def _run_pool(run: Path, root: Path | None, test: str | None) -> tuple[Any, Path, str]: # pictures, their folder, on what
+def _run_pool(run: Path, home: Path, test: str | None) -> tuple[Any, Path, str]: # pictures, their folder, on what
     "A run's test pictures with the machine's p_fake and frozen threshold."
-    home, rows = data_root(root), read_predictions_of(run)
+    rows = read_predictions_of(run)
     from fakeface.evaluate.thresholds import frozen_threshold
     tests = [t for t in rows["split"].unique() if t not in ("train", "valid")]
     if test and test not in tests: raise InputError(f"{run} has no test set {test}; it has {', '.join(map(str, tests))}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 
-from .shared import Output, Root, argument, data_root, run_folder
+from .shared import Output, Root, argument, run_folder, run_root
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.report.ipynb #80c12e5b
@@ -21,7 +21,7 @@ def report(run: _What, output: Output, root: Root = None) -> None:
     """Write a run's report.html anew; of a folder of runs its index.html.
 
     Example: fakeface report runs/first --root faces; fakeface report runs"""
-    run, root = run_folder(run), data_root(root) if root else None
+    run, root = run_folder(run), run_root(run, root, output, needed=False)
     from fakeface.core.files import is_finished
     from fakeface.report.index import entries, write_runs_index
     from fakeface.report.run import write_report

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Labels', 'Map', 'Seed', 'FaceDetector', 'Scale', 'IN_ONE', 'print_table', 'Output',
            'printing', 'spread', 'Command', 'names_in', 'argument', 'option', 'shown', 'Training', 'Aim', 'Detector',
-           'refuse_options', 'Many', 'write_parts', 'tell_parts', 'data_root', 'check_suffix', 'run_folder',
+           'refuse_options', 'Many', 'write_parts', 'tell_parts', 'data_root', 'check_suffix', 'run_root', 'run_folder',
            'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index', 'drawn_note']
 
 # %% ../../nbs/95_cli.shared.ipynb #ce33029f
 import inspect
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -355,6 +356,29 @@ def check_suffix(path: Path | None, # of --out, None where it is not given
     if path and path.suffix not in allowed:
         many = ", ".join(allowed[:-1]) + f" or {allowed[-1]}" if len(allowed) > 1 else allowed[0]
         raise InputError(f"{option} {path}: end the name in {many}")
+
+# %% ../../nbs/95_cli.shared.ipynb #5e9825db
+def run_root(run: Path, # a finished run; of anything else the root is taken as it is
+             root: Path | None, # as --root or FAKEFACE_DATA name it
+             output: Output, # which says what is amiss
+             needed: bool = True, # False: the command does something without the images, too
+            ) -> Path | None: # None where the images are not at hand and not needed
+    "The data root for a run's images. Raises `InputError` where it is none, holds none of them, or holds other files under their names."
+    if root is None and not needed: return None
+    root = data_root(root)
+    from fakeface.core.files import is_finished, run_file
+    if not is_finished(run) or not run_file(run, "manifest").is_file(): return root
+    from fakeface.core.records import read_record
+    from fakeface.data.manifest import find_images
+    found = find_images(read_record(run_file(run, "manifest")), root)
+    if not found.words: return root
+    made = read_record(run_file(run, "info")).get("data") if run_file(run, "info").is_file() else None
+    words = f"{run}: {found.words}; the run was made on {f'a data root called {made}' if made else 'another data root'}"
+    if not found.usable and (needed or Path(os.environ.get("FAKEFACE_DATA") or os.devnull) != root):
+        raise InputError(f"{words}: give it with --root")
+    output.record(root_note=words)
+    output.note(f"{words}: give it with --root{'' if found.usable else '; done without the images'}")
+    return root if found.usable else None
 
 # %% ../../nbs/95_cli.shared.ipynb #b1214b46
 def run_folder(path: Path) -> Path:

@@ -28,7 +28,7 @@ _Out = Annotated[Path | None, option("FOLDER", "The run folder; without it runs/
 # %% ../../nbs/96_cli.train.ipynb #4ebe1ecc
 def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root = None, out: _Out = None,
         overwrite: Annotated[bool, Option("--overwrite", help="Replace the run that is there.")] = False,
-        seeds: Annotated[int | None, option("N", "Train N times on the same split, that of --seed; of a recipe, not of a folder.")] = None,
+        seeds: Annotated[int | None, option("N", "Train N times on the same split, that of --seed.")] = None,
         duplicates: Annotated[Treatment | None, option(None, "Pictures that occur in two splits: stop, leave the training copy "
                                                        "out, or keep both; without it the recipe's choice, else refuse; of a "
                                                        "folder that nobody divided, drop.")] = None,
@@ -40,14 +40,13 @@ def run(recipe: _What, output: Output, training: Training, aim: Aim, root: Root 
     if place().rank: return _help()
     from fakeface.data.recipes import check_sources, read_recipe
     own = _is_folder(recipe)
-    if own and seeds is not None: raise InputError("--seeds: several trainings need a recipe; a folder is trained on once")
     if own and (training.model or training.arch): _check_names(training)
     cooked, root, images = _own(recipe, seed, scale, labels) if own else (read_recipe(recipe), data_root(root), None)
     if not own: check_sources(cooked, root, Path(recipe).name)
     if duplicates: cooked = replace(cooked, duplicates=duplicates)
     output.note(f"{cooked.name}: {cooked.title}")
     options = dict(profile=training.profile, scale=scale, aim=aim.given, labels=labels, **training.settings)
-    if seeds is not None: return _run_seeds(cooked, root, out, overwrite, seeds, options | {"split_seed": seed}, output)
+    if seeds is not None: return _run_seeds(cooked, root, out, overwrite, seeds, options | dict(split_seed=seed, own=images), output)
     _run_once(cooked, root, out, output, overwrite=overwrite, own=images, seed=seed, **options)
 
 # %% ../../nbs/96_cli.train.ipynb #1f34cd49

@@ -194,12 +194,12 @@ class ModelInfo:
     "model.json: how to rebuild the network."
     __pydantic_config__ = OPEN
     model: str | None = None
-    arch: str = "resnet34"
+    arch: str | None = None # of a network with a body
     size: Annotated[int, Field(ge=1, le=10_000, description="a whole number from 1 to 10,000")] = 224
     resize: str = "squish"
     color: str = "rgb"
     crop: float = 1.0
-    pretrained: bool = True
+    pretrained: bool | None = None
     weights: str | None = None
     vocab: list[str] = field(default_factory=lambda: list(LABELS))
     mean: list[float] | None = None

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'T', 'ManifestError', 'read_facts', 'Scan', 'scan', 'Folder', 'folder_images', 'is_labelled',
-           'folder_words', 'labelled_folder', 'check_manifest', 'load_manifest']
+           'folder_words', 'labelled_folder', 'check_manifest', 'load_manifest', 'FoundImages', 'find_images',
+           'check_images']
 
 # %% ../../nbs/13_data.manifest.ipynb #3e20c7ac
 import os
@@ -27,7 +28,7 @@ from PIL import Image
 from ..core.basics import LABELS, DataNote, InputError, progress
 from ..core.files import die_with_parent
 from ..core.schema import unknown_words
-from .images import image_facts
+from .images import CHANGED, ListedFile, RejectedImage, image_facts, read_file
 from .sources import (CARD_FILE, IMAGE_SUFFIXES, KINDS, Card, find_files, kind_of_file, printable, read_attributes,
                                    read_cards, read_subjects, rejects_words, survey)
 from .store import FACTS, keep_files, known_files
@@ -307,3 +308,56 @@ def load_manifest(path: str | Path, # parquet or CSV
     if not path.exists(): raise ManifestError(f"{path} does not exist; `fakeface manifest RECIPE --out {path}` makes one")
     needs = ("path", "source", "label", "split", "subject")
     return check_manifest(tidy_table(read_table(path, ManifestError), path.name, needs=needs, error=ManifestError), path.name)
+
+# %% ../../nbs/13_data.manifest.ipynb #5d22c439
+class FoundImages(NamedTuple):
+    "What a data root holds of a manifest's images."
+    root: Path
+    images: int # in the manifest
+    missing: list[str] # paths that are not there
+    compared: int # files whose SHA-256 was compared
+    other: list[str] # paths of those with other bytes than the listed ones
+
+    @property
+    def usable(self) -> bool: return len(self.missing) < max(self.images, 1) and not self.other # some are there, and none is another
+
+    @property
+    def words(self) -> str: # which root, what is wrong with it; empty where nothing is
+        "One line for people."
+        named = " (FAKEFACE_DATA)" if Path(os.environ.get("FAKEFACE_DATA") or os.devnull) == self.root else ""
+        n, k = len(self.missing), len(self.other)
+        parts = [f"{n:,} of {self.images:,} images {'is' if n == 1 else 'are'} missing ({self.missing[0]})"] if n else []
+        if k: parts.append(f"{k:,} of {self.compared:,} compared {'is another file' if k == 1 else 'are other files'} ({self.other[0]})")
+        return f"under the data root {self.root}{named} {', and '.join(parts)}" if parts else ""
+
+# %% ../../nbs/13_data.manifest.ipynb #4989fc3e
+def find_images(rows: pd.DataFrame, # `path`, and `sha256` where known
+                root: str | Path, # the data root
+                most: int = 100, # files to compare by their SHA-256
+               ) -> FoundImages:
+    "Whether a data root holds these images, and the same ones."
+    rows = rows.drop_duplicates("path")
+    there = np.array([os.path.isfile(Path(root)/p) for p in rows["path"]], bool)
+    listed = rows["sha256"].astype(str).str.fullmatch("[0-9a-fA-F]{64}") if "sha256" in rows else False
+    known = rows[there & listed]
+    some = known.iloc[np.unique(np.linspace(0, len(known) - 1, min(most, len(known))).astype(int))]
+    other = [p for p, sha256 in zip(some["path"], some.get("sha256", ())) if _is_other(Path(root)/p, sha256.lower())]
+    return FoundImages(Path(root), len(rows), rows.loc[~there, "path"].tolist(), len(some), other)
+
+
+def _is_other(file: Path, sha256: str) -> bool:
+    "Whether a file has other bytes than these. Of one that cannot be read others will speak."
+    try: read_file(ListedFile(str(file), sha256))
+    except RejectedImage as e: return str(e) == CHANGED
+    return False
+
+# %% ../../nbs/13_data.manifest.ipynb #37d6bd29
+def check_images(rows: pd.DataFrame, # `path`, and `sha256` where known
+                 root: str | Path, # the data root
+                 most: int = 100, # files to compare by their SHA-256
+                 error: type[InputError] = InputError, # what is raised
+                ) -> None:
+    "Raises `InputError` where an image is not under the data root, or another file has its name."
+    found = find_images(rows, root, most)
+    if not (words := found.words): return
+    raise error(f"{words[0].upper()}{words[1:]}; is it the right one? Give the data root that they were listed in (--root)")

@@ -21,7 +21,7 @@ from scipy.special import expit, logit
 from ..core.basics import LABELS, RATES, DataNote, InputError
 from ..core.shards import PLAN, read_plans
 from ..core.stats import area_interval, counted_rate_interval
-from ..data.tables import ColumnMap, Passage, column_map, label_words, odds_note
+from ..data.tables import ColumnMap, Passage, column_map, fault_words, label_words, odds_note
 from .ledger import images_sketch
 from .scores import (THRESHOLD, TRAINED_ON, PredictionsError, SourceRow, balanced_rate, direction_notes, precision_interval,
                                       source_accuracies, source_rates)
@@ -150,21 +150,26 @@ def _by_our_names(t: BigTable, files: str, columns: ColumnMap) -> str: # what st
 # %% ../../nbs/43_evaluate.big_tables.ipynb #8955c235
 def _refuse_bad(t: BigTable) -> None:
     "Raises `PredictionsError` for a label or a number that is none, and for an image that is there twice."
-    bad = "label IS NULL OR label NOT IN ('real', 'fake') OR p_fake IS NULL OR NOT (p_fake >= 0 AND p_fake <= 1) OR split IS NULL"
-    example = f"any_value(CONCAT(label, ', ', p_fake)) FILTER ({bad})"
-    n, wrong, example = t.rows(f"SELECT count(*), count(*) FILTER ({bad}), {example} FROM rows")[0]
+    kinds = {"label real or fake": ("label", "label IS NULL OR label NOT IN ('real', 'fake')"), "split": ("split", "split IS NULL"),
+             "p_fake that is a probability": ("p_fake", "p_fake IS NULL OR NOT (p_fake >= 0 AND p_fake <= 1)")}
+    asked = ", ".join(f"count(*) FILTER ({bad}), any_value({column}) FILTER ({bad})" for column, bad in kinds.values())
+    n, *found = t.rows(f"SELECT count(*), {asked} FROM rows")[0]
     if not n: raise PredictionsError(f"{t.where}: no rows")
-    if wrong:
-        raise PredictionsError(f"{t.where}: {wrong:,} of {n:,} rows have no label real or fake, no split, or a p_fake that is no "
-                               f"probability, such as {example}; mend them (`fakeface score` reads one table with such words)")
-    if "path" not in t.columns: return
+    faults = [f"{wrong:,} of {n:,} rows have no {kind}{'' if said is None else f', such as {said}'}; mend them (`fakeface score` reads one "
+              "table with such words)" for kind, wrong, said in zip(kinds, found[::2], found[1::2]) if wrong]
+    faults += _doubles(t, n) if "path" in t.columns else []
+    if faults: raise PredictionsError(f"{t.where}: {fault_words(faults)}")
+
+
+def _doubles(t: BigTable, n: int) -> list[str]: # a sentence, or none
+    "An image that is there twice in one test set."
     query = "SELECT hash(split, path) AS h FROM rows WHERE {} GROUP BY h HAVING count(*) > 1 LIMIT 1000"
     twice = [row for some in _passes(t, "path", n // _PATHS + 1) for row in t.rows(query.format(some))]
-    if not twice: return
+    if not twice: return []
     t.con.execute("CREATE TABLE suspects AS SELECT unnest(?::UBIGINT[]) AS h", [[h for h, in twice]])
     again = t.rows("SELECT path, count(*) FROM rows WHERE hash(split, path) IN (SELECT h FROM suspects) GROUP BY split, path "
                    "HAVING count(*) > 1 ORDER BY path LIMIT 1")
-    if again: raise PredictionsError(f"{t.where}: {again[0][0]} is there {again[0][1]} times in one test set; give each image one row")
+    return [f"{path} is there {k} times in one test set; give each image one row" for path, k in again]
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #27ec728f
 _COUNTS = dict(n_real="NOT fake", right_real="NOT fake AND called = fake", n_fake="fake", right_fake="fake AND called = fake")

@@ -29,7 +29,7 @@ from ..core.foreign import is_function_name, named_function, run_within
 from ..core.files import run_file
 from ..data.images import RejectedImage
 from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
-from ..data.tables import TableError, check_once, odds_note, read_table, tidy_table
+from ..data.tables import Passage, TableError, check_once, odds_note, read_table, tidy_table
 from .perturbations import file_of, open_file
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8a21e719
@@ -188,7 +188,7 @@ def load_detector(detector: str, # package.module:function, or a command
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #62fd3b6f
 def images_to_score(where: str | Path | pd.DataFrame, # a table, a run folder, or a folder of images
-                    root: str | Path | None = None, # the data root; default the folder itself, or the table's folder
+                    root: str | Path | None = None, # the data root; of a folder of images the folder itself; default a table's folder
                     columns: Any = None, # of a table: theirs for ours, see `data.tables.column_map`
                    ) -> tuple[pd.DataFrame, Path]: # path, label, split, source and what else is known; the data root
     """The images that a detector is to be asked about, without train and valid. What is left out is counted in a `DataNote`. Raises
@@ -196,7 +196,7 @@ def images_to_score(where: str | Path | pd.DataFrame, # a table, a run folder, o
     if columns and not isinstance(where, pd.DataFrame) and Path(where).is_dir():
         raise InputError(f"{where} is a folder; --map says how a table calls its columns")
     if not isinstance(where, pd.DataFrame) and Path(where).is_dir() and not run_file(where, "manifest").is_file():
-        return _folder_rows(Path(where)), Path(root or where)
+        return _folder_rows(Path(where)), Path(where) # their paths are relative to it, whatever FAKEFACE_DATA says
     if isinstance(where, pd.DataFrame):
         if root is None: raise InputError("a table of images needs its data root: images_to_score(table, root)")
         name, rows = "table", _tidy_rows(where, "table", Path(root), columns)
@@ -212,10 +212,12 @@ def images_to_score(where: str | Path | pd.DataFrame, # a table, a run folder, o
 # %% ../../nbs/47_evaluate.detectors.ipynb #d59f78a4
 def _tidy_rows(table: pd.DataFrame, name: str, root: Path, columns: Any = None) -> pd.DataFrame:
     "A table of images; only path and label are needed."
-    table = tidy_table(table, name, root, needs=("path", "label"), columns=columns)
+    p = Passage(name)
+    table = tidy_table(table, name, root, needs=("path", "label"), columns=columns, passage=p)
     filled = dict(split="test", source=table["label"])
     table = table.assign(**{c: v for c, v in filled.items() if c not in table}).drop(columns=["p_fake", "loss", "run"], errors="ignore")
-    check_once(table, name)
+    check_once(table, name, passage=p)
+    p.end()
     return table
 
 

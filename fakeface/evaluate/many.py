@@ -22,7 +22,7 @@ from .detectors import check_scores, images_to_score, open_row
 
 # %% ../../nbs/48_evaluate.many.ipynb #2f358725
 def list_images(where: str | Path, # a table, a run folder, or a folder with real/ and fake/
-                root: str | Path | None = None, # the data root; default the folder itself, or the table's folder
+                root: str | Path | None = None, # the data root; of a folder of images the folder itself; default a table's folder
                 columns: Any = None, # of a table: theirs for ours, see `data.tables.column_map`
                ) -> tuple[pd.DataFrame, Path]: # path, label, split, source, and what a table knows; the data root
     "The images that many shards ask about, without train and valid; no file is opened. Raises `InputError` where there are none."
@@ -35,7 +35,7 @@ def list_images(where: str | Path, # a table, a run folder, or a folder with rea
     rows = pd.concat([paths.rename("path"), folder_words(paths)], axis=1)
     rows = rows[rows["label"].notna() & (rows["split"].isna() | (rows["split"] == "test"))].assign(split="test")
     if not len(rows): raise InputError(f"{where} has no test images, only train and valid, or none in a folder called real or fake")
-    return rows.reset_index(drop=True), Path(root or where)
+    return rows.reset_index(drop=True), folder
 
 # %% ../../nbs/48_evaluate.many.ipynb #90ec5c63
 def score_rows(detector: Callable[[list[Image.Image]], np.ndarray], # pictures -> p_fake

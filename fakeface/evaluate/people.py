@@ -19,9 +19,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import beta, t
 
 from ..core.basics import LABELS, InputError, data_manifests, percent
-from ..core.stats import wilson
+from ..core.stats import effective_counts, paired_difference, subject_codes, wilson
 from ..core.style import GREY, INK, figure
-from .compare import paired
 
 # %% ../../nbs/49_evaluate.people.ipynb #2ab79d0d
 def check_answers(answers: pd.DataFrame, # one row a person and picture
@@ -114,9 +113,16 @@ class _Matrix:
     seen: np.ndarray # bool
     fake: np.ndarray # bool, shape (pictures,)
     people: pd.Index
-    paths: pd.Index
+    paths: pd.Index # of the subjects where they are known: two pictures of one person are one item
+    of: np.ndarray # the item of each picture, shape (pictures,)
 
+    def by_item(self, a: np.ndarray) -> np.ndarray: # the last axis by items
+        "Sums over each item's pictures."
+        sums = np.zeros((*a.shape[:-1], len(self.paths)))
+        np.add.at(sums, (..., self.of), a)
+        return sums
 
+# %% ../../nbs/49_evaluate.people.ipynb #d994199f
 def _matrix(rows: pd.DataFrame, # as `check_answers` returns it
             values: np.ndarray, # one a row
            ) -> _Matrix:
@@ -124,9 +130,12 @@ def _matrix(rows: pd.DataFrame, # as `check_answers` returns it
     (i, people), (j, paths) = pd.factorize(rows["person"], sort=True), pd.factorize(rows["path"], sort=True)
     value, seen = np.zeros((len(people), len(paths))), np.zeros((len(people), len(paths)), bool)
     value[i, j], seen[i, j] = values, True
-    fake = np.zeros(len(paths), bool)
+    fake, of = np.zeros(len(paths), bool), np.zeros(len(paths), int)
     fake[j] = rows["label"] == "fake"
-    return _Matrix(value, seen, fake, pd.Index(people, name="person"), pd.Index(paths, name="path"))
+    item = rows["path"].astype(str)
+    if "subject" in rows: item = item.where(rows["subject"].isna(), "\n" + rows["subject"].astype(str)) # no path has such a line
+    of[j], items = pd.factorize(item, sort=True)
+    return _Matrix(value, seen, fake, pd.Index(people, name="person"), pd.Index(items, name="path"), of)
 
 # %% ../../nbs/49_evaluate.people.ipynb #3338ba39
 def _estimate(x: _Matrix, seen: np.ndarray, # bool, the answers it is made of, shape (people, pictures)
@@ -134,13 +143,14 @@ def _estimate(x: _Matrix, seen: np.ndarray, # bool, the answers it is made of, s
               rate: bool = False, # it lies between 0 and 1
              ) -> Estimate:
     "With the corrections for few people and few pictures."
-    person, item, cell = pulls
-    p, i, c = (float((a**2).sum()) for a in pulls)
-    n, people, k = seen.sum(), (seen.sum(1) / seen.sum())**2, (seen.sum(0) / seen.sum())**2
+    person, item, cell = pulls[0], x.by_item(pulls[1]), x.by_item(pulls[2])
+    p, i, c = (float((a**2).sum()) for a in (person, item, cell))
+    share = x.by_item(seen.astype(float)) / seen.sum()
+    people, k = share.sum(1)**2, share.sum(0)**2
     if len(x.people) < 2: person, few = person * 0, 1 / max(1e-9, 1 - k.sum()) # one person says nothing of others
     else:
         person = person / np.sqrt(1 - people.sum())
-        kept = 1 - people.sum() - k.sum() + 1 / n
+        kept = 1 - people.sum() - k.sum() + (share**2).sum()
         few = ((p + i - c) / max(kept, 1e-9) - p / (1 - people.sum()) + c) / i if i > 0 else 1
     item = item * np.sqrt(max(1.0, few))
     cells = pd.MultiIndex.from_product([x.people, x.paths])
@@ -182,14 +192,15 @@ def _correlation(h: float, # a bound
     return float(np.sin(angle))
 
 # %% ../../nbs/49_evaluate.people.ipynb #16556acc
-def _pairs(y: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:
+def _pairs(x: _Matrix, y: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, ...]]]:
     "A, m and M of one class, shape (3,), and the pulls on each: by person, by picture, by answer."
-    n_i, n_j, n = seen.sum(1), seen.sum(0), seen.sum()
-    s, w, total = y.sum(1), y.sum(0), y.sum()
-    own, others = seen * (n_i - 1)[:, None], seen * (n - n_i[:, None] - n_j + 1) # how many pairs an answer is part of
+    n, total, n_i, s = seen.sum(), y.sum(), seen.sum(1)[:, None], y.sum(1)[:, None]
+    m, v = (x.by_item(a.astype(float))[:, x.of] for a in (seen, y)) # a person's answers to the item that a picture belongs to
+    n_j, w = (x.by_item(a.sum(0).astype(float))[x.of] for a in (seen, y)) # everybody's
+    own, others = seen * (n_i - m), seen * (n - n_i - n_j + m) # how many pairs of different items an answer is part of
     shares, pulls = [total / n], [(y - total / n * seen) / n]
     by_person, by_item = [pulls[0].sum(1)], [pulls[0].sum(0)]
-    for k, (pairs, agree) in enumerate(((own, y * (s[:, None] - y)), (others, y * (total - s[:, None] - w + y)))):
+    for k, (pairs, agree) in enumerate(((own, y * (s - v)), (others, y * (total - s - w + v)))):
         count = max(1, pairs.sum())
         share = agree.sum() / count
         cell = 2 * (agree - share * pairs) / count
@@ -208,8 +219,9 @@ def _mu(a: float, m: float, both: float) -> float: # in standard deviations
 def _latent(x: _Matrix, of: np.ndarray) -> Estimate:
     "Mean over people of what lies behind a class's answers, in standard deviations: z of the rate, put right for people who differ."
     seen = x.seen & of
-    n, people, k = int(seen.sum()), len(x.people), int(seen.any(axis=0).sum())
-    shares, pulls = _pairs(x.value * seen, seen)
+    answers = x.by_item(seen.astype(float)) > 0
+    n, people, k = int(answers.sum()), len(x.people), int(answers.any(axis=0).sum())
+    shares, pulls = _pairs(x, x.value * seen, seen)
     if not 0 < shares[0] < 1: return _no_spread(x, of, shares[0], n, min(people, k) if people > 1 else k)
     if people < 2 or k < 2: # nothing is known of how people differ
         slope = np.sqrt(2 * np.pi) * np.exp(ndtri(shares[0])**2 / 2)
@@ -225,14 +237,16 @@ def _no_spread(x: _Matrix, of: np.ndarray, share: float, n: int, trials: int) ->
     "All answers to a class are the same."
     value = ndtri((share * n + 0.5) / (n + 1))
     bound = ndtri(beta.ppf(0.025, trials + 0.5, 0.5)) * (1 if share == 1 else -1)
-    item = np.where(of, abs(value - bound) / 1.96 / np.sqrt(of.sum()), 0.0)
+    pictures = x.by_item(of.astype(float))
+    item = np.where(of, abs(value - bound) / 1.96 / np.sqrt((pictures > 0).sum()), 0.0) / pictures[x.of].clip(1)
     return _estimate(x, x.seen & of, value, (np.zeros(len(x.people)), item, np.zeros(x.seen.shape)))
 
 # %% ../../nbs/49_evaluate.people.ipynb #fb314437
 def signal_detection(answers: pd.DataFrame, # person, path, label, answer
                     ) -> dict[str, Estimate]: # accuracy, hit rate, false-positive rate, d', criterion
-    """The figures of signal detection over people and pictures. d' and criterion are means over people, for people and pictures like
-    these. With one person the intervals are about other pictures only. Raises `InputError` where a class has no answer."""
+    """The figures of signal detection over people and pictures, two pictures of one `subject` being one. d' and criterion are means over
+    people, for people and pictures like these. With one person the intervals are about other pictures only. Raises `InputError` where a
+    class has no answer."""
     rows = check_answers(answers)
     x = _matrix(rows, (rows["answer"] == "fake").to_numpy())
     hit, false = _mean(x, x.fake, rate=True), _mean(x, ~x.fake, rate=True)
@@ -250,14 +264,22 @@ def _z_rate(k: np.ndarray, n: np.ndarray, # said fake, of how many; shape (peopl
     return z, ndtri(beta.ppf(0.025, k + 0.5, n - k + 0.5)), ndtri(beta.ppf(0.975, k + 0.5, n - k + 0.5))
 
 
+def _counts(rows: pd.DataFrame) -> pd.Series: # fake, and subject where known
+    "How often fake was said, of how many pictures; and of how many independent ones."
+    of, pictures = effective_counts(rows["fake"].to_numpy(), subject_codes(rows))
+    return pd.Series(dict(sum=rows["fake"].sum(), size=len(rows), of=of, pictures=pictures))
+
+# %% ../../nbs/49_evaluate.people.ipynb #3d53d58d
 def by_person(answers: pd.DataFrame, # person, path, label, answer
              ) -> pd.DataFrame: # a row a person: n, accuracy, hit_rate, false_positive_rate; d_prime and criterion, with _lo and _hi
     "Each person's figures, with 95 % intervals over pictures; a person without answers to both classes is left out."
     rows = check_answers(answers)
-    said = (rows["answer"] == "fake").groupby([rows["person"], rows["label"]]).agg(["sum", "size"]).unstack().dropna()
+    said = rows.assign(fake=rows["answer"] == "fake").groupby(["person", "label"])[["fake", *rows.columns.intersection(["subject"])]]
+    said = said.apply(_counts).unstack().dropna()
     if set(said["size"]) < set(LABELS): raise InputError("no person answered real and fake pictures; both are needed")
     (k, n), (j, m) = ([said[what, label].to_numpy(float) for what in ("sum", "size")] for label in ("fake", "real"))
-    (zh, h_lo, h_hi), (zf, f_lo, f_hi) = _z_rate(k, n), _z_rate(j, m)
+    alone = lambda label: [said[what, label].to_numpy(float) for what in ("of", "pictures")] # independent ones
+    (zh, h_lo, h_hi), (zf, f_lo, f_hi) = (_z_rate(*alone(label)) for label in ("fake", "real"))
     below, above = np.hypot(zh - h_lo, f_hi - zf), np.hypot(h_hi - zh, zf - f_lo)
     low, high = np.hypot(zh - h_lo, zf - f_lo) / 2, np.hypot(h_hi - zh, f_hi - zf) / 2
     d, c = zh - zf, -(zh + zf) / 2
@@ -311,8 +333,9 @@ def beside_machine(answers: pd.DataFrame, # person, path, label, answer
     x, items = _matrix(rows, right.astype(float) - known.astype(float)), by_item(rows)
     is_fake = items["label"] == "fake"
     crowd, machines = (items["said_fake"] >= 0.5) == is_fake, calls[items.index] == is_fake
-    tests = {who: paired(int((~a & b).sum()), int((a & ~b).sum()), len(a))
-             for who, a, b in (("crowd", crowd, machines), *((p, right[k], known[k]) for p, k in rows.groupby("person").groups.items()))}
+    shown = rows.drop_duplicates("path").set_index("path").reindex(items.index)
+    tests = {who: _paired(a, b, some) for who, a, b, some in (
+        ("crowd", crowd, machines, shown), *((p, right[k], known[k], rows.loc[k]) for p, k in rows.groupby("person").groups.items()))}
     people = _balanced(_matrix(rows, right.astype(float)), rate=True)
     return dict(n=len(items), people=people, machine=float(machines.mean()), crowd=float(crowd.mean()), difference=_balanced(x),
                 wrong=dict(crowd_only=int((~crowd & machines).sum()), machine_only=int((crowd & ~machines).sum())),
@@ -324,6 +347,14 @@ def _balanced(x: _Matrix, rate: bool = False) -> Estimate:
     classes = [of for of in (x.fake, ~x.fake) if of.any()]
     e = _combined([(1 / len(classes), _mean(x, of)) for of in classes])
     return Estimate(e.value, e.person, e.item, e.cell, rate)
+
+# %% ../../nbs/49_evaluate.people.ipynb #cde69dc1
+def _paired(a: pd.Series, b: pd.Series, # bool, of each picture
+            rows: pd.DataFrame, # the pictures, `subject` where known
+           ) -> dict[str, Any]: # difference (b's accuracy minus a's), its interval, p
+    "McNemar's exact test and a matched interval, by subject."
+    found = paired_difference(~a.to_numpy(bool), ~b.to_numpy(bool), subject=subject_codes(rows))
+    return {name: found[name] for name in ("difference", "ci95", "p")}
 
 # %% ../../nbs/49_evaluate.people.ipynb #7cb4eb25
 def people_predictions(answers: pd.DataFrame, # person, path, label, answer; source, split and subject where known

@@ -18,8 +18,8 @@ import pandas as pd
 from scipy.special import expit, ndtri
 
 from ..core.basics import LABELS, RATES, InputError, area, percent
-from ..core.stats import auc_with_interval, mover, numbered, rate_interval, subject_codes, wilson
-from ..data.tables import TableError, check_once, probabilities, read_table, tidy_table
+from ..core.stats import auc_with_interval, effective_counts, mover, numbered, rate_interval, subject_codes, wilson
+from ..data.tables import Passage, TableError, check_once, probabilities, read_table, tidy_table
 
 # %% ../../nbs/40_evaluate.scores.ipynb #d0b42132
 THRESHOLD = 0.5 # an image is called fake from this p_fake on
@@ -35,12 +35,14 @@ def check_predictions(predictions: pd.DataFrame, # one row an image
                       flip: bool = False, # p_fake speaks for real
                       columns: Any = None, # theirs for ours, see `data.tables.column_map`
                      ) -> pd.DataFrame: # tidy; `split`, `source` and `path` are filled in where absent
-    "Raises `PredictionsError` naming the first column and row that cannot be right; see `data.tables` for what is read, and said."
-    table = tidy_table(predictions, where, needs=("label", "p_fake"), error=PredictionsError, columns=columns)
-    table = table.assign(p_fake=probabilities(table, where, logit, flip, PredictionsError))
+    "Raises `PredictionsError` naming the column, or all kinds of rows, that cannot be right; see `data.tables` for what is read, and said."
+    p = Passage(where, PredictionsError)
+    table = tidy_table(predictions, where, needs=("label", "p_fake"), error=PredictionsError, columns=columns, passage=p)
+    table = table.assign(p_fake=probabilities(table, where, logit, flip, PredictionsError, p))
     filled = dict(split="test", source=table["label"], path=lambda rows: [str(i) for i in range(len(rows))])
     table = table.assign(**{c: v for c, v in filled.items() if c not in table})
-    check_once(table, where, PredictionsError)
+    check_once(table, where, PredictionsError, p)
+    p.end()
     return table
 
 # %% ../../nbs/40_evaluate.scores.ipynb #da782ca7
@@ -384,13 +386,16 @@ def with_errors(predictions: pd.DataFrame, # one row an image
                        error=label.map(ERRORS).where(calls != label, "")).reset_index(drop=True)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #17ebe46a
-def sweep_row(predictions: pd.DataFrame, # of one test: label, p_fake, loss
+def sweep_row(predictions: pd.DataFrame, # of one test: label, p_fake, loss; subject where known
               fakes_in_training: float = THRESHOLD, # share
-             ) -> dict[str, Any]: # n, n_fake, n_real, accuracy, misses, fpr, the moved pair, auc, loss
+             ) -> dict[str, Any]: # n, n_fake, n_real, effective_ of each, accuracy, misses, fpr, the moved pair, auc, loss
     "The scores of one reading; a rate is missing where the test has no image of its class."
     is_fake, p = (predictions["label"] == "fake").to_numpy(), predictions["p_fake"].to_numpy()
     n, n_fake = len(p), int(is_fake.sum())
     row = dict(n=n, n_fake=n_fake, n_real=n - n_fake, accuracy=float(((p >= THRESHOLD) == is_fake).mean()))
+    who, right = subject_codes(predictions), (p >= THRESHOLD) == is_fake
+    for name, some in (("n", is_fake | True), ("n_fake", is_fake), ("n_real", ~is_fake)):
+        row[f"effective_{name}"] = effective_counts(right[some], who[some])[1] # independent images that would say as much
     for suffix, threshold in (("", THRESHOLD), ("_moved", fakes_in_training)):
         row["fnr" + suffix] = float((p[is_fake] < threshold).mean()) if n_fake else None
         row["fpr" + suffix] = float((p[~is_fake] >= threshold).mean()) if n_fake < n else None

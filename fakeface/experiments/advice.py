@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 from ..core.basics import InputError, percent
 from ..core.stats import difference_interval, wilson
-from .learning_curve import Forecast, at, fit_power_law, points, predict_at
+from .learning_curve import Forecast, at, fit_power_law, independent, points, predict_at
 
 # %% ../../nbs/85_experiments.advice.ipynb #a954ee9f
 def _curve_noise(values: np.ndarray, # one a epoch, shape (epochs,)
@@ -184,7 +184,7 @@ def rank_agreement(table: pd.DataFrame, # of a sweep; with a `setting` column, o
     by = "setting" if "setting" in table else "epoch"
     rows = at(table, test, epoch if by == "setting" else 0)
     full = rows[rows["size"] == rows["size"].max()].pivot(index=by, columns="seed", values="accuracy").dropna(axis=1)
-    means, margin, n = full.mean(axis=1), _advice_margin(full), int(rows["n"].max())
+    means, margin, n = full.mean(axis=1), _advice_margin(full), int(independent(rows).max())
     def apart(i: Any, j: Any) -> bool:
         if margin is not None: return abs(means[i] - means[j]) > margin
         (lo, hi) = difference_interval(*(int(x) for k in (i, j) for x in (round(means[k] * n), n)))
@@ -264,11 +264,11 @@ def _on_images(table: pd.DataFrame, test: str | None) -> tuple[int | None, list[
 # %% ../../nbs/85_experiments.advice.ipynb #50091625
 def _on_doubling(rows: pd.DataFrame) -> tuple[Forecast | None, list[str]]:
     "Sentences about twice the data, from the rows of one test at one epoch."
-    size, n = int(rows["size"].max()), int(rows["n"].max())
+    size, n, k = int(rows["size"].max()), int(rows["n"].max()), int(independent(rows).max())
     largest = rows[rows["size"] == size]["accuracy"]
     if (largest == 1).all():
         return None, [f"Twice the data: at {size:,} images every run is right on all {n:,} images of this test. It cannot tell what "
-                      f"more would bring, only that the error is below {percent(1 - wilson(n, n)[0])}; take a harder or larger test."]
+                      f"more would bring, only that the error is below {percent(1 - wilson(k, k)[0])}; take a harder or larger test."]
     if rows["size"].nunique() < 3:
         return None, [f"Twice the data: {rows['size'].nunique()} sizes are too few for a law with three numbers; sweep three or more."]
     f = predict_at(fit_power_law(rows), 2 * size)
@@ -295,7 +295,7 @@ def _improved(rows: pd.DataFrame) -> bool:
     small, large = (rows[rows["size"] == s]["accuracy"] for s in (rows["size"].min(), rows["size"].max()))
     df = len(small) + len(large) - 2
     if df < 1:
-        n = int(rows["n"].max())
+        n = int(independent(rows).max())
         return difference_interval(round(large.mean() * n), n, round(small.mean() * n), n)[0] > 0
     sd = np.sqrt((((small - small.mean())**2).sum() + ((large - large.mean())**2).sum()) / df)
     return bool(large.mean() - small.mean() > student.ppf(0.975, df) * sd * np.sqrt(1 / len(small) + 1 / len(large)))

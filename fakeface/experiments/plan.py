@@ -21,6 +21,7 @@ import pandas as pd
 import fakeface.train.blocks  # noqa: F401 (it gets fastai without the warning of PyTorch)
 from fastai.torch_core import default_device
 
+# %% ../../nbs/80_experiments.plan.ipynb #2453f636
 from ..core.basics import LABELS, DataNote, InputError
 from ..core.stats import photograph_kinds
 from ..data.duplicates import find_leakage, settle_duplicates

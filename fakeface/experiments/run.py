@@ -20,7 +20,7 @@ from ..report.run import write_report
 from ..synthetic.world import cached_world, read_world
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.inference import predict
-from ..train.learners import LEARNERS, DivergedError, classes_of, make_learner, seeded
+from ..train.learners import LEARNERS, DivergedError, classes_of, make_learner, seeded, used_settings
 from ..core.ranks import Place
 from ..train.checkpoint import Checkpoint, begun_training
 from ..train.distributed import batch_of, predicted_together, team_info, team_words, trained_together
@@ -407,8 +407,8 @@ def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Co
     "run.json and metrics.json."
     words = {k: getattr(made.recipe, k) for k in ("title", "study", "citation", "notes", "published")}
     weights = Path(made.settings["weights"] or "").name or None # of a file of weights the name alone
-    steps = list(job.clock)
-    info = _versions(job.started) | dict(recipe=made.recipe.name, **words, settings={**made.settings, "weights": weights},
+    used, steps = used_settings(made.settings), list(job.clock)
+    info = _versions(job.started) | dict(recipe=made.recipe.name, **words, settings=used | {"weights": used["weights"] and weights},
                 profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world, **ran,
                 data=made.root.resolve().name, schedule=job.schedule, labels=made.labels, arch_asked=made.arch_asked,
                 seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})

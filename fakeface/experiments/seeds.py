@@ -21,7 +21,7 @@ from scipy.stats import chi2, t
 from ..core.basics import InputError, percent
 from ..core.files import save_figure, write_table
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
-from ..data.recipes import Recipe, read_recipe
+from ..data.recipes import Composition, Recipe, read_recipe
 from ..evaluate.scores import is_misclassified
 from .plan import fingerprint, plan
 from .run import run_recipe
@@ -161,6 +161,7 @@ def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
               scale: float = 1.0, # multiplies every count
               progress: bool = True, # a line a run
               aim: Mapping[str, Any] | None = None, # of the thresholds, see `run_recipe`
+              own: tuple[Composition, pd.DataFrame] | None = None, # images and rejects of `own_folder`, which gave the recipe
               **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
              ) -> pd.DataFrame: # as `summarise` gives it, also in <out>/summary.csv and, drawn, in <out>/seeds.png
     "Trains one split with several seeds; finished runs are kept. Raises `InputError` where recipe, root or options cannot work."
@@ -168,9 +169,10 @@ def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
     if not seeds: raise InputError(f"{recipe.name}: no seed; give 1 or more")
     out, split_seed = Path(out) if out else Path("runs")/recipe.name/"seeds", recipe.seed if split_seed is None else split_seed
-    made = plan(recipe, root, profile, scale=scale, split_seed=split_seed, aim=aim, **options)
+    made = plan(recipe, root, profile, scale=scale, split_seed=split_seed, aim=aim, own=own, **options)
     asked = dict(recipe=asdict(recipe), settings=noted_settings(made.settings),
                  profile=made.profile, split_seed=split_seed, scale=scale, images=fingerprint(made.manifest))
-    make = partial(run_recipe, recipe, root, profile=made.profile, scale=scale, split_seed=split_seed, progress=False, aim=aim, **options)
+    make = partial(run_recipe, recipe, root, profile=made.profile, scale=scale, split_seed=split_seed, progress=False, aim=aim, own=own,
+                   **options)
     trials = [Trial(f"seed-{s}", dict(seed=s), partial(_one, make, s)) for s in seeds]
     return run_series(out, "seeds", asked | (dict(aim=dict(aim)) if aim else {}), trials, partial(_record, out), progress)

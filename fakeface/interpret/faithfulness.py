@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from ..core.basics import LABELS, InputError, progress
-from ..core.stats import wilson
+from ..core.stats import rate_interval, subject_codes
 from ..core.style import BLUE, GREY, RED, figure
 from ..evaluate.scores import THRESHOLD, auc_interval
 from .attribution import METHODS, absent, asked_index, attribute, p_fake_of, photographs, smoothed
@@ -123,11 +123,15 @@ def cascade(learn: Learner | nn.Module, # trained
 # %% ../../nbs/63_interpret.faithfulness.ipynb #85d177c6
 def _mean_interval(values: Sequence[float], # one an image
                   level: float = 0.95, # of confidence
+                  who: np.ndarray | None = None, # whose image each is, numbers; None: each its own
                  ) -> tuple[float, float, float]: # mean, lowest, highest
-    "A mean with its bootstrap interval over images (percentiles of 2,000 resamples)."
+    "A mean with its bootstrap interval over subjects, all images of each together (percentiles of 2,000 resamples)."
     v = np.asarray(values, float)
     if not len(v): return float("nan"), float("nan"), float("nan")
-    means = v[np.random.default_rng(0).integers(0, len(v), (2000, len(v)))].mean(1)
+    codes = np.arange(len(v)) if who is None else pd.factorize(np.asarray(who))[0]
+    sums, images = np.bincount(codes, v), np.bincount(codes)
+    drawn = np.random.default_rng(0).integers(0, len(sums), (2000, len(sums)))
+    means = sums[drawn].sum(1) / images[drawn].sum(1)
     return float(v.mean()), *(float(q) for q in np.quantile(means, [(1 - level) / 2, (1 + level) / 2]))
 
 
@@ -144,7 +148,8 @@ def _randomisation_verdicts(done: pd.DataFrame, # as `cascade` returns it
         depth = min(d.loc[d["depth"] > 0, "depth"], key=lambda k: abs(k - d["depth"].max() / 2))
         row, above, below = {}, {}, {}
         for name in ("similarity", "magnitude"):
-            value, lo, hi = _mean_interval(d.loc[d["depth"] == depth, name])
+            some = d[d["depth"] == depth]
+            value, lo, hi = _mean_interval(some[name], who=some.get("subject"))
             yard = max(_NOTHING, float(d.loc[d["depth"] == 0, name].mean()))
             row |= {name: value, f"{name}_lo": lo, f"{name}_hi": hi, f"{name}_yardstick": yard}
             above[name], below[name] = lo > yard, hi < yard
@@ -183,7 +188,8 @@ def _random_areas(learn: Learner | nn.Module, # trained
                 ) -> np.ndarray: # shape (2, n)
     "The same areas for cells in random order."
     g = torch.Generator().manual_seed(0)
-    return np.mean([_removal_areas(learn, images, torch.rand(len(images), CELLS, CELLS, generator=g), target) for _ in range(draws)], 0)
+    with progress(range(draws), draws, f"removing cells of {len(images):,} images in random order") as shown:
+        return np.mean([_removal_areas(learn, images, torch.rand(len(images), CELLS, CELLS, generator=g), target) for _ in shown], 0)
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #dbe3f161
 _FACE_BOXES: dict[str, tuple[float, float, float, float]] = { # left, top, right, bottom as shares of the picture; sides of the viewer
@@ -254,24 +260,27 @@ class Faithfulness(NamedTuple):
     cascade: pd.DataFrame # as `cascade` returns it
     n: int # images
     auc: tuple[float, float, float] # of the network on all the rows, with its interval; nan without photographs
+    subjects: int | None = None # whose images they are; intervals are by subject
 
     @property
     def said(self) -> str:
         "What the table was made from, in words."
         auc = "without photographs its AUC is unknown" if np.isnan(self.auc[0]) else "its AUC is {:.2f} [{:.2f}, {:.2f}]".format(*self.auc)
-        return f"{self.n} fakes that the network calls fake; {auc}; 95 % intervals over images"
+        over = "images" if self.subjects in (None, self.n) else f"their {self.subjects} subjects"
+        return f"{self.n} fakes that the network calls fake; {auc}; 95 % intervals over {over}"
 
     def _repr_html_(self) -> str: return f"<p>{self.said}</p>{faithfulness_table(self).to_html()}"
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #638d313b
 def _removal_and_place(learn: Learner | nn.Module, x: torch.Tensor, explain: Callable, by_chance: np.ndarray,
-                       regions: torch.Tensor | None, random: list[nn.Module], random_n: int) -> tuple[dict[str, float], dict[str, str]]:
+                       regions: torch.Tensor | None, random: list[nn.Module], random_n: int,
+                       who: np.ndarray) -> tuple[dict[str, float], dict[str, str]]:
     "What one method's maps reach by removal and, where places are known, by location: numbers, and what they say."
     maps = explain(learn, x)
-    row, tests = _removal(learn, x, maps, by_chance)
+    row, tests = _removal(learn, x, maps, by_chance, who)
     if regions is not None:
         lucky = [_pointing(explain(net, x[:random_n]), regions[:random_n])["hit"] for net in random]
-        row |= _location(_pointing(maps, regions), float(np.mean(lucky)), tests)
+        row |= _location(_pointing(maps, regions), float(np.mean(lucky)), tests, who)
     return row, tests
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #e32ba355
@@ -289,35 +298,36 @@ def check_faithfulness(learn: Learner | nn.Module, # trained
             **kwargs: Any, # of attribute: background, window
            ) -> Faithfulness:
     "The tests on one set of images; what its words mean is `_final_word`'s. Raises `InputError` where fewer than two fakes are found."
-    x, regions, auc = _found(learn, rows, root, size, regions, most)
+    x, regions, auc, who = _found(learn, rows, root, size, regions, most)
     if kwargs.get("background") is None: kwargs["background"] = photographs(learn, "fake")
-    done = cascade(learn, x[:random_n], methods, steps, draws, layer=layer, **kwargs)
-    by_chance, table = _random_areas(learn, x), []
+    done = cascade(learn, x[:random_n], methods, steps, draws, layer=layer, **kwargs).assign(subject=lambda d: who[d["image"]])
+    by_chance, table, verdicts = _random_areas(learn, x), [], _randomisation_verdicts(done)
     random = _half_random(learn, x, draws) if regions is not None else []
-    for m, v in _randomisation_verdicts(done).iterrows():
+    for m, v in progress(verdicts.iterrows(), len(verdicts), "removing what the maps point at"):
         explain = partial(attribute, method=m, layer=layer, **kwargs)
-        row, tests = _removal_and_place(learn, x, explain, by_chance, regions, random, random_n)
+        row, tests = _removal_and_place(learn, x, explain, by_chance, regions, random, random_n, who)
         word = _final_word(v["verdict"], tests, 1.0 if np.isnan(auc[1]) else auc[1])
         table.append(dict(method=m) | dict(v.rename({"verdict": "randomisation"})) | row | dict(n=len(x), faithful=word))
-    return Faithfulness(pd.DataFrame(table).set_index("method"), done, len(x), auc)
+    return Faithfulness(pd.DataFrame(table).set_index("method"), done, len(x), auc, len(set(who)))
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #230d3d8e
 def _found(learn: Learner | nn.Module, rows: pd.DataFrame | torch.Tensor, root: str | Path | None, size: int | None,
-           regions: torch.Tensor | None, most: int) -> tuple[torch.Tensor, torch.Tensor | None, tuple[float, float, float]]:
-    "The images that the network calls fake, where the truth lies in them, if known, and the AUC on all rows."
+           regions: torch.Tensor | None, most: int) -> tuple[torch.Tensor, torch.Tensor | None, tuple[float, float, float], np.ndarray]:
+    "The images that the network calls fake, where the truth lies in them, if known, the AUC on all rows, and whose images they are."
     x = torch.cat([b.cpu() for b in image_batches(learn, rows, root, size)])
     p, fake = p_fake_of(learn, x), torch.ones(len(x), dtype=torch.bool)
     if isinstance(rows, pd.DataFrame) and "label" in rows: fake = torch.tensor((rows["label"] == "fake").tolist())
+    codes = subject_codes(rows) if isinstance(rows, pd.DataFrame) else np.arange(len(x))
     if not fake.any(): raise InputError("no fakes among the rows: there is nothing to locate in a photograph")
-    auc = (float("nan"),) * 3 if fake.all() else auc_interval(fake.numpy(), p.numpy())
+    auc = (float("nan"),) * 3 if fake.all() else auc_interval(fake.numpy(), p.numpy(), codes)
     found = (fake & (p >= THRESHOLD)).nonzero()[:most, 0]
     if len(found) < 2:
         raise InputError(f"the network calls {len(found)} of {int(fake.sum())} fakes fake; two at least are needed, "
                          "since where it finds nothing there is nothing to locate")
     if regions is not None or not isinstance(rows, pd.DataFrame) or root is None:
-        return x[found], None if regions is None else regions[found], auc
-    try: return x[found], _true_regions(rows.iloc[found.numpy()], root, x.shape[-1]), auc
-    except InputError: return x[found], None, auc # no place is known
+        return x[found], None if regions is None else regions[found], auc, codes[found.numpy()]
+    try: return x[found], _true_regions(rows.iloc[found.numpy()], root, x.shape[-1]), auc, codes[found.numpy()]
+    except InputError: return x[found], None, auc, codes[found.numpy()] # no place is known
 
 
 def _half_random(learn: Learner | nn.Module, x: torch.Tensor, draws: int) -> list[nn.Module]:
@@ -327,22 +337,22 @@ def _half_random(learn: Learner | nn.Module, x: torch.Tensor, draws: int) -> lis
     return [_randomised(model, depth, x, 1000 * draw + depth) for draw in range(draws)]
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #b25a26bb
-def _removal(learn: Learner | nn.Module, x: torch.Tensor, maps: torch.Tensor, by_chance: np.ndarray) -> tuple[dict, dict]:
+def _removal(learn: Learner | nn.Module, x: torch.Tensor, maps: torch.Tensor, by_chance: np.ndarray,
+             who: np.ndarray) -> tuple[dict, dict]:
     "Deletion and insertion against random order: numbers, and what they say."
     (deleted, inserted), row, tests = _removal_areas(learn, x, smoothed(maps)), {}, {}
     for name, gain in (("deletion", by_chance[0] - deleted), ("insertion", inserted - by_chance[1])):
-        row |= dict(zip((name, f"{name}_lo", f"{name}_hi"), _mean_interval(gain)))
+        row |= dict(zip((name, f"{name}_lo", f"{name}_hi"), _mean_interval(gain, who=who)))
         tests[name] = _versus(row[f"{name}_lo"], row[f"{name}_hi"])
     return row, tests
 
 
-def _location(points: pd.DataFrame, lucky: float, tests: dict[str, str]) -> dict[str, float]:
+def _location(points: pd.DataFrame, lucky: float, tests: dict[str, str], who: np.ndarray) -> dict[str, float]:
     "Hits, mass and the three yardsticks over the images; what they say goes into `tests`."
-    hits, n = int(points["hit"].sum()), len(points)
-    lo, hi = wilson(hits, n)
+    rate, lo, hi = rate_interval(points["hit"].to_numpy(), who)
     row = {name: float(points[name].mean()) for name in ("mass", "chance", "elsewhere")}
     tests |= {"location": _versus(lo, hi, max(row["chance"], row["elsewhere"])), _LUCK: _versus(lo, hi, lucky)}
-    return dict(hits=hits / n, hits_lo=lo, hits_hi=hi, hits_randomised=lucky) | row
+    return dict(hits=rate, hits_lo=lo, hits_hi=hi, hits_randomised=lucky) | row
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #82b11193
 def faithfulness_table(b: Faithfulness, # of `check_faithfulness`
@@ -411,7 +421,8 @@ def plot_cascade(done: pd.DataFrame, # as `cascade` returns it
     fig = figure(7.5, 3.2)
     ax = fig.subplots()
     for m, d in done.groupby("method", sort=False):
-        values = d[d["depth"] > 0].groupby("share")["similarity"].agg(lambda v: [*_mean_interval(v)])
+        values = d[d["depth"] > 0].groupby("share")[["similarity", *d.columns.intersection(["subject"])]].apply(
+            lambda v: [*_mean_interval(v["similarity"], who=v.get("subject"))])
         share, (mean, lo, hi) = [0, *values.index], np.array([(1, 1, 1), *values]).T
         line, = ax.plot(share, mean, marker="o", ms=4, label=METHODS[m].title)
         ax.fill_between(share, lo, hi, alpha=0.12, color=line.get_color())

@@ -8,7 +8,6 @@ __all__ = ['GROUPS', 'model_of', 'find_layer', 'watching', 'device_of', 'layer_c
            'PermutationTest', 'permutation_test', 'GroupDifference', 'compare_groups', 'plot_group_difference']
 
 # %% ../../nbs/61_interpret.features.ipynb #98b05bd3
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -29,6 +28,7 @@ from ..core.basics import InputError, progress
 from ..core.query import select
 from ..core.style import figure
 from ..data.images import open_rgb
+from ..data.manifest import check_images
 from ..evaluate.scores import ERRORS, with_errors
 from .losses import picture
 from ..train.probe import views_at
@@ -135,8 +135,7 @@ def image_batches(learn: Learner | nn.Module, # whose images they will be
         yield from (x.to(device) for x in rows.split(batch_size))
         return
     paths = [Path(root or ".")/p for p in rows["path"]]
-    gone = next((p for p, file in zip(rows["path"], paths) if not os.path.isfile(file)), None)
-    if gone: raise InputError(f"{gone} is not under the data root {root}; is it the right one?")
+    check_images(rows, root or ".")
     batches, n = _opened(learn, paths, size, batch_size), -(-len(paths) // batch_size)
     with progress(batches, n, f"looking at {len(paths):,} images") as shown:
         for x in shown: yield x.as_subclass(torch.Tensor).to(device)

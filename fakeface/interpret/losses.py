@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from ..core.basics import InputError
 from ..core.page import data_uri
 from ..core.style import FRAMES, GREY, tiles, words_figure
-from ..data.images import RejectedImage, open_rgb
+from ..data.images import ListedFile, RejectedImage, open_rgb
 from ..evaluate.scores import ERRORS, with_errors
 
 # %% ../../nbs/60_interpret.losses.ipynb #4732d7b6
@@ -67,10 +67,11 @@ def caption(row: pd.Series, # one row of `with_errors`
 def thumbnail(root: str | Path | None, # the data root; None where the images are not at hand
               path: str, # relative to it
               side: int = 128, # pixels at most
-             ) -> Markup | None: # None where the image cannot be opened
+              sha256: str | None = None, # of the file, where known
+             ) -> Markup | None: # None where the image cannot be opened, or is another one
     "A small JPEG of an image."
     if root is None: return None
-    try: image = open_rgb(Path(root)/path)
+    try: image = open_rgb(ListedFile(str(Path(root)/path), sha256))
     except (OSError, RejectedImage): return None
     if max(image.size) > side: image = ImageOps.contain(image, (side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -81,7 +82,7 @@ def thumbnail(root: str | Path | None, # the data root; None where the images ar
 def picture(ax: Axes, root: str | Path, row: pd.Series) -> None:
     "One image in a frame that tells its kind of error; a grey tile with the file's name where it cannot be opened."
     ax.set(xticks=[], yticks=[])
-    try: ax.imshow(np.asarray(open_rgb(Path(root)/row["path"])))
+    try: ax.imshow(np.asarray(open_rgb(ListedFile(str(Path(root)/row["path"]), row.get("sha256")))))
     except (OSError, RejectedImage):
         ax.set(xlim=(0, 1), ylim=(0, 1), facecolor="#d9d9d9", aspect="equal")
         name = Path(row["path"]).name

@@ -13,7 +13,7 @@ from ..core.records import UnknownInfo
 from ..core.schema import read_json
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.images import RejectedImage
-from ..data.manifest import folder_images
+from ..data.manifest import check_images, folder_images
 from ..evaluate.scores import predicted
 from .features import conv_layers, image_batches, model_of, watching
 from ..train.learners import classes_of
@@ -61,8 +61,7 @@ def _batches(learn: Learner | nn.Module, rows: pd.DataFrame | torch.Tensor, root
         yield from image_batches(learn, rows, root, batch_size=batch_size)
         return
     paths, device = [Path(root or ".")/p for p in rows["path"]], next(model_of(learn).parameters()).device
-    gone = next((p for p, file in zip(rows["path"], paths) if not file.is_file()), None)
-    if gone: raise InputError(f"{gone} is not under the data root {root}; is it the right one?")
+    check_images(rows, root or ".")
     n = -(-len(paths) // batch_size)
     with progress(_opened(chosen, paths, batch_size), n, f"looking at {len(paths):,} images") as shown:
         for x in shown: yield x.to(device)

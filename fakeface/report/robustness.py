@@ -6,7 +6,6 @@
 __all__ = ['RobustnessReport', 'robustness_report', 'robustness_page']
 
 # %% ../../nbs/72_report.robustness.ipynb #ff7a04c2
-import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from matplotlib.lines import Line2D
 from ..core.basics import LABELS, RATES, InputError, area, percent
 from ..core.page import plain_page, table_html, words_html
 from ..core.style import INK, figure, picture
-from ..data.manifest import read_facts
+from ..data.manifest import check_images, read_facts
 from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS, SWEEPS, Perturbation, marks_kept, marks_words, read_sweeps
 from ..evaluate.robustness import (FormatMatched, Scorer, ask, change_words, format_match, robustness_table,
@@ -163,8 +162,7 @@ def _sample(rows: pd.DataFrame, root: str | Path, n: int | None, test: str | Non
     "The images to ask about. Raises `InputError` where there are none, or where one is not under the data root."
     rows = sample_images(rows, n, test, seed).reset_index(drop=True)
     if not len(rows): raise InputError("no images to ask about")
-    gone = next((p for p in rows["path"] if not os.path.isfile(Path(root)/p)), None)
-    if gone: raise InputError(f"{gone} is not under the data root {root}; is it the right one? (--root)")
+    check_images(rows, root)
     return rows
 
 # %% ../../nbs/72_report.robustness.ipynb #efbd117a

@@ -413,7 +413,7 @@ def _tile_words(r: pd.Series) -> str:
 
 def _tiles(rows: pd.DataFrame, root: str | Path | None, side: int, lines: Callable) -> list[dict[str, Any]]:
     "Pictures with captions; none at all where not one file can be opened."
-    tiles = [dict(picture=thumbnail(root, r["path"], side), name=Path(r["path"]).name, caption=lines(r),
+    tiles = [dict(picture=thumbnail(root, r["path"], side, r.get("sha256")), name=Path(r["path"]).name, caption=lines(r),
                   kind="fp" if r["label"] == "real" else "fn", alt=_tile_words(r))
              for _, r in rows.iterrows()]
     return tiles if any(t["picture"] for t in tiles) else []
@@ -525,6 +525,7 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     if i.get("arch_asked") and "arch" in settings: settings["arch"] = f"{settings['arch']} (asked for: {i['arch_asked']})"
     top = {k: i.get(k) for k in ("recipe", "study", "profile", "seed", "scale", "data")}
     top["started"] = str(i.get("started") or "–")[:16].replace("T", " ")
+    if run.fingerprint: top["fingerprint of the network"] = run.fingerprint
     return {"Run": told(top), "Settings": told(settings), "Versions": told(i.get("versions", {})),
             "Time": [(k, f"{v:,.1f} s") for k, v in i.get("seconds", {}).items()]}
 
@@ -621,7 +622,7 @@ def report_values(run: Run, # a loaded run
     valid = [_test(run, "valid", v, "validation, as in training") for v in [run.metrics.get("valid")] if v]
     published, citations = _published_rows(i.get("published"))
     hidden = any(t["numbers"] for t in tests) and not any(t["gallery"] for t in tests)
-    why = "no data root was given" if root is None else "none of them could be opened under the data root"
+    why = "no data root was given" if root is None else "none of them could be opened under the data root, or they are other files there"
     meta = [i.get("recipe"), f"profile {i.get('profile')}", f"seed {i.get('seed')}", str(i.get("started") or "")[:10]]
     return dict(title=i.get("title") or i.get("recipe") or run.folder.name, over="fakeface · report of a run",
                 answers=[*filter(None, [base_rate_words(run.metrics)]),

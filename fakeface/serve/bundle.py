@@ -13,7 +13,7 @@ from ..core.records import Drift, ModelInfo, Scores, World
 from ..core.schema import CLOSED, Count, Interval, Name, Number, Rate, Share, check_fields, parse_json
 from ..evaluate.thresholds import OperatingPoint
 from ..interpret.ood import SCORES, Distances, OutOfDistribution
-from ..train.runs import fed_settings, rebuilt
+from ..train.runs import fed_settings, network_fingerprint, rebuilt
 
 # %% ../../nbs/91_serve.bundle.ipynb #52733443
 import hashlib
@@ -155,6 +155,8 @@ class BundleInfo:
     elsewhere: list[str] = field(default_factory=list) # sentences: what to expect of the threshold on other photographs
     shortcuts: list[str] = field(default_factory=list) # sentences: on which test sets a shortcut alone does as well
 
+    fingerprint = property(lambda i: network_fingerprint(i.files[FILES["weights"]].sha256, asdict(i.network), i.point), doc="The run's.")
+
 # %% ../../nbs/91_serve.bundle.ipynb #76a2dc2a
 def sealed(fields: Mapping[str, Any], # of `BundleInfo`, plain values
           ) -> dict[str, Any]: # the same with `seal`: field -> SHA-256
@@ -246,8 +248,8 @@ class Bundle:
     place: str # how messages name it
 
     @property
-    def fingerprint(self) -> str: # 16 hexadecimal digits
-        "Tells this bundle from any other: weights, threshold, everything."
+    def digest(self) -> str: # 16 hexadecimal digits
+        "Tells this bundle from any other, of the same network too: what it knows, how it was measured, everything."
         return hashlib.sha256(self.parts[INFO]).hexdigest()[:16] # which has the hashes of the other files in it
 
     @cached_property

@@ -16,6 +16,7 @@ from ..core.schema import read_json
 from ..core.stats import effective_counts, subject_codes, wilson
 from ..data.faces import face_detector, find_faces
 from ..data.images import RejectedImage, open_rgb
+from ..data.manifest import check_images
 from ..data.sources import Card, CardError, read_cards
 from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS
@@ -52,8 +53,7 @@ def validation_sample(run: Run, # finished
     "Validation images that are there. Raises `InputError` where the data root is another one, or a class is missing."
     rows = run.manifest[run.manifest["split"] == "valid"]
     rows = sample_images(rows, n)
-    gone = next((p for p in rows["path"] if not (Path(root)/p).is_file()), None)
-    if gone: raise InputError(f"{gone} is not under the data root {root}; is it the one that {run.folder.name} was trained on? (--root)")
+    check_images(rows, root)
     if rows["label"].nunique() < 2: raise InputError(f"{run.folder.name}: validation lacks one of the classes; nothing can be measured")
     return rows
 
@@ -276,7 +276,8 @@ def _what_it_is(info: BundleInfo) -> str:
     drawn = "**Trained on drawn faces, not on people: it says nothing about real photographs.** " if info.world else ""
     return (f"{drawn}A detector of generated faces (positive class: fake), trained with fakeface by the recipe `{t.get('recipe')}`: "
             f"{t.get('title')}. Network {network_words(info.network)}{_replaced_words(info)}, {_passes_words(info)}, "
-            f"seed {t.get('seed')}. {t.get('numbers') or ''} Exported {info.made}, trained with fakeface {t.get('fakeface')}.")
+            f"seed {t.get('seed')}. {t.get('numbers') or ''} Exported {info.made}, trained with fakeface {t.get('fakeface')}. "
+            f"Fingerprint {info.fingerprint}.")
 
 
 def _use_words(info: BundleInfo) -> str:
@@ -352,9 +353,11 @@ def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str
     "All measurements, where the data root is at hand."
     if root is None: return _Measured(FacePolicy(crop or "whole", face_detector(detector), 0, 0))
     rows = validation_sample(run, root, n)
-    known, arrays = measure_ood(run, root, keep)
-    still, robust = measure_robustness(run, rows, root, point.threshold)
-    return _Measured(measure_faces(rows, root, crop, detector), known, arrays, still, robust, measure_maps(run, rows, root))
+    steps = dict(faces=lambda: measure_faces(rows, root, crop, detector), ood=lambda: measure_ood(run, root, keep),
+                 still=lambda: measure_robustness(run, rows, root, point.threshold), maps=lambda: measure_maps(run, rows, root))
+    with progress(steps.items(), len(steps), f"measuring on {len(rows):,} validation images") as shown:
+        told = {name: step() for name, step in shown}
+    return _Measured(told["faces"], *told["ood"], *told["still"], told["maps"])
 
 # %% ../../nbs/91_serve.export.ipynb #de794d8a
 def _training(run: Run) -> dict[str, Any]:
@@ -364,6 +367,12 @@ def _training(run: Run) -> dict[str, Any]:
     asked = {k: run.settings.get(k) for k in ("epochs", "frozen_epochs", "batch_size", "lr", "opt", "augment") if k not in idle}
     told = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started", "arch_asked")}
     return told | asked | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
+
+
+def _cards(root: str | Path | None) -> dict[str, Card]:
+    "The cards, with those of the data root where they can be read."
+    try: return read_cards(root)
+    except CardError: return read_cards()
 
 # %% ../../nbs/91_serve.export.ipynb #f1269270
 def export_bundle(run: str | Path, # a finished run's folder
@@ -380,14 +389,14 @@ def export_bundle(run: str | Path, # a finished run's folder
     run, name = Run(run), Path(out).name.removesuffix(".fakeface")
     card, point = read_card(run.folder), load_point(run.folder)
     m = _measure(run, root, point, crop, detector, keep, sample)
-    try: cards = read_cards(root)
-    except CardError: cards = read_cards()
-    valid = run.predictions[run.predictions["split"] == "valid"]
+    valid, weights = run.predictions[run.predictions["split"] == "valid"], run_file(run.folder, "weights").read_bytes()
+    listed = dict(sha256=hashlib.sha256(weights).hexdigest(), bytes=len(weights)) # the card shows the fingerprint
     given = dict(version=1, name=name, made=datetime.now(timezone.utc).isoformat(timespec="seconds"), faces=m.faces, point=point, ood=m.ood,
                  stability=m.stability, robustness=m.robustness or [], maps=m.maps, counts=verdict_counts(run, point),
-                 scores=run.metrics["tests"], sources=data_sources(run, cards), training=_training(run), world=run.world, files={},
+                 scores=run.metrics["tests"], sources=data_sources(run, _cards(root)), training=_training(run), world=run.world,
+                 files={FILES["weights"]: listed},
                  precision=read_drifts(run.folder), elsewhere=elsewhere_words(valid, point), shortcuts=_shortcut_words(run.metrics),
                  network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
     info = check_info(plain_json(given), name)
-    parts = {FILES["weights"]: run_file(run.folder, "weights").read_bytes(), CARD: model_card(info).encode()}
+    parts = {FILES["weights"]: weights, CARD: model_card(info).encode()}
     return write_bundle(info, parts | ({OOD: m.arrays} if m.arrays else {}), out, overwrite)

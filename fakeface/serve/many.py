@@ -6,7 +6,6 @@
 __all__ = ['fingerprint_of', 'scorer_of', 'Question', 'answer_rows']
 
 # %% ../../nbs/93_serve.many.ipynb #8bff831d
-import hashlib
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -17,13 +16,14 @@ import pandas as pd
 import torch
 
 from ..core.basics import InputError
-from ..core.files import is_finished, run_file
+from ..core.files import is_finished
 from ..core.shards import Measure
 from ..evaluate.detectors import load_detector
 from ..evaluate.many import score_rows
 from .bundle import INFO, read_bundle
 from .predict import Detector
-from ..train.runs import RunScorer, load_scorer, normalised, opener_of
+from ..train.inference import FixedBatches
+from ..train.runs import Run, RunScorer, load_scorer, normalised, opener_of
 
 # %% ../../nbs/93_serve.many.ipynb #9f2bd8fb
 def _is_run(model: Path) -> bool: return model.is_dir() and is_finished(model) and not (model/INFO).is_file()
@@ -32,12 +32,7 @@ def _is_run(model: Path) -> bool: return model.is_dir() and is_finished(model) a
 def fingerprint_of(model: str | Path, # a bundle, or a finished run's folder
                   ) -> str: # 16 hexadecimal digits
     "Tells this network and its frozen threshold from any other."
-    if not _is_run(Path(model)): return read_bundle(model).fingerprint
-    digest = hashlib.sha256()
-    for name in ("weights", "card", "operating"):
-        file = run_file(model, name)
-        digest.update(hashlib.sha256(file.read_bytes() if file.is_file() else b"").digest())
-    return digest.hexdigest()[:16]
+    return Run(model).fingerprint if _is_run(Path(model)) else read_bundle(model).info.fingerprint
 
 
 def scorer_of(model: str | Path, # a bundle, or a finished run's folder
@@ -48,7 +43,8 @@ def scorer_of(model: str | Path, # a bundle, or a finished run's folder
     bundle = read_bundle(model)
     chosen, opener = bundle.chosen, opener_of(bundle.chosen)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return RunScorer(bundle.info.name, bundle.network().to(device), partial(normalised, stats=chosen["stats"]),
+    model = bundle.network().to(device)
+    return RunScorer(bundle.info.name, model, FixedBatches(model), partial(normalised, stats=chosen["stats"]),
                      lambda image: opener(image).as_subclass(torch.Tensor), chosen["stats"], chosen["size"])
 
 # %% ../../nbs/93_serve.many.ipynb #fa7c7ce5
@@ -69,9 +65,10 @@ class Question:
     def asked(self) -> dict[str, Any]:
         "What has to be the same in all shards."
         if self.model is None: return {k: v for k, v in asdict(self).items() if k in ("detector", "takes", "logit", "flip")}
-        how = dict(band=self.band) if self.kind == "predict" else {}
-        if how and _is_run(Path(self.model)): how["measured"] = self.root != "." # what the run knows, by its data root: verdicts hang on it
-        return dict(model=Path(self.model).name, fingerprint=fingerprint_of(self.model), **how)
+        told = dict(model=Path(self.model).name, fingerprint=fingerprint_of(self.model))
+        if self.kind == "score": return told
+        measured = self.root != "." if _is_run(Path(self.model)) else read_bundle(self.model).digest # verdicts hang on what it knows
+        return told | dict(band=self.band, measured=measured)
 
     def measure(self) -> Measure:
         "What asks about the images of a part; made once in a process."

@@ -27,7 +27,7 @@ from typing import Any
 from ..core.basics import LABELS, InputError
 from ..data.images import (LARGE, ListedFile, RejectedImage, one_at_a_time, open_header, plain_jpeg, read_file,
                                   to_rgb)
-from ..data.manifest import ManifestError
+from ..data.manifest import ManifestError, check_images
 from ..data.recipes import COLORS
 from ..data.tables import tidy_table
 from .pixels import file_sign, pixel_store
@@ -536,10 +536,7 @@ def _training_rows(manifest: pd.DataFrame, root: str | Path, vocab: Sequence[str
         if not (items["split"] == side).any():
             others = ", ".join(map(str, table["split"].unique()[:5])) or "no rows"
             raise ManifestError(f"manifest: no row with split `{side}` (there is: {others}); `split` says train or valid")
-    gone = [p for p in items["path"] if not os.path.isfile(os.path.join(root, str(p)))]
-    if gone:
-        count = f" ({len(gone):,} of {len(items):,} are missing)" if len(gone) > 1 else ""
-        raise ManifestError(f"{gone[0]} is not under the data root {root}{count}; is it the right one?")
+    check_images(items, root, most=0, error=ManifestError) # every file's SHA-256 is compared when it is opened
     return items
 
 # %% ../../nbs/50_train.blocks.ipynb #0e6e6caf

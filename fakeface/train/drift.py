@@ -17,6 +17,7 @@ import numpy as np
 from ..core.basics import InputError, progress
 from ..core.files import run_file, write_whole
 from ..core.records import Drift
+from ..data.manifest import check_images
 from ..evaluate.scores import THRESHOLD
 from .backends import rewriter
 from .inference import FixedBatches
@@ -39,8 +40,7 @@ def measure_drift(folder: str | Path, # of a finished run
     rows = rows.assign(turn=rows.groupby("label").cumcount()).sort_values("turn", kind="stable").head(most)
     files = [Path(root)/p for p in rows["path"]]
     if not files: raise InputError(f"{Path(folder).name}: its manifest has no validation images to measure on")
-    if gone := next((p for p, f in zip(rows["path"], files) if not f.is_file()), None):
-        raise InputError(f"{gone} is not under the data root {root}; is it the right one?")
+    check_images(rows, root)
     a, b = _both(exact, other, files)
     edge = read_part(folder, "operating")["threshold"] if run_file(folder, "operating").is_file() else THRESHOLD
     found = Drift(precision, backend, float(np.abs(a - b).max()), len(files), int(((a >= edge) != (b >= edge)).sum()), _machine(),

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LEARNERS', 'OPTS', 'LeanLearner', 'PlainLoss', 'image_size', 'small_learner', 'scratch_learner', 'two_conv_learner',
            'transfer_learner', 'HeadLearner', 'head_learner', 'probe_learner', 'PlateauLearner', 'last_block_learner',
-           'DivergedError', 'epoch_name', 'StopDiverged', 'make_learner', 'idle_settings', 'seeded', 'classes_of']
+           'DivergedError', 'epoch_name', 'StopDiverged', 'make_learner', 'idle_settings', 'used_settings', 'seeded',
+           'classes_of']
 
 # %% ../../nbs/52_train.learners.ipynb #90b8ee91
 from ..core.basics import InputError
@@ -266,6 +267,13 @@ def idle_settings(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
     if name == "transfer": return lost if chosen["pretrained"] or (weights and not lost) else (*lost, *frozen)
     if name != "probe": return (*lost, *frozen)
     return (*lost, *frozen, "lr", "opt", *(["epochs"] if chosen["augment"] == "none" else []))
+
+# %% ../../nbs/52_train.learners.ipynb #e0fe4861
+def used_settings(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
+                 ) -> dict[str, Any]: # the same keys; None where the setting changes nothing
+    "Settings as run.json and model.json record them."
+    idle = idle_settings(chosen)
+    return {k: None if k in idle else v for k, v in chosen.items()}
 
 # %% ../../nbs/52_train.learners.ipynb #80e30725
 @contextmanager
