@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -184,17 +184,16 @@ def training_words(record: dict[str, Any], # of `training_record`
 # %% ../../nbs/53_train.fitting.ipynb #37b0e712
 class ReadEpochs(Callback):
     "After each epoch, the scores of every test set and of validation; they are written to a file as they come."
-    order, noted = 60, ("read", "seconds", "held") # after fastai's recorder
+    order, noted = 60, ("read", "seconds") # after fastai's recorder
 
     def __init__(self, manifest: pd.DataFrame, # train, valid and tests
                  file: Path | None = None, # .csv
                  watched: tuple[Path, "LostImages"] | None = None): # data root and where images that break are noted
         is_train = manifest["split"] == "train"
         self.items, self.file, self.read = manifest[~is_train].reset_index(drop=True), file, []
-        self.seconds, self.batches, self.held, self.watched = 0.0, None, False, watched
+        self.seconds, self.batches, self.watched = 0.0, None, watched
         self.fakes_in_training = float((manifest.loc[is_train, "label"] == "fake").mean())
 
-    def went_on(self) -> None: _open_held(self)
     def before_train(self) -> None: self.began = time.time()
     def after_train(self) -> None: self.seconds += time.time() - self.began
 
@@ -222,17 +221,11 @@ _HELD = 512 * 2**20 # bytes: test images up to this are opened once a training, 
 
 def _open_batches(reader: ReadEpochs) -> Iterable[tuple[torch.Tensor, torch.Tensor]]: # kept where they are small
     "The batches of the images that are read after every epoch."
-    loader = face_test_loader(reader.learn.dls, reader.items)
-    with seeded(0): first = loader.one_batch()[0]
-    if len(reader.items) * first[0].nbytes <= _HELD:
-        with seeded(0): reader.batches, reader.held = list(loader), True
+    with seeded(0): # a loader draws a number when it is made
+        loader = face_test_loader(reader.learn.dls, reader.items)
+        first = loader.one_batch()[0]
+        if len(reader.items) * first[0].nbytes <= _HELD: reader.batches = list(loader)
     return reader.batches or loader
-
-
-def _open_held(reader: ReadEpochs) -> None:
-    "Opens what a training that was stopped held: a loader draws a number when it is made, which an earlier epoch has drawn already."
-    with suppress(RejectedImage, InputError, OSError):
-        if reader.held: _open_batches(reader)
 
 # %% ../../nbs/53_train.fitting.ipynb #aa3cdda7
 def _predict_now(learn: Learner, rows: pd.DataFrame, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> pd.DataFrame:
