@@ -50,8 +50,8 @@ def _wrong_labels(p: np.ndarray, # p(fake) out of fold, of all baselines togethe
 def forest(n: int, # training images
           ) -> Any: # a scikit-learn classifier
     "A classifier that single wrong labels do not teach."
-    from sklearn.ensemble import RandomForestClassifier
-    return RandomForestClassifier(100, min_samples_leaf=5, random_state=0)
+    from sklearn.ensemble import ExtraTreesClassifier
+    return ExtraTreesClassifier(50, min_samples_leaf=5, max_features=0.3, random_state=0)
 
 # %% ../../nbs/36_audit.labels.ipynb #d9d55616
 def _kind_aucs(p: np.ndarray, # p(fake) out of fold, (n,)
