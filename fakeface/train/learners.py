@@ -243,17 +243,17 @@ OPTS: dict[str, Callable[..., Any]] = dict(adam=Adam, radam=RAdam, ranger=ranger
 
 
 def make_learner(dls: DataLoaders, # of `face_dataloaders`
-                 settings: dict[str, Any], # of `data.recipes.settings`
+                 settings: dict[str, Any], # of `data.recipes.settings`, or as a run records them: None is the default
                  **kwargs: Any, # of fastai's Learner
                 ) -> Learner:
     "The Learner that a recipe's settings ask for. Raises `InputError` for an unknown name."
-    name, opt = read_call(settings["model"])[0], settings.get("opt", "adam")
+    name, opt = read_call(settings["model"])[0], settings.get("opt") or "adam"
     if opt not in OPTS: raise InputError(f"opt is {opt!r}; use one of {', '.join(OPTS)}")
-    kwargs = {"opt_func": OPTS[opt], "precision": settings.get("precision", "auto"), **kwargs,
+    kwargs = {"opt_func": OPTS[opt], "precision": settings.get("precision") or "auto", **kwargs,
               "cbs": [StopDiverged(), *kwargs.get("cbs", [])]}
     if name in MODELS: return scratch_learner(dls, settings["model"], settings.get("weights"), **kwargs)
     if name not in LEARNERS: raise InputError(f"model is {name!r}; use one of {', '.join([*MODELS, *LEARNERS])}")
-    if name == "transfer": kwargs = {"frozen": settings.get("frozen", "train"), **kwargs}
+    if name == "transfer": kwargs = {"frozen": settings.get("frozen") or "train", **kwargs}
     return LEARNERS[name](dls, **{k: settings[k] for k in ("arch", "pretrained", "weights")}, **kwargs)
 
 # %% ../../nbs/52_train.learners.ipynb #f8fb0b7f
