@@ -65,9 +65,11 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or not any(m.children())
 
 
-def _graph_of(net: nn.Module) -> fx.GraphModule:
-    "A copy of a network as a graph."
-    return fx.GraphModule(net, _Tracer().trace(net))
+def _graph_of(net: nn.Module, keep: Collection[str] = ()) -> fx.GraphModule:
+    "A copy of a network as a graph. Raises `ValueError` for a layer of `keep` with parts: a graph calls those alone."
+    graph = fx.GraphModule(net, _Tracer().trace(net))
+    if lost := {*keep} - {n.target for n in graph.graph.nodes if n.op == "call_module"}: raise ValueError(f"{', '.join(lost)}: not called")
+    return graph
 
 
 def _put(net: nn.Module, name: str, new: nn.Module) -> None:
@@ -157,7 +159,7 @@ def _packed_graph(net: nn.Module, x: torch.Tensor, keep: Collection[str]) -> nn.
 
 def _folded_graph(net: nn.Module, x: torch.Tensor, keep: Collection[str]) -> nn.Module:
     "Folded, channels last."
-    graph = _graph_of(net)
+    graph = _graph_of(net, keep)
     _fold_norms(graph, keep)
     return _filled(graph).to(memory_format=torch.channels_last)
 
