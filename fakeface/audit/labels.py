@@ -67,7 +67,7 @@ def _kind_aucs(p: np.ndarray, # p(fake) out of fold, (n,)
     return by_kind.transform("mean").where(~few, by_source.transform("mean")).to_numpy()
 
 # %% ../../nbs/36_audit.labels.ipynb #bdee5d61
-_KNOWS = 0.8 # AUC of all baselines together below which they know too little to doubt a label
+_KNOWS = 0.8 # AUC of all baselines together, on all images or on a kind, below which they know too little to doubt a label
 
 
 def _left_out(manifest: pd.DataFrame, aucs: np.ndarray) -> list[dict[str, Any]]: # source, label, n, auc

@@ -525,7 +525,7 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     if i.get("arch_asked") and "arch" in settings: settings["arch"] = f"{settings['arch']} (asked for: {i['arch_asked']})"
     top = {k: i.get(k) for k in ("recipe", "study", "profile", "seed", "scale", "data")}
     top["started"] = str(i.get("started") or "–")[:16].replace("T", " ")
-    if run.fingerprint: top["fingerprint of the network"] = run.fingerprint
+    if known := run.fingerprint: top["fingerprint of the network"] = known # reads the whole network
     return {"Run": told(top), "Settings": told(settings), "Versions": told(i.get("versions", {})),
             "Time": [(k, f"{v:,.1f} s") for k, v in i.get("seconds", {}).items()]}
 
