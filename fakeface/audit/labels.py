@@ -16,7 +16,7 @@ from .duplicates import duplicate_pairs
 from .evidence import Evidence
 from .shortcuts import out_of_fold
 from ..core.basics import InputError
-from ..core.stats import auc_with_interval
+from ..core.stats import auc_with_interval, ranked_below
 from ..data.sources import Card
 
 # %% ../../nbs/36_audit.labels.ipynb #84d6c604
@@ -59,9 +59,8 @@ def _kind_aucs(p: np.ndarray, # p(fake) out of fold, (n,)
                source: np.ndarray, # (n,)
               ) -> np.ndarray: # (n,): AUC of the image's kind against all images of the other label
     "How well the baselines know each image's kind, which is its source and label."
-    own, other = p[is_fake], p[~is_fake]
-    place = lambda x, among: (np.searchsorted(s := np.sort(among), x, "left") + np.searchsorted(s, x, "right")) / (2 * len(among))
-    right = pd.Series(np.where(is_fake, place(p, other), 1 - place(p, own))) # share of the other label on the right side of this image
+    reals, fakes = ranked_below(is_fake, p)
+    right = pd.Series(np.where(is_fake, reals / (~is_fake).sum(), 1 - fakes / is_fake.sum())) # its share of the other label
     by_kind, by_source = right.groupby([source, is_fake]), right.groupby(source)
     few = by_kind.transform("size") < by_source.transform("size") / 5
     return by_kind.transform("mean").where(~few, by_source.transform("mean")).to_numpy()

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['wilson', 'difference_interval', 'subject_codes', 'photograph_kinds', 'numbered', 'rate_interval', 'effective_counts',
-           'counted_rate_interval', 'sign_flip', 'matched_interval', 'paired_difference', 'auc_with_interval',
-           'area_interval', 'auc_difference', 'auc_difference_unpaired', 'mover', 'p_where_touching']
+           'counted_rate_interval', 'sign_flip', 'matched_interval', 'paired_difference', 'ranked_below',
+           'auc_with_interval', 'area_interval', 'auc_difference', 'auc_difference_unpaired', 'mover',
+           'p_where_touching']
 
 # %% ../../nbs/05_core.stats.ipynb #dc71f9c8
 from collections.abc import Callable, Sequence
@@ -191,7 +192,9 @@ def _student(d: np.ndarray, who: np.ndarray | None, level: float) -> list[float]
     return [float(max(-1, d.mean() - half)), float(min(1, d.mean() + half))]
 
 # %% ../../nbs/05_core.stats.ipynb #53f4da84
-def _below(is_fake: np.ndarray, p_fake: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # both (n,)
+def ranked_below(is_fake: np.ndarray, # bool, shape (n,)
+                 p_fake: np.ndarray, # scores of any scale, shape (n,)
+                ) -> tuple[np.ndarray, np.ndarray]: # both (n,)
     "How many reals, and how many fakes, lie below each score, equal ones a half: midranks by one sort. NaN where any score is."
     order = np.argsort(p_fake)
     scores, found = p_fake[order], []
@@ -212,7 +215,7 @@ def _auc_pulls(is_fake: np.ndarray, # bool, shape (n,); both classes are needed
         areas, each = zip(*[_auc_pulls(is_fake, run) for run in p_fake])
         return float(np.mean(areas)), np.mean(each, axis=0)
     m, n = int(is_fake.sum()), int((~is_fake).sum())
-    reals, fakes = _below(is_fake, p_fake)
+    reals, fakes = ranked_below(is_fake, p_fake)
     beats = reals[is_fake] / n # for each fake, the share of reals below it
     beaten = 1 - fakes[~is_fake] / m # for each real, the share of fakes above it
     auc, pulls = float(beats.mean()), np.empty(m + n)
