@@ -3,6 +3,7 @@ import ast
 import graphlib
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,18 @@ def test_the_names_of_a_run_folders_files_stand_in_one_module(name):
     texts = [n.value for n in ast.walk(TREES[name]) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     spelt = sorted({t for t in texts if Path(t).name in FILES.values()})
     assert not spelt or name == "core.files", f"fakeface.{name} spells {spelt}: write run_file(folder, PART)"
+
+
+@modules
+def test_a_module_says_in_one_line_what_it_holds_and_stands_on_the_maps(name):
+    says, (folder, _, room) = ast.get_docstring(TREES[name]), name.rpartition(".")
+    assert says and says.endswith(".") and len(says.splitlines()) == 1, f"fakeface.{name}: {says}"
+    assert sum(ast.get_docstring(tree) == says for tree in TREES.values()) == 1, f"fakeface.{name} says what another module says"
+    if not folder: return # the front door and the command line by the package's name
+    assert f"| `{name}` | {says} |" in (ROOT/"README.md").read_text(encoding="utf-8"), "run nbs/index.ipynb, then make readme"
+    picture = (ROOT/"CONTRIBUTING.md").read_text(encoding="utf-8").partition("```\n 9  cli/")[2].partition("```")[0]
+    floors = dict(part.split("/", 1) for part in re.split(r"^ \d  ", f"cli/{picture}", flags=re.M))
+    assert re.search(rf"\b{room}\b", floors[folder]), f"CONTRIBUTING's picture of {folder} lacks {room}"
 
 
 def test_packages_import_nothing_by_themselves():

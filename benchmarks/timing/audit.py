@@ -1,7 +1,7 @@
 "A whole audit of a built-in world, the first time and the second, beside an earlier commit's."
 from pathlib import Path
 
-from .common import Row
+from .common import EARLIER, Row
 from .files import beside
 
 AUDIT = """
@@ -26,7 +26,7 @@ def measure(older: str | None, quick: bool) -> list[Row]:
         return [Row("a second audit of the same images", "the first", 300 if quick else 4000, second[0], first[0], second[1], first[1],
                     repeats)]
     n = len(list(Path(root).rglob("*.*g")))
-    return [Row(f"an audit of the built-in world, {when} time", "earlier commit", n, ours[0], theirs[0], ours[1], theirs[1], repeats,
+    return [Row(f"an audit of the built-in world, {when} time", EARLIER, n, ours[0], theirs[0], ours[1], theirs[1], repeats,
                 least=2.3 if when == "first" else None, note=f"{ours[0]:.1f} CPU s, before {theirs[0]:.1f}")
             for when, (ours, theirs) in zip(("first", "second"), told)]
 

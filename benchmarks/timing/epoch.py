@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from timing.common import Row
+from timing.common import EARLIER, Row
 from timing.training import TRACE, sides
 
 EPOCH = """
@@ -58,7 +58,7 @@ def epoch_row(older: str, quick: bool) -> Row:
                 told = subprocess.run(command, env=env, cwd=folder, check=True, capture_output=True, text=True)
                 spent.setdefault(tree, []).append(json.loads(told.stdout.splitlines()[-1]))
     t = {tree: [median(v) for v in zip(*some)] for tree, some in spent.items()}
-    return Row("a whole epoch, small net at 64 pixels, files and validation included", "21d2a6e", int((rows["split"] == "train").sum()),
+    return Row("a whole epoch, small net at 64 pixels, files and validation included", EARLIER, int((rows["split"] == "train").sum()),
                t[here][0], t[older][0], t[here][1], t[older][1], repeats, least=4.0, note="the second epoch of a training")
 
 

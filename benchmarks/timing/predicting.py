@@ -99,7 +99,7 @@ def one_way(ours: Ours, what: str, files: list, kept: list, theirs: Callable, wa
     note = f"on fastai's own pixels |p| {np.abs(ours(files) - wanted).max():.1e}"
     again = lambda: [ours.batch(kept[i:i + 64]) for i in range(0, len(kept), 64)]
     rows = [row(f"scoring files, {what}", "get_preds", len(files), lambda: ours(files), theirs, repeats, least=least, p=gap, note=note),
-            row(f"scoring kept pixels, {what}", "get_preds", len(files), again, theirs, repeats, least=least, p=gap)]
+            row(f"scoring from the pixel cache, {what}", "get_preds", len(files), again, theirs, repeats, least=least, p=gap)]
     return [with_floor(r, ours.asked.net, kept[:1], len(files)) for r in rows] if ", 32, torch" in what else rows
 
 

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from timing.common import Row, row
+from timing.common import EARLIER, Row, row
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rows import tables  # noqa: E402
@@ -27,7 +27,7 @@ def measure(older: str | None, quick: bool) -> list[Row]:
 def _row(command: str, files: list[Path], older: str, n: int, repeats: int) -> Row:
     "One command in both checkouts, in turns."
     ours, theirs = (lambda tree=tree: _asked(command, files, tree) for tree in (HERE, Path(older).resolve()))
-    return row(f"fakeface {command}", "commit of --older", n, ours, theirs, repeats, least=LEAST[command],
+    return row(f"fakeface {command}", EARLIER, n, ours, theirs, repeats, least=LEAST[command],
                note="each in a process of its own, import included")
 
 

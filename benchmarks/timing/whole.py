@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .common import Row
+from .common import EARLIER, Row
 
 COMMAND = ("import sys\ntry: from fakeface.cli.main import main\nexcept ImportError: from fakeface.cli import main\n"
            "sys.exit(main(sys.argv[1:]) or 0)")
@@ -76,7 +76,8 @@ def measure(older: str | None, quick: bool) -> list[Row]:
         ours.run("exact", "--precision", "32")
         def row(work: str, out: str, aim: float | None, **more: object) -> Row:
             (cpu, wall), (cpu2, wall2) = ours.spent[out], theirs.spent["second" if out == "exact" else out]
-            return Row(work, "earlier commit", images, cpu, cpu2, wall, wall2, 1, aim, **more)
-        return [row("fakeface run man-2-test, caches empty", "first", 2.5),
-                row("the same once more", "second", 4.0),
-                row("once more with --precision 32", "exact", None, p=differ(ours, theirs), note=f"{len(ours.answers('exact')):,} answers")]
+            return Row(work, EARLIER, images, cpu, cpu2, wall, wall2, 1, aim, **more)
+        return [row("fakeface run man-2-test, first time, caches empty", "first", 2.5),
+                row("fakeface run man-2-test, second time", "second", 4.0),
+                row("fakeface run man-2-test, second time, --precision 32", "exact", None, p=differ(ours, theirs),
+                    note=f"{len(ours.answers('exact')):,} answers")]
