@@ -18,11 +18,13 @@ from fakeface.audit.labels import contradictions
 from fakeface.audit.shortcut_checks import judge_shortcut
 from fakeface.cli.main import main
 from fakeface.core.basics import DataNote, InputError
+from fakeface.data.duplicates import find_leakage
 from fakeface.data.manifest import load_manifest
 from fakeface.data.tables import column_map, tidy_table
 from fakeface.evaluate.compare import compare
 from fakeface.evaluate.detectors import images_to_score
 from fakeface.evaluate.fairness import fairness_report
+from fakeface.evaluate.ledger import images_fingerprint
 from fakeface.evaluate.scores import check_predictions, read_predictions, score_lines, score_predictions
 from fakeface.evaluate.thresholds import fit_operating_point
 
@@ -312,6 +314,34 @@ def test_codes_that_no_card_explains_make_no_groups():
     assert "race" not in race and "gender" not in race and {"race_code", "gender_code"} <= set(race) and len(notes) == 2
     faces, notes = noted(check_predictions, scores(race=[0, 3] * 20, gender=[0, 1] * 20))
     assert faces["race"].unique().tolist() == ["white", "indian"] and faces["gender"].unique().tolist() == ["male", "female"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_empty_cell_is_no_group_and_words_for_nothing_are_no_race(suffix, tmp_path):
+    rng = np.random.default_rng(0)
+    table = scores(400, race=rng.choice(["white", "black", "", "nan", "None"], 400), gender=rng.choice(["f", "m", ""], 400),
+                   hat=rng.choice(["none", "cap", ""], 400))
+    table.to_csv(tmp_path/"p.csv", index=False) if suffix == ".csv" else table.to_parquet(tmp_path/"p.parquet")
+    read, notes = noted(read_predictions, tmp_path/f"p{suffix}")
+    assert [read[c].nunique() for c in ("race", "gender", "hat")] == [2, 2, 2]
+    assert [n for n in notes if "race is a word for nothing" in n]
+    known = table["race"].isin(["white", "black"])
+    report = fairness_report(read, by=("race",))
+    assert report.groups["group"].tolist() == ["black", "white"]
+    split = report.splits.set_index("split").loc["White"]
+    reals = (known & (table["label"] == "real")).sum()
+    assert split["n"] == (table["race"] == "black").sum() and split["n_real"] + split["others_real"] == reals
+
+
+def test_images_without_a_hash_are_not_one_picture(tmp_path):
+    listed = pd.DataFrame(dict(path=list("abcd"), source="s", label=["real", "fake"] * 2, split=["train", "train", "t", "t"],
+                               subject=list("abcd"), sha256=["", "", "None", ""]))
+    listed.to_csv(tmp_path/"m.csv", index=False)
+    assert not len(find_leakage(noted(load_manifest, tmp_path/"m.csv")[0]))
+    one, other = (noted(check_predictions, scores(path=[f"{k}{i}" for i in range(40)], sha256=""))[0] for k in "ab")
+    assert images_fingerprint(one) != images_fingerprint(other)
+    upper, lower = (noted(check_predictions, scores(sha256=[word * 64] + [None] * 39))[0] for word in "Aa")
+    assert images_fingerprint(upper) == images_fingerprint(lower)
 
 
 def test_age_bands_are_mended_and_strange_ones_sort_nobody():

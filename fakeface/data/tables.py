@@ -416,11 +416,11 @@ def _mapped_table(table: pd.DataFrame, columns: ColumnMap | None, p: Passage) ->
     return table.assign(**{label: new})
 
 # %% ../../nbs/11_data.tables.ipynb #827ffb64
-def _no_subject(subject: pd.Series) -> np.ndarray: # bool, one a row
+def _nothing(column: pd.Series) -> np.ndarray: # bool, one a row
     "Where a word stands for nothing. Such words are short: where all are longer, none is asked."
-    if isinstance(subject.dtype, pd.StringDtype) and not (subject.str.len() <= max(map(len, MISSING))).any():
-        return np.zeros(len(subject), bool)
-    return _such(subject, lambda words: words.str.casefold().isin(MISSING))
+    if isinstance(column.dtype, pd.StringDtype) and not (column.str.len() <= max(map(len, MISSING))).any():
+        return np.zeros(len(column), bool)
+    return _such(column, lambda words: words.str.casefold().isin(MISSING))
 
 
 def _sources(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
@@ -433,10 +433,28 @@ def _sources(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
             p.say(f"source is empty: called {_NO_SOURCE}", int(empty.sum()))
             table = table.assign(source=table["source"].astype(object).mask(empty, _NO_SOURCE))
     if "subject" not in table: return table
-    none = _no_subject(table["subject"]) | _empty(table["subject"])
+    none = _nothing(table["subject"]) | _empty(table["subject"])
     if none.all(): return table.drop(columns="subject")
     p.say("subject is a word for nothing: each such image counts as a subject of its own", int((none & ~_empty(table["subject"])).sum()))
     return table.assign(subject=table["subject"].astype(object).mask(none, None)) if none.any() else table
+
+# %% ../../nbs/11_data.tables.ipynb #dca4f306
+_SPOKEN_OF = ("path", "label", "split", "source", "subject", "p_fake", "age", "age_band") # whose gaps are seen to elsewhere
+
+
+def _gaps(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
+    "Empty cells are missing, and so are words for nothing among genders, races and hashes. Hashes in small letters."
+    new = {}
+    for c in table.columns.difference(_SPOKEN_OF, sort=False):
+        if pd.api.types.infer_dtype(table[c]) != "string": continue
+        empty = _empty(table[c])
+        none = _nothing(table[c]) if c in ("gender", "race", "sha256") else empty
+        p.say(f"{c} is a word for nothing: taken for unknown", int((none & ~empty).sum()))
+        if (none & table[c].notna()).any(): new[c] = table[c].astype(object).mask(none, None)
+        if c == "sha256" and table[c].str.contains("[A-F]", na=False).any():
+            new[c] = _mapped(new.get(c, table[c]), lambda h: h.lower() if re.fullmatch("[0-9A-Fa-f]{64}", h) else h)
+    return table.assign(**{c: column for c, column in new.items() if column is not table[c]})
+
 
 # %% ../../nbs/11_data.tables.ipynb #db6bb373
 def _utkface(attribute: str) -> dict[str, str]:
@@ -506,7 +524,7 @@ def tidy_table(table: pd.DataFrame, # as its owner wrote it
                                + f"; by another name: --map {gone[0][1:-1]}=THEIRS")
         table = _texts(_with_rows(table, p), p)
         table = _paths(table, p, None if root is None else Path(root))
-        for step in (_labels, _splits, _sources, _codes, _ages): table = step(table, p)
+        for step in (_labels, _splits, _sources, _gaps, _codes, _ages): table = step(table, p)
     except error:
         for note in p.notes: warnings.warn(note, DataNote, stacklevel=2)
         raise
