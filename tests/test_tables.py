@@ -21,7 +21,7 @@ from fakeface.core.basics import DataNote, InputError
 from fakeface.data.duplicates import find_leakage
 from fakeface.data.manifest import load_manifest
 from fakeface.data.tables import column_map, tidy_table
-from fakeface.evaluate.compare import compare
+from fakeface.evaluate.compare import compare, comparison_words
 from fakeface.evaluate.detectors import images_to_score
 from fakeface.evaluate.fairness import fairness_report
 from fakeface.evaluate.ledger import images_fingerprint
@@ -463,6 +463,38 @@ def test_images_that_one_side_lacks_are_counted_and_none_in_common_is_said():
     assert found.loc[("test", "all"), "n_a"] == 30 and any("10 of 40 images are not in every table" in n for n in notes)
     found, notes = noted(compare, there, there.assign(path=there["path"].str.upper()))
     assert found["how"].eq("unpaired").all() and any("no image of the first is in the second" in n for n in notes)
+
+
+def test_an_image_whose_hash_one_table_lacks_is_compared_and_another_file_is_said():
+    there = scores(sha256=[f"{i:064x}" for i in range(40)])
+    for other in (there.assign(sha256=[None] * 20 + there["sha256"].tolist()[20:]), there.drop(columns="sha256")):
+        found, notes = noted(compare, there, other)
+        assert found.loc[("test", "all"), ["how", "n_a"]].tolist() == ["paired", 40] and notes == []
+    changed = there.assign(sha256=["f" * 64] * 10 + there["sha256"].tolist()[10:])
+    found, notes = noted(compare, there, changed)
+    assert found.loc[("test", "all"), "n_a"] == 30 and any("10 images have one path and another file" in n for n in notes)
+    found, notes = noted(compare, [there, changed], there)
+    assert found.loc[("test", "all"), "n_a"] == 30 and any("10 images have one path and another file" in n for n in notes)
+
+
+def test_subjects_that_one_table_alone_knows_count_for_both():
+    rng = np.random.default_rng(0)
+    a, b = (scores(400, p_fake=rng.random(400).round(3)) for _ in range(2))
+    who = [f"s{i // 20}" for i in range(400)]
+    both = compare(a.assign(subject=who), b.assign(subject=who))
+    for found in (compare(a.assign(subject=who), b), compare(a, b.assign(subject=who)), compare([a, a.assign(subject=who)], [b, b])):
+        for column in ("subjects", "auc_p"): assert found[column].iloc[0] == both[column].iloc[0]
+
+
+def test_runs_of_one_side_are_of_the_same_labels_and_what_is_not_compared_is_said():
+    there = scores()
+    with pytest.raises(InputError, match="40 images have another label"):
+        compare([there, there.assign(label=there["label"].to_numpy()[::-1])], there)
+    two = pd.concat([there.assign(split="t1"), there.assign(split="t2")])
+    found, notes = noted(compare, two, there.assign(split="t1"))
+    assert set(found.index.get_level_values(0)) == {"t1"} and any("not compared" in n and "`t2`" in n for n in notes)
+    said = comparison_words(compare(there.assign(split="train"), there.assign(split="train")))
+    assert said[-1].startswith("train: these images were trained")
 
 
 def test_a_damaged_manifest_of_a_run_is_refused_by_name(tmp_path):
