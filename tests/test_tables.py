@@ -23,10 +23,10 @@ from fakeface.data.manifest import load_manifest
 from fakeface.data.tables import column_map, tidy_table
 from fakeface.evaluate.compare import compare, comparison_words
 from fakeface.evaluate.detectors import images_to_score
-from fakeface.evaluate.fairness import fairness_report
+from fakeface.evaluate.fairness import fairness_report, fairness_reports
 from fakeface.evaluate.ledger import images_fingerprint
 from fakeface.evaluate.scores import check_predictions, read_predictions, score_lines, score_predictions
-from fakeface.evaluate.thresholds import fit_operating_point
+from fakeface.evaluate.thresholds import fit_operating_point, point_words, score_at_point
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -495,6 +495,14 @@ def test_runs_of_one_side_are_of_the_same_labels_and_what_is_not_compared_is_sai
     assert set(found.index.get_level_values(0)) == {"t1"} and any("not compared" in n and "`t2`" in n for n in notes)
     said = comparison_words(compare(there.assign(split="train"), there.assign(split="train")))
     assert said[-1].startswith("train: these images were trained")
+
+
+def test_a_report_on_images_that_were_trained_on_says_so():
+    table = scores(400, split=["valid"] * 200 + ["train"] * 200, gender=["f", "f", "m", "m"] * 100)
+    point = fit_operating_point(table[table["split"] == "valid"])
+    assert point_words(score_at_point(point, table[table["split"] == "train"]))[0] == "These images were trained on and test nothing."
+    train, valid = (" ".join(r.notes) for r in fairness_reports(table))
+    assert "were trained on" in train and "not a test" in valid
 
 
 def test_a_damaged_manifest_of_a_run_is_refused_by_name(tmp_path):
