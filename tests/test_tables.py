@@ -19,7 +19,8 @@ from fakeface.audit.shortcut_checks import judge_shortcut
 from fakeface.cli.main import main
 from fakeface.core.basics import DataNote, InputError
 from fakeface.data.duplicates import find_leakage
-from fakeface.data.manifest import load_manifest
+from fakeface.data.labels import apply_labels
+from fakeface.data.manifest import load_manifest, scan
 from fakeface.data.tables import column_map, tidy_table
 from fakeface.evaluate.compare import compare, comparison_words
 from fakeface.evaluate.detectors import images_to_score
@@ -331,6 +332,27 @@ def test_an_empty_cell_is_no_group_and_words_for_nothing_are_no_race(suffix, tmp
     split = report.splits.set_index("split").loc["White"]
     reals = (known & (table["label"] == "real")).sum()
     assert split["n"] == (table["race"] == "black").sum() and split["n_real"] + split["others_real"] == reals
+
+
+def test_an_empty_cell_of_a_label_file_is_no_attribute(tmp_path):
+    for i, kind in enumerate(("real", "fake") * 2):
+        (tmp_path/"mine"/kind).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path/"mine"/kind/f"{i}.png")
+    (tmp_path/"mine"/"who.csv").write_text("file,hat\n0.png,cap\n1.png,\n2.png, \n3.png,none\n")
+    (tmp_path/"mine"/"fakeface-card.yaml").write_text(
+        "{name: mine, title: t, what: w, homepage: '-', get: g, licence: l, citation: c, folders: [mine], "
+        "layouts: {own: {a: {glob: 'real/*', kind: photograph}, b: {glob: 'fake/*', kind: generated}}}, attributes: [{from: table, files: [who.csv], format: csv, key: file, "
+        "match: '(?:^|/)(?P<key>[^/]+)$', columns: {hat: hat}}]}")
+    images = noted(scan, tmp_path)[0].images.set_index("path")
+    assert images["hat"].dropna().to_dict() == {"mine/real/0.png": "cap", "mine/fake/3.png": "none"}
+
+
+def test_a_label_by_hand_is_for_every_row_of_its_file():
+    listed = pd.DataFrame(dict(path=["a", "a", "b"], label=["real", "real", "fake"], source=["s", "t", "s"],
+                               kind=["photograph"] * 2 + ["generated"]))
+    by_hand = pd.DataFrame(dict(path=["a", "b"], sha256=None, attribute=["label", "left_out"], value=["fake", "yes"], when=None))
+    new, notes = noted(apply_labels, listed, by_hand)
+    assert new["label"].tolist() == ["fake", "fake"] and "2 labels corrected" in notes[0]
 
 
 def test_images_without_a_hash_are_not_one_picture(tmp_path):
