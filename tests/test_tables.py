@@ -341,7 +341,8 @@ def test_an_empty_cell_of_a_label_file_is_no_attribute(tmp_path):
     (tmp_path/"mine"/"who.csv").write_text("file,hat\n0.png,cap\n1.png,\n2.png, \n3.png,none\n")
     (tmp_path/"mine"/"fakeface-card.yaml").write_text(
         "{name: mine, title: t, what: w, homepage: '-', get: g, licence: l, citation: c, folders: [mine], "
-        "layouts: {own: {a: {glob: 'real/*', kind: photograph}, b: {glob: 'fake/*', kind: generated}}}, attributes: [{from: table, files: [who.csv], format: csv, key: file, "
+        "layouts: {own: {a: {glob: 'real/*', kind: photograph}, b: {glob: 'fake/*', kind: generated}}}, "
+        "attributes: [{from: table, files: [who.csv], format: csv, key: file, "
         "match: '(?:^|/)(?P<key>[^/]+)$', columns: {hat: hat}}]}")
     images = noted(scan, tmp_path)[0].images.set_index("path")
     assert images["hat"].dropna().to_dict() == {"mine/real/0.png": "cap", "mine/fake/3.png": "none"}
