@@ -26,6 +26,7 @@ from fakeface.evaluate.compare import compare, comparison_words
 from fakeface.evaluate.detectors import images_to_score
 from fakeface.evaluate.fairness import fairness_report, fairness_reports
 from fakeface.evaluate.ledger import images_fingerprint
+from fakeface.evaluate.many import list_images
 from fakeface.evaluate.scores import check_predictions, read_predictions, score_lines, score_predictions
 from fakeface.evaluate.thresholds import fit_operating_point, point_words, score_at_point
 
@@ -356,6 +357,13 @@ def test_a_label_by_hand_is_for_every_row_of_its_file():
     assert new["label"].tolist() == ["fake", "fake"] and "2 labels corrected" in notes[0]
 
 
+def test_one_strange_word_takes_no_age_band_from_the_others_and_a_loss_is_a_number():
+    read, notes = noted(check_predictions, scores(age=["20-29", "30-39", "3-9", "no idea"] * 10, loss=["0,5", "0.25"] * 20))
+    assert read["age_band"].tolist()[:4] == ["20-29", "30-39", "3-9", None] and any("age_band is no idea" in n for n in notes)
+    assert read["loss"].tolist()[1] == 0.25 and read["loss"].isna().sum() == 20
+    assert any("loss is 0,5" in n and "20 rows" in n for n in notes)
+
+
 def test_images_without_a_hash_are_not_one_picture(tmp_path):
     listed = pd.DataFrame(dict(path=list("abcd"), source="s", label=["real", "fake"] * 2, split=["train", "train", "t", "t"],
                                subject=list("abcd"), sha256=["", "", "None", ""]))
@@ -430,6 +438,16 @@ def test_folders_as_image_folders_and_benchmarks_keep_them_are_asked(layout, tmp
     (rows, root), notes = noted(images_to_score, tmp_path)
     assert rows["label"].value_counts().to_dict() == {"real": 4, "fake": 4} and set(rows["split"]) == {"test"}
     assert any("left out" in n for n in notes) == (layout in ("splits", "deep"))
+
+
+def test_what_a_folder_in_parts_leaves_out_is_counted_as_without_parts(tmp_path):
+    for k, name in enumerate(("train/real/0.png", "valid/fake/1.png", "test/real/2.png", "test/fake/3.png", "other/4.png")):
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(tmp_path/name)
+    (tmp_path/"test/real/x.heic").write_bytes(b"x")
+    (rows, _), notes = noted(list_images, tmp_path)
+    assert rows["path"].tolist() == ["test/fake/3.png", "test/real/2.png"]
+    assert notes == noted(images_to_score, tmp_path)[1] and "4 of 6 are left out" in notes[0]
 
 
 def test_files_of_a_folder_that_cannot_be_scored_are_counted_and_named(tmp_path):

@@ -453,6 +453,10 @@ def _gaps(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
         if (none & table[c].notna()).any(): new[c] = table[c].astype(object).mask(none, None)
         if c == "sha256" and table[c].str.contains("[A-F]", na=False).any():
             new[c] = _mapped(new.get(c, table[c]), lambda h: h.lower() if re.fullmatch("[0-9A-Fa-f]{64}", h) else h)
+    if "loss" in table and not pd.api.types.is_numeric_dtype(table["loss"]):
+        new["loss"] = pd.to_numeric(table["loss"], errors="coerce")
+        strange = (new["loss"].isna() & ~_empty(table["loss"])).to_numpy(bool)
+        if strange.any(): p.say(f"loss is {table['loss'][strange].iloc[0]}, which is no number: computed from p_fake", int(strange.sum()))
     return table.assign(**{c: column for c, column in new.items() if column is not table[c]})
 
 
@@ -488,7 +492,7 @@ def _ages(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
     if "age" in table and "age_band" not in table and not pd.api.types.is_numeric_dtype(table["age"]):
         words = _mapped(table["age"], _as_text)
         bands = [mend_age_band(w) for w in words.dropna().unique() if w.casefold() not in MISSING]
-        if bands and None not in bands: table = table.assign(age=words).rename(columns={"age": "age_band"})
+        if bands and bands.count(None) * 2 < len(bands): table = table.assign(age=words).rename(columns={"age": "age_band"})
         elif not (years := pd.to_numeric(words, errors="coerce")).equals(table["age"]):
             strange = (years.isna() & ~_empty(words)).to_numpy(bool)
             if strange.any(): p.say(f"age is {words[strange].iloc[0]}, which is no number: taken for unknown", int(strange.sum()))

@@ -6,6 +6,7 @@
 __all__ = ['list_images', 'score_rows']
 
 # %% ../../nbs/48_evaluate.many.ipynb #f228d54b
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ..core.basics import InputError
 from ..core.files import run_file
 from ..data.manifest import folder_words, is_labelled
 from ..data.sources import find_files
-from .detectors import check_scores, images_to_score, open_row
+from .detectors import check_scores, images_to_score, open_row, say_left_out
 
 # %% ../../nbs/48_evaluate.many.ipynb #2f358725
 def list_images(where: str | Path, # a table, a run folder, or a folder with real/ and fake/
@@ -31,9 +32,14 @@ def list_images(where: str | Path, # a table, a run folder, or a folder with rea
     if not is_labelled(folder):
         raise InputError(f"{where} has no real/ and fake/: every shard would have to read all images to know them; write "
                          "a table of them once (`fakeface manifest`), and give that")
-    paths = pd.Series(find_files(folder, others=True).paths, dtype="str")
-    rows = pd.concat([paths.rename("path"), folder_words(paths)], axis=1)
-    rows = rows[rows["label"].notna() & (rows["split"].isna() | (rows["split"] == "test"))].assign(split="test")
+    found = find_files(folder, others=True)
+    paths = pd.Series(found.paths, dtype="str")
+    listed = pd.concat([paths.rename("path"), folder_words(paths)], axis=1)
+    named, seen = listed["label"].notna(), listed["split"].isin(["train", "valid"])
+    rows = listed[named & ~seen].assign(split="test")
+    why = Counter(reason for _, reason in found.rejects)
+    say_left_out(where, {**why, "in no folder called real or fake": int((~named).sum()), "in train or valid": int((named & seen).sum())},
+                 len(listed) + len(found.rejects))
     if not len(rows): raise InputError(f"{where} has no test images, only train and valid, or none in a folder called real or fake")
     return rows.reset_index(drop=True), folder
 
