@@ -169,3 +169,13 @@ def test_an_empty_cell_is_no_group_of_many_files(table: pd.DataFrame, tmp_path: 
     known = odd[odd["gender"] != ""].assign(gender=lambda t: t["gender"].str.lower())
     for row in asked(capsys, tmp_path/"big", "--by", "gender")["groups"]:
         assert row["n_real"] == ((known["split"] == row["test set"]) & (known["gender"] == row["group"]) & (known["label"] == "real")).sum()
+
+
+def test_scores_next_to_0_and_1_keep_their_order_in_bins(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    fake = np.arange(400) % 2 == 1
+    small = 10.0**-np.random.default_rng(0).integers(1, 330, 400)
+    for k, p in enumerate((np.where(fake, 1e-100, 0.0), np.where(fake, 1.0, 1 - 1e-16), small)):
+        (folder := tmp_path/str(k)).mkdir()
+        pd.DataFrame(dict(label=np.where(fake, "fake", "real"), p_fake=p)).to_parquet(folder/"t.parquet")
+        exact, binned = (asked(capsys, folder, *more)["tests"]["test"] for more in (["--exact"], []))
+        assert abs(exact["auc"] - binned["auc"]) <= binned["auc_error"] + 1e-12 and binned["auc_error"] < 0.01

@@ -22,8 +22,9 @@ from fakeface.data.duplicates import find_leakage
 from fakeface.data.labels import apply_labels
 from fakeface.data.manifest import load_manifest, scan
 from fakeface.data.tables import column_map, tidy_table
+from fakeface.evaluate.big_tables import BigTable
 from fakeface.evaluate.compare import compare, comparison_words
-from fakeface.evaluate.detectors import images_to_score
+from fakeface.evaluate.detectors import Detector, images_to_score
 from fakeface.evaluate.fairness import fairness_report, fairness_reports
 from fakeface.evaluate.ledger import images_fingerprint
 from fakeface.evaluate.many import list_images
@@ -287,6 +288,20 @@ def test_a_map_is_read_or_refused_with_one_line(pairs):
     except InputError as e: assert "\n" not in str(e) and str(e).startswith("map: "); return
     theirs = list(found.columns.values())
     assert list(found.columns) == list(pairs) and len(set(theirs)) == len(theirs)
+
+
+def test_log_odds_too_large_to_keep_their_order_are_named(tmp_path):
+    large = scores(p_fake=[40.0 + i for i in range(40)])
+    assert any("40 different numbers are 0 or 1" in n for n in noted(check_predictions, large, logit=True)[1])
+    assert not noted(check_predictions, scores(p_fake=[-20.0 + i for i in range(40)]), logit=True)[1]
+    assert not noted(check_predictions, scores(p_fake=[0.0, 1.0] * 20), flip=True)[1]
+    detector = Detector("mine", lambda images: np.arange(len(images)) + 40.0, logit=True)
+    assert "are 0 or 1 to the last digit" in noted(detector, [None] * 5)[1][0] and not noted(detector, [None] * 5)[1]
+    pytest.importorskip("duckdb", reason="the extra scale is not installed")
+    large.to_parquet(tmp_path/"t.parquet")
+    big, notes = noted(BigTable, tmp_path/"t.parquet", logit=True)
+    big.close()
+    assert any("are 0 or 1 to the last digit" in n for n in notes)
 
 
 def test_log_odds_in_a_table_become_probabilities(tmp_path):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEXT', 'NAMES', 'MISSING', 'NO_SOURCE', 'BLANKS', 'TableError', 'label_of', 'split_of', 'is_test_name', 'fault_words',
-           'Passage', 'ColumnMap', 'label_words', 'column_map', 'tidy_table', 'read_table', 'odds_note',
-           'probabilities', 'check_once']
+           'Passage', 'ColumnMap', 'label_words', 'column_map', 'tidy_table', 'read_table', 'odds_note', 'order_note',
+           'merged', 'probabilities', 'check_once']
 
 # %% ../../nbs/11_data.tables.ipynb #89d96371
 import csv
@@ -639,6 +639,23 @@ def odds_note(what: str, # a column, or a detector
     return (f"{what}: all {n:,} numbers lie in 0 to 1, as probabilities do, and are read as log-odds: from 0 on is fake, so every image is "
             "called fake; leave --logit (logit=True) out if they are probabilities")
 
+
+def order_note(what: str, # a column, or a detector
+               n: int, # different numbers that became one and the same 0 or 1
+              ) -> str: # a sentence; empty where there are none
+    "Whether numbers were too large to keep their order as probabilities."
+    if not n: return ""
+    return (f"{what}: {n:,} different numbers are 0 or 1 to the last digit as probabilities: their order is lost, and an AUC counts them "
+            "as equal; give numbers of a smaller scale, such as log-odds divided by 10")
+
+
+def merged(given: np.ndarray, # numbers
+           made: np.ndarray, # the probabilities that they became
+          ) -> int: # different ones that became one and the same 0 or 1
+    "For `order_note`."
+    counts = [len(np.unique(given[(made == end) & np.isfinite(given)])) for end in (0, 1)]
+    return sum(n for n in counts if n > 1)
+
 # %% ../../nbs/11_data.tables.ipynb #ead5831a
 def probabilities(table: pd.DataFrame, # with a column `p_fake`
                   where: str = "table", # how messages name it
@@ -653,16 +670,18 @@ def probabilities(table: pd.DataFrame, # with a column `p_fake`
     plain = given if pd.api.types.is_numeric_dtype(given) else _mapped(given, lambda v: _as_text(v).replace(",", ".", 1)
                                                                       if re.fullmatch(r"\s*-?\d+,\d+\s*", str(v)) else v)
     commas = int(_changed(given, plain).sum())
-    numbers = pd.to_numeric(plain, errors="coerce").astype(float)
+    numbers = first = pd.to_numeric(plain, errors="coerce").astype(float)
     if logit: p.say(odds_note("p_fake", numbers.min(), numbers.max(), len(numbers)), len(numbers))
-    if logit: numbers = 1 / (1 + np.exp(-numbers.clip(-700, 700)))
+    if logit: numbers = 1 / (1 + np.exp(-numbers.clip(-750, 700)))
     bad = ~numbers.between(0, 1).to_numpy(bool)
     if bad.any():
         p.refuse(_no_probability(given.iloc[int(bad.argmax())], numbers.min(), numbers.max()), bad)
         numbers = numbers.where(~bad, 0.5)
     p.say("p_fake: decimal commas are read as points", commas)
+    if flip: numbers = 1 - numbers
+    if logit or flip: p.say(order_note("p_fake", merged(first.to_numpy(), numbers.to_numpy())), len(numbers))
     if passage is None: p.end()
-    return 1 - numbers if flip else numbers
+    return numbers
 
 # %% ../../nbs/11_data.tables.ipynb #c6accf46
 def _no_probability(said: Any, low: float, high: float) -> str:

@@ -22,7 +22,7 @@ from ..core.basics import LABELS, RATES, DataNote, InputError
 from ..core.shards import PLAN, read_plans
 from ..core.stats import area_interval, counted_rate_interval
 from ..data.tables import (BLANKS, MISSING, NAMES, NO_SOURCE, ColumnMap, Passage, column_map, fault_words, is_test_name, label_words,
-                                  odds_note, split_of)
+                                  odds_note, order_note, split_of)
 from .ledger import images_sketch
 from .scores import (THRESHOLD, TRAINED_ON, PredictionsError, SourceRow, balanced_rate, direction_notes, precision_interval,
                                       source_accuracies, source_rates)
@@ -108,6 +108,7 @@ def _view(t: BigTable, columns: ColumnMap | None) -> list[str]: # the columns of
     files = _usable(t, files, columns, p)
     filled = dict(split="'test'", source="label") | {c: _name(c) for c in columns if c not in ("p_fake", "reason", "row")}
     filled |= _tidy(t, files, columns, p)
+    if t.logit or t.flip: _say_order(t, files, p)
     for note in p.notes: warnings.warn(note, DataNote, stacklevel=4)
     chosen = ", ".join(f"{value} AS {_name(c)}" for c, value in filled.items())
     t.con.execute(f"CREATE VIEW rows AS SELECT {chosen}, {_as_p_fake(t)} AS p_fake, label = 'fake' AS fake FROM {files}")
@@ -208,6 +209,14 @@ def _as_p_fake(t: BigTable) -> str:
     number = "TRY_CAST(p_fake AS DOUBLE)" # what is no number is refused with its count
     number = f"1 / (1 + exp(-{number}))" if t.logit else number
     return f"1 - {number}" if t.flip else number
+
+
+def _say_order(t: BigTable, files: str, p: Passage) -> None:
+    "Notes numbers that become 0 or 1 and were different."
+    ends = [f"min(x) FILTER (y = {end}), max(x) FILTER (y = {end}), count(*) FILTER (y = {end})" for end in (0, 1)]
+    asked = f"SELECT {', '.join(ends)} FROM (SELECT TRY_CAST(p_fake AS DOUBLE) AS x, {_as_p_fake(t)} AS y FROM {files}) WHERE isfinite(x)"
+    found = t.rows(asked)[0]
+    for low, high, n in (found[:3], found[3:]): p.say(order_note("p_fake", n if n and low < high else 0), n)
 
 
 def _say_odds(t: BigTable) -> None:
@@ -326,7 +335,8 @@ def _rate(name: str, found: pd.DataFrame, labels: Sequence[str] = LABELS) -> dic
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #f75739a7
 _BINS = 1000 # bins a unit of log-odds
-_BINNED = (f"CASE WHEN p_fake <= 0 THEN -100000 WHEN p_fake >= 1 THEN 100000 ELSE round({_BINS} * ln(p_fake / (1 - p_fake)))::INT END")
+_BINNED = ("CASE WHEN p_fake <= 0 THEN -1000000 WHEN p_fake >= 1 THEN 1000000 " # beyond the smallest and the largest number between
+           f"ELSE round({_BINS} * ln(p_fake / (1 - p_fake)))::INT END")
 _IN_ORDER = 4_000_000 # different numbers that are put in order at a time
 
 

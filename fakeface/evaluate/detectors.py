@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
-from scipy.special import expit, logit
+from scipy.special import expit
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8894baaa
 from ..core.basics import DataNote, InputError, progress
@@ -29,7 +29,7 @@ from ..core.foreign import is_function_name, named_function, run_within
 from ..core.files import run_file
 from ..data.images import RejectedImage
 from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
-from ..data.tables import Passage, TableError, check_once, odds_note, read_table, tidy_table
+from ..data.tables import Passage, TableError, check_once, merged, odds_note, order_note, read_table, tidy_table
 from .perturbations import file_of, open_file
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8a21e719
@@ -76,13 +76,15 @@ class Detector:
     told: list[str] = field(default_factory=list, compare=False, repr=False) # notes that were given, each once
 
     def __call__(self, images: list[Image.Image]) -> np.ndarray: # p_fake, shape (n,)
-        "Says (DataNote), once, where log-odds look like probabilities."
-        p = check_scores(self.ask(images), len(images), self.name, self.logit, self.flip)
-        if self.logit and not self.told and len(p):
-            odds = np.round(logit(1 - p if self.flip else p), 9)
-            if note := odds_note(self.name, odds.min(), odds.max(), len(p)):
-                self.told.append(note)
-                warnings.warn(note, DataNote, stacklevel=2)
+        "Says (DataNote), once, where log-odds look like probabilities, or are too large to keep their order."
+        answers = self.ask(images)
+        p = check_scores(answers, len(images), self.name, self.logit, self.flip)
+        if not (self.logit or self.flip) or self.told or not len(p): return p
+        given = np.asarray(answers.detach().cpu() if hasattr(answers, "detach") else answers, float).ravel()
+        notes = [odds_note(self.name, given.min(), given.max(), len(p))] if self.logit else []
+        for note in filter(None, [*notes, order_note(self.name, merged(given, p))]):
+            self.told.append(note)
+            warnings.warn(note, DataNote, stacklevel=2)
         return p
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #222f228d
