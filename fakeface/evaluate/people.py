@@ -79,10 +79,11 @@ class Estimate:
 
     @property
     def variance(self) -> tuple[float, float]: # of the value; degrees of freedom
-        "Persons + pictures - answers, and never less than persons or pictures alone; Satterthwaite's degrees of freedom."
+        "Persons + pictures - answers, and never less than one of the three alone; Satterthwaite's degrees of freedom."
         persons, items, cells = (float((s**2).sum()) for s in (self.person, self.item, self.cell))
         n, m = len(self.person), len(self.item)
-        total = max(persons + items - cells, persons, items)
+        total = max(persons + items - cells, persons, items, cells)
+        if total == cells > 0: return total, max(1.0, min(n, m) - 1.0) # neither people nor pictures tell how they differ
         parts = (persons**2 / max(1, n - 1), items**2 / max(1, m - 2))
         return total, max(1.0, total**2 / sum(parts)) if total > 0 else 1.0
 
