@@ -553,6 +553,12 @@ def test_runs_of_one_side_are_of_the_same_labels_and_what_is_not_compared_is_sai
     assert said[-1].startswith("train: these images were trained")
 
 
+def test_a_comparison_says_where_an_image_is_called_fake(tmp_path, capsys):
+    for name in "ab": scores().to_csv(tmp_path/f"{name}.csv", index=False)
+    assert main(["compare", *(str(tmp_path/f"{name}.csv") for name in "ab")]) == 0
+    assert "fake, from p_fake 0.5 on" in capsys.readouterr().out
+
+
 def test_a_report_on_images_that_were_trained_on_says_so():
     table = scores(400, split=["valid"] * 200 + ["train"] * 200, gender=["f", "f", "m", "m"] * 100)
     point = fit_operating_point(table[table["split"] == "valid"])
