@@ -44,9 +44,13 @@ def list_images(where: str | Path, # a table, a run folder, or a folder with rea
     return rows.reset_index(drop=True), folder
 
 # %% ../../nbs/48_evaluate.many.ipynb #90ec5c63
+_NOT_THERE = "is not under the data root" # in what `open_row` says of a file that is missing
+
+
 def score_rows(detector: Callable[[list[Image.Image]], np.ndarray], # pictures -> p_fake
                rows: pd.DataFrame, # path, label, and what else is known
                root: str | Path, # the data root
+               part: bool = False, # of a longer list, in which others may be sound: then it is refused only where no file is there
               ) -> pd.DataFrame: # the rows with p_fake, loss and run, and the `reason` why an image could not be used
     """Asks about every image but those that cannot be opened, as `detect` does. Raises `InputError` where none can, and
     `DetectorError` where the answers cannot be used."""
@@ -55,7 +59,7 @@ def score_rows(detector: Callable[[list[Image.Image]], np.ndarray], # pictures -
     for start in range(0, len(rows), batch):
         images = _opened(rows["path"].iloc[start:start + batch], root, why[start:start + batch])
         if images: p[[start + k for k in images]] = check_scores(detector([*images.values()]), len(images), name)
-    if len(rows) and all(why): raise InputError(why[0])
+    if len(rows) and all(why) and not (part and any(_NOT_THERE not in reason for reason in why)): raise InputError(why[0])
     truth = np.where(rows["label"] == "fake", p, 1 - p)
     return rows.assign(p_fake=p, loss=-np.log(np.clip(truth, 1e-7, 1)), run=name, reason=pd.Series(why, rows.index, dtype=object))
 
