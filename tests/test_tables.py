@@ -379,6 +379,16 @@ def test_one_strange_word_takes_no_age_band_from_the_others_and_a_loss_is_a_numb
     assert any("loss is 0,5" in n and "20 rows" in n for n in notes)
 
 
+@pytest.mark.parametrize("index", [["path"], ["path", "subject"], ["file"]])
+def test_names_in_an_index_are_names_of_images(index, tmp_path):
+    table = scores(subject=[f"s{i // 2}" for i in range(40)])
+    theirs, map_ = (table.rename(columns=dict(path="file")), "path=file") if index == ["file"] else (table, None)
+    theirs.set_index(index).to_parquet(tmp_path/"t.parquet")
+    of_file, of_frame = tmp_path/"t.parquet", theirs.set_index(index)
+    for read in (noted(f, of, columns=map_)[0] for f, of in ((read_predictions, of_file), (check_predictions, of_frame))):
+        assert read["path"].tolist() == table["path"].tolist() and read["subject"].tolist() == table["subject"].tolist()
+
+
 def test_images_without_a_hash_are_not_one_picture(tmp_path):
     listed = pd.DataFrame(dict(path=list("abcd"), source="s", label=["real", "fake"] * 2, split=["train", "train", "t", "t"],
                                subject=list("abcd"), sha256=["", "", "None", ""]))

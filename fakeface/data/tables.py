@@ -415,6 +415,15 @@ def _mapped_table(table: pd.DataFrame, columns: ColumnMap | None, p: Passage) ->
     _say_words(p, "labels", _mapped(table[label], _as_text), new)
     return table.assign(**{label: new})
 
+# %% ../../nbs/11_data.tables.ipynb #d2594199
+def _with_index(table: pd.DataFrame, columns: ColumnMap | None) -> pd.DataFrame:
+    "The table with what its index says under a name of ours, or of the map, as columns."
+    theirs = {c.casefold() for c in (columns.columns.values() if columns else ())}
+    there = {_as_text(c).casefold() for c in table.columns}
+    named = [n for n in table.index.names if n is not None and _as_text(n).casefold() in {*NAMES, *theirs} - there]
+    return table.reset_index(named) if named else table
+
+
 # %% ../../nbs/11_data.tables.ipynb #827ffb64
 def _nothing(column: pd.Series) -> np.ndarray: # bool, one a row
     "Where a word stands for nothing. Such words are short: where all are longer, none is asked."
@@ -522,7 +531,7 @@ def tidy_table(table: pd.DataFrame, # as its owner wrote it
     "The table in the project's words, with a `DataNote` for everything that was done. Raises `error` naming row, column and mend."
     p, columns = passage or Passage(where, error), column_map(columns)
     try:
-        table = _headed(_mapped_table(table, columns, p), p)
+        table = _headed(_mapped_table(_with_index(table, columns), columns, p), p)
         gone = [f"`{c}`" for c in needs if c not in table]
         if gone: p.refuse(f"no column {' and no column '.join(gone)}; it has {', '.join(map(str, table)) or 'none'}"
                                + f"; by another name: --map {gone[0][1:-1]}=THEIRS")
@@ -616,7 +625,7 @@ def read_table(path: str | Path, # CSV (any separator, gzipped), or parquet
     p = Passage(str(path), error)
     data = _bytes_of(path, p)
     if data[:4] == b"PAR1":
-        try: table = pd.read_parquet(io.BytesIO(data)).reset_index(drop=True)
+        try: table = _with_index(pd.read_parquet(io.BytesIO(data)), columns).reset_index(drop=True)
         except Exception as e: p.refuse(f"not readable as a table ({type(e).__name__}: {' '.join(str(e).split())[:80]})")
     else: table = _cells(_decoded(data, p), p, columns)
     table = _mapped_table(table, columns, p)
