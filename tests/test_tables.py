@@ -563,6 +563,13 @@ def test_runs_of_one_side_are_of_the_same_labels_and_what_is_not_compared_is_sai
     assert said[-1].startswith("train: these images were trained")
 
 
+def test_rows_that_are_compared_by_their_place_are_said_to_be():
+    there = scores()
+    assert not noted(compare, there, there)[1]
+    found, notes = noted(compare, there.drop(columns="path"), there.drop(columns="path"))
+    assert found["how"].eq("paired").all() and any("compared by their place" in n for n in notes)
+
+
 def test_a_comparison_says_where_an_image_is_called_fake(tmp_path, capsys):
     for name in "ab": scores().to_csv(tmp_path/f"{name}.csv", index=False)
     assert main(["compare", *(str(tmp_path/f"{name}.csv") for name in "ab")]) == 0

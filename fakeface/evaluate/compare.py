@@ -228,6 +228,11 @@ def _say_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame
                       stacklevel=3)
 
 
+def _is_numbered(run: pd.DataFrame) -> bool:
+    "Whether images are called by the numbers of their rows, as `check_predictions` does where they have no names."
+    return run["path"].iloc[0] == "0" and run["path"].iloc[-1] == str(len(run) - 1) and run["path"].str.isdecimal().all()
+
+
 def _say_other_files(test: str, runs: Sequence[pd.DataFrame], paths: pd.Index) -> None:
     "A `DataNote` where tables have another file under the path of one, which is another image."
     first, *others = [run.set_index("path") for run in runs if "sha256" in run] or [pd.DataFrame()]
@@ -270,6 +275,8 @@ def compare(a: pd.DataFrame | Sequence[pd.DataFrame], # predictions of a detecto
     alone = [f"`{test}`" for test in dict.fromkeys(sum(have, [])) if test not in (*tests, "train", "valid")]
     if not tests: raise InputError(f"no test set in common: {', '.join(have[0])} against {', '.join(have[len(a)])}")
     if alone: warnings.warn(f"not compared, as not every table has rows of it: {', '.join(alone)}", DataNote, stacklevel=2)
+    if all(map(_is_numbered, (*a, *b))):
+        warnings.warn("no table names its images: rows are compared by their place; give every table a `path`", DataNote, stacklevel=2)
     (a, b), paths = _numbered_paths((a, b))
     rows = []
     for test in tests:
