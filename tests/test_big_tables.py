@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -106,3 +107,75 @@ def test_numbers_of_another_kind_are_read_so_in_place_too(option: str, table: pd
     whole, big = asked(capsys, tmp_path/"whole.csv"), asked(capsys, tmp_path/"big", "--exact", option)
     for test in ("home", "away"):
         for name in ("accuracy", "auc", "sensitivity"): assert big["tests"][test][name] == pytest.approx(whole["tests"][test][name])
+
+
+ODD = {"splits in other words": dict(split=lambda t: t["split"].replace({"home": "Validation", "away": " Test"})),
+       "empty sources": dict(source=lambda t: t["source"].replace("drawn", "")),
+       "no source at all": dict(source=lambda t: None),
+       "subjects that are none": dict(subject=lambda t: t["subject"].where(t.index % 3 > 0, "nan")),
+       "blanks around subjects": dict(subject=lambda t: t["subject"] + pd.Series(" ", t.index).where(t.index % 2 == 0, "")),
+       "paths from Windows": dict(path=lambda t: ".\\pics\\" + t["path"]),
+       "hashes that are none": dict(sha256=lambda t: pd.Series("", t.index).where(t.index % 2 > 0, "AB" * 32)),
+       "a reason of one's own": dict(reason=lambda t: "eyes")}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_people_write_means_the_same_in_many_files_as_in_one(odd: str, table: pd.DataFrame, tmp_path: Path) -> None:
+    from fakeface.evaluate.big_tables import BigTable, big_fingerprint, score_big
+    from fakeface.evaluate.ledger import images_fingerprint
+    from fakeface.evaluate.scores import read_predictions, score_predictions
+    theirs = table.assign(**{c: of(table) for c, of in ODD[odd].items()}).rename(columns=dict(split="Split", subject=" Subject"))
+    theirs.to_parquet(tmp_path/"t.parquet")
+    with warnings.catch_warnings(record=True) as of_one:
+        warnings.simplefilter("always")
+        whole = read_predictions(tmp_path/"t.parquet")
+    with warnings.catch_warnings(record=True) as of_many:
+        warnings.simplefilter("always")
+        big = BigTable(tmp_path/"t.parquet")
+    with big:
+        assert len(of_one) == len(of_many)
+        assert close(score_big(big, exact=True), score_predictions(whole, checked=True))
+        for test, rows in whole.groupby("split"): assert big_fingerprint(big, test)[0] == images_fingerprint(rows)
+
+
+@pytest.mark.parametrize("why", ["train-1", "both labels", "two splits", "twice by another writing", "no path"])
+def test_many_files_are_refused_where_one_is(why: str, table: pd.DataFrame, tmp_path: Path) -> None:
+    from fakeface.core.basics import InputError
+    from fakeface.evaluate.big_tables import BigTable
+    from fakeface.evaluate.scores import read_predictions
+    other = table.iloc[:5].assign(split="train" if why == "two splits" else "elsewhere")
+    if why == "both labels": other["label"] = other["label"].map(dict(real="fake", fake="real"))
+    if why == "train-1": table = table.assign(split="train-1")
+    if why == "twice by another writing": other = table.iloc[:5].assign(path="./" + table["path"].iloc[:5])
+    if why == "no path": other["path"] = None
+    pd.concat([table, other]).to_parquet(tmp_path/"t.parquet")
+    for read in (read_predictions, BigTable):
+        with pytest.raises(InputError, match="split is train-1|both labels|two splits|twice|2 times|path"): read(tmp_path/"t.parquet")
+
+
+def test_images_without_an_answer_are_counted_where_many_files_are_scored(table: pd.DataFrame, tmp_path: Path,
+                                                                          capsys: pytest.CaptureFixture) -> None:
+    (tmp_path/"big").mkdir()
+    bad = table.index < 7
+    table.assign(p_fake=table["p_fake"].mask(bad), reason=np.where(bad, "broken", None)).to_parquet(tmp_path/"big"/"0.parquet")
+    assert main(["score", str(tmp_path/"big")]) == 0
+    assert "without an answer are left out" in (said := capsys.readouterr().err) and "(7 rows)" in said
+
+
+def test_an_empty_cell_is_no_group_of_many_files(table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path/"big").mkdir()
+    odd = table.assign(gender=table["gender"].where(table.index % 5 > 0, "").where(table.index % 2 > 0, table["gender"].str.title()))
+    odd.to_parquet(tmp_path/"big"/"0.parquet")
+    known = odd[odd["gender"] != ""].assign(gender=lambda t: t["gender"].str.lower())
+    for row in asked(capsys, tmp_path/"big", "--by", "gender")["groups"]:
+        assert row["n_real"] == ((known["split"] == row["test set"]) & (known["gender"] == row["group"]) & (known["label"] == "real")).sum()
+
+
+def test_scores_next_to_0_and_1_keep_their_order_in_bins(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    fake = np.arange(400) % 2 == 1
+    small = 10.0**-np.random.default_rng(0).integers(1, 330, 400)
+    for k, p in enumerate((np.where(fake, 1e-100, 0.0), np.where(fake, 1.0, 1 - 1e-16), small)):
+        (folder := tmp_path/str(k)).mkdir()
+        pd.DataFrame(dict(label=np.where(fake, "fake", "real"), p_fake=p)).to_parquet(folder/"t.parquet")
+        exact, binned = (asked(capsys, folder, *more)["tests"]["test"] for more in (["--exact"], []))
+        assert abs(exact["auc"] - binned["auc"]) <= binned["auc_error"] + 1e-12 and binned["auc_error"] < 0.01

@@ -18,13 +18,18 @@ from fakeface.audit.labels import contradictions
 from fakeface.audit.shortcut_checks import judge_shortcut
 from fakeface.cli.main import main
 from fakeface.core.basics import DataNote, InputError
-from fakeface.data.manifest import load_manifest
+from fakeface.data.duplicates import find_leakage
+from fakeface.data.labels import apply_labels
+from fakeface.data.manifest import load_manifest, scan
 from fakeface.data.tables import column_map, tidy_table
-from fakeface.evaluate.compare import compare
-from fakeface.evaluate.detectors import images_to_score
-from fakeface.evaluate.fairness import fairness_report
+from fakeface.evaluate.big_tables import BigTable
+from fakeface.evaluate.compare import compare, comparison_words
+from fakeface.evaluate.detectors import Detector, images_to_score
+from fakeface.evaluate.fairness import fairness_report, fairness_reports
+from fakeface.evaluate.ledger import images_fingerprint
+from fakeface.evaluate.many import list_images
 from fakeface.evaluate.scores import check_predictions, read_predictions, score_lines, score_predictions
-from fakeface.evaluate.thresholds import fit_operating_point
+from fakeface.evaluate.thresholds import fit_operating_point, point_words, score_at_point
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -285,6 +290,20 @@ def test_a_map_is_read_or_refused_with_one_line(pairs):
     assert list(found.columns) == list(pairs) and len(set(theirs)) == len(theirs)
 
 
+def test_log_odds_too_large_to_keep_their_order_are_named(tmp_path):
+    large = scores(p_fake=[40.0 + i for i in range(40)])
+    assert any("40 different numbers are 0 or 1" in n for n in noted(check_predictions, large, logit=True)[1])
+    assert not noted(check_predictions, scores(p_fake=[-20.0 + i for i in range(40)]), logit=True)[1]
+    assert not noted(check_predictions, scores(p_fake=[0.0, 1.0] * 20), flip=True)[1]
+    detector = Detector("mine", lambda images: np.arange(len(images)) + 40.0, logit=True)
+    assert "are 0 or 1 to the last digit" in noted(detector, [None] * 5)[1][0] and not noted(detector, [None] * 5)[1]
+    pytest.importorskip("duckdb", reason="the extra scale is not installed")
+    large.to_parquet(tmp_path/"t.parquet")
+    big, notes = noted(BigTable, tmp_path/"t.parquet", logit=True)
+    big.close()
+    assert any("are 0 or 1 to the last digit" in n for n in notes)
+
+
 def test_log_odds_in_a_table_become_probabilities(tmp_path):
     scores(p_fake=[-2.0, 2.0] * 20).to_csv(tmp_path/"p.csv", index=False)
     assert read_predictions(tmp_path/"p.csv", logit=True)["p_fake"].round(3).unique().tolist() == [0.119, 0.881]
@@ -312,6 +331,73 @@ def test_codes_that_no_card_explains_make_no_groups():
     assert "race" not in race and "gender" not in race and {"race_code", "gender_code"} <= set(race) and len(notes) == 2
     faces, notes = noted(check_predictions, scores(race=[0, 3] * 20, gender=[0, 1] * 20))
     assert faces["race"].unique().tolist() == ["white", "indian"] and faces["gender"].unique().tolist() == ["male", "female"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_empty_cell_is_no_group_and_words_for_nothing_are_no_race(suffix, tmp_path):
+    rng = np.random.default_rng(0)
+    table = scores(400, race=rng.choice(["white", "black", "", "nan", "None"], 400), gender=rng.choice(["f", "m", ""], 400),
+                   hat=rng.choice(["none", "cap", ""], 400))
+    table.to_csv(tmp_path/"p.csv", index=False) if suffix == ".csv" else table.to_parquet(tmp_path/"p.parquet")
+    read, notes = noted(read_predictions, tmp_path/f"p{suffix}")
+    assert [read[c].nunique() for c in ("race", "gender", "hat")] == [2, 2, 2]
+    assert [n for n in notes if "race is a word for nothing" in n]
+    known = table["race"].isin(["white", "black"])
+    report = fairness_report(read, by=("race",))
+    assert report.groups["group"].tolist() == ["black", "white"]
+    split = report.splits.set_index("split").loc["White"]
+    reals = (known & (table["label"] == "real")).sum()
+    assert split["n"] == (table["race"] == "black").sum() and split["n_real"] + split["others_real"] == reals
+
+
+def test_an_empty_cell_of_a_label_file_is_no_attribute(tmp_path):
+    for i, kind in enumerate(("real", "fake") * 2):
+        (tmp_path/"mine"/kind).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path/"mine"/kind/f"{i}.png")
+    (tmp_path/"mine"/"who.csv").write_text("file,hat\n0.png,cap\n1.png,\n2.png, \n3.png,none\n")
+    (tmp_path/"mine"/"fakeface-card.yaml").write_text(
+        "{name: mine, title: t, what: w, homepage: '-', get: g, licence: l, citation: c, folders: [mine], "
+        "layouts: {own: {a: {glob: 'real/*', kind: photograph}, b: {glob: 'fake/*', kind: generated}}}, "
+        "attributes: [{from: table, files: [who.csv], format: csv, key: file, "
+        "match: '(?:^|/)(?P<key>[^/]+)$', columns: {hat: hat}}]}")
+    images = noted(scan, tmp_path)[0].images.set_index("path")
+    assert images["hat"].dropna().to_dict() == {"mine/real/0.png": "cap", "mine/fake/3.png": "none"}
+
+
+def test_a_label_by_hand_is_for_every_row_of_its_file():
+    listed = pd.DataFrame(dict(path=["a", "a", "b"], label=["real", "real", "fake"], source=["s", "t", "s"],
+                               kind=["photograph"] * 2 + ["generated"]))
+    by_hand = pd.DataFrame(dict(path=["a", "b"], sha256=None, attribute=["label", "left_out"], value=["fake", "yes"], when=None))
+    new, notes = noted(apply_labels, listed, by_hand)
+    assert new["label"].tolist() == ["fake", "fake"] and "2 labels corrected" in notes[0]
+
+
+def test_one_strange_word_takes_no_age_band_from_the_others_and_a_loss_is_a_number():
+    read, notes = noted(check_predictions, scores(age=["20-29", "30-39", "3-9", "no idea"] * 10, loss=["0,5", "0.25"] * 20))
+    assert read["age_band"].tolist()[:4] == ["20-29", "30-39", "3-9", None] and any("age_band is no idea" in n for n in notes)
+    assert read["loss"].tolist()[1] == 0.25 and read["loss"].isna().sum() == 20
+    assert any("loss is 0,5" in n and "20 rows" in n for n in notes)
+
+
+@pytest.mark.parametrize("index", [["path"], ["path", "subject"], ["file"]])
+def test_names_in_an_index_are_names_of_images(index, tmp_path):
+    table = scores(subject=[f"s{i // 2}" for i in range(40)])
+    theirs, map_ = (table.rename(columns=dict(path="file")), "path=file") if index == ["file"] else (table, None)
+    theirs.set_index(index).to_parquet(tmp_path/"t.parquet")
+    of_file, of_frame = tmp_path/"t.parquet", theirs.set_index(index)
+    for read in (noted(f, of, columns=map_)[0] for f, of in ((read_predictions, of_file), (check_predictions, of_frame))):
+        assert read["path"].tolist() == table["path"].tolist() and read["subject"].tolist() == table["subject"].tolist()
+
+
+def test_images_without_a_hash_are_not_one_picture(tmp_path):
+    listed = pd.DataFrame(dict(path=list("abcd"), source="s", label=["real", "fake"] * 2, split=["train", "train", "t", "t"],
+                               subject=list("abcd"), sha256=["", "", "None", ""]))
+    listed.to_csv(tmp_path/"m.csv", index=False)
+    assert not len(find_leakage(noted(load_manifest, tmp_path/"m.csv")[0]))
+    one, other = (noted(check_predictions, scores(path=[f"{k}{i}" for i in range(40)], sha256=""))[0] for k in "ab")
+    assert images_fingerprint(one) != images_fingerprint(other)
+    upper, lower = (noted(check_predictions, scores(sha256=[word * 64] + [None] * 39))[0] for word in "Aa")
+    assert images_fingerprint(upper) == images_fingerprint(lower)
 
 
 def test_age_bands_are_mended_and_strange_ones_sort_nobody():
@@ -379,6 +465,16 @@ def test_folders_as_image_folders_and_benchmarks_keep_them_are_asked(layout, tmp
     assert any("left out" in n for n in notes) == (layout in ("splits", "deep"))
 
 
+def test_what_a_folder_in_parts_leaves_out_is_counted_as_without_parts(tmp_path):
+    for k, name in enumerate(("train/real/0.png", "valid/fake/1.png", "test/real/2.png", "test/fake/3.png", "other/4.png")):
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(tmp_path/name)
+    (tmp_path/"test/real/x.heic").write_bytes(b"x")
+    (rows, _), notes = noted(list_images, tmp_path)
+    assert rows["path"].tolist() == ["test/fake/3.png", "test/real/2.png"]
+    assert notes == noted(images_to_score, tmp_path)[1] and "4 of 6 are left out" in notes[0]
+
+
 def test_files_of_a_folder_that_cannot_be_scored_are_counted_and_named(tmp_path):
     for i in range(6): picture(tmp_path/("real", "fake")[i % 2]/f"{i}.jpg", i)
     (tmp_path/"fake"/"1.jpg").write_bytes((tmp_path/"fake"/"1.jpg").read_bytes()[:200])
@@ -433,6 +529,59 @@ def test_images_that_one_side_lacks_are_counted_and_none_in_common_is_said():
     assert found.loc[("test", "all"), "n_a"] == 30 and any("10 of 40 images are not in every table" in n for n in notes)
     found, notes = noted(compare, there, there.assign(path=there["path"].str.upper()))
     assert found["how"].eq("unpaired").all() and any("no image of the first is in the second" in n for n in notes)
+
+
+def test_an_image_whose_hash_one_table_lacks_is_compared_and_another_file_is_said():
+    there = scores(sha256=[f"{i:064x}" for i in range(40)])
+    for other in (there.assign(sha256=[None] * 20 + there["sha256"].tolist()[20:]), there.drop(columns="sha256")):
+        found, notes = noted(compare, there, other)
+        assert found.loc[("test", "all"), ["how", "n_a"]].tolist() == ["paired", 40] and notes == []
+    changed = there.assign(sha256=["f" * 64] * 10 + there["sha256"].tolist()[10:])
+    found, notes = noted(compare, there, changed)
+    assert found.loc[("test", "all"), "n_a"] == 30 and any("10 images have one path and another file" in n for n in notes)
+    found, notes = noted(compare, [there, changed], there)
+    assert found.loc[("test", "all"), "n_a"] == 30 and any("10 images have one path and another file" in n for n in notes)
+
+
+def test_subjects_that_one_table_alone_knows_count_for_both():
+    rng = np.random.default_rng(0)
+    a, b = (scores(400, p_fake=rng.random(400).round(3)) for _ in range(2))
+    who = [f"s{i // 20}" for i in range(400)]
+    both = compare(a.assign(subject=who), b.assign(subject=who))
+    for found in (compare(a.assign(subject=who), b), compare(a, b.assign(subject=who)), compare([a, a.assign(subject=who)], [b, b])):
+        for column in ("subjects", "auc_p"): assert found[column].iloc[0] == both[column].iloc[0]
+
+
+def test_runs_of_one_side_are_of_the_same_labels_and_what_is_not_compared_is_said():
+    there = scores()
+    with pytest.raises(InputError, match="40 images have another label"):
+        compare([there, there.assign(label=there["label"].to_numpy()[::-1])], there)
+    two = pd.concat([there.assign(split="t1"), there.assign(split="t2")])
+    found, notes = noted(compare, two, there.assign(split="t1"))
+    assert set(found.index.get_level_values(0)) == {"t1"} and any("not compared" in n and "`t2`" in n for n in notes)
+    said = comparison_words(compare(there.assign(split="train"), there.assign(split="train")))
+    assert said[-1].startswith("train: these images were trained")
+
+
+def test_rows_that_are_compared_by_their_place_are_said_to_be():
+    there = scores()
+    assert not noted(compare, there, there)[1]
+    found, notes = noted(compare, there.drop(columns="path"), there.drop(columns="path"))
+    assert found["how"].eq("paired").all() and any("compared by their place" in n for n in notes)
+
+
+def test_a_comparison_says_where_an_image_is_called_fake(tmp_path, capsys):
+    for name in "ab": scores().to_csv(tmp_path/f"{name}.csv", index=False)
+    assert main(["compare", *(str(tmp_path/f"{name}.csv") for name in "ab")]) == 0
+    assert "fake, from p_fake 0.5 on" in capsys.readouterr().out
+
+
+def test_a_report_on_images_that_were_trained_on_says_so():
+    table = scores(400, split=["valid"] * 200 + ["train"] * 200, gender=["f", "f", "m", "m"] * 100)
+    point = fit_operating_point(table[table["split"] == "valid"])
+    assert point_words(score_at_point(point, table[table["split"] == "train"]))[0] == "These images were trained on and test nothing."
+    train, valid = (" ".join(r.notes) for r in fairness_reports(table))
+    assert "were trained on" in train and "not a test" in valid
 
 
 def test_a_damaged_manifest_of_a_run_is_refused_by_name(tmp_path):

@@ -200,7 +200,7 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
     notes = compared_source_notes(by)
     output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found), sources=by, source_notes=notes)
     output.note(*(f"{name}: {', '.join(map(str, side))}" for name, side in zip(("first", "second"), sides)),
-                "Positive class: fake. Difference: the second's accuracy minus the first's.")
+                "Positive class: fake, from p_fake 0.5 on. Difference: the second's accuracy minus the first's.")
     output.table(comparison_table(found).drop(columns="verdict"))
     output.say(*(f"- {words}" for words in [*comparison_words(found), *notes]))
     if len(found) > 1: output.note(f"Each p stands for itself: of {len(found)} comparisons without a difference, 1 in 20 is below 0.05.")

@@ -186,8 +186,11 @@ def paired_difference(wrong_a: np.ndarray, # of each image, how many of the firs
 def _student(d: np.ndarray, who: np.ndarray | None, level: float) -> list[float]:
     "Around a mean, the subjects' sums being the trials."
     sums = d - d.mean() if who is None else np.bincount(who, d - d.mean())
-    squares = sums**2 * len(sums) / max(1, len(sums) - 1)
-    df = max(2.0, squares.sum()**2 / (squares**2).sum()) if squares.sum() > 0 else 2.0
+    squares, mean = sums**2 * len(sums) / max(1, len(sums) - 1), float(d.mean())
+    if squares.sum() < 1e-12: # all are alike: as that many images of single runs
+        lo, hi = matched_interval(max(mean, 0) * len(sums), max(-mean, 0) * len(sums), len(sums), level)
+        return [min(lo, mean), max(hi, mean)]
+    df = max(2.0, squares.sum()**2 / (squares**2).sum())
     half = stdtrit(df, 0.5 + level / 2) * np.sqrt(squares.sum()) / len(d)
     return [float(max(-1, d.mean() - half)), float(min(1, d.mean() + half))]
 
@@ -268,10 +271,11 @@ def auc_difference(is_fake: np.ndarray, # bool, shape (n,)
     (auc_a, a), (auc_b, b) = _auc_pulls(is_fake, p_a), _auc_pulls(is_fake, p_b)
     var, df, few = _variance(b - a, is_fake, subject)
     d, found = auc_b - auc_a, dict(auc_a=auc_a, auc_b=auc_b)
-    if var <= 0 or few < 2: # nothing varies: what a rate of 0 on the rarer class would leave open
+    if var <= 0 or few < 2: # nothing varies: what a rate of 0 on the rarer class would leave open; all its subjects are for one side
         from scipy.stats import binomtest
-        room = float(binomtest(0, few).proportion_ci(level, method="wilson").high)
-        return found | dict(difference=d, ci95=[max(-1.0, d - room), min(1.0, d + room)], p=1.0)
+        room, p = float(binomtest(0, few).proportion_ci(level, method="wilson").high), 2.0**(1 - few) if abs(d) > 1e-12 else 1.0
+        lo, hi = (d - room, d + room) if p < 1 - level else (min(0, d - room), max(0, d + room))
+        return found | dict(difference=d, ci95=[max(-1.0, lo), min(1.0, hi)], p=p)
     half, p = stdtrit(df, 0.5 + level / 2) * np.sqrt(var), 2 * stdtr(df, -abs(d) / np.sqrt(var))
     return found | dict(difference=d, ci95=[float(max(-1, d - half)), float(min(1, d + half))], p=float(p))
 

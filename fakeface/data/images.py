@@ -209,6 +209,8 @@ def _load(image: Image.Image) -> None:
     try: image.load()
     except MemoryError as e: raise LostImage("cannot be read (memory is short)") from e
     except Exception as e: raise RejectedImage(f"broken or truncated ({_why(e)})") from e
+    if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16:
+        raise RejectedImage("more than 16 bits a pixel (convert it to 8 bits)")
 
 # %% ../../nbs/12_data.images.ipynb #dc4173cc
 def _is_plain(image: Image.Image) -> bool:

@@ -21,6 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 # %% ../../nbs/13_data.labels.ipynb #c81f2d5e
@@ -104,10 +105,11 @@ def apply_labels(manifest: pd.DataFrame, # one row an image, `path` and `label` 
     place, changed = _places(labels, manifest)
     out, told = manifest.reset_index(drop=True), []
     for attribute, some in labels[place.notna()].groupby("attribute", sort=True):
-        rows = place[some.index].astype(int).to_numpy()
+        said = dict(zip(out["path"].iloc[place[some.index].astype(int)], some["value"])) # of a file that several rows name, all of them
+        rows = np.flatnonzero(out["path"].isin(said))
         old = out[attribute].astype(object) if attribute in out else pd.Series(None, index=out.index, dtype=object)
         new = old.copy()
-        new.iloc[rows] = some["value"].to_numpy()
+        new.iloc[rows] = out["path"].iloc[rows].map(said).to_numpy(object)
         if attribute == "label": told.append(f"{_many(int((old != new).sum()), 'label')} corrected")
         elif attribute != LEFT_OUT: told.append(f"{attribute} of {_many(len(rows), 'image')}")
         out[attribute] = _as_before(new, out[attribute] if attribute in out else None)

@@ -432,6 +432,7 @@ def _from_table(card: str, reader: dict[str, Any], folder: Path, root: Path, rel
     for file in files:
         table = _read_table(file, reader)
         hit = table.reindex(keys)[list(reader["columns"].values())].set_axis(list(reader["columns"]), axis=1)
+        hit = hit.mask(hit.apply(lambda column: column.str.strip() == "")) # an empty cell says nothing
         out, seen = out.combine_first(hit.set_axis(rel.index)), seen | keys.isin(table.index)
     if files: _tell_found(card, ", ".join(dict.fromkeys(f.name for f in files)), rel, seen)
     return out

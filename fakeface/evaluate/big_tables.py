@@ -21,7 +21,8 @@ from scipy.special import expit, logit
 from ..core.basics import LABELS, RATES, DataNote, InputError
 from ..core.shards import PLAN, read_plans
 from ..core.stats import area_interval, counted_rate_interval
-from ..data.tables import ColumnMap, Passage, column_map, fault_words, label_words, odds_note
+from ..data.tables import (BLANKS, MISSING, NAMES, NO_SOURCE, ColumnMap, Passage, column_map, fault_words, is_test_name, label_words,
+                                  odds_note, order_note, split_of)
 from .ledger import images_sketch
 from .scores import (THRESHOLD, TRAINED_ON, PredictionsError, SourceRow, balanced_rate, direction_notes, precision_interval,
                                       source_accuracies, source_rates)
@@ -96,31 +97,126 @@ def _stream(t: BigTable, sql: str, *values: Any) -> Iterator[Any]: # record batc
 def _view(t: BigTable, columns: ColumnMap | None) -> list[str]: # the columns of the files, by our names
     "Makes `rows`: split, source, label, p_fake, fake (bool), and what else is known."
     import duckdb
-    files = f"read_parquet([{', '.join(_quoted(f) for f in t.files)}], union_by_name=true, hive_partitioning=false)"
+    files, p = f"read_parquet([{', '.join(map(_quoted, t.files))}], union_by_name=true, hive_partitioning=false)", _passage(t)
     try:
         if columns: files = _by_our_names(t, files, columns)
-        columns = [c for c, *_ in t.con.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()]
+        files, columns = _headed(t, files, p)
     except duckdb.Error as e: raise InputError(f"{t.where}: a file cannot be read ({str(e)[:100]}); remove it, or make it anew") from e
     for need in ("label", "p_fake"):
         if need not in columns: raise PredictionsError(f"{t.where}: no column `{need}`; it has {', '.join(columns[:12])}; by another "
                                                          f"name: --map {need}=THEIRS")
+    files = _usable(t, files, columns, p)
     filled = dict(split="'test'", source="label") | {c: _name(c) for c in columns if c not in ("p_fake", "reason", "row")}
-    filled |= {c: f"CAST({_name(c)} AS VARCHAR)" for c in _TEXT if c in columns}
-    usable = "WHERE reason IS NULL" if "reason" in columns else "" # images that could not be opened
+    filled |= _tidy(t, files, columns, p)
+    if t.logit or t.flip: _say_order(t, files, p)
+    for note in p.notes: warnings.warn(note, DataNote, stacklevel=4)
     chosen = ", ".join(f"{value} AS {_name(c)}" for c, value in filled.items())
-    t.con.execute(f"CREATE VIEW rows AS SELECT {chosen}, {_as_p_fake(t)} AS p_fake, label = 'fake' AS fake FROM {files} {usable}")
+    t.con.execute(f"CREATE VIEW rows AS SELECT {chosen}, {_as_p_fake(t)} AS p_fake, label = 'fake' AS fake FROM {files}")
     return [*filled, "p_fake"]
 
 
+def _passage(t: BigTable) -> Passage: return Passage(str(t.where), PredictionsError)
 def _quoted(text: str) -> str: return "'" + text.replace("'", "''") + "'"
 def _name(column: str) -> str: return '"' + column.replace('"', '""') + '"'
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #81800935
+def _headed(t: BigTable, files: str, p: Passage) -> tuple[str, list[str]]: # what stands for the files, and its columns
+    "Our columns by our names, whatever their letter case. Refuses a name that is there twice."
+    names = [c for c, *_ in t.con.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()]
+    ours = [n if (n := c.strip(BLANKS).casefold()) in NAMES else c for c in names]
+    twice = next((c for i, c in enumerate(ours) if c in ours[:i]), None)
+    if twice is not None: p.refuse(f"two columns are called `{twice}`; leave one of them out or give it another name")
+    if ours == names: return files, names
+    return f"(SELECT {', '.join(f'{_name(c)} AS {_name(n)}' for c, n in zip(names, ours))} FROM {files})", ours
+
+
+def _usable(t: BigTable, files: str, columns: list[str], p: Passage) -> str: # what stands for the files
+    "The files without images that have a reason in place of a number, as parts of `core.shards` have; how many is said."
+    if "reason" not in columns: return files
+    bad = "reason IS NOT NULL AND (p_fake IS NULL OR isnan(TRY_CAST(p_fake AS DOUBLE)))"
+    p.say("images without an answer are left out, as `reason` says why", t.rows(f"SELECT count(*) FROM {files} WHERE {bad}")[0][0])
+    return f"(SELECT * FROM {files} WHERE NOT ({bad}))"
+
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #b250cb9b
+def _bare(column: str) -> str: return f"trim(CAST({_name(column)} AS VARCHAR), {_quoted(BLANKS)})" # without blanks around it
+
+
+def _plain_path(words: str) -> str:
+    "A path as `data.tables` writes it: forward slashes, none doubled, no `./`."
+    share = rf"regexp_matches({words}, '^(\\\\|//)[^\\/]')" # of a server
+    body = rf"substr(replace({words}, '\', '/'), CASE WHEN {share} THEN 3 ELSE 1 END)"
+    for old, new in (("/{2,}", "/"), (r"/(\./)+", "/"), (r"^\./", "")): body = f"regexp_replace({body}, '{old}', '{new}', 'g')"
+    return f"CASE WHEN contains({words}, '://') THEN {words} ELSE CASE WHEN {share} THEN '//' ELSE '' END || {body} END"
+
+
+def _meant(column: str) -> str: # an expression; NULL where nothing is said
+    "What a text column says."
+    words = _bare(column)
+    if column == "path": words = _plain_path(words)
+    if column == "sha256": words = f"CASE WHEN regexp_full_match({words}, '[0-9A-Fa-f]{{64}}') THEN lower({words}) ELSE {words} END"
+    nothing = MISSING if column in ("subject", "sha256") else [""]
+    return f"CASE WHEN lower({_bare(column)}) NOT IN ({', '.join(map(_quoted, nothing))}) THEN {words} END"
+
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #2cd0c2a8
+def _tidy(t: BigTable, files: str, columns: list[str], p: Passage) -> dict[str, str]: # column -> an expression
+    "What stands for the text columns; where nothing has to be read otherwise than it is written, the columns as they are."
+    there = [c for c in _TEXT if c in columns]
+    if not there: return {}
+    other = ", ".join(f"count(*) FILTER ({_meant(c)} IS DISTINCT FROM CAST({_name(c)} AS VARCHAR))" for c in there)
+    said = ", ".join(f"count({_meant(c)})" for c in there)
+    n, *found = t.rows(f"SELECT count(*), {other}, {said} FROM {files}")[0]
+    odd, known = (dict(zip(there, some)) for some in (found[:len(there)], found[len(there):]))
+    out = {c: _meant(c) if odd[c] else f"CAST({_name(c)} AS VARCHAR)" for c in there}
+    if any(odd.values()): _say_tidied(t, files, [c for c in there if odd[c]], p)
+    if "split" in out: out["split"] = _splits(t, files, out["split"], p) if known["split"] else "'test'"
+    if "source" in out and known["source"] < n:
+        p.say(f"source is empty: called {NO_SOURCE}" if known["source"] else "source is empty in every row: the column is not used",
+              n - known["source"])
+        out["source"] = f"coalesce({out['source']}, {_quoted(NO_SOURCE)})" if known["source"] else "label"
+    return out
+
+
+def _say_tidied(t: BigTable, files: str, odd: list[str], p: Passage) -> None:
+    "Notes what is read otherwise than it is written."
+    trimmed = [f"{_bare(c)} <> CAST({_name(c)} AS VARCHAR)" for c in odd if c != "path"]
+    gone = {c: f"{_meant(c)} IS NULL AND {_bare(c)} <> ''" for c in ("subject", "sha256") if c in odd}
+    asked = {"blanks around words are taken off": " OR ".join(trimmed) or "false",
+             "paths are written with / and without ./ and //": f"{_meant('path')} <> {_bare('path')}" if "path" in odd else "false",
+             "subject is a word for nothing: each such image counts as a subject of its own": gone.get("subject", "false"),
+             "sha256 is a word for nothing: taken for unknown": gone.get("sha256", "false")}
+    counts = t.rows(f"SELECT {', '.join(f'count(*) FILTER ({test})' for test in asked.values())} FROM {files}")[0]
+    for what, n in zip(asked, counts): p.say(what, n)
+
+
+# %% ../../nbs/43_evaluate.big_tables.ipynb #e1ec7639
+def _splits(t: BigTable, files: str, split: str, p: Passage) -> str: # an expression
+    "Words for training and validation as ours. Refuses a word that may be either, as a table in memory does."
+    found = dict(t.rows(f"SELECT {split} AS s, count(*) FROM {files} WHERE s IS NOT NULL GROUP BY s ORDER BY s"))
+    ours = {w: split_of(w) for w in found}
+    bad = next((w for w, name in ours.items() if name not in ("train", "valid") and not is_test_name(name)), None)
+    if bad is not None: p.refuse(f"split is {bad} ({found[bad]:,} rows), which may be anything; write train, valid, or a test's name")
+    moved = {w: name for w, name in ours.items() if w != name}
+    p.say(f"splits: {', '.join(f'{a} as {b}' for a, b in moved.items())}", sum(found[w] for w in moved))
+    if not moved: return split
+    return f"CASE {split} {' '.join(f'WHEN {_quoted(a)} THEN {_quoted(b)}' for a, b in moved.items())} ELSE {split} END"
+
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #709faa4b
 def _as_p_fake(t: BigTable) -> str:
     "The probability of fake from the files' numbers."
-    number = "CAST(p_fake AS DOUBLE)"
+    number = "TRY_CAST(p_fake AS DOUBLE)" # what is no number is refused with its count
     number = f"1 / (1 + exp(-{number}))" if t.logit else number
     return f"1 - {number}" if t.flip else number
+
+
+def _say_order(t: BigTable, files: str, p: Passage) -> None:
+    "Notes numbers that become 0 or 1 and were different."
+    ends = [f"min(x) FILTER (y = {end}), max(x) FILTER (y = {end}), count(*) FILTER (y = {end})" for end in (0, 1)]
+    asked = f"SELECT {', '.join(ends)} FROM (SELECT TRY_CAST(p_fake AS DOUBLE) AS x, {_as_p_fake(t)} AS y FROM {files}) WHERE isfinite(x)"
+    found = t.rows(asked)[0]
+    for low, high, n in (found[:3], found[3:]): p.say(order_note("p_fake", n if n and low < high else 0), n)
 
 
 def _say_odds(t: BigTable) -> None:
@@ -134,7 +230,7 @@ def _say_odds(t: BigTable) -> None:
 # %% ../../nbs/43_evaluate.big_tables.ipynb #5db482f7
 def _by_our_names(t: BigTable, files: str, columns: ColumnMap) -> str: # what stands for the files in a question
     "The files with columns by our names, and labels by our words."
-    p = Passage(str(t.where), PredictionsError)
+    p = _passage(t)
     names = [c for c, *_ in t.con.execute(f"DESCRIBE SELECT * FROM {files}").fetchall()]
     found, gone = columns.renamed(names, p, t.rows(f"SELECT count(*) FROM {files}")[0][0])
     chosen = {found.get(c, c): _name(c) for c in names if c not in gone}
@@ -150,7 +246,8 @@ def _by_our_names(t: BigTable, files: str, columns: ColumnMap) -> str: # what st
 # %% ../../nbs/43_evaluate.big_tables.ipynb #8955c235
 def _refuse_bad(t: BigTable) -> None:
     "Raises `PredictionsError` for a label or a number that is none, and for an image that is there twice."
-    kinds = {"label real or fake": ("label", "label IS NULL OR label NOT IN ('real', 'fake')"), "split": ("split", "split IS NULL"),
+    path = {"path": ("path", "path IS NULL")} if "path" in t.columns else {}
+    kinds = path | {"label real or fake": ("label", "label IS NULL OR label NOT IN ('real', 'fake')"), "split": ("split", "split IS NULL"),
              "p_fake that is a probability": ("p_fake", "p_fake IS NULL OR NOT (p_fake >= 0 AND p_fake <= 1)")}
     asked = ", ".join(f"count(*) FILTER ({bad}), any_value({column}) FILTER ({bad})" for column, bad in kinds.values())
     n, *found = t.rows(f"SELECT count(*), {asked} FROM rows")[0]
@@ -158,6 +255,7 @@ def _refuse_bad(t: BigTable) -> None:
     faults = [f"{wrong:,} of {n:,} rows have no {kind}{'' if said is None else f', such as {said}'}; mend them (`fakeface score` reads one "
               "table with such words)" for kind, wrong, said in zip(kinds, found[::2], found[1::2]) if wrong]
     faults += _doubles(t, n) if "path" in t.columns else []
+    if not faults and "path" in t.columns: faults = _contrary(t, n)
     if faults: raise PredictionsError(f"{t.where}: {fault_words(faults)}")
 
 
@@ -171,14 +269,27 @@ def _doubles(t: BigTable, n: int) -> list[str]: # a sentence, or none
                    "HAVING count(*) > 1 ORDER BY path LIMIT 1")
     return [f"{path} is there {k} times in one test set; give each image one row" for path, k in again]
 
+
+def _contrary(t: BigTable, n: int) -> list[str]: # a sentence, or none
+    "An image that stands in two splits under both labels, or in training or validation and in another one."
+    if t.rows("SELECT count(DISTINCT split) FROM rows")[0][0] < 2: return []
+    side = "bit_or(CASE split WHEN 'train' THEN 1 WHEN 'valid' THEN 2 ELSE 4 END)"
+    query = (f"SELECT hash(path) AS h, bool_or(fake) AND bool_or(NOT fake) AS two FROM rows WHERE {{}} GROUP BY h "
+             f"HAVING two OR {side} NOT IN (1, 2, 4) ORDER BY h LIMIT 1")
+    h, two = next((row for some in _passes(t, "path", n // _GROUPS + 1) for row in t.rows(query.format(some))), (None, None))
+    if h is None: return []
+    path = t.rows("SELECT path FROM rows WHERE hash(path) = ? LIMIT 1", h)[0][0]
+    return [f"{path} stands " + ("under both labels; find out which is right" if two else
+                                 "in two splits: what was trained or tuned on is no test; keep it in one")]
+
 # %% ../../nbs/43_evaluate.big_tables.ipynb #27ec728f
 _COUNTS = dict(n_real="NOT fake", right_real="NOT fake AND called = fake", n_fake="fake", right_fake="fake AND called = fake")
 
 
-def _subjects(t: BigTable, keysets: Sequence[Sequence[str]], threshold: float) -> list[pd.DataFrame]:
+def _subjects(t: BigTable, keysets: Sequence[Sequence[str]], threshold: float, of: str = "rows") -> list[pd.DataFrame]:
     """For each set of keys, of each group by them, how many subjects (`times`) have so many real and fake images (n_) and so many of them
     right (right_)."""
-    rows, four = f"(SELECT *, p_fake >= {float(threshold)!r} AS called FROM rows)", ", ".join(_COUNTS)
+    rows, four = f"(SELECT *, p_fake >= {float(threshold)!r} AS called FROM {of})", ", ".join(_COUNTS)
     alone, sums = (", ".join(f"{how.format(test)} AS {name}" for name, test in _COUNTS.items())
                    for how in ("({})::INT", "count(*) FILTER ({})"))
     where = "WHERE subject IS NULL" if "subject" in t.columns else ""
@@ -224,7 +335,8 @@ def _rate(name: str, found: pd.DataFrame, labels: Sequence[str] = LABELS) -> dic
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #f75739a7
 _BINS = 1000 # bins a unit of log-odds
-_BINNED = (f"CASE WHEN p_fake <= 0 THEN -100000 WHEN p_fake >= 1 THEN 100000 ELSE round({_BINS} * ln(p_fake / (1 - p_fake)))::INT END")
+_BINNED = ("CASE WHEN p_fake <= 0 THEN -1000000 WHEN p_fake >= 1 THEN 1000000 " # beyond the smallest and the largest number between
+           f"ELSE round({_BINS} * ln(p_fake / (1 - p_fake)))::INT END")
 _IN_ORDER = 4_000_000 # different numbers that are put in order at a time
 
 
@@ -385,6 +497,17 @@ def _source_rows(sources: pd.DataFrame) -> list[SourceRow]:
         out.append((str(source), dict(label=label, n=n, correct=right, **_rate("accuracy", found, [label]))))
     return out
 
+# %% ../../nbs/43_evaluate.big_tables.ipynb #112debd0
+def _in_groups(t: BigTable, by: str) -> str: # what stands for the rows
+    "The rows by the groups of a column: letter case makes none, and neither do empty cells, nor words for nothing among genders and races."
+    if not t.rows("SELECT count(*) FROM (DESCRIBE rows) WHERE column_name = ? AND column_type = 'VARCHAR'", by)[0][0]: return "rows"
+    group, nothing = f"lower({_bare(by)})", MISSING if by in ("gender", "race") else [""]
+    known = f"CASE WHEN {group} NOT IN ({', '.join(map(_quoted, nothing))}) THEN {_name(by)} END"
+    given, groups = t.rows(f"SELECT count(DISTINCT {known}), count(DISTINCT CASE WHEN {known} IS NOT NULL THEN {group} END) FROM rows")[0]
+    if given > groups: known = f"CASE WHEN {known} IS NOT NULL THEN {group} END"
+    return f"(SELECT * REPLACE ({known} AS {_name(by)}) FROM rows)"
+
+
 # %% ../../nbs/43_evaluate.big_tables.ipynb #da516f87
 def group_rates(t: BigTable,
                 by: Sequence[str], # columns
@@ -394,7 +517,7 @@ def group_rates(t: BigTable,
     rows = []
     for b in by:
         if b not in t.columns: raise InputError(f"{t.where}: no column `{b}`; it has {', '.join(sorted(t.columns))}")
-        found = _subjects(t, (("split", b),), threshold)[0].dropna(subset=b)
+        found = _subjects(t, (("split", b),), threshold, _in_groups(t, b))[0].dropna(subset=b)
         for (split, group), some in found.groupby(["split", b]):
             row = {"test set": split, "attribute": b, "group": group}
             for label, name in (("real", "fpr"), ("fake", "fnr")):

@@ -23,6 +23,8 @@ def _by_detector(predictions: pd.DataFrame, *keys: str) -> list[tuple[tuple[str,
     "The rows of every detector and kind, in the order of the table."
     gone = next((c for c in ("detector", "source", "label", "p_fake") if c not in predictions), None)
     if gone: raise InputError(f"predictions of several detectors: no column `{gone}`; give detector, source, label and p_fake")
+    holes = next((c for c in ("detector", "source", "label", "p_fake") if predictions[c].isna().any()), None)
+    if holes: raise InputError(f"several detectors: {predictions[holes].isna().sum():,} rows have no {holes}; leave them out")
     return list(predictions.groupby(["detector", *keys], sort=False))
 
 

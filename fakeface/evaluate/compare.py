@@ -18,7 +18,7 @@ import pandas as pd
 from ..core.basics import LABELS, DataNote, InputError, percent
 from ..core.stats import (auc_difference, auc_difference_unpaired, difference_interval, matched_interval,
                                  mover, numbered, p_where_touching, paired_difference, rate_interval, subject_codes)
-from .scores import check_predictions, is_divided, is_misclassified, source_notes, sources_at
+from .scores import TRAINED_ON, check_predictions, is_divided, is_misclassified, source_notes, sources_at
 
 # %% ../../nbs/41_evaluate.compare.ipynb #658608de
 def paired(only_a: int, # images that only the first got wrong
@@ -90,31 +90,40 @@ def from_counts(wrong_a: int, n_a: int, # the first: wrong of all
 
 # %% ../../nbs/41_evaluate.compare.ipynb #4f12f4b6
 def _side(runs: Sequence[pd.DataFrame], # predictions of one test set, one table a run
+          paths: pd.Index | None = None, # what `path` counts, where it holds numbers
          ) -> pd.DataFrame: # a row an image that all runs saw: label, subject, sha256 and source where known, wrong (a count), p0, ...
-    "The runs of one detector side by side."
-    parts = []
+    "The runs of one detector side by side. Raises `InputError` where they are of differently labelled images, or have none in common."
+    side = pd.DataFrame()
     for i, run in enumerate(runs):
         twice = run["path"].duplicated()
         if twice.any(): raise InputError(f"{run.loc[twice, 'path'].iloc[0]} stands twice in one test set; give each image one row")
-        keep = ["label", "subject", "sha256", "source"] if i == 0 else []
-        part = run.assign(**{f"p{i}": run["p_fake"], f"wrong{i}": is_misclassified(run)}).set_index("path")
-        parts.append(part[[c for c in keep if c in part] + [f"p{i}", f"wrong{i}"]])
-    side = pd.concat(parts, axis=1, join="inner")
+        new = {f"p{i}": run["p_fake"], f"wrong{i}": is_misclassified(run)}
+        part = run.assign(**new).set_index("path")[[c for c in ("label", "subject", "sha256", "source") if c in run] + [*new]]
+        both = part.index if i == 0 else _common(side, part, paths)
+        known = part.columns.difference(side.columns, sort=False) # a later run may know subjects that the first does not
+        side = part if i == 0 else side.loc[both].join(part.loc[both, known])
     if not len(side): raise InputError("the runs of one side have no test image in common; compare runs of one split (`--seeds`)")
     wrong = [f"wrong{i}" for i in range(len(runs))]
     return side.assign(wrong=side[wrong].sum(axis=1), subject=subject_codes(side))
 
 # %% ../../nbs/41_evaluate.compare.ipynb #6cf23204
 def _common(a: pd.DataFrame, b: pd.DataFrame, paths: pd.Index | None) -> pd.Index:
-    "The images that both sides saw. Raises `InputError` where they are labelled differently."
+    "The images that both tables have. Raises `InputError` where they are labelled differently."
     both = a.index.intersection(b.index)
-    if "sha256" in a and "sha256" in b: both = both[(a.loc[both, "sha256"] == b.loc[both, "sha256"]).to_numpy()]
+    both = both[~_other_files(a, b, both)]
     other = (a.loc[both, "label"] != b.loc[both, "label"]).to_numpy()
     if other.any():
         name = both[other][0] if paths is None else paths[both[other][0]]
-        raise InputError(f"{other.sum():,} images have another label in the second table than in the first, such as {name}: are "
+        raise InputError(f"{other.sum():,} images have another label in one table than in another, such as {name}: are "
                          f"these the same images? give both tables a `path` that names an image the same way")
     return both
+
+
+def _other_files(a: pd.DataFrame, b: pd.DataFrame, paths: pd.Index) -> np.ndarray: # bool, one a path
+    "Where two tables name two files of one path by their SHA-256. Where one does not know it, the path is all there is to go by."
+    if "sha256" not in a or "sha256" not in b: return np.zeros(len(paths), bool)
+    one, other = (side["sha256"].reindex(paths).astype(object) for side in (a, b))
+    return (one.notna() & other.notna() & (one != other)).to_numpy(bool)
 
 # %% ../../nbs/41_evaluate.compare.ipynb #717692ae
 def compare_rows(a: Sequence[pd.DataFrame], # predictions of one test set, one table a run
@@ -128,18 +137,25 @@ def compare_rows(a: Sequence[pd.DataFrame], # predictions of one test set, one t
 def _compare_sides(a: pd.DataFrame, b: pd.DataFrame, runs: tuple[int, int], paths: pd.Index | None) -> dict[str, Any]:
     "The same, of the two sides as `_side` makes them, or of some of their images."
     both = _common(a, b, paths)
-    if len(both): a, b = a.loc[both], b.loc[both]
+    if len(both): a, b = _by_subject(a.loc[both], b.loc[both])
     sides = {"a": a, "b": b}
     out = dict(how="paired" if len(both) else "unpaired", **{f"n_{k}": len(s) for k, s in sides.items()})
     out |= {f"wrong_{k}": _count(s["wrong"].sum(), r) for (k, s), r in zip(sides.items(), runs)}
     out |= {f"accuracy_{k}": 1 - s["wrong"].sum() / (len(s) * r) for (k, s), r in zip(sides.items(), runs)}
     who = [numbered(s["subject"], len(s)) for s in sides.values()]
     out["subjects"] = None if all(w is None for w in who) else min(s["subject"].nunique() for s in sides.values())
-    if len(both): out |= paired_difference(a["wrong"].to_numpy(), b["wrong"].to_numpy(), runs, who[0] if who[0] is not None else who[1])
+    if len(both): out |= paired_difference(a["wrong"].to_numpy(), b["wrong"].to_numpy(), runs, who[0])
     elif runs == (1, 1) and out["subjects"] is None: out |= unpaired(out["wrong_a"], len(a), out["wrong_b"], len(b))
     else: out |= _two_samples(*[(s["wrong"].to_numpy() / r, w) for s, r, w in zip(sides.values(), runs, who)])
     out |= _spread(*[[1 - s[f"wrong{i}"].mean() for i in range(r)] for s, r in zip(sides.values(), runs)])
     return out | _areas(a, b, runs, bool(len(both))) | dict(verdict=_verdict(out))
+
+# %% ../../nbs/41_evaluate.compare.ipynb #292b5a3f
+def _by_subject(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Two tables of the same images, both with the subjects of the one that has fewer: the other one does not know who is the same."
+    few = min((a, b), key=lambda side: side["subject"].nunique())["subject"]
+    return a.assign(subject=few), b.assign(subject=few)
+
 
 # %% ../../nbs/41_evaluate.compare.ipynb #71f39d00
 def _count(total: float, runs: int) -> int | float:
@@ -211,6 +227,20 @@ def _say_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame
         warnings.warn(f"{test}: {len(all_of) - len(shared):,} of {len(all_of):,} images are not in every table, and are left out", DataNote,
                       stacklevel=3)
 
+
+def _is_numbered(run: pd.DataFrame) -> bool:
+    "Whether images are called by the numbers of their rows, as `check_predictions` does where they have no names."
+    return run["path"].iloc[0] == "0" and run["path"].iloc[-1] == str(len(run) - 1) and run["path"].str.isdecimal().all()
+
+
+def _say_other_files(test: str, runs: Sequence[pd.DataFrame], paths: pd.Index) -> None:
+    "A `DataNote` where tables have another file under the path of one, which is another image."
+    first, *others = [run.set_index("path") for run in runs if "sha256" in run] or [pd.DataFrame()]
+    found = [both[_other_files(first, other, both)] for other in others for both in [first.index.intersection(other.index)]]
+    if not (n := len(other := pd.Index([]).append(found).unique())): return
+    warnings.warn(f"{test}: {n:,} images have one path and another file (sha256) in another table, such as {paths[other[0]]}: they are not "
+                  "compared as one image", DataNote, stacklevel=3)
+
 # %% ../../nbs/41_evaluate.compare.ipynb #669c9de0
 SOURCE = "source " # before the name, in the rows of `compare` that are about one source
 
@@ -242,13 +272,19 @@ def compare(a: pd.DataFrame | Sequence[pd.DataFrame], # predictions of a detecto
     if not checked: a, b = ([check_predictions(run, f"the {name}") for run in side] for name, side in (("first", a), ("second", b)))
     have = [list(run["split"].unique()) for run in (*a, *b)]
     tests = [test for test in have[0] if test != "valid" and all(test in splits for splits in have)]
+    alone = [f"`{test}`" for test in dict.fromkeys(sum(have, [])) if test not in (*tests, "train", "valid")]
     if not tests: raise InputError(f"no test set in common: {', '.join(have[0])} against {', '.join(have[len(a)])}")
+    if alone: warnings.warn(f"not compared, as not every table has rows of it: {', '.join(alone)}", DataNote, stacklevel=2)
+    if all(map(_is_numbered, (*a, *b))):
+        warnings.warn("no table names its images: rows are compared by their place; give every table a `path`", DataNote, stacklevel=2)
     (a, b), paths = _numbered_paths((a, b))
     rows = []
     for test in tests:
         in_a, in_b = ([run[run["split"] == test] for run in side] for side in (a, b))
         _say_unshared(test, in_a, in_b, paths)
-        for images, *pick in _parts(_side(in_a), _side(in_b)):
+        sides = _side(in_a, paths), _side(in_b, paths)
+        _say_other_files(test, [*in_a, *in_b], paths)
+        for images, *pick in _parts(*sides):
             rows.append({"test set": test, "images": images, **_compare_sides(*pick, (len(a), len(b)), paths)})
     return pd.DataFrame(rows).set_index(["test set", "images"])
 
@@ -283,6 +319,7 @@ def comparison_words(table: pd.DataFrame, # as `compare` returns it
         (lo, hi), d = row["auc_ci95"], row["auc_difference"]
         told.append(f"{test}, AUC: {row['auc_a']:.4f} against {row['auc_b']:.4f}, difference {d:+.4f} [{lo:+.4f}, {hi:+.4f}]: "
                     f"{'more' if row['auc_p'] < 0.05 else 'no more'} than test sampling ({_p(row['auc_p'])}, DeLong)")
+    if "train" in table.index.get_level_values("test set"): told.append(f"train: {TRAINED_ON}")
     return told + _against_the_whole(table)
 
 # %% ../../nbs/41_evaluate.compare.ipynb #63d2fe44

@@ -22,7 +22,7 @@ from ..core.stats import subject_codes
 from .group_metrics import (BY, MEASURES, SPLITS, JointDraws, Split, Tally, Terms, compare_tally, confusion_of, enough,
                                              group_codes, has_attribute, in_order, joint_draws, parts_of, rates_of, subject_patterns,
                                              tally, tally_draws, useless)
-from .scores import THRESHOLD, check_predictions, cut_words, rows_of, with_errors
+from .scores import THRESHOLD, TRAINED_ON, check_predictions, cut_words, rows_of, with_errors
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #8cecef80
 @dataclass(frozen=True)
@@ -460,6 +460,7 @@ def _listed(found: pd.DataFrame) -> str:
     return "; ".join(told)
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #261b1d01
+_NO_TEST = dict(train=TRAINED_ON, valid="these are validation images, not a test") # splits of which a report may be asked all the same
 _NO_FAKES = ("No fake carries an attribute (a generated face has none, unless it is a twin): false negative rates by group, average odds "
              "differences and a disparate impact over both classes cannot be computed. All here is about real faces; disparate impact is "
              "the ratio of the shares of real faces called real.")
@@ -474,6 +475,7 @@ def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], asked: Sequenc
     out = [f"Test set {facts['test']}" + (f", source {facts['source']}" if facts["source"] else "") + ". Positive class: fake. "
            + " and ".join(f"{a:,} of {b:,} {k}" for k, (a, b) in n.items()) + " carry an attribute.",
            f"An image is called fake {cut_words(t.threshold)} ({facts['cut']})."]
+    if facts["test"] in _NO_TEST: out.append(f"{facts['test']}: {_NO_TEST[facts['test']]}.")
     if facts["only"]: out.append(f"All images here are {facts['only']}, so nothing tells whether the detector is of any use: a difference "
                                  "is named, but no group is called equivalent. Add the other class.")
     if not n["fakes"][0]: out.append(_NO_FAKES)

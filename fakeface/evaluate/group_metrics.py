@@ -23,6 +23,7 @@ from ..core.basics import LABELS, InputError, percent
 from ..core.stats import subject_codes
 from ..data.manifest import COLUMNS
 from ..data.sources import AGE_BANDS, age_band
+from ..data.tables import MISSING
 from .scores import THRESHOLD, check_predictions, predicted, score_test
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #58a031f2
@@ -73,7 +74,8 @@ def _attribute(rows: pd.DataFrame, column: str) -> pd.Series:
     if pd.api.types.is_float_dtype(values) and values.nunique() > 20:
         raise InputError(f"`{column}` has {values.nunique()} different numbers: cut it into bands first, in a column of its own")
     words = values.astype(str).str.strip().str.lower()
-    return values.where(values.isna(), words.replace(SHORT) if column == "gender" else words)
+    unknown = values.isna() | (words.isin(MISSING) if column in ("gender", "race") else words == "")
+    return (words.replace(SHORT) if column == "gender" else words).astype(object).mask(unknown.to_numpy(bool), None)
 
 # %% ../../nbs/44_evaluate.group_metrics.ipynb #ff158d5b
 def attributes_of(rows: pd.DataFrame, # one row an image

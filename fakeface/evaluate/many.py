@@ -6,6 +6,7 @@
 __all__ = ['list_images', 'score_rows']
 
 # %% ../../nbs/48_evaluate.many.ipynb #f228d54b
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ..core.basics import InputError
 from ..core.files import run_file
 from ..data.manifest import folder_words, is_labelled
 from ..data.sources import find_files
-from .detectors import check_scores, images_to_score, open_row
+from .detectors import check_scores, images_to_score, open_row, say_left_out
 
 # %% ../../nbs/48_evaluate.many.ipynb #2f358725
 def list_images(where: str | Path, # a table, a run folder, or a folder with real/ and fake/
@@ -31,16 +32,25 @@ def list_images(where: str | Path, # a table, a run folder, or a folder with rea
     if not is_labelled(folder):
         raise InputError(f"{where} has no real/ and fake/: every shard would have to read all images to know them; write "
                          "a table of them once (`fakeface manifest`), and give that")
-    paths = pd.Series(find_files(folder, others=True).paths, dtype="str")
-    rows = pd.concat([paths.rename("path"), folder_words(paths)], axis=1)
-    rows = rows[rows["label"].notna() & (rows["split"].isna() | (rows["split"] == "test"))].assign(split="test")
+    found = find_files(folder, others=True)
+    paths = pd.Series(found.paths, dtype="str")
+    listed = pd.concat([paths.rename("path"), folder_words(paths)], axis=1)
+    named, seen = listed["label"].notna(), listed["split"].isin(["train", "valid"])
+    rows = listed[named & ~seen].assign(split="test")
+    why = Counter(reason for _, reason in found.rejects)
+    say_left_out(where, {**why, "in no folder called real or fake": int((~named).sum()), "in train or valid": int((named & seen).sum())},
+                 len(listed) + len(found.rejects))
     if not len(rows): raise InputError(f"{where} has no test images, only train and valid, or none in a folder called real or fake")
     return rows.reset_index(drop=True), folder
 
 # %% ../../nbs/48_evaluate.many.ipynb #90ec5c63
+_NOT_THERE = "is not under the data root" # in what `open_row` says of a file that is missing
+
+
 def score_rows(detector: Callable[[list[Image.Image]], np.ndarray], # pictures -> p_fake
                rows: pd.DataFrame, # path, label, and what else is known
                root: str | Path, # the data root
+               part: bool = False, # of a longer list, in which others may be sound: then it is refused only where no file is there
               ) -> pd.DataFrame: # the rows with p_fake, loss and run, and the `reason` why an image could not be used
     """Asks about every image but those that cannot be opened, as `detect` does. Raises `InputError` where none can, and
     `DetectorError` where the answers cannot be used."""
@@ -49,7 +59,7 @@ def score_rows(detector: Callable[[list[Image.Image]], np.ndarray], # pictures -
     for start in range(0, len(rows), batch):
         images = _opened(rows["path"].iloc[start:start + batch], root, why[start:start + batch])
         if images: p[[start + k for k in images]] = check_scores(detector([*images.values()]), len(images), name)
-    if len(rows) and all(why): raise InputError(why[0])
+    if len(rows) and all(why) and not (part and any(_NOT_THERE not in reason for reason in why)): raise InputError(why[0])
     truth = np.where(rows["label"] == "fake", p, 1 - p)
     return rows.assign(p_fake=p, loss=-np.log(np.clip(truth, 1e-7, 1)), run=name, reason=pd.Series(why, rows.index, dtype=object))
 

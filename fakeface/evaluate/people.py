@@ -30,6 +30,9 @@ def check_answers(answers: pd.DataFrame, # one row a person and picture
     lost = [c for c in ("person", "path", "label", what) if c not in answers]
     if lost: raise InputError(f"answers: no column {', '.join(lost)}; one row a person and picture, with person, path, label and {what}")
     rows = answers[answers[what].notna()]
+    if "subject" in rows: rows = rows.assign(subject=rows["subject"].mask(rows["subject"].astype(str).str.strip() == "")) # nobody's
+    gone = next((c for c in ("person", "path") if rows[c].isna().any()), None)
+    if gone: raise InputError(f"answers: {rows[gone].isna().sum():,} rows have no {gone}; name it, or leave them out")
     if not len(rows): raise InputError(f"answers: no row has a value in `{what}`; has nobody answered yet?")
     for column, allowed in (("label", LABELS), *([("answer", LABELS)] if what == "answer" else [])):
         wrong = rows.loc[~rows[column].isin(allowed), column]
@@ -76,10 +79,11 @@ class Estimate:
 
     @property
     def variance(self) -> tuple[float, float]: # of the value; degrees of freedom
-        "Persons + pictures - answers, and never less than persons or pictures alone; Satterthwaite's degrees of freedom."
+        "Persons + pictures - answers, and never less than one of the three alone; Satterthwaite's degrees of freedom."
         persons, items, cells = (float((s**2).sum()) for s in (self.person, self.item, self.cell))
         n, m = len(self.person), len(self.item)
-        total = max(persons + items - cells, persons, items)
+        total = max(persons + items - cells, persons, items, cells)
+        if total == cells > 0: return total, max(1.0, min(n, m) - 1.0) # neither people nor pictures tell how they differ
         parts = (persons**2 / max(1, n - 1), items**2 / max(1, m - 2))
         return total, max(1.0, total**2 / sum(parts)) if total > 0 else 1.0
 
@@ -324,6 +328,7 @@ def beside_machine(answers: pd.DataFrame, # person, path, label, answer
                    machine: pd.DataFrame, # path, p_fake; `threshold` where it is not 0.5
                   ) -> dict[str, Any]: # n, people, machine, crowd (accuracies), difference (Estimate), mcnemar, by_person
     "People and machine on the same pictures. Raises `InputError` where the machine judged none of them."
+    machine = machine[machine["p_fake"].notna()] # no answer is not `real`
     calls = (machine["p_fake"] >= machine.get("threshold", 0.5)).groupby(machine["path"]).first()
     rows = check_answers(answers)
     rows = rows[rows["path"].isin(calls.index)]

@@ -267,7 +267,7 @@ def _file_facts_auc(rows: pd.DataFrame, # one row an image: label, width, height
     "Which plain fact about the files tells the classes apart best."
     longest = np.maximum(rows["width"].astype(float), rows["height"].astype(float))
     facts = {"size": longest, "JPEG quality": rows["quality"].fillna(101), "shape": rows["width"] / rows["height"],
-             "format": (rows["format"] == "JPEG").astype(float)}
+             "format": rows["format"].isin(["JPEG", "MPO"]).astype(float)}
     is_fake = (rows["label"] == "fake").to_numpy()
     areas = {name: auc_with_interval(is_fake, x.to_numpy(float))[0] for name, x in facts.items()}
     best = max(areas, key=lambda name: abs(areas[name] - 0.5))

@@ -26,7 +26,7 @@ from ..core.files import FILES, write_whole
 from ..core.schema import OPEN, Count, Interval, Rate, Share, read_json, unknown_words
 from ..core.stats import effective_counts, photograph_kinds, rate_interval, subject_codes, wilson
 from .ledger import SealedError, images_fingerprint
-from .scores import THRESHOLD, check_predictions, source_notes, sources_at
+from .scores import THRESHOLD, TRAINED_ON, check_predictions, source_notes, sources_at
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #5e285faa
 def _validation_rows(predictions: pd.DataFrame, # to fit on
@@ -510,7 +510,7 @@ _COLLAPSE = 0.5 # a sensitivity whose interval lies below this share of validati
 def point_words(r: dict[str, Any], # as `score_at_point` returns it
                  ) -> list[str]: # sentences
     "The rates at the threshold, what they do not say, calibration and positive predictive value."
-    told = []
+    told = [TRAINED_ON[0].upper() + TRAINED_ON[1:] + "."] if r["test"] == "train" else []
     if r["tpr"] is not None: told.append(f"{percent(r['tpr'], r['tpr_ci95'])} of {r['n_fake']:,} fakes are caught.")
     told += _sensitivity_words(r)
     if r["fpr"] is not None:

@@ -83,6 +83,6 @@ def compare_page(table: pd.DataFrame, # as `evaluate.compare.compare` returns it
              Section("What it does not say", notes=_NOT),
              Section("What was compared", notes=[f"First: {_side_name(first)}.", f"Second: {_side_name(second)}."])]
     page = study_page(f"{_side_name(first)} against {_side_name(second)}: which is better", "fakeface · comparison", answers, parts, banner,
-                      "Positive class: fake. Difference: the second's accuracy minus the first's.",
+                      "Positive class: fake, from p_fake 0.5 on. Difference: the second's accuracy minus the first's.",
                       page_links(out, runs))
     return tagged(page, runs)

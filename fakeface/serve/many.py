@@ -83,7 +83,7 @@ def _measure(q: Question) -> Measure:
         detector = Detector.load(q.model, q.root if q.root != "." else None)
         return partial(_asked_faces, detector, q.band)
     scorer = scorer_of(q.model) if q.model else load_detector(q.detector or "", q.takes, q.batch, q.timeout, q.logit, q.flip)
-    return lambda rows: score_rows(scorer, rows, q.root)
+    return lambda rows: score_rows(scorer, rows, q.root, part=True)
 
 
 def _asked_faces(detector: Detector, band: bool, rows: pd.DataFrame) -> pd.DataFrame:
