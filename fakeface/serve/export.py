@@ -243,7 +243,8 @@ def network_words(n: ModelInfo, # of a bundle
                  ) -> str: # such as "`transfer` (resnet18), 128 pixels a side"
     "What a network is, and through which history it sees a picture."
     body = f" ({n.arch})" if read_call(n.model)[0] in LEARNERS else ""
-    past = f", each picture first made {n.history.replace(':', ' pixels a side and JPEG of quality ')}" if n.history else ""
+    known = n.history not in (None, "none")
+    past = f", each picture first made {n.history.replace(':', ' pixels a side and JPEG of quality ')}" if known else ""
     return f"`{n.model}`{body}, {n.size} pixels a side{past}"
 
 

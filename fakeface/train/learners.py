@@ -282,7 +282,7 @@ def idle_settings(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
 def used_settings(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
                  ) -> dict[str, Any]: # the same keys; None where the setting changes nothing
     "Settings as run.json and model.json record them."
-    idle = idle_settings(chosen)
+    idle = {*idle_settings(chosen), *(["history"] if chosen["history"] == "none" else [])}
     return {k: None if k in idle else v for k, v in chosen.items()}
 
 # %% ../../nbs/52_train.learners.ipynb #80e30725
