@@ -8,10 +8,13 @@ from pathlib import Path
 import forked
 import pandas as pd
 import pytest
+import torch
+from torchvision import models
 
 from fakeface.core.basics import InputError
 from fakeface.experiments.grid import combinations, grid_answer, grid_table, read_grid, run_grid
 from fakeface.experiments.run import run_recipe
+from fakeface.experiments.seeds import run_seeds
 from fakeface.experiments.transfer import (divide, present_sets, read_transfer, row_manifest, run_transfer,
                                            transfer_table)
 from fakeface.report.run import data_words
@@ -200,3 +203,16 @@ def test_every_run_of_a_matrix_says_at_which_scale_it_was_made(world, tmp_path):
     runs = [Run(p.parent) for p in sorted((tmp_path / "matrix").glob("*/metrics.json"))]
     assert {r.info["scale"] for r in runs} == {0.5}
     assert all("multiplied by 0.5" in " ".join(data_words(r)) for r in runs)
+
+
+def test_weights_of_the_same_name_are_told_apart(world, tmp_path):
+    body = models.squeezenet1_1(weights=None).state_dict()
+    for k in ("a", "b"):
+        (tmp_path / k).mkdir()
+        torch.save(body | {"features.0.bias": body["features.0.bias"] + (k == "b")}, tmp_path / k / "model.pth")
+    asked = dict(profile="small", model="transfer_head", arch="squeezenet1_1", size=64, epochs=1, progress=False, seeds=1, scale=0.5)
+    run_seeds("man-2-test", world, tmp_path / "seeds", weights=str(tmp_path / "a" / "model.pth"), **asked)
+    with pytest.raises(InputError, match="weights_sha256"):  # else the first one's figures would stand for the second
+        run_seeds("man-2-test", world, tmp_path / "seeds", weights=str(tmp_path / "b" / "model.pth"), **asked)
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    run_seeds("man-2-test", world, tmp_path / "seeds", weights=str(tmp_path / "c" / "model.pth"), **asked)

@@ -172,6 +172,12 @@ def enough_epochs(table: pd.DataFrame, # of a sweep
     found = int(grid.index[first]) if first < len(grid) - 2 and noise <= _JUMPY else None
     return Epochs(found, float(mean[first]), float(gains[first]), float(noise))
 
+# %% ../../nbs/85_experiments.advice.ipynb #fa9b9a9a
+def _by_seed(rows: pd.DataFrame, by: str, size: int) -> pd.DataFrame: # settings or epochs by seeds
+    "Accuracy with so many images."
+    some = rows[rows["size"] == size]
+    return by_epoch(some) if by == "epoch" else some.pivot(index=by, columns="seed", values="accuracy")
+
 # %% ../../nbs/85_experiments.advice.ipynb #06d7fe83
 _AGREEMENT = 0.9 # share of the pairs that a part has to put in the full set's order
 
@@ -183,10 +189,7 @@ def rank_agreement(table: pd.DataFrame, # of a sweep; with a `setting` column, o
     "How well each size orders settings, or else epochs, as the largest size does."
     by = "setting" if "setting" in table else "epoch"
     rows = at(table, test, epoch if by == "setting" else 0)
-    def grid(size: int) -> pd.DataFrame:
-        part = rows[rows["size"] == size]
-        return by_epoch(part) if by == "epoch" else part.pivot(index=by, columns="seed", values="accuracy")
-    full = grid(rows["size"].max()).dropna(axis=1)
+    full = _by_seed(rows, by, rows["size"].max()).dropna(axis=1)
     means, margin, n = full.mean(axis=1), _advice_margin(full), int(independent(rows).max())
     def apart(i: Any, j: Any) -> bool:
         if margin is not None: return abs(means[i] - means[j]) > margin
@@ -195,7 +198,7 @@ def rank_agreement(table: pd.DataFrame, # of a sweep; with a `setting` column, o
     pairs = [(i, j) for a, i in enumerate(means.index) for j in means.index[:a] if apart(i, j)]
     out = {}
     for size in sorted(set(rows["size"])):
-        m = grid(size).mean(axis=1)
+        m = _by_seed(rows, by, size).mean(axis=1)
         if by == "epoch": m = m.reindex(full.index).ffill()
         same = sum((m.get(i, np.nan) - m.get(j, np.nan)) * (means[i] - means[j]) > 0 for i, j in pairs)
         out[size] = dict(pairs=len(pairs), same_order=same, share=same / len(pairs) if pairs else np.nan)

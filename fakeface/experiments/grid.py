@@ -265,8 +265,8 @@ def _asked(grid: Grid, manifest: pd.DataFrame) -> dict[str, Any]:
     common = noted_settings(settings(grid.recipe, grid.profile, **plain)) | ({"crop": detector} if detector else {})
     common |= {k: v for k, v in grid.settings.items() if "." in k}
     return dict(grid=grid.name, recipe=grid.recipe.name, profile=grid.profile, scale=grid.scale, images=fingerprint(manifest),
-                settings={k: v for k, v in common.items() if k not in grid.axes}, axes=grid.axes, skip=grid.skip, trials=grid.trials,
-                seeds=grid.seeds)
+                settings={k: v for k, v in common.items() if k.removesuffix("_sha256") not in grid.axes}, axes=grid.axes, skip=grid.skip,
+                trials=grid.trials, seeds=grid.seeds)
 
 # %% ../../nbs/86_experiments.grid.ipynb #aaf6fb23
 def _tell_idle(grid: Grid) -> None:

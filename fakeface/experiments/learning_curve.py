@@ -240,13 +240,13 @@ def _size_axis(ax: Axes, sizes: Sequence[int]) -> None:
     ax.minorticks_off()
     ax.set_xlabel("training images")
 
-# %% ../../nbs/84_experiments.learning_curve.ipynb #6911996f
+# %% ../../nbs/84_experiments.learning_curve.ipynb #3803e6c6
 def _epoch_words(rows: pd.DataFrame) -> str: # such as "epoch 4"
     "Which epoch rows are of; of runs that stopped early each has its own."
     first, last = rows["epoch"].min(), rows["epoch"].max()
     return f"epoch {last}" if first == last else f"last epoch of each run, {first} to {last}"
 
-
+# %% ../../nbs/84_experiments.learning_curve.ipynb #6911996f
 def plot_curve(table: pd.DataFrame, # of a sweep
                test: str | None = None, # default the first that is not validation
                epoch: int | None = None, # default the last

@@ -21,6 +21,7 @@ from ..synthetic.world import cached_world, read_world
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.inference import predict
 from ..train.learners import LEARNERS, DivergedError, classes_of, make_learner, seeded, used_settings
+from ..train.models import weights_digest
 from ..core.ranks import Place
 from ..train.checkpoint import Checkpoint, begun_training
 from ..train.distributed import batch_of, predicted_together, team_info, team_words, trained_together
@@ -138,7 +139,9 @@ def _asked(made: Plan, schedule: str, each_epoch: bool, cbs: Sequence[Callback],
     callbacks = sorted(type(cb).__name__ for cb in cbs if not isinstance(cb, EpochLines | Forecast)) # these only print
     said = dict(settings=made.settings, seed=made.seed, schedule=schedule, images=fingerprint(made.manifest), scored=each_epoch,
                 callbacks=callbacks, versions={p: version(p) for p in ("torch", "fastai")} | {"fakeface": __version__})
-    return json.loads(json.dumps(said | ({} if team.alone else {"processes": team.world}), default=str))
+    digest = weights_digest(made.settings["weights"])
+    more = ({"weights_sha256": digest} if digest else {}) | ({} if team.alone else {"processes": team.world})
+    return json.loads(json.dumps(said | more, default=str))
 
 # %% ../../nbs/81_experiments.run.ipynb #d20b66ce
 def _note(folder: Path) -> dict[str, Any]: # asked, started

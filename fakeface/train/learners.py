@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEARNERS', 'OPTS', 'LeanLearner', 'PlainLoss', 'image_size', 'small_learner', 'scratch_learner', 'two_conv_learner',
            'transfer_learner', 'HeadLearner', 'head_learner', 'probe_learner', 'PlateauLearner', 'last_block_learner',
-           'DivergedError', 'epoch_name', 'StopDiverged', 'refuse_idle_options', 'make_learner', 'idle_settings',
+           'DivergedError', 'epoch_name', 'StopDiverged', 'make_learner', 'refuse_idle_options', 'idle_settings',
            'used_settings', 'seeded', 'classes_of']
 
 # %% ../../nbs/52_train.learners.ipynb #90b8ee91
@@ -242,15 +242,6 @@ LEARNERS = {"transfer": transfer_learner, "transfer_head": head_learner, "transf
 OPTS: dict[str, Callable[..., Any]] = dict(adam=Adam, radam=RAdam, ranger=ranger, lamb=Lamb, sgd=partial(SGD, mom=0.9), rmsprop=RMSProp)
 
 
-def refuse_idle_options(model: str, # a name, options in brackets
-                       ) -> None:
-    "Raises `InputError` for options of a model on a pretrained body: it takes none, and they would change nothing."
-    name, options = read_call(str(model))
-    if name in LEARNERS and options:
-        raise InputError(f"model is {model!r}: {name} takes no options in brackets, {', '.join(options)} would change nothing; leave them "
-                         f"out (its body is the arch, such as --arch resnet18)")
-
-
 def make_learner(dls: DataLoaders, # of `face_dataloaders`
                  settings: dict[str, Any], # of `data.recipes.settings`, or as a run records them: None is the default
                  **kwargs: Any, # of fastai's Learner
@@ -265,6 +256,15 @@ def make_learner(dls: DataLoaders, # of `face_dataloaders`
     refuse_idle_options(settings["model"])
     if name == "transfer": kwargs = {"frozen": settings.get("frozen") or "train", **kwargs}
     return LEARNERS[name](dls, **{k: settings[k] for k in ("arch", "pretrained", "weights")}, **kwargs)
+
+# %% ../../nbs/52_train.learners.ipynb #2e5c9ca5
+def refuse_idle_options(model: str, # a name, options in brackets
+                       ) -> None:
+    "Raises `InputError` for options of a model on a pretrained body: it takes none, and they would change nothing."
+    name, options = read_call(str(model))
+    if name in LEARNERS and options:
+        raise InputError(f"model is {model!r}: {name} takes no options in brackets, {', '.join(options)} would change nothing; leave them "
+                         f"out (its body is the arch, such as --arch resnet18)")
 
 # %% ../../nbs/52_train.learners.ipynb #f8fb0b7f
 def idle_settings(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
