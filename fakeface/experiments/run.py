@@ -13,6 +13,7 @@ from ..core.basics import DataNote, InputError
 from ..core.files import (KEPT, Claim, holds_something, recover, run_file, unfinished, whole_folder, write_table, write_text,
                                  write_whole)
 from ..data.manifest import check_manifest
+from ..data.mirror import read_cut
 from ..data.recipes import Composition, Recipe, read_recipe
 from ..evaluate.scores import score_predictions
 from ..evaluate.thresholds import UNSEEN, fit_operating_point, save_point, score_at_point
@@ -413,7 +414,7 @@ def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Co
     used, steps = used_settings(made.settings), list(job.clock)
     info = _versions(job.started) | dict(recipe=made.recipe.name, **words, settings=used | {"weights": used["weights"] and weights},
                 profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world, **ran,
-                data=made.root.resolve().name, schedule=job.schedule, labels=made.labels, arch_asked=made.arch_asked,
+                data=made.root.resolve().name, faces=read_cut(made.root), schedule=job.schedule, labels=made.labels, arch_asked=made.arch_asked,
                 seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
     store(job.folder, "info", info)
     store(job.folder, "metrics", score_predictions(predictions) | more | dict(sources=composed.sources.to_dict("index")))
