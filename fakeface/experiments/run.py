@@ -29,7 +29,6 @@ from ..train.distributed import batch_of, predicted_together, team_info, team_wo
 from ..train.team import Team, gather, joined, share
 from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
 
-import shutil # noqa: F401
 from ..train.fitting import (EpochLines, Forecast, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train, # noqa: F401
                                     training_record)
 from .plan import Plan, choose, fewer, fingerprint, plan, sources_of, without_duplicates # noqa: F401
@@ -39,6 +38,7 @@ import json
 import os
 import platform
 import re
+import shutil # noqa: F401
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -414,8 +414,8 @@ def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Co
     used, steps = used_settings(made.settings), list(job.clock)
     info = _versions(job.started) | dict(recipe=made.recipe.name, **words, settings=used | {"weights": used["weights"] and weights},
                 profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world, **ran,
-                data=made.root.resolve().name, faces=read_cut(made.root), schedule=job.schedule, labels=made.labels, arch_asked=made.arch_asked,
-                seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
+                data=made.root.resolve().name, faces=read_cut(made.root), schedule=job.schedule, labels=made.labels,
+                arch_asked=made.arch_asked, seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
     store(job.folder, "info", info)
     store(job.folder, "metrics", score_predictions(predictions) | more | dict(sources=composed.sources.to_dict("index")))
 
