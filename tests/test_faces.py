@@ -179,3 +179,20 @@ def test_the_mirror_is_a_data_root(world, tmp_path, capsys):
     assert set(POINTS) <= set(points) and len(points) == told["found"]
     kept = json.loads((tmp_path/"out"/"faces.json").read_text())
     assert kept["licence"] == told["licence"] and kept["finished"] is True
+
+
+# --- what a network was trained on is what it is given ------------------------------------------------------------------
+
+def test_a_network_of_crops_is_given_crops_wherever_it_goes(world, tmp_path):
+    from fakeface.experiments.run import run_recipe
+    from fakeface.serve.export import export_bundle, measure_faces
+    from fakeface.serve.bundle import read_bundle
+    crops = tmp_path/"crops"
+    assert main(["faces", str(world), "--out", str(crops), "--framing", "tight", "--size", "64", "-q"]) == 0
+    run = run_recipe("man-2-test", crops, tmp_path/"run", profile="small", epochs=1, size=32, progress=False)
+    kept = measure_faces(run.manifest.head(4), crops)
+    assert (kept.crop, kept.size) == ("tight", 64)  # as faces.json says
+    alone = read_bundle(export_bundle(run.folder, tmp_path/"alone.fakeface")).info.faces
+    assert (alone.crop, alone.size, alone.margin) == ("tight", 64, 0.3)  # without the data root, as the run knows
+    whole = read_bundle(export_bundle(run.folder, tmp_path/"whole.fakeface", crop="whole")).info.faces
+    assert (whole.crop, whole.size) == ("whole", None)

@@ -8,12 +8,18 @@ from pathlib import Path
 import forked
 import pandas as pd
 import pytest
+import torch
+from torchvision import models
 
 from fakeface.core.basics import InputError
 from fakeface.experiments.grid import combinations, grid_answer, grid_table, read_grid, run_grid
+from fakeface.experiments.run import run_recipe
+from fakeface.experiments.seeds import run_seeds
 from fakeface.experiments.transfer import (divide, present_sets, read_transfer, row_manifest, run_transfer,
                                            transfer_table)
+from fakeface.report.run import data_words
 from fakeface.synthetic.world import build_world
+from fakeface.train.runs import Run
 
 GRID = """
 name: tiny
@@ -180,3 +186,33 @@ def test_cells_of_one_column_have_the_same_images(world, tmp_path):
     assert len(table) == 25
     for test, images in table.groupby("test")[["n_real", "n_fake"]]:
         assert (images.nunique() == 1).all(), test
+
+
+def test_an_axis_that_a_model_does_not_know_is_no_axis(world, tmp_path):
+    file = tmp_path / "idle.yaml"
+    file.write_text(GRID.split("settings:")[0] + "settings: {model: transfer, arch: squeezenet1_1, pretrained: false}\n"
+                    "axes: {model.dropout: [0.1, 0.9]}\n")
+    with pytest.raises(InputError, match="transfer takes no options in brackets, dropout would change nothing"):
+        run_grid(file, world, tmp_path / "idle", progress=False)
+    with pytest.raises(InputError, match="probe takes no options in brackets"):
+        run_recipe("man-2-test", world, tmp_path / "run", progress=False, model="probe(stages=2)")
+
+
+def test_every_run_of_a_matrix_says_at_which_scale_it_was_made(world, tmp_path):
+    run_transfer("faces", world, tmp_path / "matrix", scale=0.5, epochs=1, size=32, progress=False)
+    runs = [Run(p.parent) for p in sorted((tmp_path / "matrix").glob("*/metrics.json"))]
+    assert {r.info["scale"] for r in runs} == {0.5}
+    assert all("multiplied by 0.5" in " ".join(data_words(r)) for r in runs)
+
+
+def test_weights_of_the_same_name_are_told_apart(world, tmp_path):
+    body = models.squeezenet1_1(weights=None).state_dict()
+    for k in ("a", "b"):
+        (tmp_path / k).mkdir()
+        torch.save(body | {"features.0.bias": body["features.0.bias"] + (k == "b")}, tmp_path / k / "model.pth")
+    asked = dict(profile="small", model="transfer_head", arch="squeezenet1_1", size=64, epochs=1, progress=False, seeds=1, scale=0.5)
+    run_seeds("man-2-test", world, tmp_path / "seeds", weights=str(tmp_path / "a" / "model.pth"), **asked)
+    with pytest.raises(InputError, match="weights_sha256"):  # else the first one's figures would stand for the second
+        run_seeds("man-2-test", world, tmp_path / "seeds", weights=str(tmp_path / "b" / "model.pth"), **asked)
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    run_seeds("man-2-test", world, tmp_path / "seeds", weights=str(tmp_path / "c" / "model.pth"), **asked)

@@ -1,6 +1,7 @@
 "Predicting: plain fastai's answers in less time, the same bits in any company, quicker ways only where they were measured."
 import importlib.util
 import json
+import shutil
 from copy import deepcopy
 
 import numpy as np
@@ -22,10 +23,11 @@ from fakeface.serve.export import export_bundle
 from fakeface.serve.predict import Detector
 from fakeface.synthetic.world import build_world
 from fakeface.train.backends import rewriter
+from fakeface.train.drift import measure_drift
 from fakeface.train.folding import HalfFolded, folded
 from fakeface.train.inference import FixedBatches, SeenLayers, predict
 from fakeface.train.models import make_net, transfer_net
-from fakeface.train.runs import LearnerScorer, load_scorer
+from fakeface.train.runs import LearnerScorer, load_scorer, read_drifts, read_part
 
 BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 NETS = ["small", "two_conv", "resnet18", "squeezenet1_1", "mobilenet_v3_small", "tf_efficientnet_lite0", "convnext_atto", "resnet26d"]
@@ -202,3 +204,17 @@ def test_grad_cam_at_layers_in_between_is_captums():
         wanted = LayerGradCam(odds, odds.net.get_submodule(layer)).attribute(x, relu_attributions=True).detach()
         wanted = interpolate(wanted, (64, 64), mode="bilinear", align_corners=False)[:, 0]
         assert float((attribute(net, x, "grad_cam", layer=layer) - wanted).abs().max()) <= 1e-4 * max(1, float(wanted.max())), layer
+
+
+def test_verdicts_that_turn_are_counted_at_the_present_threshold(made, tmp_path):
+    "What was counted at another threshold is measured anew, not shown."
+    from fakeface.evaluate.thresholds import fit_operating_point, save_point
+    world, run = made[0], tmp_path/"run"
+    shutil.copytree(made[1], run)
+    measure_drift(run, world, "32", "torch")
+    assert list(read_drifts(run)) == ["torch-32"]
+    valid = read_part(run, "predictions").query("split == 'valid'")
+    point = fit_operating_point(valid, aim="eer")
+    save_point(point, run, True)
+    assert read_drifts(run) == {}
+    assert (measure_drift(run, world, "32", "torch").threshold, list(read_drifts(run))) == (point.threshold, ["torch-32"])

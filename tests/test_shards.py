@@ -187,3 +187,17 @@ def test_faces_keep_their_rows_in_order(tmp_path: Path) -> None:
     expected = [f"{k}.jpg" for k in range(60) for _ in range(3 if k % 4 == 0 else 1)]
     assert pd.read_parquet(tmp_path/"all.parquet")["path"].tolist() == expected
     assert len(list((tmp_path/"parts").glob(f"*/{PLAN}"))) == 5
+
+
+def test_a_data_root_that_is_the_working_directory_is_one(tmp_path, monkeypatch):
+    from fakeface.cli import predict
+    asked = []
+    monkeypatch.setattr(predict, "write_parts", lambda many, listing, question, output: asked.append(question))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    Image.new("RGB", (8, 8)).save("a.png")
+    for more in (["--root", "."], []): assert main(["predict", "a.png", "--model", "run", "--parts", "parts", *more]) == 0
+    assert [q.root for q in asked] == [".", None]
+    monkeypatch.setattr("fakeface.serve.many._is_run", lambda model: True)
+    monkeypatch.setattr("fakeface.serve.many.fingerprint_of", lambda model: "")
+    assert [q.asked()["measured"] for q in asked] == [True, False]

@@ -2,6 +2,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import forked
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 
 from fakeface.cli.main import main
 from fakeface.core.basics import InputError
+from fakeface.data.recipes import SETTINGS, read_recipe
 from fakeface.experiments import learning_curve as sweeps
+from fakeface.experiments.advice import enough_epochs, rank_agreement
 from fakeface.experiments.learning_curve import curve, first_images, mix, nested_order
+from fakeface.experiments.plan import choose
 from fakeface.synthetic.world import build_world
 
 ASKED = dict(sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)
@@ -139,3 +143,49 @@ def test_validation_and_tests_are_the_same_for_all_cells(world, tmp_path):
     table = curve("man-2-test", world, tmp_path, **{**ASKED, "epochs": 1})
     assert (table.groupby("test")[["n", "n_fake"]].nunique() == 1).all().all()
     assert {"valid", "celeba", "ffhq"} == set(table["test"])
+
+
+# --- trainings that stop early ------------------------------------------------------------------------------------------
+
+def stopped_sweep() -> pd.DataFrame:
+    "Three sizes and seeds, twenty epochs; most runs stop at the ninth, those of the largest size all."
+    last = {(100, 0): 20, (200, 1): 20}
+    return pd.DataFrame([dict(size=size, seed=seed, epoch=e, test="t", n=500, n_real=250, n_fake=250,
+                              accuracy=base + 0.002 * min(e, 8) - 0.01 * seed)
+                         for size, base in ((100, 0.7), (200, 0.8), (400, 0.9)) for seed in (0, 1, 2)
+                         for e in range(1, last.get((size, seed), 9) + 1)])
+
+
+def test_a_run_that_stopped_early_counts_with_its_last_epoch():
+    table = stopped_sweep()
+    assert sweeps.curve_table(table)["runs"].tolist() == [3, 3, 3]
+    law = sweeps.fit_power_law(table, draws=50)
+    assert (law.runs, law.seeds) == (9, 3)
+    assert "last epoch of each run, 9 to 20" in sweeps.plot_curve(table).get_title()
+    small = table[table["size"] == 100]
+    assert len(sweeps.at(small)) == 3
+    same = sweeps.at(small.assign(share_real=0.5), x="share_real")
+    assert len(same) == 3
+
+
+def test_advice_on_epochs_uses_all_seeds_where_some_stop_early():
+    table = stopped_sweep()
+    found, whole = (enough_epochs(t, size=100) for t in (table, table[table["epoch"] <= 9]))
+    assert found.accuracy == pytest.approx(whole.accuracy)  # the mean of three seeds, not what one of them has
+    ranks = rank_agreement(table[table["size"] < 300])
+    assert ranks["same_order"].tolist() == ranks["pairs"].tolist()
+
+
+# --- what was asked for reaches every cell ------------------------------------------------------------------------------
+
+def test_weights_of_the_hub_are_not_those_of_the_profile_again(world, tmp_path, monkeypatch):
+    file = tmp_path / "own.pth"
+    file.write_bytes(b"")
+    recipe = read_recipe("man-2-test")
+    recipe = replace(recipe, profiles={"small": {"model": "transfer", "arch": "squeezenet1_1", "size": 64, "weights": str(file)}})
+    asked = []
+    monkeypatch.setattr(sweeps, "run_recipe", lambda *args, **kwargs: asked.append(kwargs) or (_ for _ in ()).throw(InputError("enough")))
+    with pytest.raises(InputError, match="enough"):
+        curve(recipe, world, tmp_path / "hub", sizes=(40,), seeds=(0,), epochs=1, progress=False, weights="hub")
+    own = {k: v for k, v in asked[0].items() if k in SETTINGS}
+    assert choose(recipe, world, "small", **own)[1]["weights"] is None

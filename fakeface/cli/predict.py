@@ -93,7 +93,7 @@ def _in_parts(files: list[Path], model: Path, root: Path | None, fast: bool, man
     if way != ("32", "torch"): raise InputError("with --parts leave --precision and --backend out: parts are asked in single precision")
     import pandas as pd
     from fakeface.serve.many import Question
-    question = Question("predict", str(root or "."), str(model), band=not fast)
+    question = Question("predict", str(root) if root else None, str(model), band=not fast)
     write_parts(many, pd.DataFrame({"path": [str(f) for f in files]}), question, output)
 
 # %% ../../nbs/96_cli.predict.ipynb #875296d2

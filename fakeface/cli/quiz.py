@@ -64,12 +64,21 @@ def _open(source: Path | None, root: Path | None, test: str | None, out: Path, g
         other = [f"{k} {getattr(found.plan, k)}, not {v}" for k, v in given.items() if getattr(found.plan, k) != v]
         if other:
             raise InputError(f"{out} holds another quiz ({'; '.join(other)}): give another --out, or leave these options out to go on")
+        if not _is_about(found.about, source, test):
+            raise InputError(f"{out} holds another quiz ({found.about[:200]}): give another --out, or leave RUN and --test out to go on")
         output.note(f"{out}: goes on with {len(people_table(found))} people so far; {found.about}")
         return found
     plan = Plan(**given)
     if not source.is_dir(): raise InputError(f"{source} is no folder; give a run folder, or a folder with real/ and fake/ in it")
     _make(source, root, test, out, plan, output)
     return Quiz(out)
+
+# %% ../../nbs/96_cli.quiz.ipynb #944b99e0
+def _is_about(about: str, # what a quiz says of itself, see `_run_pool` and `_folder_pool`
+              source: Path | None, test: str | None) -> bool: # as they were given
+    "Whether a quiz that is there is of this run or folder, and of this test set."
+    named = () if source is None else (f"; the machine is {source.name}, threshold ", f"Pictures of the folder {source.name}; ")
+    return (not named or any(words in about for words in named)) and (test is None or about.startswith(f"Pictures of {test};"))
 
 # %% ../../nbs/96_cli.quiz.ipynb #2f858eb6
 def _make(source: Path, root: Path | None, test: str | None, out: Path, plan: Any, output: Output) -> None:

@@ -238,6 +238,7 @@ class Drift:
     turned: Number # of them on the other side of the frozen threshold, or of one half
     machine: str
     made: str # when
+    threshold: float | None = None # at which `turned` was counted
 
 
 @dataclass

@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 from ..core.basics import InputError, percent
 from ..core.stats import difference_interval, wilson
-from .learning_curve import Forecast, at, fit_power_law, independent, points, predict_at
+from .learning_curve import Forecast, at, by_epoch, fit_power_law, independent, points, predict_at
 
 # %% ../../nbs/85_experiments.advice.ipynb #a954ee9f
 def _curve_noise(values: np.ndarray, # one a epoch, shape (epochs,)
@@ -162,7 +162,7 @@ def enough_epochs(table: pd.DataFrame, # of a sweep
     """The first epoch that no later one beats by more than noise, nor by OF_INTEREST (what is lost in noise can still be a gain),
     on curves smoothed by a running median of three. None where the noise is beyond JUMPY."""
     rows = at(table, test, 0)
-    grid = rows[rows["size"] == (size or rows["size"].max())].pivot(index="epoch", columns="seed", values="accuracy").dropna(axis=1)
+    grid = by_epoch(rows[rows["size"] == (size or rows["size"].max())]).dropna(axis=1)
     if len(grid) < 3: return Epochs(None, float(grid.iloc[-1].mean()), 0.0, 0.0)
     late = grid.iloc[len(grid) // 2:] # the first epochs jump more than those among which to choose
     noise = max(_advice_margin(late) or 2 * np.sqrt(2) * _curve_noise(late.mean(axis=1)), 1 / rows["n"].max())
@@ -171,6 +171,12 @@ def enough_epochs(table: pd.DataFrame, # of a sweep
     first = int(np.argmax(gains <= min(noise, _OF_INTEREST)))
     found = int(grid.index[first]) if first < len(grid) - 2 and noise <= _JUMPY else None
     return Epochs(found, float(mean[first]), float(gains[first]), float(noise))
+
+# %% ../../nbs/85_experiments.advice.ipynb #fa9b9a9a
+def _by_seed(rows: pd.DataFrame, by: str, size: int) -> pd.DataFrame: # settings or epochs by seeds
+    "Accuracy with so many images."
+    some = rows[rows["size"] == size]
+    return by_epoch(some) if by == "epoch" else some.pivot(index=by, columns="seed", values="accuracy")
 
 # %% ../../nbs/85_experiments.advice.ipynb #06d7fe83
 _AGREEMENT = 0.9 # share of the pairs that a part has to put in the full set's order
@@ -183,7 +189,7 @@ def rank_agreement(table: pd.DataFrame, # of a sweep; with a `setting` column, o
     "How well each size orders settings, or else epochs, as the largest size does."
     by = "setting" if "setting" in table else "epoch"
     rows = at(table, test, epoch if by == "setting" else 0)
-    full = rows[rows["size"] == rows["size"].max()].pivot(index=by, columns="seed", values="accuracy").dropna(axis=1)
+    full = _by_seed(rows, by, rows["size"].max()).dropna(axis=1)
     means, margin, n = full.mean(axis=1), _advice_margin(full), int(independent(rows).max())
     def apart(i: Any, j: Any) -> bool:
         if margin is not None: return abs(means[i] - means[j]) > margin
@@ -191,8 +197,9 @@ def rank_agreement(table: pd.DataFrame, # of a sweep; with a `setting` column, o
         return lo > 0 or hi < 0
     pairs = [(i, j) for a, i in enumerate(means.index) for j in means.index[:a] if apart(i, j)]
     out = {}
-    for size, part in rows.groupby("size"):
-        m = part.groupby(by)["accuracy"].mean()
+    for size in sorted(set(rows["size"])):
+        m = _by_seed(rows, by, size).mean(axis=1)
+        if by == "epoch": m = m.reindex(full.index).ffill()
         same = sum((m.get(i, np.nan) - m.get(j, np.nan)) * (means[i] - means[j]) > 0 for i, j in pairs)
         out[size] = dict(pairs=len(pairs), same_order=same, share=same / len(pairs) if pairs else np.nan)
     return pd.DataFrame.from_dict(out, orient="index").rename_axis("size")

@@ -35,7 +35,7 @@ from .plan import choose, fingerprint, plan, sources_of, with_weights
 from .run import run_recipe
 from .series import Trial, flat_scores, noted_settings, read_trials, run_series, write_series
 from ..train.blocks import face_datablock, loader_options
-from ..train.learners import idle_settings
+from ..train.learners import idle_settings, refuse_idle_options
 from ..train.models import read_call
 from ..train.runs import read_part
 
@@ -253,6 +253,7 @@ def _checked_settings(grid: Grid, trial: str, options: dict[str, Any]) -> dict[s
     "What run_recipe will choose; refuses values that no trial can have."
     try:
         chosen = with_weights(settings(grid.recipe, grid.profile, **options), fixed="arch" in {**grid.settings, **options})
+        refuse_idle_options(chosen["model"])
         face_datablock(".", **{k: v for k, v in loader_options(chosen).items() if k != "batch_size"})
     except InputError as e: raise InputError(f"{grid.name}: trial {trial}: {e}") from e
     return chosen
@@ -264,8 +265,8 @@ def _asked(grid: Grid, manifest: pd.DataFrame) -> dict[str, Any]:
     common = noted_settings(settings(grid.recipe, grid.profile, **plain)) | ({"crop": detector} if detector else {})
     common |= {k: v for k, v in grid.settings.items() if "." in k}
     return dict(grid=grid.name, recipe=grid.recipe.name, profile=grid.profile, scale=grid.scale, images=fingerprint(manifest),
-                settings={k: v for k, v in common.items() if k not in grid.axes}, axes=grid.axes, skip=grid.skip, trials=grid.trials,
-                seeds=grid.seeds)
+                settings={k: v for k, v in common.items() if k.removesuffix("_sha256") not in grid.axes}, axes=grid.axes, skip=grid.skip,
+                trials=grid.trials, seeds=grid.seeds)
 
 # %% ../../nbs/86_experiments.grid.ipynb #aaf6fb23
 def _tell_idle(grid: Grid) -> None:

@@ -26,7 +26,7 @@ from .advice import advise, advise_mix, enough_epochs
 from .grid import grid_answer, grid_axes, grid_scores, plot_grid
 from .holdout import chosen_cells, holdout_answer, holdout_text, plot_holdout
 from .ladder import ladder_text, name_cause, plot_ladder, shortcuts_text
-from .learning_curve import at, curve_table, fit_power_law, plot_curve, plot_epochs, plot_mix
+from .learning_curve import at, by_epoch, curve_table, fit_power_law, plot_curve, plot_epochs, plot_mix
 from .seeds import KINDS, plot_seeds, seed_runs, seeds_table, seeds_words
 from .transfer import POOL, plot_transfer, transfer_answer, transfer_text
 from ..report.run import banner
@@ -235,8 +235,8 @@ def _epochs_words(table: pd.DataFrame, # of a sweep
                  test: str, # a test set's name
                 ) -> str: # one sentence
     "What `plot_epochs` shows."
-    mean = at(table, test, 0).groupby(["size", "epoch"])["accuracy"].mean()
-    parts = [f"{size:,} images from {percent(c.iloc[0])} to {percent(c.iloc[-1])}" for size, c in mean.groupby(level="size")]
+    mean = {size: by_epoch(rows).mean(axis=1) for size, rows in at(table, test, 0).groupby("size")}
+    parts = [f"{size:,} images from {percent(c.iloc[0])} to {percent(c.iloc[-1])}" for size, c in mean.items()]
     return f"Accuracy on {test} from the first epoch to the last: {', '.join(parts)}."
 
 # %% ../../nbs/89_experiments.pages.ipynb #1baddf5c

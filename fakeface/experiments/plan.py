@@ -31,7 +31,7 @@ from ..data.recipes import ROBUST, Composition, Part, Recipe, check_classes, che
 from ..evaluate.thresholds import check_asked
 from ..synthetic.world import read_world
 from ..train.blocks import face_datablock, loader_options
-from ..train.learners import LEARNERS, idle_settings
+from ..train.learners import LEARNERS, idle_settings, refuse_idle_options
 from ..train.models import MODELS, WeightsError, choose_weights, find_arch, package_of, read_call
 from ..train.precision import choose_precision
 
@@ -71,7 +71,9 @@ def check_names(**options: Any, # of a training: model, arch, ..., or None
                ) -> None:
     "What can be known of the names without a recipe, before a folder is listed. Raises `InputError`."
     model, arch = (options.get(k) for k in ("model", "arch"))
-    if model is not None: _check_model(read_call(str(model))[0])
+    if model is not None:
+        _check_model(read_call(str(model))[0])
+        refuse_idle_options(model)
     if arch is not None and (model is None or read_call(str(model))[0] in LEARNERS): find_arch(str(arch))
 
 # %% ../../nbs/80_experiments.plan.ipynb #f73fda57
@@ -88,6 +90,7 @@ def choose(recipe: Recipe, # or one made of a transfer file's profiles
     chosen = settings(recipe, profile, **options)
     name = read_call(str(chosen["model"]))[0]
     _check_model(name)
+    refuse_idle_options(chosen["model"])
     if name in LEARNERS: find_arch(chosen["arch"])
     _tell_idle(recipe.name, chosen, options)
     chosen = with_weights(chosen, fixed=options.get("arch") is not None)

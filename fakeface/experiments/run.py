@@ -13,6 +13,7 @@ from ..core.basics import DataNote, InputError
 from ..core.files import (KEPT, Claim, holds_something, recover, run_file, unfinished, whole_folder, write_table, write_text,
                                  write_whole)
 from ..data.manifest import check_manifest
+from ..data.mirror import read_cut
 from ..data.recipes import Composition, Recipe, read_recipe
 from ..evaluate.scores import score_predictions
 from ..evaluate.thresholds import UNSEEN, fit_operating_point, save_point, score_at_point
@@ -21,13 +22,13 @@ from ..synthetic.world import cached_world, read_world
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.inference import predict
 from ..train.learners import LEARNERS, DivergedError, classes_of, make_learner, seeded, used_settings
+from ..train.models import weights_digest
 from ..core.ranks import Place
 from ..train.checkpoint import Checkpoint, begun_training
 from ..train.distributed import batch_of, predicted_together, team_info, team_words, trained_together
 from ..train.team import Team, gather, joined, share
 from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
 
-import shutil # noqa: F401
 from ..train.fitting import (EpochLines, Forecast, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train, # noqa: F401
                                     training_record)
 from .plan import Plan, choose, fewer, fingerprint, plan, sources_of, without_duplicates # noqa: F401
@@ -37,6 +38,7 @@ import json
 import os
 import platform
 import re
+import shutil # noqa: F401
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -138,7 +140,9 @@ def _asked(made: Plan, schedule: str, each_epoch: bool, cbs: Sequence[Callback],
     callbacks = sorted(type(cb).__name__ for cb in cbs if not isinstance(cb, EpochLines | Forecast)) # these only print
     said = dict(settings=made.settings, seed=made.seed, schedule=schedule, images=fingerprint(made.manifest), scored=each_epoch,
                 callbacks=callbacks, versions={p: version(p) for p in ("torch", "fastai")} | {"fakeface": __version__})
-    return json.loads(json.dumps(said | ({} if team.alone else {"processes": team.world}), default=str))
+    digest = weights_digest(made.settings["weights"])
+    more = ({"weights_sha256": digest} if digest else {}) | ({} if team.alone else {"processes": team.world})
+    return json.loads(json.dumps(said | more, default=str))
 
 # %% ../../nbs/81_experiments.run.ipynb #d20b66ce
 def _note(folder: Path) -> dict[str, Any]: # asked, started
@@ -410,8 +414,8 @@ def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Co
     used, steps = used_settings(made.settings), list(job.clock)
     info = _versions(job.started) | dict(recipe=made.recipe.name, **words, settings=used | {"weights": used["weights"] and weights},
                 profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world, **ran,
-                data=made.root.resolve().name, schedule=job.schedule, labels=made.labels, arch_asked=made.arch_asked,
-                seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
+                data=made.root.resolve().name, faces=read_cut(made.root), schedule=job.schedule, labels=made.labels,
+                arch_asked=made.arch_asked, seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
     store(job.folder, "info", info)
     store(job.folder, "metrics", score_predictions(predictions) | more | dict(sources=composed.sources.to_dict("index")))
 

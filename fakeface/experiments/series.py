@@ -21,6 +21,7 @@ from ..core.basics import DataNote, InputError, percent
 from ..core.files import Claim, is_finished, remove_dead, write_table, write_whole
 from ..core.records import SERIES
 from ..core.schema import read_json
+from ..train.models import weights_digest
 from ..train.runs import Run
 
 # %% ../../nbs/82_experiments.series.ipynb #73a6acbe
@@ -66,10 +67,14 @@ def _read_note(out: Path, kind: str) -> dict[str, Any]:
     return read_json(note, SERIES[kind], "give another folder with --out")
 
 
+_DIGEST = "weights_sha256"
+
+
 def _differences(have: Any, asked: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     "Where two nested dictionaries differ: name, the one, the other."
     if not (isinstance(have, dict) and isinstance(asked, dict)): return [] if have == asked else [(name, have, asked)]
-    return [d for k in sorted({*have, *asked}) for d in _differences(have.get(k), asked.get(k), f"{name}.{k}".lstrip("."))]
+    names = sorted(k for k in {*have, *asked} if k != _DIGEST or k in have) # older series have not noted it
+    return [d for k in names for d in _differences(have.get(k), asked.get(k), f"{name}.{k}".lstrip("."))]
 
 # %% ../../nbs/82_experiments.series.ipynb #79bbdf10
 def run_trials(trials: Sequence[Trial], # in the order in which they are run
@@ -111,8 +116,9 @@ def run_series(out: Path, # a new folder, or one that was begun
 # %% ../../nbs/82_experiments.series.ipynb #82636e1b
 def noted_settings(settings: Mapping[str, Any], # of `data.recipes.settings`
                   ) -> dict[str, Any]: # with the name of the weights file, None where there is none
-    "Settings as a series notes them: the same on every machine."
-    return {**settings, "weights": Path(settings["weights"] or "").name or None}
+    "Settings as a series notes them: the same on every machine. Of a file of weights its digest, too: many bear one name."
+    known = weights_digest(settings["weights"])
+    return {**settings, "weights": Path(settings["weights"] or "").name or None} | ({_DIGEST: known} if known else {})
 
 
 def write_series(table: Callable[[Path], pd.DataFrame], # reads it from a series' folder

@@ -167,7 +167,7 @@ def run_transfer(spec: str | Path | Transfer, # a name, a YAML file, or a transf
     present = present_sets(spec, divided)
     if progress and len(present) < len(spec.sets): print(f"left out, no images: {', '.join(n for n in spec.sets if n not in present)}")
     rows, manifests = _row_manifests(spec, divided, present, equal, images, seed)
-    trials = _row_trials(spec, rows, manifests, sources, dict(root=root, profile=profile, seed=seed, **options))
+    trials = _row_trials(spec, rows, manifests, sources, dict(root=root, profile=profile, seed=seed, scale=scale, **options))
     out = Path(out) if out else Path("runs")/f"transfer-{spec.name}"
     asked = _asked(spec, manifests, chosen, profile=profile, seed=seed, equal=equal, training_images=images)
     for line in dict.fromkeys(w for m in manifests.values() for w in size_warnings(m)):

@@ -452,6 +452,7 @@ def explain_files(run: str | Path, # a finished run's folder
                   **kwargs: Any, # of explain: target, layer, window; or of explain_layers
                  ) -> Figure:
     "What a trained run looks at in any image files. Raises `InputError` where one is missing or is no image."
+    if layers and methods is not None: raise InputError("with layers (--layers) maps are Grad-CAM's; leave methods (--method) out")
     files = [Path(os.path.abspath(p)) for p in ([images] if isinstance(images, str | Path) else images)]
     for p in files:
         if not p.is_file(): raise InputError(f"{p.name} is {'a folder' if p.is_dir() else 'no file'}; give image files")

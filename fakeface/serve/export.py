@@ -12,11 +12,11 @@ from ..audit.shortcuts import shortcut_warning
 from ..core.basics import LABELS, InputError, area, percent, plain_json, progress
 from ..core.files import FILES, run_file
 from ..core.records import ModelInfo
-from ..core.schema import read_json
 from ..core.stats import effective_counts, subject_codes, wilson
 from ..data.faces import face_detector, find_faces
 from ..data.images import RejectedImage, open_rgb
 from ..data.manifest import check_images
+from ..data.mirror import read_cut
 from ..data.sources import Card, CardError, read_cards
 from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS
@@ -62,9 +62,10 @@ def measure_faces(rows: pd.DataFrame, # of `validation_sample`
                   root: str | Path, # the data root
                   crop: str | None = None, # what of a picture the network is given; default what the data root says
                   detector: str = "auto", # of `data.faces`
+                  known: dict[str, Any] | None = None, # what run.json says of it, where the data root says nothing
                  ) -> FacePolicy:
     "The face policy, with how often the detector finds a face in validation images."
-    detector, sides, cut = face_detector(detector), [], _cut(root, crop)
+    detector, sides, cut = face_detector(detector), [], _cut(root, crop, known)
     for path in progress(rows["path"], len(rows), "finding faces"):
         try: image = open_rgb(Path(root)/path)
         except RejectedImage: continue
@@ -74,13 +75,12 @@ def measure_faces(rows: pd.DataFrame, # of `validation_sample`
     return FacePolicy(detector=detector, found=len(sides), asked=len(rows), share=ends, **cut)
 
 # %% ../../nbs/91_serve.export.ipynb #1334b21f
-def _cut(root: str | Path | None, crop: str | None) -> dict[str, Any]: # crop, size, margin
-    "How the faces of a data root were cut out: as its faces.json says (`fakeface faces` wrote it), else not at all."
-    note = Path(root)/"faces.json" if root else None
-    made = read_json(note, dict, "make the folder anew with `fakeface faces`") if note and note.is_file() else {}
-    if crop in (None, made.get("framing")): crop = made.get("framing", "whole")
+def _cut(root: str | Path | None, crop: str | None, known: dict[str, Any] | None = None) -> dict[str, Any]: # crop, size, margin
+    "How the faces of a data root were cut out: as its faces.json says (`fakeface faces` wrote it), else as the run knows, else not at all."
+    made = (read_cut(root) if root else None) or known or {}
+    if crop in (None, made.get("crop")): crop = made.get("crop") or "whole"
     else: made = {}
-    return dict(crop=crop, size=made.get("size"), margin=float(made.get("margin", 0.3)))
+    return dict(crop=crop, size=made.get("size"), margin=float(made.get("margin") or 0.3))
 
 # %% ../../nbs/91_serve.export.ipynb #b33867c0
 def face_share(face: Any, # of `data.faces`
@@ -243,7 +243,8 @@ def network_words(n: ModelInfo, # of a bundle
                  ) -> str: # such as "`transfer` (resnet18), 128 pixels a side"
     "What a network is, and through which history it sees a picture."
     body = f" ({n.arch})" if read_call(n.model)[0] in LEARNERS else ""
-    past = f", each picture first made {n.history.replace(':', ' pixels a side and JPEG of quality ')}" if n.history else ""
+    known = n.history not in (None, "none")
+    past = f", each picture first made {n.history.replace(':', ' pixels a side and JPEG of quality ')}" if known else ""
     return f"`{n.model}`{body}, {n.size} pixels a side{past}"
 
 
@@ -351,9 +352,10 @@ class _Measured:
 
 def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str | None, detector: str, keep: float, n: int) -> _Measured:
     "All measurements, where the data root is at hand."
-    if root is None: return _Measured(FacePolicy(crop or "whole", face_detector(detector), 0, 0))
+    known = run.info.get("faces")
+    if root is None: return _Measured(FacePolicy(detector=face_detector(detector), found=0, asked=0, **_cut(None, crop, known)))
     rows = validation_sample(run, root, n)
-    steps = dict(faces=lambda: measure_faces(rows, root, crop, detector), ood=lambda: measure_ood(run, root, keep),
+    steps = dict(faces=lambda: measure_faces(rows, root, crop, detector, known), ood=lambda: measure_ood(run, root, keep),
                  still=lambda: measure_robustness(run, rows, root, point.threshold), maps=lambda: measure_maps(run, rows, root))
     with progress(steps.items(), len(steps), f"measuring on {len(rows):,} validation images") as shown:
         told = {name: step() for name, step in shown}

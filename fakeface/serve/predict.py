@@ -67,8 +67,8 @@ class Answer:
 
     @property
     def p_fake(self) -> float | None: # of the face that decides
-        "The highest score, None where the file was refused."
-        return max((a.p_fake for a in self.answers), default=None)
+        "The highest score of those with the picture's verdict, None where the file was refused."
+        return max((a.p_fake for a in self.answers if a.verdict == self.verdict), default=None)
 
     def to_dict(self) -> dict[str, Any]: # for JSON
         "Plain values."

@@ -18,7 +18,7 @@ from ..core.basics import InputError, progress
 from ..core.files import run_file, write_whole
 from ..core.records import Drift
 from ..data.manifest import check_images
-from ..evaluate.scores import THRESHOLD
+from ..evaluate.thresholds import frozen_threshold
 from .backends import rewriter
 from .inference import FixedBatches
 from .runs import RunScorer, load_scorer, read_drifts, read_part
@@ -42,9 +42,9 @@ def measure_drift(folder: str | Path, # of a finished run
     if not files: raise InputError(f"{Path(folder).name}: its manifest has no validation images to measure on")
     check_images(rows, root)
     a, b = _both(exact, other, files)
-    edge = read_part(folder, "operating")["threshold"] if run_file(folder, "operating").is_file() else THRESHOLD
+    edge = frozen_threshold(folder)[0]
     found = Drift(precision, backend, float(np.abs(a - b).max()), len(files), int(((a >= edge) != (b >= edge)).sum()), _machine(),
-                  datetime.now(timezone.utc).isoformat(timespec="seconds"))
+                  datetime.now(timezone.utc).isoformat(timespec="seconds"), edge)
     ways = {"ways": read_drifts(folder) | {f"{backend}-{precision}": asdict(found)}}
     write_whole(run_file(folder, "precision"), lambda p: p.write_text(json.dumps(ways, indent=1)))
     return found

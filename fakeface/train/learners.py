@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LEARNERS', 'OPTS', 'LeanLearner', 'PlainLoss', 'image_size', 'small_learner', 'scratch_learner', 'two_conv_learner',
            'transfer_learner', 'HeadLearner', 'head_learner', 'probe_learner', 'PlateauLearner', 'last_block_learner',
-           'DivergedError', 'epoch_name', 'StopDiverged', 'make_learner', 'idle_settings', 'used_settings', 'seeded',
-           'classes_of']
+           'DivergedError', 'epoch_name', 'StopDiverged', 'make_learner', 'refuse_idle_options', 'idle_settings',
+           'used_settings', 'seeded', 'classes_of']
 
 # %% ../../nbs/52_train.learners.ipynb #90b8ee91
 from ..core.basics import InputError
@@ -253,8 +253,18 @@ def make_learner(dls: DataLoaders, # of `face_dataloaders`
               "cbs": [StopDiverged(), *kwargs.get("cbs", [])]}
     if name in MODELS: return scratch_learner(dls, settings["model"], settings.get("weights"), **kwargs)
     if name not in LEARNERS: raise InputError(f"model is {name!r}; use one of {', '.join([*MODELS, *LEARNERS])}")
+    refuse_idle_options(settings["model"])
     if name == "transfer": kwargs = {"frozen": settings.get("frozen") or "train", **kwargs}
     return LEARNERS[name](dls, **{k: settings[k] for k in ("arch", "pretrained", "weights")}, **kwargs)
+
+# %% ../../nbs/52_train.learners.ipynb #2e5c9ca5
+def refuse_idle_options(model: str, # a name, options in brackets
+                       ) -> None:
+    "Raises `InputError` for options of a model on a pretrained body: it takes none, and they would change nothing."
+    name, options = read_call(str(model))
+    if name in LEARNERS and options:
+        raise InputError(f"model is {model!r}: {name} takes no options in brackets, {', '.join(options)} would change nothing; leave them "
+                         f"out (its body is the arch, such as --arch resnet18)")
 
 # %% ../../nbs/52_train.learners.ipynb #f8fb0b7f
 def idle_settings(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
@@ -272,7 +282,7 @@ def idle_settings(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
 def used_settings(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
                  ) -> dict[str, Any]: # the same keys; None where the setting changes nothing
     "Settings as run.json and model.json record them."
-    idle = idle_settings(chosen)
+    idle = {*idle_settings(chosen), *(["history"] if chosen["history"] == "none" else [])}
     return {k: None if k in idle else v for k, v in chosen.items()}
 
 # %% ../../nbs/52_train.learners.ipynb #80e30725

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['MODELS', 'PACKAGES', 'WeightsError', 'default_split', 'small_net', 'two_conv_net', 'ten_convs', 'local_net',
            'three_conv', 'vgg10', 'vgg16', 'resnet50', 'densenet121', 'read_call', 'make_net', 'find_arch', 'arch_feed',
-           'PackageWeights', 'read_weights', 'package_of', 'load_body', 'transfer_net', 'hub_answers', 'choose_weights',
-           'last_block']
+           'PackageWeights', 'read_weights', 'package_of', 'weights_digest', 'load_body', 'transfer_net', 'hub_answers',
+           'choose_weights', 'last_block']
 
 # %% ../../nbs/51_train.models.ipynb #8e5d0313
 import ast
+import hashlib
 import importlib.util
+import os
 import sys
 import urllib.request
 import warnings
@@ -273,6 +275,21 @@ def package_of(weights: str | Path | None, # as a recipe's `weights`
     name = str(weights).removeprefix(_PACKAGE)
     if name not in PACKAGES: raise WeightsError(f"weights {weights}: no such package; known: {', '.join(_PACKAGE + p for p in PACKAGES)}")
     return PACKAGES[name]
+
+
+@cache
+def _digest(file: str, changed: int, size: int) -> str: # when it was changed, bytes
+    "A file is read once, as long as it stays the same."
+    with open(file, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()[:16]
+
+
+def weights_digest(weights: str | Path | None, # as a recipe's `weights`
+                  ) -> str | None: # 16 hexadecimal digits; None where it is no file
+    "Tells a file of weights from another one under its name."
+    file = Path(weights or "")
+    if not file.is_file(): return None
+    facts = file.stat()
+    return _digest(os.path.abspath(file), facts.st_mtime_ns, facts.st_size)
 
 # %% ../../nbs/51_train.models.ipynb #74addd08
 def _of_package(name: str) -> dict[str, torch.Tensor]: # names as timm's

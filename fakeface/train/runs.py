@@ -16,7 +16,7 @@ from ..data.images import to_rgb
 from ..data.recipes import SETTINGS, check_settings
 from ..evaluate.ledger import Ledger, images_fingerprint
 from ..evaluate.scores import base_rate_words, scores_table, sources_scores
-from ..evaluate.thresholds import OperatingPoint, load_point
+from ..evaluate.thresholds import OperatingPoint, frozen_threshold, load_point
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
                                    read_vocabulary)
 from .backends import rewriter
@@ -319,8 +319,9 @@ class RunScorer:
 # %% ../../nbs/54_train.runs.ipynb #a17d62b0
 def read_drifts(folder: str | Path, # of a run
                ) -> dict[str, dict[str, Any]]: # backend-precision -> a `core.records.Drift`'s fields; empty where nothing was measured
-    "How far quicker ways of asking lie from single precision on the run's validation images."
-    return read_part(folder, "precision")["ways"] if run_file(folder, "precision").is_file() else {}
+    "How far quicker ways of asking lie from single precision on the run's validation images, as counted at its present threshold."
+    ways = read_part(folder, "precision")["ways"] if run_file(folder, "precision").is_file() else {}
+    return {k: v for k, v in ways.items() if v.get("threshold") in (None, frozen_threshold(folder)[0])}
 
 
 def drift_of(drifts: dict[str, dict[str, Any]], # of `read_drifts`
