@@ -52,7 +52,7 @@ def scorer_of(model: str | Path, # a bundle, or a finished run's folder
 class Question:
     "Who is asked about images, and how."
     kind: Literal["score", "predict"]
-    root: str = "." # the data root
+    root: str | None = None # the data root; None: paths are as they stand, and of a run nothing is measured
     model: str | None = None # a bundle or a run; or
     detector: str | None = None # somebody else's, as `load_detector` takes it
     takes: str | None = None # of the detector
@@ -67,7 +67,7 @@ class Question:
         if self.model is None: return {k: v for k, v in asdict(self).items() if k in ("detector", "takes", "logit", "flip")}
         told = dict(model=Path(self.model).name, fingerprint=fingerprint_of(self.model))
         if self.kind == "score": return told
-        measured = self.root != "." if _is_run(Path(self.model)) else read_bundle(self.model).digest # verdicts hang on what it knows
+        measured = self.root is not None if _is_run(Path(self.model)) else read_bundle(self.model).digest # verdicts hang on what it knows
         return told | dict(band=self.band, measured=measured)
 
     def measure(self) -> Measure:
@@ -80,10 +80,10 @@ def _measure(q: Question) -> Measure:
     "Loads the detector of a question."
     if q.kind == "predict":
         if q.model is None: raise InputError("predict asks a trained network: give --model, a bundle or a run")
-        detector = Detector.load(q.model, q.root if q.root != "." else None)
+        detector = Detector.load(q.model, q.root)
         return partial(_asked_faces, detector, q.band)
     scorer = scorer_of(q.model) if q.model else load_detector(q.detector or "", q.takes, q.batch, q.timeout, q.logit, q.flip)
-    return lambda rows: score_rows(scorer, rows, q.root, part=True)
+    return lambda rows: score_rows(scorer, rows, q.root or ".", part=True)
 
 
 def _asked_faces(detector: Detector, band: bool, rows: pd.DataFrame) -> pd.DataFrame:
