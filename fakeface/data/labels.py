@@ -21,7 +21,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 # %% ../../nbs/13_data.labels.ipynb #c81f2d5e
@@ -105,13 +104,12 @@ def apply_labels(manifest: pd.DataFrame, # one row an image, `path` and `label` 
     place, changed = _places(labels, manifest)
     out, told = manifest.reset_index(drop=True), []
     for attribute, some in labels[place.notna()].groupby("attribute", sort=True):
-        said = dict(zip(out["path"].iloc[place[some.index].astype(int)], some["value"])) # of a file that several rows name, all of them
-        rows = np.flatnonzero(out["path"].isin(said))
+        of = dict(zip(out["path"].iloc[place[some.index].astype(int)], some["value"]))
+        said = out["path"].map(of).astype(object) # of a file that several rows name, all of them
         old = out[attribute].astype(object) if attribute in out else pd.Series(None, index=out.index, dtype=object)
-        new = old.copy()
-        new.iloc[rows] = out["path"].iloc[rows].map(said).to_numpy(object)
+        new = old.mask(said.notna(), said)
         if attribute == "label": told.append(f"{_many(int((old != new).sum()), 'label')} corrected")
-        elif attribute != LEFT_OUT: told.append(f"{attribute} of {_many(len(rows), 'image')}")
+        elif attribute != LEFT_OUT: told.append(f"{attribute} of {_many(int(said.notna().sum()), 'image')}")
         out[attribute] = _as_before(new, out[attribute] if attribute in out else None)
         if attribute == "label" and "kind" in out: out["kind"] = _kinds(out)
     if LEFT_OUT in out and (labels["attribute"] == LEFT_OUT).any():

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEXT', 'NAMES', 'MISSING', 'NO_SOURCE', 'BLANKS', 'TableError', 'label_of', 'split_of', 'is_test_name', 'fault_words',
-           'Passage', 'ColumnMap', 'label_words', 'column_map', 'tidy_table', 'read_table', 'odds_note', 'order_note',
-           'merged', 'probabilities', 'check_once']
+           'Passage', 'ColumnMap', 'label_words', 'column_map', 'tidy_table', 'read_table', 'probabilities',
+           'check_once']
 
 # %% ../../nbs/11_data.tables.ipynb #89d96371
 import csv
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.basics import LABELS, DataNote, InputError, data_manifests
+from .odds import merged, odds_note, order_note
 from .sources import AGE_BANDS, mend_age_band, read_card
 
 # %% ../../nbs/11_data.tables.ipynb #75ed4058
@@ -635,50 +636,17 @@ def read_table(path: str | Path, # CSV (any separator, gzipped), or parquet
     return table.set_axis([*map(str, table)], axis=1).assign(**{c: _numbers(table[c]) for c in dict.fromkeys(table)
                           if c.casefold() not in keep and (table.columns == c).sum() == 1})
 
-# %% ../../nbs/11_data.tables.ipynb #56c828c2
-_SOME = 10 # numbers from which on a range says something
-
-
-def odds_note(what: str, # a column, or a detector
-              low: float, high: float, # least and greatest of what was given as log-odds
-              n: int, # numbers
-             ) -> str: # a sentence; empty where they may well be log-odds
-    "Whether numbers that were given as log-odds are probabilities by their range."
-    if n < _SOME or not (low >= 0 and high <= 1): return ""
-    return (f"{what}: all {n:,} numbers lie in 0 to 1, as probabilities do, and are read as log-odds: from 0 on is fake, so every image is "
-            "called fake; leave --logit (logit=True) out if they are probabilities")
-
-
-def order_note(what: str, # a column, or a detector
-               n: int, # different numbers that became one and the same 0 or 1
-              ) -> str: # a sentence; empty where there are none
-    "Whether numbers were too large to keep their order as probabilities."
-    if not n: return ""
-    return (f"{what}: {n:,} different numbers are 0 or 1 to the last digit as probabilities: their order is lost, and an AUC counts them "
-            "as equal; give numbers of a smaller scale, such as log-odds divided by 10")
-
-
-def merged(given: np.ndarray, # numbers
-           made: np.ndarray, # the probabilities that they became
-          ) -> int: # different ones that became one and the same 0 or 1
-    "For `order_note`."
-    counts = [len(np.unique(given[(made == end) & np.isfinite(given)])) for end in (0, 1)]
-    return sum(n for n in counts if n > 1)
-
 # %% ../../nbs/11_data.tables.ipynb #ead5831a
 def probabilities(table: pd.DataFrame, # with a column `p_fake`
                   where: str = "table", # how messages name it
-                  logit: bool = False, # these are log-odds
-                  flip: bool = False, # these speak for real
-                  error: type[InputError] = TableError, # what a refusal raises
-                  passage: Passage | None = None, # as in `tidy_table`
+                  logit: bool = False, flip: bool = False, # these are log-odds; these speak for real
+                  error: type[InputError] = TableError, passage: Passage | None = None, # as in `tidy_table`
                  ) -> pd.Series: # from 0, real, to 1, fake
     "The column `p_fake` as probabilities. Raises `error` for the first that is none, with a hint where it looks like something else."
     p = passage or Passage(where, error, rows=np.arange(1, len(table) + 1))
     given = table["p_fake"]
     plain = given if pd.api.types.is_numeric_dtype(given) else _mapped(given, lambda v: _as_text(v).replace(",", ".", 1)
                                                                       if re.fullmatch(r"\s*-?\d+,\d+\s*", str(v)) else v)
-    commas = int(_changed(given, plain).sum())
     numbers = first = pd.to_numeric(plain, errors="coerce").astype(float)
     if logit: p.say(odds_note("p_fake", numbers.min(), numbers.max(), len(numbers)), len(numbers))
     if logit: numbers = 1 / (1 + np.exp(-numbers.clip(-750, 700)))
@@ -686,7 +654,7 @@ def probabilities(table: pd.DataFrame, # with a column `p_fake`
     if bad.any():
         p.refuse(_no_probability(given.iloc[int(bad.argmax())], numbers.min(), numbers.max()), bad)
         numbers = numbers.where(~bad, 0.5)
-    p.say("p_fake: decimal commas are read as points", commas)
+    p.say("p_fake: decimal commas are read as points", int(_changed(given, plain).sum()))
     if flip: numbers = 1 - numbers
     if logit or flip: p.say(order_note("p_fake", merged(first.to_numpy(), numbers.to_numpy())), len(numbers))
     if passage is None: p.end()

@@ -21,8 +21,9 @@ from scipy.special import expit, logit
 from ..core.basics import LABELS, RATES, DataNote, InputError
 from ..core.shards import PLAN, read_plans
 from ..core.stats import area_interval, counted_rate_interval
+from ..data.odds import odds_note, order_note
 from ..data.tables import (BLANKS, MISSING, NAMES, NO_SOURCE, ColumnMap, Passage, column_map, fault_words, is_test_name, label_words,
-                                  odds_note, order_note, split_of)
+                                  split_of)
 from .ledger import images_sketch
 from .scores import (THRESHOLD, TRAINED_ON, PredictionsError, SourceRow, balanced_rate, direction_notes, precision_interval,
                                       source_accuracies, source_rates)
@@ -177,7 +178,7 @@ def _tidy(t: BigTable, files: str, columns: list[str], p: Passage) -> dict[str, 
         out["source"] = f"coalesce({out['source']}, {_quoted(NO_SOURCE)})" if known["source"] else "label"
     return out
 
-
+# %% ../../nbs/43_evaluate.big_tables.ipynb #5816b8f5
 def _say_tidied(t: BigTable, files: str, odd: list[str], p: Passage) -> None:
     "Notes what is read otherwise than it is written."
     trimmed = [f"{_bare(c)} <> CAST({_name(c)} AS VARCHAR)" for c in odd if c != "path"]
@@ -269,7 +270,7 @@ def _doubles(t: BigTable, n: int) -> list[str]: # a sentence, or none
                    "HAVING count(*) > 1 ORDER BY path LIMIT 1")
     return [f"{path} is there {k} times in one test set; give each image one row" for path, k in again]
 
-
+# %% ../../nbs/43_evaluate.big_tables.ipynb #d0e2ae23
 def _contrary(t: BigTable, n: int) -> list[str]: # a sentence, or none
     "An image that stands in two splits under both labels, or in training or validation and in another one."
     if t.rows("SELECT count(DISTINCT split) FROM rows")[0][0] < 2: return []

@@ -63,7 +63,7 @@ def score_rows(detector: Callable[[list[Image.Image]], np.ndarray], # pictures -
     truth = np.where(rows["label"] == "fake", p, 1 - p)
     return rows.assign(p_fake=p, loss=-np.log(np.clip(truth, 1e-7, 1)), run=name, reason=pd.Series(why, rows.index, dtype=object))
 
-
+# %% ../../nbs/48_evaluate.many.ipynb #4c002c5d
 def _opened(paths: pd.Series, root: str | Path, why: np.ndarray) -> dict[int, Image.Image]: # by their place among the paths
     "The pictures of a batch; why the others are none is written into `why`."
     images = {}
