@@ -105,9 +105,9 @@ def _with_parameters(thing: Any) -> None:
     "Adds what the code says of the parameters to the docstring of a function, or of a class that is made by its `__init__`."
     function = thing.__init__ if inspect.isclass(thing) else thing
     if not inspect.isfunction(function) or "Parameters\n" in (thing.__doc__ or ""): return
-    try: told = _comments(function)
+    try: comments = _comments(function)
     except (OSError, SyntaxError): return # no source at hand
-    back, rows = told.pop("return", ""), [f"{name}\n    {comment}" for name, comment in told.items()]
+    back, rows = comments.pop("return", ""), [f"{name}\n    {comment}" for name, comment in comments.items()]
     parts = [inspect.cleandoc(thing.__doc__ or "")] + (["Parameters\n----------\n" + "\n".join(rows)] if rows else [])
     thing.__doc__ = "\n\n".join(parts + ([f"Returns\n-------\n{back}"] if back else []))
 

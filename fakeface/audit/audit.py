@@ -111,11 +111,11 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
          ) -> Audit:
     """Audits images before anything is trained on them: a verdict a check. `CHECKS` says the rule of each: an
     AUC's 95 % interval above 0.6 is warn, above 0.95 fail; duplicates across splits are warn, from 2 % of a test set on fail."""
-    asked = tuple(CHECKS if only is None else only)
-    if unknown := set(asked) - set(CHECKS): raise InputError(f"unknown check `{min(unknown)}`; known: {', '.join(CHECKS)}")
+    names = tuple(CHECKS if only is None else only)
+    if unknown := set(names) - set(CHECKS): raise InputError(f"unknown check `{min(unknown)}`; known: {', '.join(CHECKS)}")
     s = read_audited(what, root)
-    e = gather(s, asked, most, faces if "geometry" in asked else 0, face_detector, seed, workers)
-    checks = {name: c.measure(e) if name in asked else verdict("not measured", "Not asked for.") for name, c in CHECKS.items()}
+    e = gather(s, names, most, faces if "geometry" in names else 0, face_detector, seed, workers)
+    checks = {name: c.measure(e) if name in names else verdict("not measured", "Not asked for.") for name, c in CHECKS.items()}
     return Audit(s.name, s.kind, s.root, checks, s.manifest, e.once(duplicate_pairs), e.once(judged_labels)[1],
                  confident_errors(s.predictions), coverage_table(s.manifest), mean_spectra(e), found_points(e), s.rejected, e.face_detector)
 

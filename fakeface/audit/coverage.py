@@ -92,16 +92,16 @@ def _learned_from(manifest: pd.DataFrame, # one row an image
                  cards: dict[str, Card], # what is known of the sources
                 ) -> list[str]: # phrases
     "What the cards know of whose photographs a generator learned from."
-    present, told = set(manifest["source"]), []
+    present, lines = set(manifest["source"]), []
     trained = {}
     for source in sorted(present):
-        made = cards[source].generator if source in cards else None
-        for photographs in (made or {}).get("trained_on") or []: trained.setdefault(photographs, []).append(source)
+        generator = cards[source].generator if source in cards else None
+        for photographs in (generator or {}).get("trained_on") or []: trained.setdefault(photographs, []).append(source)
     for photographs, sources in trained.items():
         splits = sorted(manifest["split"][manifest["source"] == photographs].unique())
         where = "absent here" if not splits else "present" if splits == ["all"] else f"in {', '.join(splits)}"
-        told.append(f"{photographs}, whose photographs the generators of {', '.join(sources)} learned from, is {where}")
-    return told
+        lines.append(f"{photographs}, whose photographs the generators of {', '.join(sources)} learned from, is {where}")
+    return lines
 
 # %% ../../nbs/37_audit.coverage.ipynb #517805b6
 _ASSOCIATION = 0.3 # Cramér's V
@@ -120,15 +120,15 @@ def _check_coverage(manifest: pd.DataFrame, # one row an image
     real = manifest[manifest["label"] == "real"]
     share, linked = float(real["source"].isin(alone).mean()), confounded(manifest)
     strong = [c for c in linked if c["v"] >= _ASSOCIATION and c["p"] < 0.001]
-    told = []
+    lines = []
     if alone:
-        told.append("no counterpart among the fakes: " + ", ".join(f"{s} (AUC {d['auc']:.2f} by {d['by']})" for s, d in alone.items()))
-    if strong: told.append("goes with the label: " + ", ".join(f"{c['attribute']} (Cramér's V {c['v']:.2f})" for c in strong))
-    word, both = "warn" if told else "pass", manifest.groupby("source")["label"].nunique().gt(1)
-    if word == "pass": word, told = _nothing_found(real["source"].nunique(), linked, measured)
-    told.append(f"{int(both.sum())} of {len(both)} sources hold both real and fake images")
-    told += _learned_from(manifest, cards)
-    text = "; ".join(told)
+        lines.append("no counterpart among the fakes: " + ", ".join(f"{s} (AUC {d['auc']:.2f} by {d['by']})" for s, d in alone.items()))
+    if strong: lines.append("goes with the label: " + ", ".join(f"{c['attribute']} (Cramér's V {c['v']:.2f})" for c in strong))
+    word, both = "warn" if lines else "pass", manifest.groupby("source")["label"].nunique().gt(1)
+    if word == "pass": word, lines = _nothing_found(real["source"].nunique(), linked, measured)
+    lines.append(f"{int(both.sum())} of {len(both)} sources hold both real and fake images")
+    lines += _learned_from(manifest, cards)
+    text = "; ".join(lines)
     return verdict(word, text[0].upper() + text[1:] + ".", None if word == "not measured" else share, alone=alone, confounded=linked)
 
 # %% ../../nbs/37_audit.coverage.ipynb #fca9b49a
@@ -137,11 +137,11 @@ def _nothing_found(sources: int, # of real images
                    measured: Sequence[str], # shortcuts
                   ) -> tuple[str, list[str]]: # the verdict; phrases
     "What can be said where nothing goes with the label: no pass where no attribute is known and there are no sources to be compared."
-    if sources > 1 and measured: told = [f"no shortcut tells a real source from all fakes (lower bound of the AUC above {_APART:g})"]
-    else: told = ["there is one source of real images, so that the shortcuts' own checks say all that can be said of it" if measured
-                  else "no shortcut could be measured"]
-    told.append("no known attribute goes with the label" if linked else "no attribute is known for both labels")
-    return "pass" if linked or (sources > 1 and measured) else "not measured", told
+    if sources > 1 and measured: lines = [f"no shortcut tells a real source from all fakes (lower bound of the AUC above {_APART:g})"]
+    else: lines = ["there is one source of real images, so that the shortcuts' own checks say all that can be said of it" if measured
+                   else "no shortcut could be measured"]
+    lines.append("no known attribute goes with the label" if linked else "no attribute is known for both labels")
+    return "pass" if linked or (sources > 1 and measured) else "not measured", lines
 
 # %% ../../nbs/37_audit.coverage.ipynb #5270ae16
 def _coverage(e: Evidence) -> dict[str, Any]:

@@ -62,18 +62,18 @@ def _check_duplicates(manifest: pd.DataFrame, # one row an image
     worst = max((v["share"] for s, v in by_test.items() if s != "valid"), default=0)
     more = dict(by_test=by_test, across=len(across), same_subject=int(known.sum()), two_sizes=int((pairs["kind"] == "two sizes").sum()))
     if not len(pairs): return verdict("pass", f"No two images are the same {what}.", 0, **more)
-    told = f"{len(pairs):,} {'pair' if len(pairs) == 1 else 'pairs'} of images {'is' if len(pairs) == 1 else 'are'} the same {what}"
-    if more["two_sizes"]: told += f", {more['two_sizes']:,} of them at two sizes"
-    if listed := int((pairs["path_i"] == pairs["path_j"]).sum()): told += f", {listed:,} of them one file that is listed twice"
+    words = f"{len(pairs):,} {'pair' if len(pairs) == 1 else 'pairs'} of images {'is' if len(pairs) == 1 else 'are'} the same {what}"
+    if more["two_sizes"]: words += f", {more['two_sizes']:,} of them at two sizes"
+    if listed := int((pairs["path_i"] == pairs["path_j"]).sum()): words += f", {listed:,} of them one file that is listed twice"
     if len(across):
         word = "fail" if worst >= _LEAK else "warn"
-        return verdict(word, f"{told}; {_across_words(across, by_test)}.", len(pairs), **more)
+        return verdict(word, f"{words}; {_across_words(across, by_test)}.", len(pairs), **more)
     if len(strangers) and (root or share >= _WITHIN):
         first = strangers.iloc[0]
-        return verdict("warn", f"{told}; {len(strangers):,} of them under different subjects, so that a split by subject may put them "
+        return verdict("warn", f"{words}; {len(strangers):,} of them under different subjects, so that a split by subject may put them "
                     f"on two sides: {first.path_i} and {first.path_j}.", len(pairs), **more)
     kept = "all known as one subject, which keeps them on one side" if known.all() else "none across splits"
-    return verdict("pass", f"{told}, {kept}.", len(pairs), **more)
+    return verdict("pass", f"{words}, {kept}.", len(pairs), **more)
 
 # %% ../../nbs/34_audit.duplicates.ipynb #4beccdd4
 def _duplicates(e: Evidence, exact: bool, what: str) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class Evidence:
 
 # %% ../../nbs/31_audit.evidence.ipynb #7ba4a851
 def gather(audited: Audited, # of `read_audited`
-           asked: tuple[str, ...], # names of the checks asked for
+           checks: tuple[str, ...], # names of the checks asked for
            most: int = 8_000, # images in the sample for shortcuts
            faces: int = 1_000, # images in the sample for geometry; 0 leaves it out
            face_detector: str = "auto", # of `data.faces`
@@ -148,7 +148,7 @@ def gather(audited: Audited, # of `read_audited`
     read = read_features(audited.manifest["path"], audited.root, some, workers)
     of, features = audited.manifest[some].reset_index(drop=True), {k: v[some] for k, v in read.values.items()}
     features["geometry"], face_detector = _geometry(of, audited.root, faces, face_detector, seed, workers)
-    return Evidence(audited, of, features, read.thumbnails, read_cards(audited.root), asked, seed, faces, face_detector)
+    return Evidence(audited, of, features, read.thumbnails, read_cards(audited.root), checks, seed, faces, face_detector)
 
 
 def _geometry(manifest: pd.DataFrame, root: Path, faces: int, face_detector: str, seed: int, workers: int | None) -> tuple[np.ndarray, str]:

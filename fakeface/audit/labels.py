@@ -147,20 +147,20 @@ def _check_labels(both: pd.DataFrame, # of `contradictions`
                 twins: int = 0, # pairs that a card declares to be a photograph and its regeneration
                ) -> tuple[dict[str, Any], pd.DataFrame]: # the verdict; the suspected rows with their chance to be wrong
     "The verdict on labels; the figure is the share that seems wrong."
-    table, told = manifest.iloc[:0].assign(chance=[]), [_contradiction_words(both)]
+    table, lines = manifest.iloc[:0].assign(chance=[]), [_contradiction_words(both)]
     word = "warn" if len(both) else "pass"
-    if twins: told.append(f"{twins:,} pairs of a photograph and its regeneration, which their card declares, are no contradiction")
+    if twins: lines.append(f"{twins:,} pairs of a photograph and its regeneration, which their card declares, are no contradiction")
     if "why_not" in s:
-        told.append(f"beyond that no label could be doubted: {s['why_not']}")
+        lines.append(f"beyond that no label could be doubted: {s['why_not']}")
         word = word if len(both) else "not measured"
     elif s["gain"] < _LIKELIHOOD:
-        told.append(f"contradictions of all baselines together (AUC {s['knows']:.2f}) die out where they are surest, as with right labels")
+        lines.append(f"contradictions of all baselines together (AUC {s['knows']:.2f}) die out where they are surest, as with right labels")
     else:
         word, (table, doubts) = "warn", _suspected(s, manifest)
-        told.append(doubts)
-    told += _left_out_words(s.get("left_out", []))
+        lines.append(doubts)
+    lines += _left_out_words(s.get("left_out", []))
     known = "rate" in s
-    return verdict(word, "; ".join(told) + ".", s["rate"] if known else None, s["ci95"] if known else None, both_labels=len(both),
+    return verdict(word, "; ".join(lines) + ".", s["rate"] if known else None, s["ci95"] if known else None, both_labels=len(both),
                 declared_twins=twins,
                 gain=round(s["gain"], 2) if known else None, left_out=s.get("left_out", []),
                 suspects=table["path"].head(100).tolist()), table

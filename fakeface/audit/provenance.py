@@ -37,10 +37,10 @@ def check_provenance(manifest: pd.DataFrame, # one row an image: label, split, s
     if not x.shape[1]: return verdict("pass", f"No file carries a mark of provenance (n = {n:,}); a missing mark says nothing.", n=n)
     found = judge_shortcut("provenance", x.to_numpy(), manifest, seed)[0]
     shares = x.groupby(manifest["label"].to_numpy()).mean().reindex(list(LABELS)).T
-    told = "; ".join(f"{kind} on {100 * of['fake']:.0f} % of fake and {100 * of['real']:.0f} % of real" for kind, of in _widest(shares))
+    words = "; ".join(f"{kind} on {100 * of['fake']:.0f} % of fake and {100 * of['real']:.0f} % of real" for kind, of in _widest(shares))
     mend = " Save all images once more in one way, or take the marks off." if found["verdict"] in ("warn", "fail") else ""
     known = {kind: [_number(v) for v in of] for kind, *of in shares.itertuples()} # real, fake
-    return found | dict(why=f"{found['why']} Marks: {told}.{mend}", shares=known)
+    return found | dict(why=f"{found['why']} Marks: {words}.{mend}", shares=known)
 
 
 def _widest(shares: pd.DataFrame) -> list[tuple[str, pd.Series]]:

@@ -42,18 +42,18 @@ def check_shortcut(name: str, # out of SHORTCUTS
     "The verdict on one shortcut."
     if b.auc is None: return verdict("not measured", f"From {_WHAT[name]}: {b.why_not}.", n=b.n, **more)
     full, b = b, decides or b # what is shown is what decides
-    told = f"From {_WITHOUT_BYTES if decides else _WHAT[name]} alone{place and ', '}{place}: {_auc(b.auc, b.ci95)} (n = {b.n:,})"
-    if decides: told += f"; with bytes per pixel, which do not decide here, {_auc(full.auc, full.ci95)}"
+    words = f"From {_WITHOUT_BYTES if decides else _WHAT[name]} alone{place and ', '}{place}: {_auc(b.auc, b.ci95)} (n = {b.n:,})"
+    if decides: words += f"; with bytes per pixel, which do not decide here, {_auc(full.auc, full.ci95)}"
     if b.ci95[1] < 0.5:
-        return verdict("not measured", f"{told}; below 0.5, so what some images teach is wrong about others: that is no good news.",
+        return verdict("not measured", f"{words}; below 0.5, so what some images teach is wrong about others: that is no good news.",
                     b.auc, b.ci95, n=b.n, **more)
     whole = b.ci95[0] > FAIL or b.auc >= 0.9995 # nothing can be clearly above 1.000
     word = "pass" if b.ci95[0] <= WARN else "fail" if whole and name != "spectrum" else "warn"
     if decides and word == "pass" and full.ci95[0] > WARN:
-        told += ": they do not set the real sources apart, and grow with what is in a picture, a generator's trace included, see spectrum"
-    if name == "spectrum": told += "; never a fail: a generator's own trace, a fair clue, shows there too, besides resizing and compression"
+        words += ": they do not set the real sources apart, and grow with what is in a picture, a generator's trace included, see spectrum"
+    if name == "spectrum": words += "; never a fail: a generator's trace, a fair clue, shows there too, besides resizing and compression"
     end = {"pass": "", "warn": " A score has to be clearly above that.", "fail": " A score on these images proves nothing."}
-    return verdict(word, f"{told}.{end[word]}", b.auc, b.ci95, n=b.n, **more)
+    return verdict(word, f"{words}.{end[word]}", b.auc, b.ci95, n=b.n, **more)
 
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #0c0292c2
 def _places(x: np.ndarray, manifest: pd.DataFrame, by_test: dict[str, dict[str, Any]], seed: int) -> dict[str, Baseline]:
@@ -72,12 +72,12 @@ def _worst(name: str, pooled: Baseline, decides: Baseline | None, places: dict[s
            **more: Any) -> dict[str, Any]:
     "The verdict of the worst place, with what the others said; over all images where no place could be measured."
     if not places: return check_shortcut(name, pooled, decides, **more)
-    told = {p: check_shortcut(name, b, bare.get(p) if decides else None, p, **more) for p, b in places.items()}
+    verdicts = {p: check_shortcut(name, b, bare.get(p) if decides else None, p, **more) for p, b in places.items()}
     rank = ("pass", "not measured", "warn", "fail")
-    place = max(told, key=lambda p: (rank.index(told[p]["verdict"]), ((bare.get(p) if decides else None) or places[p]).ci95[0]))
-    out, rest = told[place], "; ".join(f"{p} AUC {t['figure']:.3f}" for p, t in told.items() if p != place)
+    place = max(verdicts, key=lambda p: (rank.index(verdicts[p]["verdict"]), ((bare.get(p) if decides else None) or places[p]).ci95[0]))
+    out, rest = verdicts[place], "; ".join(f"{p} AUC {t['figure']:.3f}" for p, t in verdicts.items() if p != place)
     why = out["why"] + (f" Elsewhere: {rest}." if rest else "")
-    by_place = {p: {k: told[p][k] for k in ("verdict", "figure", "ci95", "n")} for p in places}
+    by_place = {p: {k: verdicts[p][k] for k in ("verdict", "figure", "ci95", "n")} for p in places}
     over_all = check_shortcut(name, pooled, decides)
     return out | dict(why=why, place=place, by_place=by_place, pooled={k: over_all[k] for k in ("figure", "ci95", "n")})
 
@@ -104,8 +104,8 @@ def judge_shortcut(name: str, # out of SHORTCUTS
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #e50a8665
 def judged_shortcuts(e: Evidence) -> dict[str, tuple[dict[str, Any], Baseline]]: # shortcut -> as of `judge_shortcut`
     "The shortcuts that were asked for."
-    asked = [name for name in SHORTCUTS if name in e.asked]
-    return {name: judge_shortcut(name, e.features[name], e.sample, e.seed) for name in progress(asked, len(asked), "measuring shortcuts")}
+    names = [name for name in SHORTCUTS if name in e.asked]
+    return {name: judge_shortcut(name, e.features[name], e.sample, e.seed) for name in progress(names, len(names), "measuring shortcuts")}
 
 
 def _shortcut(name: str, e: Evidence) -> dict[str, Any]:

@@ -260,11 +260,11 @@ def baselines_by_test(x: np.ndarray, # features of one shortcut, (n, width)
                   ) -> dict[str, dict[str, Any]]: # test set -> n, auc, ci95 (None with one label), called_fake: share of each label
     "Trained on the rows of `train`, asked about those of each test set."
     fake, tests = (manifest["label"] == "fake").to_numpy(), is_test(manifest["split"]).to_numpy()
-    told, out = _carried_over(x, fake, (manifest["split"] == "train").to_numpy(), tests), {}
-    if told is None: return out
+    carried, out = _carried_over(x, fake, (manifest["split"] == "train").to_numpy(), tests), {}
+    if carried is None: return out
     for name in sorted(manifest["split"][tests].unique()):
         test = (manifest["split"] == name).to_numpy()
-        p, y = told[test[tests]], fake[test]
+        p, y = carried[test[tests]], fake[test]
         seen = ~np.isnan(p)
         if not seen.any(): continue
         both = min(y[seen].sum(), (~y[seen]).sum()) >= 2
@@ -317,8 +317,8 @@ def measure_baselines(manifest: pd.DataFrame, # composed: path, label, split, su
                    seed: int = 0, # of the sample
                   ) -> dict[str, dict[str, dict[str, Any]]]: # test set -> shortcut -> n, auc, ci95, called_fake
     "The shortcut baselines of a run's test sets, seconds of work; all shortcuts but geometry."
-    asked = manifest[manifest["split"] != "valid"]
-    some = asked[sample_rows(asked, most, seed)].reset_index(drop=True)
+    rows = manifest[manifest["split"] != "valid"]
+    some = rows[sample_rows(rows, most, seed)].reset_index(drop=True)
     large = "width" in some and some["width"].astype(float).median() > 400
     features = read_features(some["path"], root, workers=None if large else 1).values
     by = {name: (file_facts_by_test if name == "file-facts" else baselines_by_test)(x, some) for name, x in features.items()}
@@ -374,17 +374,17 @@ def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set
     if best is None: return _calls_words(baselines)
     name, f = best
     span = f"{f['auc']:.3f} [{f['ci95'][0]:.3f}, {f['ci95'][1]:.3f}]"
-    told = f"Without a look at the face, from {_called(name, f)} alone: AUC {span} on {f['n']:,} of them"
+    words = f"Without a look at the face, from {_called(name, f)} alone: AUC {span} on {f['n']:,} of them"
     rest = ", ".join(f"{_called(k, v)} {v['auc']:.2f}" for k, v in baselines.items() if k != name and v["auc"] is not None)
     if "spectrum" in baselines: rest += ", where a generator's own trace shows too"
     full = (baselines.get("file-facts", {}).get("with_bytes") or {}).get("auc")
     if full is not None: rest += f"; file facts with bytes per pixel, in which it shows as well, {full:.2f}"
-    told = f"{told}{f' ({rest})' if rest else ''}."
+    words = f"{words}{f' ({rest})' if rest else ''}."
     verdict = against_shortcuts(baselines, auc_ci95)
-    if verdict is None: return told
-    if verdict == "above": return f"{told} This detector is clearly above that."
-    if verdict == "below": return f"{told} This detector is below that."
-    return f"{told} Whether this detector is above that cannot be said: the intervals overlap."
+    if verdict is None: return words
+    if verdict == "above": return f"{words} This detector is clearly above that."
+    if verdict == "below": return f"{words} This detector is below that."
+    return f"{words} Whether this detector is above that cannot be said: the intervals overlap."
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #77338b1f
 def _calls_words(baselines: dict[str, dict[str, Any]]) -> str: # empty where nothing was measured

@@ -41,14 +41,14 @@ def check_subjects(manifest: pd.DataFrame, # one row an image
     several = manifest["subject"].groupby(name).nunique() # one name under several subjects
     shared = name.where(name.isin(several.index[several > 1]))
     names = shared.dropna().unique().tolist() if root else list(_straddling(manifest, shared))
-    found, told = len(subjects) + len(twins) + len(names), []
-    if subjects: told.append(f"{len(subjects):,} subjects stand in two splits, such as {subjects[0]}")
-    if twins: told.append(f"{len(twins):,} images stand in another split than the image they were made from, such as {twins[0]}")
-    if names: told.append(f"{len(names):,} names stand under two subjects{'' if root else ' in two splits'}, such as {names[0]} "
-                          f"({' and '.join(manifest['subject'][shared == names[0]].unique()[:2])})")
+    found, lines = len(subjects) + len(twins) + len(names), []
+    if subjects: lines.append(f"{len(subjects):,} subjects stand in two splits, such as {subjects[0]}")
+    if twins: lines.append(f"{len(twins):,} images stand in another split than the image they were made from, such as {twins[0]}")
+    if names: lines.append(f"{len(names):,} names stand under two subjects{'' if root else ' in two splits'}, such as {names[0]} "
+                           f"({' and '.join(manifest['subject'][shared == names[0]].unique()[:2])})")
     if not found: return verdict("pass", "No subject, twin or name stands in training and in a test." if not root else
                               "No name stands under two subjects.", 0, names=[])
-    return verdict("warn", "; ".join(told) + ". Give them one subject, so that they are split together.", found, names=sorted(names)[:50])
+    return verdict("warn", "; ".join(lines) + ". Give them one subject, so that they are split together.", found, names=sorted(names)[:50])
 
 # %% ../../nbs/35_audit.subjects.ipynb #45ec14b2
 SHARED_SUBJECTS = Check("shared-subjects", "Does a subject stand in training and in a test?",

@@ -42,25 +42,25 @@ def audit(what: _What, output: Output, root: Root = None,
     from fakeface.audit.audit import audit as ask
     if measured: _put_in_store(measured, what, root, output)
     output.note(f"Auditing {what}: every image is opened, which takes some minutes for tens of thousands.")
-    told = ask(what, root, sample, sample_faces, face_detector or "auto", seed, **({"only": only} if only else {}))
-    _tell_audit(told, out, output)
-    found = {check["verdict"] for check in told.checks.values()}
+    result = ask(what, root, sample, sample_faces, face_detector or "auto", seed, **({"only": only} if only else {}))
+    _show_audit(result, out, output)
+    found = {check["verdict"] for check in result.checks.values()}
     return FAILED if fail_on and found & {"fail", fail_on} else None
 
 # %% ../../nbs/96_cli.audit.ipynb #77515110
-def _tell_audit(told: Any, out: Path | None, output: Output) -> None:
+def _show_audit(result: Any, out: Path | None, output: Output) -> None:
     "The verdicts, what shortcuts reach on each test set, and where the page is."
     import json
     from fakeface.audit.audit import by_tests
     from fakeface.audit.shortcuts import baselines_table
     from fakeface.report.audit import summary, write_audit
-    output.record(**json.loads(told.to_json()))
-    output.say(f"{drawn_note(told.root)}{' '.join(summary(told))}")
-    output.note("", *told.lines())
-    baselines = baselines_table(by_tests(told.checks))
+    output.record(**json.loads(result.to_json()))
+    output.say(f"{drawn_note(result.root)}{' '.join(summary(result))}")
+    output.note("", *result.lines())
+    baselines = baselines_table(by_tests(result.checks))
     if len(baselines): output.table(baselines, "What a shortcut alone reaches on each test set (AUC; positive class: fake):")
     if not out: return
-    page = write_audit(told, out)
+    page = write_audit(result, out)
     output.record(page=page)
     output.say(f"\n{page}\n{page.with_suffix('.json')}")
 

@@ -55,32 +55,32 @@ def score(predictions: _Predictions, output: Output, detector: Detector, root: R
     """Score any detector's predictions, or ask the detector itself.
 
     Example: fakeface score mine.csv; fakeface score faces --detector 'python detect.py {images}'"""
-    asked = _who(detector, model)
+    detectors = _who(detector, model)
     _refuse_idle(predictions, detector, model, many, big, sample is not None, save != SAVED, out is not None)
     if many.parts: return _in_parts(predictions, root, sample, detector, model, many, columns, output)
-    if not asked and (big.given or _is_big(predictions)): return _score_big(predictions, big, detector, columns, out, output)
+    if not detectors and (big.given or _is_big(predictions)): return _score_big(predictions, big, detector, columns, out, output)
     from fakeface.evaluate.scores import score_predictions
-    if asked: rows = _ask_detector(predictions, root, sample, save, detector, model, columns, output)
+    if detectors: rows = _ask_detector(predictions, root, sample, save, detector, model, columns, output)
     else: rows = read_predictions_of(predictions, logit=detector.logit, flip=detector.flip, columns=columns)
-    with about(predictions): metrics = score_predictions(rows, checked=not asked)
-    _tell_scores(metrics, predictions, out, output)
+    with about(predictions): metrics = score_predictions(rows, checked=not detectors)
+    _show_scores(metrics, predictions, out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #1cf82bdd
 def _refuse_idle(what: Path, detector: Detector, model: Path | None, many: Many, big: Big, sample: bool, save: bool, out: bool) -> None:
     "Raises `InputError` for an option that would change nothing."
-    asked = bool(model or detector.detector)
-    files = not asked and (_is_big(what) or what.suffix == ".parquet" and big.given)
+    given = bool(model or detector.detector)
+    files = not given and (_is_big(what) or what.suffix == ".parquet" and big.given)
     if model: refuse_options(detector, f"{model} is asked as it was tested")
     else: refuse_options(detector, f"the answers are in {what}", "logit", "flip", sample=sample, save=save)
     if many.parts and (out or save):
         raise InputError(f"--{'save' if save else 'out'} and --parts: the answers will lie in {many.parts}; `fakeface merge` makes a table "
                          "of them, and `fakeface score` scores it")
     if big.given and not files:
-        why = "is to be asked about" if asked else "is none; `fakeface fairness` gives error rates by group of other tables"
+        why = "is to be asked about" if given else "is none; `fakeface fairness` gives error rates by group of other tables"
         raise InputError(f"--exact, --by and --ledger are for Parquet files, a folder of them or one, and {what} {why}")
 
 # %% ../../nbs/96_cli.evaluate.ipynb #c2a54804
-def _tell_scores(metrics: dict[str, Any], where: Path, out: Path | None, output: Output) -> None:
+def _show_scores(metrics: dict[str, Any], where: Path, out: Path | None, output: Output) -> None:
     "The scores, and what has to be said beside them."
     from fakeface.core.files import write_text
     from fakeface.evaluate.scores import score_lines, scores_table, sources_scores
@@ -106,15 +106,15 @@ def _score_big(where: Path, big: Big, read: Detector, columns: list[str], out: P
     "The scores of a folder of Parquet files."
     from fakeface.evaluate.big_tables import BigTable, group_rates, score_big
     with BigTable(where, big.memory, columns=columns, logit=read.logit, flip=read.flip) as table:
-        said = _enter(table, where, big.ledger) if big.ledger else []
+        lines = _enter(table, where, big.ledger) if big.ledger else []
         metrics, groups = score_big(table, big.exact), group_rates(table, big.by) if big.by else None
-    _tell_scores(metrics, where, out, output)
+    _show_scores(metrics, where, out, output)
     for name, s in metrics["tests"].items():
         if "auc_error" in s: output.note(f"{name}: AUC from bins, at most {s['auc_error']:.1e} off (--exact sorts all images)")
     if groups is not None:
         output.record(groups=groups)
         output.table(_as_text(groups), "Error rates by group (positive: fake):")
-    if said: output.note("", *said)
+    if lines: output.note("", *lines)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #23edc85d
 def _enter(table: Any, where: Path, runs: Path) -> list[str]: # sentences on how often each test set was used before
@@ -129,8 +129,8 @@ def _enter(table: Any, where: Path, runs: Path) -> list[str]: # sentences on how
 def _as_text(groups: Any) -> Any: # DataFrame
     "Rates with their intervals, to read."
     from fakeface.core.basics import percent
-    told = {name: [percent(v, ci) for v, ci in zip(groups[name], groups[f"{name}_ci95"])] for name in ("fpr", "fnr")}
-    return groups.assign(**told).drop(columns=["fpr_ci95", "fnr_ci95"]).set_index(["test set", "attribute", "group"])
+    words = {name: [percent(v, ci) for v, ci in zip(groups[name], groups[f"{name}_ci95"])] for name in ("fpr", "fnr")}
+    return groups.assign(**words).drop(columns=["fpr_ci95", "fnr_ci95"]).set_index(["test set", "attribute", "group"])
 
 # %% ../../nbs/96_cli.evaluate.ipynb #25db8371
 def _accuracies(metrics: dict[str, Any]) -> list[str]:
@@ -243,12 +243,12 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     output.record(point=point, elsewhere=elsewhere, tests=scores, test_use=used)
     output.say(f"{drawn_note(run)}Positive class: fake. {point}", *elsewhere)
     for t, found in scores.items(): output.say(f"\nOn {t}:", *(f"- {w}" for w in point_words(found)))
-    _tell_sources(table, point, scores, output)
+    _show_sources(table, point, scores, output)
     _refresh(run, used, chosen or refit, output)
     if out: _draw(list(scores.values()), out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #59873037
-def _tell_sources(table: Any, point: Any, scores: dict[str, dict[str, Any]], output: Output) -> None:
+def _show_sources(table: Any, point: Any, scores: dict[str, dict[str, Any]], output: Output) -> None:
     "Source by source at the threshold, validation first; one table, of sets in which a class has several sources."
     from fakeface.evaluate.scores import is_divided, source_notes, sources_at, sources_table
     valid = sources_at(table[table["split"] == "valid"], point.threshold)
@@ -270,18 +270,18 @@ def _refresh(run: Path, used: list[str], anew: bool, output: Output) -> None:
     if page: output.note(f"\nwritten anew: {page}")
 
 # %% ../../nbs/96_cli.evaluate.ipynb #db86bf12
-def _point(run: Path, table: Any, asked: dict[str, Any], refit: bool) -> tuple[Any, bool]:
+def _point(run: Path, table: Any, wanted: dict[str, Any], refit: bool) -> tuple[Any, bool]:
     """The frozen point of a run, or one fitted now; of a table of scores, which has no folder, one fitted now. And whether it is a
     choice that the test sets have not been asked about: reading the frozen point again is none."""
     from fakeface.evaluate.ledger import SealedError
-    from fakeface.evaluate.thresholds import POINT, check_asked, fit_operating_point, load_point, save_point
-    check_asked(asked)
-    if (run/POINT).is_file() and not asked and not refit: return load_point(run), False
+    from fakeface.evaluate.thresholds import POINT, check_given, fit_operating_point, load_point, save_point
+    check_given(wanted)
+    if (run/POINT).is_file() and not wanted and not refit: return load_point(run), False
     valid = table[table["split"] == "valid"]
     if not len(valid):
         raise SealedError(f"{run} has no validation rows (split `valid`), and an operating point is not fitted on a test set: it would "
                           "know the answers; add scores of images that are neither trained on nor tested on, `valid` in the column split")
-    point = fit_operating_point(valid, **asked)
+    point = fit_operating_point(valid, **wanted)
     frozen = (run/POINT).is_file() and load_point(run) == point
     if run.is_dir(): save_point(point, run, refit)
     return point, not frozen

@@ -44,7 +44,7 @@ def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
     else: table = sweep_sizes(recipe, root, out, sizes=sizes or None, **common)
     failures = sweep_failures(out, "mix" if mix else "curve")
     output.record(folder=out, table=table, failures=failures)
-    _tell_sweep(table, out, mix, output)
+    _show_sweep(table, out, mix, output)
     output.say(*failures)
     write_page(curve_page(table, out), out/"curve.html", output)
     output.note(f"\nPositive class: fake. A cell is a run folder below {out}; table: {out/'sweep.csv'}; pictures: {out}/*.png")
@@ -56,7 +56,7 @@ def _refuse_idle(mix: bool, sizes: bool, shares: bool, images: bool) -> None: # 
     if not mix and (shares or images): raise InputError(f"--{'shares' if shares else 'images'} changes nothing without --mix; add it")
 
 # %% ../../nbs/96_cli.experiments.ipynb #1ee63c19
-def _tell_sweep(table: Any, out: Path, mixed: bool, output: Output) -> None:
+def _show_sweep(table: Any, out: Path, mixed: bool, output: Output) -> None:
     "Table, advice and pictures of each test; what is true of all of them is printed once, at the end."
     from fakeface.experiments.advice import advise, advise_mix
     from fakeface.experiments.learning_curve import curve_table

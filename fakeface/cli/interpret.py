@@ -39,7 +39,7 @@ def explain(run: Run, images: _Images, output: Output, root: Root = None, method
     output.record(picture=out)
     output.say(f"{out}: what speaks for {target}, by the run {run}")
     if sample is None: output.note("Whether such maps are faithful to this network is not tested; --sample N with --root tests it.")
-    else: _tell_faithfulness(run, root, sample, method, output)
+    else: _show_faithfulness(run, root, sample, method, output)
 
 # %% ../../nbs/96_cli.interpret.ipynb #d9e3b549
 def _check_files(images: list[Path]) -> None:
@@ -48,7 +48,7 @@ def _check_files(images: list[Path]) -> None:
         if not path.is_file(): raise InputError(f"{path.name} is {'a folder' if path.is_dir() else 'no file'}; give image files")
 
 
-def _tell_faithfulness(run: Path, root: Path, sample: int, method: list[str], output: Output) -> None:
+def _show_faithfulness(run: Path, root: Path, sample: int, method: list[str], output: Output) -> None:
     "The tests of the maps on images of the run's own test sets."
     import pandas as pd
     from fakeface.interpret.faithfulness import faithfulness_table, check_faithfulness
@@ -88,21 +88,21 @@ def ood(run: Run, folder: Annotated[Path, argument("FOLDER", "Pictures, one sub-
     else:
         known = fit_ood(run, root, layer=None if depths is False else "depths", keep=0.95 if keep is None else keep)
         known.save(run)
-    _tell_ood(known, run, folder, pictures, rejects, root, out, output)
+    _show_ood(known, run, folder, pictures, rejects, root, out, output)
 
 # %% ../../nbs/96_cli.interpret.ipynb #a686f162
-def _tell_ood(known: Any, run: Path, folder: Path, pictures: Any, rejects: Any, root: Path | None, out: Path, output: Output) -> None:
+def _show_ood(known: Any, run: Path, folder: Path, pictures: Any, rejects: Any, root: Path | None, out: Path, output: Output) -> None:
     "What the run says of the pictures, beside what it says of its own test images."
     from fakeface.core.files import write_table
     from fakeface.interpret.ood import ask, ood_table, reference_words
     from fakeface.train.runs import Run as Folder
     manifest = Folder(run).manifest if root else None
     used = log_use(run, manifest[~manifest["split"].isin(["train", "valid"])], "ood") if root else []
-    asked = ask(known, pictures, folder, manifest, root)
-    mine = write_table(asked[asked["group"] == "picture"].dropna(axis=1, how="all"), out)
-    table = ood_table(asked, known)
+    answers = ask(known, pictures, folder, manifest, root)
+    mine = write_table(answers[answers["group"] == "picture"].dropna(axis=1, how="all"), out)
+    table = ood_table(answers, known)
     output.record(pictures=mine, ood=table, rejected=len(rejects), test_use=used)
-    output.say(f"{known}\nPositive class: fake. {reference_words(asked) if root else _NO_ROOT}")
+    output.say(f"{known}\nPositive class: fake. {reference_words(answers) if root else _NO_ROOT}")
     output.table(table)
     if len(rejects): output.table(rejects.groupby("reason").size().rename("files").to_frame(), f"{len(rejects):,} files were left out:")
     output.note("", *used, f"one row a picture: {mine}")

@@ -63,14 +63,14 @@ def command_line() -> typer.core.TyperGroup:
     return typer.main.get_command(app)
 
 
-def _tell_version(asked: bool) -> None:
+def _show_version(wanted: bool) -> None:
     "Prints the version and ends."
-    if not asked: return
+    if not wanted: return
     print(f"fakeface {__version__}")
     raise typer.Exit()
 
 
-_Version = Annotated[bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")]
+_Version = Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")]
 
 
 def _about(version: _Version = False) -> None:

@@ -28,7 +28,7 @@ def merge(parts: _Parts, output: Output, out: _Table) -> None:
     done = merge_parts(parts, out)
     output.record(table=out, rows=done.rows, asked=done.asked, left_out=done.rejects)
     output.say(f"{out}: {done.rows:,} rows")
-    _tell_verdicts(out, output)
+    _show_verdicts(out, output)
     output.note("asked: " + ", ".join(f"{k} {v}" for k, v in done.asked.items() if v not in (None, False)))
     if not len(done.rejects): return
     output.say(f"{len(done.rejects):,} images could not be used, and are left out:")
@@ -36,7 +36,7 @@ def merge(parts: _Parts, output: Output, out: _Table) -> None:
     if len(done.rejects) > 10: output.say(f"  and {len(done.rejects) - 10:,} more (--json lists them)")
 
 # %% ../../nbs/96_cli.many.ipynb #4a9b3511
-def _tell_verdicts(out: Path, output: Output) -> None:
+def _show_verdicts(out: Path, output: Output) -> None:
     "How many files got each verdict, of a table of them: a file counts once, however many faces are in it."
     import pandas as pd
     import pyarrow.parquet as pq

@@ -35,17 +35,17 @@ def export(run: Run, output: Output, root: Root = None, out: _Out = None, framin
     if root: output.note("Before the bundle is written: faces, out-of-distribution, perturbations and heat-maps, on validation images.")
     from fakeface.serve.bundle import read_bundle
     from fakeface.serve.export import export_bundle
-    made = read_bundle(export_bundle(run, out, root, framing, keep=keep, sample=sample, overwrite=overwrite))
-    _tell_bundle(made, out, root, output)
+    bundle = read_bundle(export_bundle(run, out, root, framing, keep=keep, sample=sample, overwrite=overwrite))
+    _show_bundle(bundle, out, root, output)
 
 # %% ../../nbs/96_cli.predict.ipynb #20af25af
-def _tell_bundle(made: Any, out: Path, root: Path | None, output: Output) -> None:
+def _show_bundle(bundle: Any, out: Path, root: Path | None, output: Output) -> None:
     "What is in a bundle."
     from fakeface.serve.export import known_failures
-    output.record(bundle=out, fingerprint=made.info.fingerprint, info=made.info)
-    output.say(f"{out}: fingerprint {made.info.fingerprint}")
+    output.record(bundle=out, fingerprint=bundle.info.fingerprint, info=bundle.info)
+    output.say(f"{out}: fingerprint {bundle.info.fingerprint}")
     if root is None: output.note("Nothing was measured on validation images, since no data root was given (--root).")
-    output.note(*(f"- {line}" for line in known_failures(made.info)))
+    output.note(*(f"- {line}" for line in known_failures(bundle.info)))
     output.note(f"fakeface predict PHOTO --model {out} asks it; fakeface app --model {out} serves it as a page.")
 
 # %% ../../nbs/96_cli.predict.ipynb #9b9ea6fc
@@ -78,11 +78,11 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     if many.parts: return _in_parts(files, model, root, fast, many, output, (precision, backend), out, maps)
     from fakeface.serve.predict import Detector
     detector = Detector.load(model, root, precision=precision, backend=backend)
-    told = _ask(detector, files, not fast, maps, output)
-    _tell_way(detector, fast, maps, output)
-    if out is not None: _write(told, files, detector, out, output)
-    _tell_network(detector, told, prevalence, output)
-    return exit_code([a.verdict for a in told])
+    answers = _ask(detector, files, not fast, maps, output)
+    _show_backend(detector, fast, maps, output)
+    if out is not None: _write(answers, files, detector, out, output)
+    _show_network(detector, answers, prevalence, output)
+    return exit_code([a.verdict for a in answers])
 
 # %% ../../nbs/96_cli.predict.ipynb #82220715
 def _in_parts(files: list[Path], model: Path, root: Path | None, fast: bool, many: Many, output: Output, way: tuple[str, str],
@@ -103,7 +103,7 @@ def exit_code(verdicts: list[str], # of `serve.predict.VERDICTS`
     return 1 if "fake" in verdicts else 0 if set(verdicts) == {"real"} else 3
 
 
-def _tell_way(detector: Any, fast: bool, maps: Path | None, output: Output) -> None:
+def _show_backend(detector: Any, fast: bool, maps: Path | None, output: Output) -> None:
     "How the network was asked, where that is not the usual way."
     if fast: output.note("Harmless perturbations were not asked (--fast): some of these verdicts may be unsure.")
     if detector.drift:
@@ -149,12 +149,12 @@ def _ask(detector: Any, files: list[Path], band: bool, maps: Path | None, output
     from fakeface.core.basics import progress
     answers = detector.predict_many(files, band)
     if output.json or len(files) > _FEW: answers = progress(answers, len(files), f"asking about {len(files):,} files")
-    told = []
+    out = []
     for file, answer in zip(files, answers):
-        told.append(answer)
+        out.append(answer)
         if len(files) <= _FEW: output.say(repr(answer))
         if maps is not None: _save_maps(detector, file, answer, maps)
-    return told
+    return out
 
 
 def _save_maps(detector: Any, file: Path, answer: Any, folder: Path) -> None:
@@ -166,25 +166,25 @@ def _save_maps(detector: Any, file: Path, answer: Any, folder: Path) -> None:
         if shown is not None: write_whole(folder/f"{file.stem}-{answer.sha256[:8]}-{k}.png", lambda p, shown=shown: shown.save(p, "PNG"))
 
 # %% ../../nbs/96_cli.predict.ipynb #14eee4a6
-def _write(told: list[Any], files: list[Path], detector: Any, out: Path, output: Output) -> None:
+def _write(answers: list[Any], files: list[Path], detector: Any, out: Path, output: Output) -> None:
     "The table."
     import pandas as pd
     from fakeface.core.files import write_table
     from fakeface.serve.many import answer_rows
-    write_table(pd.DataFrame(answer_rows(told, files, detector.info.point.threshold)), out)
+    write_table(pd.DataFrame(answer_rows(answers, files, detector.info.point.threshold)), out)
     output.record(table=out)
     output.note(f"one row a face: {out}")
 
 # %% ../../nbs/96_cli.predict.ipynb #f57dc0b5
-def _tell_network(detector: Any, told: list[Any], prevalence: float, output: Output) -> None:
+def _show_network(detector: Any, answers: list[Any], prevalence: float, output: Output) -> None:
     "Counts, which network it was, and what its verdicts are good for."
     from fakeface.evaluate.scores import cut_words
-    counts, value = count_verdicts(a.verdict for a in told), detector.ppv(prevalence)
-    refused = [a for a in told if a.refused]
-    output.record(answers=[a.to_dict() for a in told], verdicts=counts, network=detector.network, predictive_values=value)
-    if len(told) > 1: output.say(f"{len(told):,} files: {count_words(counts)}")
-    if len(told) > _FEW: output.note(*(f"  {a.name}: {a.refused}" for a in refused[:10]),
-                                     *([f"  and {len(refused) - 10:,} more that were refused"] if len(refused) > 10 else []))
+    counts, value = count_verdicts(a.verdict for a in answers), detector.ppv(prevalence)
+    refused = [a for a in answers if a.refused]
+    output.record(answers=[a.to_dict() for a in answers], verdicts=counts, network=detector.network, predictive_values=value)
+    if len(answers) > 1: output.say(f"{len(answers):,} files: {count_words(counts)}")
+    if len(answers) > _FEW: output.note(*(f"  {a.name}: {a.refused}" for a in refused[:10]),
+                                        *([f"  and {len(refused) - 10:,} more that were refused"] if len(refused) > 10 else []))
     point = detector.info.point
     output.note("", f"Network: {detector}. Positive class: fake.",
                 f"Called fake {cut_words(point.threshold)}, the threshold frozen on validation for: {point.wanted}.")

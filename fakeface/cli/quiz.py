@@ -47,10 +47,10 @@ def quiz(output: Output, source: _Source = None, root: Root = None, test: Test =
     from fakeface.serve.web import check_address, serve
     check_address(host, port, public) # before anything is drawn
     given = dict(arms=tuple(arm) or None, tips=tips, advice=advice, items=items, practice=practice, grid=per_page, side=size, seed=seed)
-    asked = _open(source, root, test, out, {k: v for k, v in given.items() if v is not None}, output)
+    opened = _open(source, root, test, out, {k: v for k, v in given.items() if v is not None}, output)
     from fakeface.serve.quiz import quiz_app
     output.note(f"Nothing is printed here while people answer; in another terminal, or afterwards: `fakeface quiz --results {out}`")
-    with asked: serve(quiz_app(asked, public), host, port, output)
+    with opened: serve(quiz_app(opened, public), host, port, output)
 
 # %% ../../nbs/96_cli.quiz.ipynb #7ca28c23
 def _open(source: Path | None, root: Path | None, test: str | None, out: Path, given: dict[str, Any], output: Output) -> Any: # a `Quiz`
@@ -120,12 +120,12 @@ def _results(file: Path, output: Output) -> None:
     from fakeface.evaluate.people import detection_table
     from fakeface.serve.quiz import quiz_page, quiz_tables, quiz_words
     from fakeface.serve.sessions import Quiz
-    with Quiz(file) as asked:
-        words, tables, page = quiz_words(asked), quiz_tables(asked), quiz_page(asked)
+    with Quiz(file) as quiz_file:
+        words, tables, page = quiz_words(quiz_file), quiz_tables(quiz_file), quiz_page(quiz_file)
     output.record(answers=words)
-    said = tables["answers"].dropna(subset="answer")
-    if said["label"].nunique() == 2:
-        figures = detection_table(said)
+    answers = tables["answers"].dropna(subset="answer")
+    if answers["label"].nunique() == 2:
+        figures = detection_table(answers)
         output.table(figures.T, "Positive class: fake. 95 % intervals over people and pictures.")
         output.record(figures=figures)
     for head, lines in words.items(): output.say(head, *(f"  {line}" for line in lines))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Labels', 'Map', 'Seed', 'FaceDetector', 'Scale', 'IN_ONE', 'print_table', 'Output',
            'printing', 'spread', 'Command', 'names_in', 'argument', 'option', 'shown', 'Training', 'Aim', 'Detector',
-           'refuse_options', 'Many', 'write_parts', 'tell_parts', 'data_root', 'check_suffix', 'run_root', 'run_folder',
+           'refuse_options', 'Many', 'write_parts', 'show_parts', 'data_root', 'check_suffix', 'run_root', 'run_folder',
            'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index', 'drawn_note']
 
 # %% ../../nbs/95_cli.shared.ipynb #ce33029f
@@ -93,10 +93,10 @@ class Output(_Talk):
 def printing(output: Output) -> Iterator[None]:
     "The level of the log for the time of a command, and its JSON document at the end."
     log = logging.getLogger("fakeface")
-    before, told = log.level, logging.StreamHandler()
-    told.setFormatter(logging.Formatter("%(message)s"))
+    before, handler = log.level, logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
     log.setLevel(logging.DEBUG if output.verbose else logging.ERROR if output.quiet else logging.INFO)
-    log.addHandler(told)
+    log.addHandler(handler)
     try:
         with redirect_stdout(sys.stderr) if output.json else nullcontext(): yield # a training's lines are no part of the document
         if output.json: print(json.dumps(plain_json({"positive": "fake", **output.values}), indent=1, ensure_ascii=False))
@@ -104,7 +104,7 @@ def printing(output: Output) -> Iterator[None]:
         if output.verbose: traceback.print_exc()
         raise
     finally:
-        log.removeHandler(told)
+        log.removeHandler(handler)
         log.setLevel(before)
 
 # %% ../../nbs/95_cli.shared.ipynb #7449b321
@@ -328,10 +328,10 @@ def write_parts(many: Many, # where, which shard, how large
         from fakeface.core.shards import read_shard, write_shard
         measure = question.measure()
         plan, had = write_shard(listing, read_shard(many.shard or "1/1"), question.kind, question.asked(), many.parts, measure, many.part)
-    tell_parts(many, plan, had, output)
+    show_parts(many, plan, had, output)
 
 
-def tell_parts(many: Many, # as in `write_parts`
+def show_parts(many: Many, # as in `write_parts`
                plan: Any, had: int, # of `core.shards.write_shard`
                output: Output, # which says what was done
               ) -> None:
@@ -372,8 +372,8 @@ def run_root(run: Path, # a finished run; of anything else the root is taken as 
     from fakeface.data.manifest import find_images
     found = find_images(read_record(run_file(run, "manifest")), root)
     if not found.words: return root
-    made = read_record(run_file(run, "info")).get("data") if run_file(run, "info").is_file() else None
-    words = f"{run}: {found.words}; the run was made on {f'a data root called {made}' if made else 'another data root'}"
+    recorded = read_record(run_file(run, "info")).get("data") if run_file(run, "info").is_file() else None
+    words = f"{run}: {found.words}; the run was made on {f'a data root called {recorded}' if recorded else 'another data root'}"
     if not found.usable and (needed or Path(os.environ.get("FAKEFACE_DATA") or os.devnull) != root):
         raise InputError(f"{words}: give it with --root")
     output.record(root_note=words)
@@ -422,8 +422,8 @@ def log_use(run: Path, # whose model is asked
     from fakeface.core.files import is_finished
     if not is_finished(run): return []
     from fakeface.train.runs import Run
-    told = [ledger_words(entry) for entry in Run(run).log_test_use(rows, question, test).values()]
-    return [words for words in told if words] # a re-reading says nothing
+    lines = [ledger_words(entry) for entry in Run(run).log_test_use(rows, question, test).values()]
+    return [words for words in lines if words] # a re-reading says nothing
 
 # %% ../../nbs/95_cli.shared.ipynb #9c26fb70
 def write_page(page: str, # HTML

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from typer import Option
 
-from .data import tell_shortfalls
+from .data import show_shortfalls
 from .shared import Aim, Labels, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, refresh_index, write_page
 from ..core.basics import InputError, percent
 from ..core.ranks import place
@@ -86,34 +86,34 @@ def _run_once(recipe: Any, root: Path, out: Path | None, output: Output, **optio
     from fakeface.train.fitting import EpochLines, Forecast
     output.note("Before the training: scan, duplicates across splits, what shortcuts alone reach.")
     lines = [] if output.quiet or output.json else [Forecast()] if output.watched else [Forecast(), EpochLines()]
-    made = run_recipe(recipe, root, out, progress=output.watched, cbs=lines, **options)
-    _tell_run(made, output)
+    run_of = run_recipe(recipe, root, out, progress=output.watched, cbs=lines, **options)
+    _show_run(run_of, output)
 
 # %% ../../nbs/96_cli.train.ipynb #37098edc
-def _tell_run(made: Any, output: Output) -> None:
+def _show_run(run: Any, output: Output) -> None:
     "What came of a run: its scores, what a shortcut reaches, what was left out, and where the page is."
     import pandas as pd
     from fakeface.train.fitting import training_words
     from fakeface.train.runs import read_card
-    output.record(run=made.folder, report=made.shown("report"), data=made.data, metrics=made.metrics)
-    tell_shortfalls(made.sources, pd.read_csv(made.file("rejects")), output, made.info.get("scale") or 1.0)
-    output.note(f"\nOn {made.data}. Positive class: fake.")
-    filled, of = read_card(made.folder)["weights_filled"], made.settings
-    place = f", in the place of {made.info['arch_asked']}" if made.info.get("arch_asked") else ""
+    output.record(run=run.folder, report=run.shown("report"), data=run.data, metrics=run.metrics)
+    show_shortfalls(run.sources, pd.read_csv(run.file("rejects")), output, run.info.get("scale") or 1.0)
+    output.note(f"\nOn {run.data}. Positive class: fake.")
+    filled, of = read_card(run.folder)["weights_filled"], run.settings
+    place = f", in the place of {run.info['arch_asked']}" if run.info.get("arch_asked") else ""
     if filled: output.note(f"Pretrained weights ({of['arch']}{place}, {of['weights'] or 'from the hub'}): {filled} tensors of the "
                            "network's body were filled.")
-    output.note(training_words(made.info.get("training", {})))
-    if made.learnt: output.note(made.learnt)
-    output.table(made.scores.T)
-    output.table(made.by_source)
-    _tell_shortcuts(made.metrics, output)
-    _tell_threshold(made.metrics.get("operating") or {}, output)
-    _tell_left_out(made, output)
-    refresh_index(made.folder)
-    output.say(f"\n{made.shown('report')}")
+    output.note(training_words(run.info.get("training", {})))
+    if run.learnt: output.note(run.learnt)
+    output.table(run.scores.T)
+    output.table(run.by_source)
+    _show_shortcuts(run.metrics, output)
+    _show_threshold(run.metrics.get("operating") or {}, output)
+    _show_left_out(run, output)
+    refresh_index(run.folder)
+    output.say(f"\n{run.shown('report')}")
 
 # %% ../../nbs/96_cli.train.ipynb #6a332b47
-def _tell_shortcuts(metrics: dict[str, Any], output: Output) -> None: # of a run
+def _show_shortcuts(metrics: dict[str, Any], output: Output) -> None: # of a run
     "What shortcuts alone reach, and where one does as well as the run."
     from fakeface.audit.shortcuts import baselines_table, shortcut_warning
     known = metrics.get("baselines", {})
@@ -125,7 +125,7 @@ def _tell_shortcuts(metrics: dict[str, Any], output: Output) -> None: # of a run
         if warned: output.note(f"\n{name}: {warned}")
 
 # %% ../../nbs/96_cli.train.ipynb #f54208dd
-def _tell_threshold(found: dict[str, Any], output: Output) -> None: # `operating` of metrics.json
+def _show_threshold(found: dict[str, Any], output: Output) -> None: # `operating` of metrics.json
     "The threshold that is frozen, and what it does on the tests."
     from fakeface.evaluate.scores import cut_words
     if not found.get("point"): return output.note(f"\nNo threshold is frozen: {found['why']}") if found.get("why") else None
@@ -138,12 +138,12 @@ def _tell_threshold(found: dict[str, Any], output: Output) -> None: # `operating
     output.note(f"\nThreshold frozen on validation (fake {cut_words(found['point']['threshold'])}; wanted: {wanted}):{''.join(lines)}")
 
 # %% ../../nbs/96_cli.train.ipynb #430acaba
-def _tell_left_out(made: Any, output: Output) -> None:
+def _show_left_out(run: Any, output: Output) -> None:
     "Images that are not in the run, and why."
-    copies, rejected = made.metrics.get("duplicates"), made.metrics["rejected"]
+    copies, rejected = run.metrics.get("duplicates"), run.metrics["rejected"]
     if copies and copies["found"]:
         output.note(f"\n{copies['found']:,} duplicates across splits: {copies['dropped']:,} images left out, {copies['kept']:,} pairs kept")
-    if rejected: output.note(f"\n{rejected} files were rejected; {made.shown('rejects')} says why")
+    if rejected: output.note(f"\n{rejected} files were rejected; {run.shown('rejects')} says why")
 
 # %% ../../nbs/96_cli.train.ipynb #460f5f98
 def _run_seeds(recipe: Any, root: Path, out: Path | None, overwrite: bool, seeds: int, options: dict[str, Any], output: Output) -> None:

@@ -41,17 +41,17 @@ def twins(source: _Source, generator: _Generator, out: _Out, output: Output, roo
     from fakeface.data.twins import make_twins, read_shard
     part = read_shard(shard)
     known = None if Path(source).is_dir() and not (root and (root/source).exists()) else root # FAKEFACE_DATA is no part of a folder's call
-    made = make_twins(source, generator, out, known, size, quality, lossless, keep_format, part, workers, timeout, made_by)
-    _tell_twins(made, out, output)
+    result = make_twins(source, generator, out, known, size, quality, lossless, keep_format, part, workers, timeout, made_by)
+    _show_twins(result, out, output)
 
 # %% ../../nbs/96_cli.twins.ipynb #aded61a4
-def _tell_twins(made: Any, out: Path, output: Output) -> None: # a `data.twins.Twins`
+def _show_twins(result: Any, out: Path, output: Output) -> None: # a `data.twins.Twins`
     "What was made, what failed, and what comes next."
-    output.record(folder=out, pairs=made.pairs, made=made.made, rejects=made.rejects, saved=made.saving.words())
-    output.say(f"{made.pairs:,} pairs in {out}, {made.made:,} of them made now; {made.saving.words()}")
-    if len(made.rejects):
-        counts = made.rejects.groupby("reason").size().sort_values(ascending=False).rename("photographs").to_frame()
-        output.table(counts.head(10), f"{len(made.rejects):,} failed (rejects.csv; the same call tries them again):")
-    if made.saving.keep: output.note("--keep-format: these pairs are a shortcut, a detector need not look at a face to tell them apart.")
+    output.record(folder=out, pairs=result.pairs, made=result.made, rejects=result.rejects, saved=result.saving.words())
+    output.say(f"{result.pairs:,} pairs in {out}, {result.made:,} of them made now; {result.saving.words()}")
+    if len(result.rejects):
+        counts = result.rejects.groupby("reason").size().sort_values(ascending=False).rename("photographs").to_frame()
+        output.table(counts.head(10), f"{len(result.rejects):,} failed (rejects.csv; the same call tries them again):")
+    if result.saving.keep: output.note("--keep-format: these pairs are a shortcut, a detector need not look at a face to tell them apart.")
     output.note(f"next: fakeface audit {out.parent}" + (f"; fakeface run kyllo-twins --root {out.parent}" if out.name ==
                                                          "fairface_psp_twins" else ""))

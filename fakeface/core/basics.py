@@ -85,13 +85,13 @@ class _Steps:
         self.bar = tqdm(items, total=total, desc=what, delay=2, leave=False, mininterval=0.5, disable=not self.watched)
 
     def __iter__(self) -> Iterator:
-        n, began, told = 0, time.monotonic(), time.monotonic()
+        n, began, last = 0, time.monotonic(), time.monotonic()
         for n, item in enumerate(self.bar, 1):
             yield item
             stop_again()
-            if not self.watched and time.monotonic() - told > 30:
-                told = time.monotonic()
-                self.log.info("%s: %s of %s, %.0f s", self.what, f"{n:,}", f"{self.total:,}", told - began)
+            if not self.watched and time.monotonic() - last > 30:
+                last = time.monotonic()
+                self.log.info("%s: %s of %s, %.0f s", self.what, f"{n:,}", f"{self.total:,}", last - began)
         self.log.debug("%s: %s, %.1f s", self.what, f"{n:,}", time.monotonic() - began)
 
     def __enter__(self) -> "_Steps": return self

@@ -282,8 +282,8 @@ def is_about(file: Path, # of a page
     "Whether a page is there and about one of these."
     try: head = file.read_bytes()[:20_000].decode(errors="ignore")
     except OSError: return False
-    said = re.search('<meta name="fakeface-about" content="([0-9a-f ]*)">', head)
-    return any(_about_id(t) in said[1].split() for t in things) if said else unmarked
+    match = re.search('<meta name="fakeface-about" content="([0-9a-f ]*)">', head)
+    return any(_about_id(t) in match[1].split() for t in things) if match else unmarked
 
 # %% ../../nbs/06_core.page.ipynb #1be8c9b0
 def page_links(page: str | Path, # where the page will lie

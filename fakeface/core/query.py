@@ -59,8 +59,8 @@ def _tree(text: Any) -> tuple[ast.expr, dict[str, str]]:
             warnings.simplefilter("ignore")
             tree = ast.parse(python, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
-        said = "one `=` is no comparison, write `==`" if re.search(r"(?<![=<>!])=(?!=)", _QUOTED.sub("", text)) else "cannot be read"
-        raise _Fault(said) from e
+        hint = "one `=` is no comparison, write `==`" if re.search(r"(?<![=<>!])=(?!=)", _QUOTED.sub("", text)) else "cannot be read"
+        raise _Fault(hint) from e
     _check(tree)
     return tree, names
 
@@ -70,8 +70,8 @@ def _check(tree: ast.expr) -> None:
     todo = [(tree, 1)]
     while todo:
         node, depth = todo.pop()
-        said = _SAID.get(type(node), f"`{type(node).__name__.lower()}`")
-        if not isinstance(node, _KNOWN): raise _Fault(f"has {said} in it, which is not read here")
+        name = _SAID.get(type(node), f"`{type(node).__name__.lower()}`")
+        if not isinstance(node, _KNOWN): raise _Fault(f"has {name} in it, which is not read here")
         if depth > MAX_DEPTH: raise _Fault("is nested too deep")
         if isinstance(node, ast.Constant): _check_value(node.value)
         todo += [(child, depth + 1) for child in ast.iter_child_nodes(node)]

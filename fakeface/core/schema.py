@@ -140,9 +140,9 @@ _MENDS = {"mapping values are not allowed": "put text that holds `: ` in quotes"
 
 def _yaml_fault(e: yaml.YAMLError) -> str:
     "What a parser said, in a line."
-    mark, said = getattr(e, "problem_mark", None), getattr(e, "problem", None) or getattr(e, "reason", None) or str(e)
-    mend = next((f"; {mend}" for sign, mend in _MENDS.items() if sign in said), "")
-    return f"not readable as YAML ({f'line {mark.line + 1}: ' if mark else ''}{' '.join(said.split())[:120]}{mend})"
+    mark, problem = getattr(e, "problem_mark", None), getattr(e, "problem", None) or getattr(e, "reason", None) or str(e)
+    mend = next((f"; {mend}" for sign, mend in _MENDS.items() if sign in problem), "")
+    return f"not readable as YAML ({f'line {mark.line + 1}: ' if mark else ''}{' '.join(problem.split())[:120]}{mend})"
 
 # %% ../../nbs/01_core.schema.ipynb #65ca504c
 def _yaml_value(text: str) -> Any:
@@ -245,15 +245,15 @@ _WANTED = {"int_type": "a whole number", "int_from_float": "a whole number", "fl
 
 def _walk(loc: Iterable[str | int], value: Any, of: Any) -> tuple[list[str], Any, Any]:
     "Where a fault is, in words; the value there; what it has to be."
-    said = []
+    names = []
     for step in loc:
-        if step == "[key]": value, of = said[-1], str
+        if step == "[key]": value, of = names[-1], str
         elif isinstance(value, dict) and step in value: value, of = value[step], _inner(of, step)
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             value, of, step = value[step], _inner(of, step), step + 1
         else: continue # one branch of several that it may be
-        if step != "[key]": said.append(str(step))
-    return said, value, of
+        if step != "[key]": names.append(str(step))
+    return names, value, of
 
 # %% ../../nbs/01_core.schema.ipynb #f6fce337
 def _shape(of: Any) -> str:
@@ -265,8 +265,8 @@ def _shape(of: Any) -> str:
 def _fault_words(fault: Mapping[str, Any], whole: Any, of: Any) -> str:
     "One fault of pydantic's in our words."
     kind, last = fault["type"], fault["loc"][-1] if fault["loc"] else ""
-    said, value, at = _walk(fault["loc"][:-1] if kind in ("unexpected_keyword_argument", "missing") else fault["loc"], whole, of)
-    place, (bare, words) = ".".join(said), _bare(at)
+    where, value, at = _walk(fault["loc"][:-1] if kind in ("unexpected_keyword_argument", "missing") else fault["loc"], whole, of)
+    place, (bare, words) = ".".join(where), _bare(at)
     before = f"{place}: " if place else ""
     if kind == "missing": return f"{before}the field `{last}` is missing"
     if kind == "unexpected_keyword_argument": return before + unknown_words("field", last, [f.name for f in fields(bare)])

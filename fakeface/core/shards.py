@@ -80,7 +80,7 @@ class Plan:
 def plan_shard(listing: pd.DataFrame, # one row an image: path, and what is known of it
                shard: Shard, # which share
                kind: str, # score, predict or audit
-               asked: dict[str, Any], # who is asked, and how: plain values
+               question: dict[str, Any], # who is asked, and how: plain values
                size: int = 2_000, # images a part
               ) -> tuple[Plan, pd.DataFrame]: # and this shard's rows, with `row`: their place in the list
     "What a shard is about to do."
@@ -89,7 +89,7 @@ def plan_shard(listing: pd.DataFrame, # one row an image: path, and what is know
     paths = listing["path"].tolist()
     digest = hashlib.sha256("\n".join(paths).encode("utf-8", "surrogateescape")).hexdigest()
     mine = listing.assign(row=np.arange(len(listing)))[shard.takes(paths)].reset_index(drop=True)
-    return Plan(kind, shard.number, shard.of, len(listing), len(mine), digest, size, asked), mine
+    return Plan(kind, shard.number, shard.of, len(listing), len(mine), digest, size, question), mine
 
 # %% ../../nbs/09_core.shards.ipynb #32146436
 def part_file(folder: str | Path, # of all shards
@@ -145,20 +145,20 @@ def write_part(folder: str | Path, # of all shards
                measure: Measure, # what is done with its images
               ) -> Path:
     "Measures the images of one part and writes it, whole or not at all."
-    told = measure(block)
-    if told["row"].drop_duplicates().tolist() != block["row"].tolist():
+    answers = measure(block)
+    if answers["row"].drop_duplicates().tolist() != block["row"].tolist():
         raise RuntimeError(f"{len(block)} images were asked about, and the answers are about others, or in another order")
-    return write_table(told, part_file(folder, plan, k))
+    return write_table(answers, part_file(folder, plan, k))
 
 # %% ../../nbs/09_core.shards.ipynb #98160549
 def write_shard(listing: pd.DataFrame, # as in `plan_shard`, and so are the next four
-                shard: Shard, kind: str, asked: dict[str, Any],
+                shard: Shard, kind: str, question: dict[str, Any],
                 folder: str | Path, # of all shards
                 measure: Measure, # what is done with the images of a part
                 size: int = 2_000, # images a part
                ) -> tuple[Plan, int]: # and how many parts were there already
     "One shard's parts, but those that are there. Raises `InputError` where another process is at it, or it began as another one."
-    plan, mine = plan_shard(listing, shard, kind, asked, size)
+    plan, mine = plan_shard(listing, shard, kind, question, size)
     with Claim(Path(folder)/plan.folder, inside=True):
         start_shard(folder, plan)
         todo = missing_parts(folder, plan)

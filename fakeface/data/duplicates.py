@@ -614,5 +614,5 @@ def settle_duplicates(manifest: pd.DataFrame, # one row an image
     dropped = np.unique(go[words == "drop"]).astype(int)
     kept = np.ones(len(manifest), bool)
     kept[dropped] = False
-    told = dict(found=len(leaks), dropped=len(dropped), kept=int((words == "keep").sum()))
-    return manifest[kept].reset_index(drop=True), told
+    counts = dict(found=len(leaks), dropped=len(dropped), kept=int((words == "keep").sum()))
+    return manifest[kept].reset_index(drop=True), counts

@@ -140,9 +140,9 @@ def orientation(image: Image.Image, # opened; a PNG and a TIFF have to be loaded
                ) -> int: # 1 to 8, as in EXIF; 1 is upright
     "How the stored pixels lie: by EXIF, else by XMP, else upright."
     if image.format == "TIFF": return 1 # Pillow has turned it while loading
-    try: told = image.getexif().get(_ORIENTATION)
-    except Exception: told = None # a damaged block
-    for value in (told, *_from_xmp(image)):
+    try: code = image.getexif().get(_ORIENTATION)
+    except Exception: code = None # a damaged block
+    for value in (code, *_from_xmp(image)):
         if isinstance(value, bytes) and len(value) == 1: value = value[0]
         try: whole = int(value)
         except (TypeError, ValueError, ArithmeticError): continue

@@ -102,24 +102,24 @@ def apply_labels(manifest: pd.DataFrame, # one row an image, `path` and `label` 
                 ) -> pd.DataFrame: # with the labels in it; fewer rows where some are left out
     "The manifest as corrected by hand, with a `DataNote` that counts what was changed and what did not fit."
     place, changed = _places(labels, manifest)
-    out, told = manifest.reset_index(drop=True), []
+    out, lines = manifest.reset_index(drop=True), []
     for attribute, some in labels[place.notna()].groupby("attribute", sort=True):
         of = dict(zip(out["path"].iloc[place[some.index].astype(int)], some["value"]))
-        said = out["path"].map(of).astype(object) # of a file that several rows name, all of them
+        values = out["path"].map(of).astype(object) # of a file that several rows name, all of them
         old = out[attribute].astype(object) if attribute in out else pd.Series(None, index=out.index, dtype=object)
-        new = old.mask(said.notna(), said)
-        if attribute == "label": told.append(f"{_many(int((old != new).sum()), 'label')} corrected")
-        elif attribute != LEFT_OUT: told.append(f"{attribute} of {_many(int(said.notna().sum()), 'image')}")
+        new = old.mask(values.notna(), values)
+        if attribute == "label": lines.append(f"{_many(int((old != new).sum()), 'label')} corrected")
+        elif attribute != LEFT_OUT: lines.append(f"{attribute} of {_many(int(values.notna().sum()), 'image')}")
         out[attribute] = _as_before(new, out[attribute] if attribute in out else None)
         if attribute == "label" and "kind" in out: out["kind"] = _kinds(out)
     if LEFT_OUT in out and (labels["attribute"] == LEFT_OUT).any():
         gone = out.pop(LEFT_OUT).notna()
         out = out[~gone].reset_index(drop=True)
-        told.append(f"{_many(int(gone.sum()), 'image')} left out")
+        lines.append(f"{_many(int(gone.sum()), 'image')} left out")
     rest = int(place.isna().sum())
-    if changed: told.append(f"{_many(changed, 'label')} not used, for the files have changed since")
-    if rest - changed: told.append(f"{_many(rest - changed, 'label')} about images that are not here")
-    warnings.warn(f"{where}: by hand: {'; '.join(told) or 'nothing to change'}", DataNote, stacklevel=2)
+    if changed: lines.append(f"{_many(changed, 'label')} not used, for the files have changed since")
+    if rest - changed: lines.append(f"{_many(rest - changed, 'label')} about images that are not here")
+    warnings.warn(f"{where}: by hand: {'; '.join(lines) or 'nothing to change'}", DataNote, stacklevel=2)
     return out
 
 # %% ../../nbs/13_data.labels.ipynb #145220a0

@@ -80,21 +80,21 @@ def read_facts(root: str | Path, # the data root
                thumbnails: bool = False, # of files that have to be opened, keep those too: they will be asked for
               ) -> pd.DataFrame: # one row a path, in their order: FACTS and `reason` (missing for a good file)
     "Header facts and hashes of all files, from the store where size and times of change are the same. Errors of the system are not kept."
-    root, asked = Path(root), list(dict.fromkeys(paths))
-    columns = _columns(len(asked))
-    key, there = _on_disk(root, asked, columns["reason"])
-    todo = np.flatnonzero(there & ~_fill_known(columns, root, asked, key)) if len(asked) else np.empty(0, int)
-    files = [os.path.join(root, asked[i]) for i in todo]
+    root, wanted = Path(root), list(dict.fromkeys(paths))
+    columns = _columns(len(wanted))
+    key, there = _on_disk(root, wanted, columns["reason"])
+    todo = np.flatnonzero(there & ~_fill_known(columns, root, wanted, key)) if len(wanted) else np.empty(0, int)
+    files = [os.path.join(root, wanted[i]) for i in todo]
     reading = iter(progress(_read_files(files, workers, thumbnails), len(files), "reading images"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning) # `image_facts` rejects these files by name
         while read := list(_lot(reading)):
             rows, todo = todo[:len(read)], todo[len(read):]
             for name, v in columns.items(): v[rows] = np.array([f.get(name) for f in read], v.dtype)
-            keep_files(root, [dict(zip(_KEY, (asked[i], *key[:, i].tolist()))) | f for i, f in zip(rows, read) if _stays(f, key[0, i])])
-    facts = _typed(dict(path=np.array(asked, object)) | columns)
-    if len(asked) == len(paths): return facts
-    at = {p: i for i, p in enumerate(asked)}
+            keep_files(root, [dict(zip(_KEY, (wanted[i], *key[:, i].tolist()))) | f for i, f in zip(rows, read) if _stays(f, key[0, i])])
+    facts = _typed(dict(path=np.array(wanted, object)) | columns)
+    if len(wanted) == len(paths): return facts
+    at = {p: i for i, p in enumerate(wanted)}
     return facts.take([at[p] for p in paths]).reset_index(drop=True)
 
 # %% ../../nbs/13_data.manifest.ipynb #89b781c4
@@ -172,11 +172,11 @@ def scan(root: str | Path, # the data root
     root, cards = Path(root), read_cards(root)
     unknown = [s for s in sources or [] if s not in cards]
     if unknown: raise ManifestError(unknown_words("source", unknown[0], cards))
-    asked = list(dict.fromkeys(sources or cards))
-    listed = [_scan_source(cards[s], root, layout) for s in progress(asked, len(asked), "listing datasets")]
+    wanted = list(dict.fromkeys(sources or cards))
+    listed = [_scan_source(cards[s], root, layout) for s in progress(wanted, len(wanted), "listing datasets")]
     none = pd.DataFrame(columns=[*COLUMNS, "layout"], dtype=object)
     images = pd.concat([t for t, _ in listed if len(t)] or [none], ignore_index=True)
-    _tell_shared(images)
+    _warn_shared(images)
     facts = read_facts(root, images["path"].tolist(), workers, thumbnails)
     bad = facts["reason"].notna()
     rejects = pd.concat([images[bad].assign(reason=facts["reason"][bad]), *(r for _, r in listed)])[["path", "source", "reason"]]
@@ -199,7 +199,7 @@ def _scan_source(card: Card, root: Path, layout: str) -> tuple[pd.DataFrame, pd.
     return images.join(read_attributes(card, root, images["path"])), rejects
 
 
-def _tell_shared(images: pd.DataFrame) -> None:
+def _warn_shared(images: pd.DataFrame) -> None:
     "Says which sources name the same files."
     twice = images[images.duplicated("path", keep=False)]
     if len(twice):
@@ -267,10 +267,10 @@ def labelled_folder(folder: str | Path, # see `is_labelled`
                    ) -> Scan: # a manifest, `split` missing where no folder says one; the files that are not used
     "The images of a folder whose sub-folders say what they are. Raises `InputError` where none is called real or fake."
     root, (images, rejects) = Path(folder).resolve(), folder_images(folder, thumbnails)
-    said = folder_words(images["path"])
-    label = said["label"]
+    words = folder_words(images["path"])
+    label = words["label"]
     if label.isna().all(): raise InputError(f"no folder is called real or fake: put the images into {folder}/real and {folder}/fake")
-    rows = images.assign(**said, part="",
+    rows = images.assign(**words, part="",
                          subject=_subjects_of(root, images["path"]), kind=label.map({"real": "photograph", "fake": "generated"}))
     unnamed = rows[label.isna()].assign(source="", reason="in no folder called real or fake")
     rejects = pd.concat([rejects.rename(columns={"kind": "source"}), unnamed[["path", "source", "reason"]]], ignore_index=True)

@@ -85,9 +85,9 @@ def _xmp(block: bytes, where: str) -> list[Mark]:
     if not block.strip(): return []
     names, says = _source_types(block)
     tools = [(k.rpartition(":")[2], v) for k, v in _TOOL.findall(block[:200_000].decode("utf-8", "replace"))][:4]
-    made = _together([says, *(_says_text(v, software=True) for k, v in tools)])
+    by_tools = _together([says, *(_says_text(v, software=True) for k, v in tools)])
     lines = [*(f"DigitalSourceType {n}" for n in names), *(f"{k} {v}" for k, v in tools)]
-    return [Mark("xmp", where, _plain("; ".join(lines)) or "no DigitalSourceType", says or made)]
+    return [Mark("xmp", where, _plain("; ".join(lines)) or "no DigitalSourceType", says or by_tools)]
 
 # %% ../../nbs/11_data.marks.ipynb #7b83419f
 def _c2pa(block: bytes, where: str) -> list[Mark]:
@@ -97,9 +97,9 @@ def _c2pa(block: bytes, where: str) -> list[Mark]:
     names, says = _source_types(block)
     info = block.find(b"claim_generator_info")
     by = (_cbor_text(block[info:info + 500], b"\x64name") if info >= 0 else "") or _cbor_text(block, b"claim_generator")
-    made = says or _says_text(by, software=True)
+    origin = says or _says_text(by, software=True)
     lines = [*([f"by {by}"] if by else []), *(f"DigitalSourceType {n}" for n in names)]
-    return [Mark("c2pa", where, _plain("; ".join(lines)) or "a manifest that names no source type", made)]
+    return [Mark("c2pa", where, _plain("; ".join(lines)) or "a manifest that names no source type", origin)]
 
 
 def _cbor_text(block: bytes, key: bytes) -> str:
@@ -165,9 +165,9 @@ def _exif(block: bytes, where: str) -> list[Mark]:
             for tag, name in _FIELDS.items() if tag in fields}
     lines = [f"{name} {_plain(value)}" for name, value in text.items() if _plain(value)]
     if not lines: return []
-    made = [_says_text(value, software=name in ("Software", "Make", "Model")) for name, value in text.items()]
+    origins = [_says_text(value, software=name in ("Software", "Make", "Model")) for name, value in text.items()]
     camera = "camera" if all(_plain(text.get(name, "")) for name in ("Make", "Model")) else ""
-    return [Mark("exif", where, _plain("; ".join(lines)), _together(made) or camera)]
+    return [Mark("exif", where, _plain("; ".join(lines)), _together(origins) or camera)]
 
 
 def _comment(value: bytes) -> str:
@@ -207,8 +207,8 @@ def _png_text(kind: bytes, data: bytes) -> list[Mark]:
     where = f"PNG {kind.decode()}"
     if key == b"XML:com.adobe.xmp": return _xmp(rest, where)
     name, text = _plain(key), _decoded(rest[:20_000])
-    made = "generated" if name.casefold() in _SETTING_KEYS else _says_text(text, software=name.casefold() in ("software", "source"))
-    return [Mark("png_text", where, _plain(f"{name}: {text}"), made)]
+    origin = "generated" if name.casefold() in _SETTING_KEYS else _says_text(text, software=name.casefold() in ("software", "source"))
+    return [Mark("png_text", where, _plain(f"{name}: {text}"), origin)]
 
 # %% ../../nbs/11_data.marks.ipynb #1194c9d7
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:

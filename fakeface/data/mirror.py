@@ -124,18 +124,18 @@ def _copy_rest(root: Path, out: Path) -> int: # how many
 _NOTE, _LINES = "faces.json", ".faces.jsonl"
 
 
-def _asked(out: Path, cut: Cut) -> dict[str, Any]:
+def _config(out: Path, cut: Cut) -> dict[str, Any]:
     "What the folder is made by. Raises `InputError` where something else is in its place."
-    asked = asdict(cut) | dict(licence=DETECTORS[cut.face_detector].licence)
+    config = asdict(cut) | dict(licence=DETECTORS[cut.face_detector].licence)
     if (out/_NOTE).is_file():
         known = read_json(out/_NOTE, dict, "give a new folder, or remove it")
-        other = [k for k in asdict(cut) if known.get(k) != asked[k]]
+        other = [k for k in asdict(cut) if known.get(k) != config[k]]
         if other:
-            before, now = known.get(other[0]), asked[other[0]]
+            before, now = known.get(other[0]), config[other[0]]
             raise InputError(f"{out} holds faces of another kind ({other[0]} {before}, now {now}); give a new folder")
     elif out.exists() and (not out.is_dir() or holds_something(out)):
         raise InputError(f"{out} holds something else; give a new folder, or remove it")
-    return asked
+    return config
 
 # %% ../../nbs/17_data.mirror.ipynb #157ab86a
 def read_cut(root: str | Path, # a data root
@@ -189,10 +189,10 @@ def mirror_faces(root: str | Path, # a data root, or any folder of pictures
     if not root.is_dir(): raise InputError(f"the data root {root} is no folder")
     ends = [os.path.realpath(p) for p in (root, out)]
     if os.path.commonpath(ends) in ends: raise InputError(f"{out} and {root} lie in each other; give a folder outside of the data root")
-    asked = _asked(out, cut)
+    config = _config(out, cut)
     listed = list_pictures(root, sources)
     with Claim(out, inside=True):
-        if not (out/_NOTE).is_file(): write_text(out/_NOTE, json.dumps(asked | dict(finished=False), indent=1))
+        if not (out/_NOTE).is_file(): write_text(out/_NOTE, json.dumps(config | dict(finished=False), indent=1))
         copied, done = _copy_rest(root, out), _done(out, listed.images)
         jobs = [job for job in zip(listed.images["path"], listed.images["sha256"]) if job[0] not in done]
         with open(out/_LINES, "ab") as lines:
@@ -202,30 +202,31 @@ def mirror_faces(root: str | Path, # a data root, or any folder of pictures
                 done[row["path"]] = row
                 lines.write(json.dumps(row).encode() + b"\n")
                 lines.flush()
-        return _finished(out, listed, done, asked | dict(files_copied=copied))
+        return _finished(out, listed, done, config | dict(files_copied=copied))
 
 # %% ../../nbs/17_data.mirror.ipynb #c3f8b809
-def _finished(out: Path, listed: Listed, done: dict[str, dict[str, Any]], asked: dict[str, Any]) -> Mirror:
+def _finished(out: Path, listed: Listed, done: dict[str, dict[str, Any]], config: dict[str, Any]) -> Mirror:
     "Writes the tables."
     rows = pd.DataFrame([done[p] for p in listed.images["path"]], columns=["path", "sha256", "faces", "reason", *_NUMBERS])
     rows = rows.merge(listed.images[["path", "source"]], on="path")
     found = rows[rows["reason"] == ""].drop(columns="reason")
     faces = found[["path", "source", "faces", *_NUMBERS, "sha256"]].reset_index(drop=True)
     rejects = pd.concat([rows.loc[rows["reason"] != "", ["path", "source", "reason"]], listed.rejects], ignore_index=True)
-    told = asked | dict(finished=True, version=fakeface.__version__, pictures=len(rows), found=len(faces),
-                        several=int((faces["faces"] > 1).sum()), not_found=int((rows["reason"] == _NONE).sum()), rejected=len(rejects),
-                        enlarged=int((faces["pixels"] < asked["size"]).sum()))
+    note = config | dict(finished=True, version=fakeface.__version__, pictures=len(rows), found=len(faces),
+                         several=int((faces["faces"] > 1).sum()), not_found=int((rows["reason"] == _NONE).sum()), rejected=len(rejects),
+                         enlarged=int((faces["pixels"] < config["size"]).sum()))
     write_table(faces, out/"faces.csv")
     write_table(rejects, out/"left_out.csv")
-    write_text(out/_NOTE, json.dumps(told, indent=1))
-    return Mirror(faces, rejects, told)
+    write_text(out/_NOTE, json.dumps(note, indent=1))
+    return Mirror(faces, rejects, note)
 
 # %% ../../nbs/17_data.mirror.ipynb #e07b1b86
-def by_source(made: Mirror) -> pd.DataFrame: # index source: pictures, found, several, enlarged as text
+def by_source(mirror: Mirror) -> pd.DataFrame: # index source: pictures, found, several, enlarged as text
     "How many faces were found in each source, with the interval of the share."
     from fakeface.core.stats import wilson
-    none = made.rejects[made.rejects["reason"] == _NONE].groupby("source").size()
-    found = made.faces.assign(several=made.faces["faces"] > 1, enlarged=made.faces["pixels"] < made.told["size"]).groupby("source").agg(
+    none = mirror.rejects[mirror.rejects["reason"] == _NONE].groupby("source").size()
+    faces = mirror.faces
+    found = faces.assign(several=faces["faces"] > 1, enlarged=faces["pixels"] < mirror.told["size"]).groupby("source").agg(
         found=("path", "size"), several=("several", "sum"), enlarged=("enlarged", "sum"))
     table = found.join(none.rename("none"), how="outer").fillna(0).astype(int)
     n = table["found"] + table["none"]
@@ -234,9 +235,9 @@ def by_source(made: Mirror) -> pd.DataFrame: # index source: pictures, found, se
     return pd.DataFrame(shown).rename_axis("source")
 
 
-def mirror_lines(made: Mirror) -> list[str]:
+def mirror_lines(mirror: Mirror) -> list[str]:
     "What was done, in sentences."
-    t, n = made.told, made.told["found"] + made.told["not_found"]
+    t, n = mirror.told, mirror.told["found"] + mirror.told["not_found"]
     what = {"ffhq": "aligned as FFHQ", "tight": "cropped tightly", "margin": f"cropped with a margin of {t['margin']:g}"}[t["crop"]]
     rest = t["rejected"] - t["not_found"]
     lines = [f"A face in {t['found']:,} of {n:,} pictures ({percent(t['found'] / n if n else None)}), {what} at {t['size']} pixels."]
@@ -272,21 +273,21 @@ _GALLERY = """{% import "parts" as part with context %}{% for title, lede, tiles
 {{ part.tiles(tiles) }}{% endfor %}{{ sources }}"""
 
 
-def mirror_page(made: Mirror,
+def mirror_page(mirror: Mirror,
                 root: str | Path, # the data root with the pictures
                ) -> str: # HTML
     "A gallery of the pictures in which no face was found, and of those with several; and the counts by source."
-    none = made.rejects[made.rejects["reason"] == _NONE]
-    several = made.faces[made.faces["faces"] > 1].sort_values("faces", ascending=False)
+    none = mirror.rejects[mirror.rejects["reason"] == _NONE]
+    several = mirror.faces[mirror.faces["faces"] > 1].sort_values("faces", ascending=False)
     galleries = []
     if len(none): galleries.append(_gallery(Path(root), "No face found", "Where there is one, the face detector has missed it, and the "
                                             "picture is missing from the folder.", none, lambda r: r.source))
     if len(several): galleries.append(_gallery(Path(root), "Several faces", "The largest was taken. Is it the one that the label is about?",
                                                several, lambda r: f"{r.source}, {r.faces} faces"))
-    first, *rest = mirror_lines(made)
+    first, *rest = mirror_lines(mirror)
     values = dict(title="Faces of a data root", over="fakeface", answers=[first], meta=" ".join(rest), footer="", galleries=galleries,
                   banner=["This page shows pictures of the data root. Their licences say who may see them."],
-                  sources=Markup("<h2>By source</h2>" + table_html(by_source(made))))
+                  sources=Markup("<h2>By source</h2>" + table_html(by_source(mirror))))
     return render(values, {"gallery": _GALLERY}, ["gallery"])
 
 # %% ../../nbs/17_data.mirror.ipynb #460edb37

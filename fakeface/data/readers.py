@@ -111,12 +111,12 @@ class Subject:
 
 def _check_name(name: str, groups: Sequence[str]) -> None:
     "Raises `ValueError` where a subject's name asks for more than its groups, plain or padded."
-    try: asked = [(group, spec, how) for _, group, spec, how in string.Formatter().parse(name) if group is not None]
+    try: fields = [(group, spec, how) for _, group, spec, how in string.Formatter().parse(name) if group is not None]
     except ValueError as e: raise ValueError(f"`name` is not readable ({e}); write groups as {{group}}") from e
-    for group, spec, how in asked:
+    for group, spec, how in fields:
         if group not in groups: raise ValueError(f"`name` asks for {{{group:.60}}}; the groups are {', '.join(groups)}")
         if how or not re.fullmatch(r"(.?[<>^])?\d{0,2}", spec or ""): raise ValueError(f"`name` pads by {spec!r:.60}; write {{x:0>5}}")
-    if not asked: raise ValueError("`name` holds no {group}; all images would be one subject")
+    if not fields: raise ValueError("`name` holds no {group}; all images would be one subject")
 
 # %% ../../nbs/10_data.readers.ipynb #5d0c7a16
 @dataclass

@@ -178,9 +178,9 @@ def recipe_names() -> list[str]:
 def read_recipe(recipe: str | Path, # a name out of `recipe_names()`, or a YAML file
                ) -> Recipe:
     "Reads and checks a recipe. Raises `RecipeError` naming the file, the field and the mend."
-    path, said = read_spec(recipe, "recipes", RecipeError)
-    made = check_fields(said, Recipe, path.name, RecipeError)
-    return replace(made, profiles=checked_profiles(made.profiles, path.name, RecipeError))
+    path, values = read_spec(recipe, "recipes", RecipeError)
+    spec = check_fields(values, Recipe, path.name, RecipeError)
+    return replace(spec, profiles=checked_profiles(spec.profiles, path.name, RecipeError))
 
 
 def checked_profiles(profiles: dict[str, dict[str, Any]], # name -> settings
@@ -267,10 +267,10 @@ class Composition(NamedTuple):
 # %% ../../nbs/15_data.recipes.ipynb #7420f202
 def _scaled(wishes: list[Wish], found: int, scale: float) -> tuple[tuple[str, int], tuple[str, int]]:
     "How many images of a pool are asked for and found, at a scale."
-    asked = sum(w.count for w in wishes)
-    if scale == 1: return ("asked", asked), ("found", found)
+    wanted = sum(w.count for w in wishes)
+    if scale == 1: return ("asked", wanted), ("found", found)
     few = lambda share: sum(max(1, int(w.count * share)) for w in wishes) # as `_split` has it
-    there = few(scale * min(1.0, found / asked)) if found else 0
+    there = few(scale * min(1.0, found / wanted)) if found else 0
     return ("asked", few(scale)), ("found", min(found, max(there, int(scale * found))))
 
 # %% ../../nbs/15_data.recipes.ipynb #2a1d4a04
@@ -310,8 +310,8 @@ def _lacking(table: dict[str, dict[str, int]], rejects: pd.DataFrame) -> str:
     empty = [s for s, row in table.items() if not row["found"]]
     there = {s: rejects[rejects["source"] == s] for s in empty if (rejects["source"] == s).any()}
     absent = [s for s in empty if s not in there]
-    told = [f"absent under the data root: {', '.join(absent)}. `fakeface sources` says how to get them"] if absent or not there else []
-    return "; ".join(told + [f"{s} is there and cannot be used: {rejects_words(some, 1)}" for s, some in there.items()])
+    lines = [f"absent under the data root: {', '.join(absent)}. `fakeface sources` says how to get them"] if absent or not there else []
+    return "; ".join(lines + [f"{s} is there and cannot be used: {rejects_words(some, 1)}" for s, some in there.items()])
 
 
 def _split_manifest(images: pd.DataFrame, chosen: dict[str, Wish]) -> pd.DataFrame:

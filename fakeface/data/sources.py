@@ -104,8 +104,8 @@ def read_cards(root: str | Path | None = None, # a data root whose `fakeface.yam
     cards |= {c.name: c for c in _cards_below(Path(root))} if root else {}
     own = Path(root)/"fakeface.yaml" if root else None
     if own is None or not own.exists(): return cards
-    said = check_fields(read_yaml(own, "list of sources", CardError, blank=True), OwnFile, own.name, CardError)
-    return cards | {name: _own_card(name, source, cards.get(name)) for name, source in said.sources.items()}
+    own_file = check_fields(read_yaml(own, "list of sources", CardError, blank=True), OwnFile, own.name, CardError)
+    return cards | {name: _own_card(name, source, cards.get(name)) for name, source in own_file.sources.items()}
 
 
 def _own_card(name: str, own: OwnSource, known: Card | None) -> Card:
@@ -177,13 +177,13 @@ def _find_place(card: Card, # the dataset
 def _named(card: Card, name: str, root: Path) -> Place:
     "A folder given as a path: it has to lie in the root, links resolved."
     where, real = os.path.realpath(root/os.path.expanduser(name)), os.path.realpath(root)
-    told = f"fakeface.yaml: sources.{card.name}.folder: `{name}`"
+    field = f"fakeface.yaml: sources.{card.name}.folder: `{name}`"
     if not _within(where, [real]):
         link = os.path.basename(name.rstrip("/")) or card.name
-        return Place(None, f"{told} leads out of the data root and is not read; link it at the top of the root (ln -s {name} {link}) "
+        return Place(None, f"{field} leads out of the data root and is not read; link it at the top of the root (ln -s {name} {link}) "
                            f"and write `folder: {link}`")
     folder = root/os.path.relpath(where, real)
-    return Place(folder, None) if folder.is_dir() else Place(None, f"{told} is no folder in the data root")
+    return Place(folder, None) if folder.is_dir() else Place(None, f"{field} is no folder in the data root")
 
 
 def _linked(top: Path, root: Path) -> Place:
@@ -434,11 +434,11 @@ def _from_table(card: str, reader: dict[str, Any], folder: Path, root: Path, rel
         hit = table.reindex(keys)[list(reader["columns"].values())].set_axis(list(reader["columns"]), axis=1)
         hit = hit.mask(hit.apply(lambda column: column.str.strip() == "")) # an empty cell says nothing
         out, seen = out.combine_first(hit.set_axis(rel.index)), seen | keys.isin(table.index)
-    if files: _tell_found(card, ", ".join(dict.fromkeys(f.name for f in files)), rel, seen)
+    if files: _warn_missing(card, ", ".join(dict.fromkeys(f.name for f in files)), rel, seen)
     return out
 
 
-def _tell_found(card: str, where: str, rel: pd.Series, seen: pd.Series) -> None:
+def _warn_missing(card: str, where: str, rel: pd.Series, seen: pd.Series) -> None:
     "Says how many images found their row, where that is not all."
     if seen.all(): return
     warnings.warn(f"{card}: {seen.sum():,} of {len(seen):,} images found their row in {where}; none for {rel[~seen].iloc[0]}"
@@ -470,7 +470,7 @@ def _from_json(card: str, reader: dict[str, Any], folder: Path, root: Path, rel:
     if damaged:
         warnings.warn(f"{card}: {len(damaged):,} label files are not JSON, such as {damaged[0]}; their attributes are missing",
                       DataNote, stacklevel=2)
-    if files: _tell_found(card, reader["file"].replace("{stem}", "*"), rel, keys.isin(known))
+    if files: _warn_missing(card, reader["file"].replace("{stem}", "*"), rel, keys.isin(known))
     return pd.DataFrame(rows, index=rel.index, columns=list(reader["columns"]))
 
 
@@ -499,8 +499,8 @@ def read_attributes(card: Card, # the dataset
             if name in got: got[name] = _translated(card.name, name, got[name], values)
         out = out.combine_first(got)[[*out.columns, *[c for c in got if c not in out]]]
     for name in _NUMBERS:
-        if name in out: out[name] = _told(card.name, name, out[name], pd.to_numeric(out[name], errors="coerce"))
-    if "age_band" in out: out["age_band"] = _told(card.name, "age_band", out["age_band"], out["age_band"].map(mend_age_band))
+        if name in out: out[name] = _warn_unknown(card.name, name, out[name], pd.to_numeric(out[name], errors="coerce"))
+    if "age_band" in out: out["age_band"] = _warn_unknown(card.name, "age_band", out["age_band"], out["age_band"].map(mend_age_band))
     return _with_age(out)
 
 # %% ../../nbs/10_data.sources.ipynb #7f3f5a64
@@ -508,10 +508,10 @@ def _translated(card: str, name: str, found: pd.Series, values: dict[Any, Any]) 
     "A label file's words as ours, whatever their case; 1.0 is 1."
     plain = {str(k).strip().lower().replace("_", " "): v for k, v in values.items()}
     words = found.where(found.isna(), found.astype(str).str.strip().str.lower().str.replace("_", " ").str.replace(r"\.0$", "", regex=True))
-    return _told(card, name, found, words.map(plain))
+    return _warn_unknown(card, name, found, words.map(plain))
 
 
-def _told(card: str, name: str, found: pd.Series, known: pd.Series) -> pd.Series:
+def _warn_unknown(card: str, name: str, found: pd.Series, known: pd.Series) -> pd.Series:
     "The known values; says which others there were."
     odd = found[known.isna() & found.notna() & (found.astype(str).str.strip() != "")].astype(str)
     if len(odd):
@@ -552,7 +552,7 @@ def _identities(card: Card, folder: Path, root: Path, rel: pd.Series) -> pd.Data
     last = r"(?:^|/)(?P<key>[^/]+)$" # the name without its folders
     ids = dict(zip(_image_keys(pd.Series([r[0] for r in rows], dtype=object), last), (r[1] for r in rows)))
     keys = _image_keys(rel, last)
-    if files: _tell_found(card.name, ", ".join(f.name for f in files), rel, keys.isin(ids))
+    if files: _warn_missing(card.name, ", ".join(f.name for f in files), rel, keys.isin(ids))
     else: warnings.warn(f"{card.name}: no {card.subject['table'][0]}: every image counts as a person of its own", DataNote, stacklevel=2)
     return keys.map(ids).to_frame("id")
 
@@ -584,6 +584,6 @@ def rejects_words(rejects: pd.DataFrame, # path, source, reason: of a scan
                  ) -> str: # empty where there is none
     "Rejected files and folders in a line: how many for which reason, with one path each."
     reasons = rejects.groupby("reason", sort=False)["path"].agg(["size", "first"]).sort_values("size", ascending=False, kind="stable")
-    told = [f"{first}: {why}" if n == 1 else f"{n:,} files: {why}, such as {first}" for why, n, first in reasons.head(most).itertuples()]
+    lines = [f"{first}: {why}" if n == 1 else f"{n:,} files: {why}, such as {first}" for why, n, first in reasons.head(most).itertuples()]
     left = int(reasons["size"][most:].sum())
-    return "; ".join(told) + (f"; and {left:,} more" if left else "")
+    return "; ".join(lines) + (f"; and {left:,} more" if left else "")

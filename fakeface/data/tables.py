@@ -130,9 +130,9 @@ def _mapped(column: pd.Series, f: Callable[[Any], Any]) -> pd.Series:
     "`f` of every value, asked once a different one; missing ones stay. The very column where nothing changes."
     if isinstance(column.dtype, pd.CategoricalDtype): column = column.astype(object)
     codes, values = _once(column)
-    made = np.array([*map(f, values), None], object)
-    if all(type(a) is type(b) and a == b for a, b in zip(values, made)): return column
-    return pd.Series(made[codes], column.index, "str" if all(type(v) is str for v in made[:-1]) and codes.min() >= 0 else object,
+    new = np.array([*map(f, values), None], object)
+    if all(type(a) is type(b) and a == b for a, b in zip(values, new)): return column
+    return pd.Series(new[codes], column.index, "str" if all(type(v) is str for v in new[:-1]) and codes.min() >= 0 else object,
                      name=column.name)
 
 
@@ -267,21 +267,21 @@ def _labels(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
     new = _mapped(old, lambda w: w if w in LABELS else label_of(w) or "")
     bad = (new == "").to_numpy(bool)
     if bad.any():
-        said = old.iloc[int(bad.argmax())]
-        number = re.fullmatch(r"[+-]?\d+(\.0*)?|true|false", said.casefold())
-        p.refuse(f"label is {said}; write real or fake" + (": a number does not say which of the two it means, so map it: "
+        word = old.iloc[int(bad.argmax())]
+        number = re.fullmatch(r"[+-]?\d+(\.0*)?|true|false", word.casefold())
+        p.refuse(f"label is {word}; write real or fake" + (": a number does not say which of the two it means, so map it: "
                  "--map real=0,fake=1, or table.label.map({0: 'real', 1: 'fake'})" if number else ""), bad)
         old, new = (words.where(~bad, LABELS[0]) for words in (old, new))
-    _say_words(p, "labels", old, new)
+    _note_words(p, "labels", old, new)
     return table if new is old else table.assign(label=new)
 
 
-def _say_words(p: Passage, what: str, old: pd.Series, new: pd.Series) -> None:
+def _note_words(p: Passage, what: str, old: pd.Series, new: pd.Series) -> None:
     "Which words were read as which."
     moved = _changed(old, new)
     pairs = list(dict.fromkeys(zip(old[moved], new[moved])))
-    told = ", ".join(f"{a} as {b}" for a, b in pairs[:6]) + (", …" if len(pairs) > 6 else "")
-    p.say(f"{what}: {told}", int(moved.sum()))
+    changes = ", ".join(f"{a} as {b}" for a, b in pairs[:6]) + (", …" if len(pairs) > 6 else "")
+    p.say(f"{what}: {changes}", int(moved.sum()))
 
 # %% ../../nbs/11_data.tables.ipynb #342b8988
 def _splits(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
@@ -298,7 +298,7 @@ def _splits(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
     if unsure.any():
         p.refuse(f"split is {new[unsure].iloc[0]}, which may be training or validation as well as a test's name; write train, valid, or a "
                  "name that begins otherwise", unsure)
-    _say_words(p, "splits", old, new)
+    _note_words(p, "splits", old, new)
     names = pd.Series(new.unique())
     alike = names[names.str.casefold().duplicated(keep=False)]
     if len(alike): p.say(f"{' and '.join(f'`{a}`' for a in alike)} are taken for different test sets", int(new.isin(alike).sum()))
@@ -364,8 +364,8 @@ def _refuse_contrary(found: dict[Any, str], rest: list[Any], p: Passage) -> None
     same = next((w for w in rest if own[w] in found.values()), None)
     if same is None or (turned is None and not (len(found) == len(rest) == 1)): return
     given = turned if turned is not None else next(iter(found))
-    told = [(given, found[given]), *((w, label) for w, label in own.items() if w != given and label)]
-    turn = [(w, next(x for x in LABELS if x != label) if turned is not None and w in rest else label) for w, label in told]
+    pairs = [(given, found[given]), *((w, label) for w, label in own.items() if w != given and label)]
+    turn = [(w, next(x for x in LABELS if x != label) if turned is not None and w in rest else label) for w, label in pairs]
     p.refuse(f"label {_as_text(same)} means {own[same]} by itself, and {_as_text(given)} is mapped to {found[given]}: is the map upside "
              f"down? Leave {found[given]}={_as_text(given)} out, or give every word, as in "
              + ",".join(f"{label}={_as_text(w)}" for w, label in turn))
@@ -411,9 +411,9 @@ def _mapped_table(table: pd.DataFrame, columns: ColumnMap | None, p: Passage) ->
     table = table.set_axis([found.get(c, c) for c in names], axis=1).loc[:, [c not in gone for c in names]]
     if not columns.words: return table
     label = next(c for c in table if c.casefold() == "label")
-    said = label_words(columns, pd.unique(table[label].dropna()).tolist(), p)
-    new = _mapped(table[label], lambda w: said.get(w, w))
-    _say_words(p, "labels", _mapped(table[label], _as_text), new)
+    meanings = label_words(columns, pd.unique(table[label].dropna()).tolist(), p)
+    new = _mapped(table[label], lambda w: meanings.get(w, w))
+    _note_words(p, "labels", _mapped(table[label], _as_text), new)
     return table.assign(**{label: new})
 
 # %% ../../nbs/11_data.tables.ipynb #d2594199
@@ -517,7 +517,7 @@ def _ages(table: pd.DataFrame, p: Passage) -> pd.DataFrame:
         p.say(f"age_band holds words such as {old[strange].iloc[0]}, no bands of FairFace's: kept as `age_group`", int(strange.sum()))
         return table.rename(columns={"age_band": "age_group"})
     if strange.any(): p.say(f"age_band is {old[strange].iloc[0]}, which is no band of FairFace's: taken for unknown", int(strange.sum()))
-    _say_words(p, "age_band", old, new)
+    _note_words(p, "age_band", old, new)
     return table if new is given else table.assign(age_band=new)
 
 # %% ../../nbs/11_data.tables.ipynb #58102298
@@ -587,10 +587,10 @@ def _separator(line: str, columns: ColumnMap | None = None) -> str | None: # Non
 def _cells(text: str, p: Passage, columns: ColumnMap | None = None) -> pd.DataFrame:
     "A CSV as text, its first line the names."
     text = text.lstrip("\ufeff\r\n")
-    told = re.match(r"(?i)sep=(.)\r?\n", text) # as spreadsheets write it
-    if told: text = text[told.end():]
+    match = re.match(r"(?i)sep=(.)\r?\n", text) # as spreadsheets write it
+    if match: text = text[match.end():]
     first = re.split(r"\r\n|\r|\n", text, maxsplit=1)[0]
-    sep = told[1] if told else _separator(first, columns)
+    sep = match[1] if match else _separator(first, columns)
     if sep is None:
         p.refuse(f"not readable as a table: its first line names no known column (path, label, p_fake ...), whether it is cut at commas, "
                  f"semicolons, tabs or bars: {first[:60]!r}; name them with --map path=THEIRS,p_fake=THEIRS")
@@ -661,12 +661,12 @@ def probabilities(table: pd.DataFrame, # with a column `p_fake`
     return numbers
 
 # %% ../../nbs/11_data.tables.ipynb #c6accf46
-def _no_probability(said: Any, low: float, high: float) -> str:
+def _no_probability(value: Any, low: float, high: float) -> str:
     "What is wrong with a number that is none, and how numbers of that range become probabilities."
-    said = "empty" if pd.isna(said) or _as_text(said) == "" else said
-    hint = "; divide percentages by 100" if (1 < high <= 100 and low >= 0) or str(said).rstrip().endswith("%") else ""
+    value = "empty" if pd.isna(value) or _as_text(value) == "" else value
+    hint = "; divide percentages by 100" if (1 < high <= 100 and low >= 0) or str(value).rstrip().endswith("%") else ""
     if low < 0 and np.isfinite(low): hint = "; log-odds become one by 1 / (1 + exp(-x)), which `fakeface score --logit` does"
-    return f"p_fake is {said}; give a probability, 0 real to 1 fake{hint}"
+    return f"p_fake is {value}; give a probability, 0 real to 1 fake{hint}"
 
 # %% ../../nbs/11_data.tables.ipynb #f6e101e8
 def check_once(table: pd.DataFrame, # tidy, with path, label and split

@@ -209,18 +209,18 @@ def _check_place(source: Photographs, out: Path, named: bool) -> None:
 # %% ../../nbs/19_data.twins.ipynb #e1b8ec53
 def _job(source: Photographs, generator: Generator, out: Path, saving: Saving, method: str) -> Job:
     "A call, whose folder is its own. Raises `InputError` where it holds something else."
-    asked = dict(source=source.name, generator=generator.name, method=method or generator.name, version=generator.version,
-                 **asdict(saving), begun=time.strftime("%Y-%m-%d"), fakeface=__version__)
+    config = dict(source=source.name, generator=generator.name, method=method or generator.name, version=generator.version,
+                  **asdict(saving), begun=time.strftime("%Y-%m-%d"), fakeface=__version__)
     file = out/"twins.json"
     if file.is_file():
         there = read_json(file, dict, "remove the folder, or give another")
-        other = next((k for k in asked if k not in ("begun", "fakeface") and there.get(k) != asked[k]), None)
-        if other: raise InputError(f"{out} holds twins of another call ({other}: {there.get(other)}, now {asked[other]}); give another")
-        asked = there
+        other = next((k for k in config if k not in ("begun", "fakeface") and there.get(k) != config[k]), None)
+        if other: raise InputError(f"{out} holds twins of another call ({other}: {there.get(other)}, now {config[other]}); give another")
+        config = there
     elif out.exists() and (not out.is_dir() or any(not p.name.startswith(".") for p in out.iterdir())):
         raise InputError(f"{out} is not empty and holds no twins; give a new folder")
-    else: write_text(file, json.dumps(asked, indent=1))
-    return Job(source, generator, out, saving, method or generator.name, asked)
+    else: write_text(file, json.dumps(config, indent=1))
+    return Job(source, generator, out, saving, method or generator.name, config)
 
 # %% ../../nbs/19_data.twins.ipynb #360c55f8
 def _one(job: Job, row: dict[str, Any]) -> str | None: # why there is no twin
@@ -229,8 +229,8 @@ def _one(job: Job, row: dict[str, Any]) -> str | None: # why there is no twin
         data = read_file(job.source.root/row["path"])
         photograph = to_rgb(open_header(data))
         photograph.filename = str(job.source.root/row["path"])
-        made, twin = job.generator(photograph)
-        if job.saving.keep: sides = (data, _suffix(data)), (made, _suffix(made))
+        generated, twin = job.generator(photograph)
+        if job.saving.keep: sides = (data, _suffix(data)), (generated, _suffix(generated))
         else: sides = tuple((side, job.saving.suffix) for side in both_sides(photograph, twin, job.saving))
         for name, (side, suffix) in zip(("real", "fake"), sides):
             write_whole(job.out/name/row["part"]/f"{row['number']}{suffix}", lambda p, side=side: p.write_bytes(side))

@@ -47,7 +47,7 @@ class BigTable:
         self.con = _database(Path(self._home.name), memory, threads)
         self.columns = _view(self, column_map(columns))
         _refuse_bad(self)
-        _say_odds(self)
+        _note_odds(self)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         "The answer to a question about `rows`."
@@ -109,7 +109,7 @@ def _view(t: BigTable, columns: ColumnMap | None) -> list[str]: # the columns of
     files = _usable(t, files, columns, p)
     filled = dict(split="'test'", source="label") | {c: _name(c) for c in columns if c not in ("p_fake", "reason", "row")}
     filled |= _tidy(t, files, columns, p)
-    if t.logit or t.flip: _say_order(t, files, p)
+    if t.logit or t.flip: _note_order(t, files, p)
     for note in p.notes: warnings.warn(note, DataNote, stacklevel=4)
     chosen = ", ".join(f"{value} AS {_name(c)}" for c, value in filled.items())
     t.con.execute(f"CREATE VIEW rows AS SELECT {chosen}, {_as_p_fake(t)} AS p_fake, label = 'fake' AS fake FROM {files}")
@@ -166,11 +166,11 @@ def _tidy(t: BigTable, files: str, columns: list[str], p: Passage) -> dict[str, 
     there = [c for c in _TEXT if c in columns]
     if not there: return {}
     other = ", ".join(f"count(*) FILTER ({_meant(c)} IS DISTINCT FROM CAST({_name(c)} AS VARCHAR))" for c in there)
-    said = ", ".join(f"count({_meant(c)})" for c in there)
-    n, *found = t.rows(f"SELECT count(*), {other}, {said} FROM {files}")[0]
+    counts = ", ".join(f"count({_meant(c)})" for c in there)
+    n, *found = t.rows(f"SELECT count(*), {other}, {counts} FROM {files}")[0]
     odd, known = (dict(zip(there, some)) for some in (found[:len(there)], found[len(there):]))
     out = {c: _meant(c) if odd[c] else f"CAST({_name(c)} AS VARCHAR)" for c in there}
-    if any(odd.values()): _say_tidied(t, files, [c for c in there if odd[c]], p)
+    if any(odd.values()): _note_tidied(t, files, [c for c in there if odd[c]], p)
     if "split" in out: out["split"] = _splits(t, files, out["split"], p) if known["split"] else "'test'"
     if "source" in out and known["source"] < n:
         p.say(f"source is empty: called {NO_SOURCE}" if known["source"] else "source is empty in every row: the column is not used",
@@ -179,16 +179,16 @@ def _tidy(t: BigTable, files: str, columns: list[str], p: Passage) -> dict[str, 
     return out
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #5816b8f5
-def _say_tidied(t: BigTable, files: str, odd: list[str], p: Passage) -> None:
+def _note_tidied(t: BigTable, files: str, odd: list[str], p: Passage) -> None:
     "Notes what is read otherwise than it is written."
     trimmed = [f"{_bare(c)} <> CAST({_name(c)} AS VARCHAR)" for c in odd if c != "path"]
     gone = {c: f"{_meant(c)} IS NULL AND {_bare(c)} <> ''" for c in ("subject", "sha256") if c in odd}
-    asked = {"blanks around words are taken off": " OR ".join(trimmed) or "false",
+    tests = {"blanks around words are taken off": " OR ".join(trimmed) or "false",
              "paths are written with / and without ./ and //": f"{_meant('path')} <> {_bare('path')}" if "path" in odd else "false",
              "subject is a word for nothing: each such image counts as a subject of its own": gone.get("subject", "false"),
              "sha256 is a word for nothing: taken for unknown": gone.get("sha256", "false")}
-    counts = t.rows(f"SELECT {', '.join(f'count(*) FILTER ({test})' for test in asked.values())} FROM {files}")[0]
-    for what, n in zip(asked, counts): p.say(what, n)
+    counts = t.rows(f"SELECT {', '.join(f'count(*) FILTER ({test})' for test in tests.values())} FROM {files}")[0]
+    for what, n in zip(tests, counts): p.say(what, n)
 
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #e1ec7639
@@ -212,21 +212,21 @@ def _as_p_fake(t: BigTable) -> str:
     return f"1 - {number}" if t.flip else number
 
 
-def _say_order(t: BigTable, files: str, p: Passage) -> None:
+def _note_order(t: BigTable, files: str, p: Passage) -> None:
     "Notes numbers that become 0 or 1 and were different."
     ends = [f"min(x) FILTER (y = {end}), max(x) FILTER (y = {end}), count(*) FILTER (y = {end})" for end in (0, 1)]
-    asked = f"SELECT {', '.join(ends)} FROM (SELECT TRY_CAST(p_fake AS DOUBLE) AS x, {_as_p_fake(t)} AS y FROM {files}) WHERE isfinite(x)"
-    found = t.rows(asked)[0]
+    query = f"SELECT {', '.join(ends)} FROM (SELECT TRY_CAST(p_fake AS DOUBLE) AS x, {_as_p_fake(t)} AS y FROM {files}) WHERE isfinite(x)"
+    found = t.rows(query)[0]
     for low, high, n in (found[:3], found[3:]): p.say(order_note("p_fake", n if n and low < high else 0), n)
 
 
-def _say_odds(t: BigTable) -> None:
+def _note_odds(t: BigTable) -> None:
     "Says (DataNote) where log-odds look like probabilities."
     if not t.logit: return
     low, high, n = t.rows("SELECT min(p_fake), max(p_fake), count(*) FROM rows")[0]
     low, high = np.round(logit((1 - high, 1 - low) if t.flip else (low, high)), 9)
-    told = odds_note("p_fake", low, high, n)
-    if told: warnings.warn(f"{t.where}: {told} ({n:,} rows)", DataNote, stacklevel=3)
+    note = odds_note("p_fake", low, high, n)
+    if note: warnings.warn(f"{t.where}: {note} ({n:,} rows)", DataNote, stacklevel=3)
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #5db482f7
 def _by_our_names(t: BigTable, files: str, columns: ColumnMap) -> str: # what stands for the files in a question
@@ -238,8 +238,8 @@ def _by_our_names(t: BigTable, files: str, columns: ColumnMap) -> str: # what st
     if columns.words:
         label = next(c for c in chosen if c.casefold() == "label")
         text = f"CAST({chosen[label]} AS VARCHAR)"
-        asked = t.rows(f"SELECT DISTINCT {text} AS w FROM {files} WHERE w IS NOT NULL ORDER BY w LIMIT 1000")
-        words = label_words(columns, [w for w, in asked], p)
+        given = t.rows(f"SELECT DISTINCT {text} AS w FROM {files} WHERE w IS NOT NULL ORDER BY w LIMIT 1000")
+        words = label_words(columns, [w for w, in given], p)
         chosen[label] = f"CASE {text} {' '.join(f'WHEN {_quoted(w)} THEN {_quoted(word)}' for w, word in words.items())} ELSE {text} END"
     for note in p.notes: warnings.warn(note, DataNote, stacklevel=4)
     return f"(SELECT {', '.join(f'{value} AS {_name(c)}' for c, value in chosen.items())} FROM {files})"
@@ -250,11 +250,12 @@ def _refuse_bad(t: BigTable) -> None:
     path = {"path": ("path", "path IS NULL")} if "path" in t.columns else {}
     kinds = path | {"label real or fake": ("label", "label IS NULL OR label NOT IN ('real', 'fake')"), "split": ("split", "split IS NULL"),
              "p_fake that is a probability": ("p_fake", "p_fake IS NULL OR NOT (p_fake >= 0 AND p_fake <= 1)")}
-    asked = ", ".join(f"count(*) FILTER ({bad}), any_value({column}) FILTER ({bad})" for column, bad in kinds.values())
-    n, *found = t.rows(f"SELECT count(*), {asked} FROM rows")[0]
+    columns = ", ".join(f"count(*) FILTER ({bad}), any_value({column}) FILTER ({bad})" for column, bad in kinds.values())
+    n, *found = t.rows(f"SELECT count(*), {columns} FROM rows")[0]
     if not n: raise PredictionsError(f"{t.where}: no rows")
-    faults = [f"{wrong:,} of {n:,} rows have no {kind}{'' if said is None else f', such as {said}'}; mend them (`fakeface score` reads one "
-              "table with such words)" for kind, wrong, said in zip(kinds, found[::2], found[1::2]) if wrong]
+    such = [f", such as {example}" if example is not None else "" for example in found[1::2]]
+    faults = [f"{wrong:,} of {n:,} rows have no {kind}{like}; mend them (`fakeface score` reads one table with such words)"
+              for kind, wrong, like in zip(kinds, found[::2], such) if wrong]
     faults += _doubles(t, n) if "path" in t.columns else []
     if not faults and "path" in t.columns: faults = _contrary(t, n)
     if faults: raise PredictionsError(f"{t.where}: {fault_words(faults)}")
@@ -299,10 +300,10 @@ def _subjects(t: BigTable, keysets: Sequence[Sequence[str]], threshold: float, o
     for some in _passes(t, "subject", _groups(t, f"{fine}, subject")) if where else ():
         t.con.execute(f"CREATE OR REPLACE TEMP TABLE fine AS SELECT {fine}, hash(subject) AS h, {sums} FROM {rows} WHERE {some} "
                       f"GROUP BY {fine}, h")
-        for told, keys in zip(found, map(_list, keysets)):
+        for table, keys in zip(found, map(_list, keysets)):
             each = f"SELECT {keys}, h, {', '.join(f'sum({c}) AS {c}' for c in _COUNTS)} FROM fine GROUP BY {keys}, h"
-            told.append(t.con.execute(f"SELECT {keys}, {four}, count(*) AS times FROM ({each}) GROUP BY ALL").df())
-    return [_added(told, [*keys, *_COUNTS]) for told, keys in zip(found, keysets)]
+            table.append(t.con.execute(f"SELECT {keys}, {four}, count(*) AS times FROM ({each}) GROUP BY ALL").df())
+    return [_added(table, [*keys, *_COUNTS]) for table, keys in zip(found, keysets)]
 
 
 def _list(names: Sequence[str]) -> str: return ", ".join(map(_name, names))
@@ -424,9 +425,9 @@ def _by_subject(t: BigTable, part: tuple[str, ...], key: str, pulls: Iterator[di
         t.con.execute("INSERT INTO owed SELECT CASE WHEN subject IS NOT NULL THEN hash(subject) END, "
                       f"CASE WHEN fake THEN of_fake ELSE of_real END FROM ({each}) JOIN pulls USING (key)", list(part))
     n = _groups(t, "subject")
-    asked = ["SELECT pull FROM owed WHERE h IS NULL",
+    parts = ["SELECT pull FROM owed WHERE h IS NULL",
              *(f"SELECT sum(pull) AS pull FROM owed WHERE h % {n} = {k} GROUP BY h" for k in range(n))]
-    found = [t.rows(f"SELECT sum(pull * pull), sum(pull * pull * pull * pull) FROM ({query})")[0] for query in asked]
+    found = [t.rows(f"SELECT sum(pull * pull), sum(pull * pull * pull * pull) FROM ({query})")[0] for query in parts]
     return sum(two or 0.0 for two, _ in found), sum(four or 0.0 for _, four in found)
 
 

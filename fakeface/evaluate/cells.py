@@ -70,11 +70,11 @@ def left_out_rates(predictions: pd.DataFrame, # detector, source, label, p_fake,
         rest = predictions[(predictions["detector"] == detector) & ~(real & (predictions["source"] == source))]
         point = fit_operating_point(rest.drop(columns="detector").assign(split="valid"), fpr=fpr)
         fakes = rest[rest["label"] == "fake"]
-        told = dict(detector=detector, real=source, n_real=len(some), threshold=point.threshold)
+        row = dict(detector=detector, real=source, n_real=len(some), threshold=point.threshold)
         for name, these in (("fpr", some), ("tpr", fakes)):
             met = rate_interval((these["p_fake"] >= point.threshold).to_numpy(), subject_codes(these))
-            told |= dict(zip((f"frozen_{name}", f"frozen_{name}_lo", f"frozen_{name}_hi"), met)) | dict(n_fake=len(fakes))
-        rows.append(told)
+            row |= dict(zip((f"frozen_{name}", f"frozen_{name}_lo", f"frozen_{name}_hi"), met)) | dict(n_fake=len(fakes))
+        rows.append(row)
     return pd.DataFrame(rows)
 
 # %% ../../nbs/48_evaluate.cells.ipynb #dde6fd95
@@ -87,9 +87,9 @@ def kind_cells(predictions: pd.DataFrame, # detector, source, label, p_fake, and
     "The AUC of every detector on every pair of a kind of photographs and a kind of fakes."
     fakes = predictions[predictions["label"] == "fake"]
     if not by_fake: fakes = fakes.assign(source=ALL_FAKES)
-    made, rows = {k: some for k, some in _by_detector(fakes, "source")}, []
+    fakes_of, rows = {k: some for k, some in _by_detector(fakes, "source")}, []
     for (detector, real), some in _by_detector(predictions[predictions["label"] == "real"], "source"):
-        for (other, fake), theirs in made.items():
+        for (other, fake), theirs in fakes_of.items():
             if other != detector: continue
             both = pd.concat([some, theirs], ignore_index=True)
             auc = auc_with_interval((both["label"] == "fake").to_numpy(), both["p_fake"].to_numpy(float), subject_codes(both))
@@ -164,11 +164,11 @@ def source_table(predictions: pd.DataFrame, # detector, source, label, p_fake, a
 def source_words(table: pd.DataFrame, # of `source_table`
                 ) -> list[str]: # a sentence a detector
     "For each detector the sources at which it calls the fewest and the most photographs fake, the one with the widest gap first."
-    told = {}
+    lines = {}
     for name, some in table.groupby("detector", sort=False):
         low, high = some.loc[some["fpr"].idxmin()], some.loc[some["fpr"].idxmax()]
         worst = some.loc[some["auc"].idxmin()]
         rates = [f"{percent(r.fpr, [r.fpr_lo, r.fpr_hi])} of {r.real} (n = {r.n_real:,})" for r in (low, high)]
-        told[f"{name} calls {rates[0]} fake and {rates[1]}; AUC against all fakes from {area(worst.auc, [worst.auc_lo, worst.auc_hi])} "
-             f"({worst.real}) to {some['auc'].max():.3f}."] = high.fpr - low.fpr
-    return sorted(told, key=told.get, reverse=True)
+        lines[f"{name} calls {rates[0]} fake and {rates[1]}; AUC against all fakes from {area(worst.auc, [worst.auc_lo, worst.auc_hi])} "
+              f"({worst.real}) to {some['auc'].max():.3f}."] = high.fpr - low.fpr
+    return sorted(lines, key=lines.get, reverse=True)

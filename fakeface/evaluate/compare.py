@@ -55,9 +55,9 @@ def _noise(r: dict[str, Any]) -> str:
     "What is known of training noise."
     a, b, p = r["runs_a"], r["runs_b"], r["p_runs"]
     if p is None: return "one run each, so training noise is unknown"
-    told = f"{a} and {b} runs, {_p(p)}"
-    if 1 in (a, b): told += f"; the noise of the {'first' if a == 1 else 'second'} is taken to be the other's"
-    return f"{'more' if p < 0.05 else 'no more'} than training noise ({told})"
+    words = f"{a} and {b} runs, {_p(p)}"
+    if 1 in (a, b): words += f"; the noise of the {'first' if a == 1 else 'second'} is taken to be the other's"
+    return f"{'more' if p < 0.05 else 'no more'} than training noise ({words})"
 
 
 def _verdict(r: dict[str, Any]) -> str:
@@ -215,7 +215,7 @@ def _numbered_paths(sides: Sequence[Sequence[pd.DataFrame]]) -> tuple[list[list[
     return [[slim(run) for run in side] for side in sides], paths
 
 # %% ../../nbs/41_evaluate.compare.ipynb #169bc20a
-def _say_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame], paths: pd.Index) -> None:
+def _warn_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame], paths: pd.Index) -> None:
     "A `DataNote` where the two sides do not hold the same images."
     seen = sum(np.bincount(run["path"], minlength=len(paths)) for run in (*a, *b))
     all_of, shared = np.flatnonzero(seen), np.flatnonzero(seen == len(a) + len(b))
@@ -233,7 +233,7 @@ def _is_numbered(run: pd.DataFrame) -> bool:
     return run["path"].iloc[0] == "0" and run["path"].iloc[-1] == str(len(run) - 1) and run["path"].str.isdecimal().all()
 
 
-def _say_other_files(test: str, runs: Sequence[pd.DataFrame], paths: pd.Index) -> None:
+def _warn_other_files(test: str, runs: Sequence[pd.DataFrame], paths: pd.Index) -> None:
     "A `DataNote` where tables have another file under the path of one, which is another image."
     first, *others = [run.set_index("path") for run in runs if "sha256" in run] or [pd.DataFrame()]
     found = [both[_other_files(first, other, both)] for other in others for both in [first.index.intersection(other.index)]]
@@ -281,9 +281,9 @@ def compare(a: pd.DataFrame | Sequence[pd.DataFrame], # predictions of a detecto
     rows = []
     for test in tests:
         in_a, in_b = ([run[run["split"] == test] for run in side] for side in (a, b))
-        _say_unshared(test, in_a, in_b, paths)
+        _warn_unshared(test, in_a, in_b, paths)
         sides = _side(in_a, paths), _side(in_b, paths)
-        _say_other_files(test, [*in_a, *in_b], paths)
+        _warn_other_files(test, [*in_a, *in_b], paths)
         for images, *pick in _parts(*sides):
             rows.append({"test set": test, "images": images, **_compare_sides(*pick, (len(a), len(b)), paths)})
     return pd.DataFrame(rows).set_index(["test set", "images"])
@@ -311,27 +311,27 @@ def comparison_table(table: pd.DataFrame, # as `compare` returns it
 def comparison_words(table: pd.DataFrame, # as `compare` returns it
                     ) -> list[str]: # a sentence a row; a second one where there is an AUC
     "The comparison in sentences, with counts, p values, and what is not known."
-    told = []
+    lines = []
     for (test, images), row in table[[not images.startswith(SOURCE) for _, images in table.index]].iterrows():
         r = row.to_dict() | {"p_runs": None if pd.isna(row["p_runs"]) else row["p_runs"]}
-        told.append(f"{test}, {images}: {_count_words(r, KINDS[images])}")
+        lines.append(f"{test}, {images}: {_count_words(r, KINDS[images])}")
         if pd.isna(row["auc_a"]): continue
         (lo, hi), d = row["auc_ci95"], row["auc_difference"]
-        told.append(f"{test}, AUC: {row['auc_a']:.4f} against {row['auc_b']:.4f}, difference {d:+.4f} [{lo:+.4f}, {hi:+.4f}]: "
-                    f"{'more' if row['auc_p'] < 0.05 else 'no more'} than test sampling ({_p(row['auc_p'])}, DeLong)")
-    if "train" in table.index.get_level_values("test set"): told.append(f"train: {TRAINED_ON}")
-    return told + _against_the_whole(table)
+        lines.append(f"{test}, AUC: {row['auc_a']:.4f} against {row['auc_b']:.4f}, difference {d:+.4f} [{lo:+.4f}, {hi:+.4f}]: "
+                     f"{'more' if row['auc_p'] < 0.05 else 'no more'} than test sampling ({_p(row['auc_p'])}, DeLong)")
+    if "train" in table.index.get_level_values("test set"): lines.append(f"train: {TRAINED_ON}")
+    return lines + _against_the_whole(table)
 
 # %% ../../nbs/41_evaluate.compare.ipynb #63d2fe44
 def _against_the_whole(table: pd.DataFrame) -> list[str]:
     "Sources on which the other side is better than on the whole test set, beyond chance in all of them together."
-    told, sources = [], table[[images.startswith(SOURCE) for _, images in table.index]]
+    lines, sources = [], table[[images.startswith(SOURCE) for _, images in table.index]]
     for (test, images), row in sources.iterrows():
         whole = table.loc[(test, "all"), "difference"]
         if row["p"] * len(sources.loc[[test]]) >= 0.05 or row["difference"] * whole >= 0: continue
         better = "second" if row["difference"] > 0 else "first"
-        told.append(f"{test}, {images}: here the {better} is better, not as on the whole test set: {_count_words(row.to_dict())}")
-    return told
+        lines.append(f"{test}, {images}: here the {better} is better, not as on the whole test set: {_count_words(row.to_dict())}")
+    return lines
 
 
 def compared_sources(tables: dict[str, pd.DataFrame], # side -> checked predictions

@@ -61,8 +61,8 @@ def read_deepsafe(modality: str = "images", # images, video or audio
     if gone or not detectors: raise DeepsafeError(f"{file}: no column {' or '.join(gone or ['prob_*'])}: another version than 1.0.0? {GET}")
     rows = table[table["modality"] == modality]
     wide = rows[list(detectors.values())].set_axis(list(detectors), axis=1).assign(ensemble=rows["ensemble_score"]).apply(pd.to_numeric)
-    asked = wide.drop(columns=[m for m in MARKS if m in wide]).notna().mean()
-    wide = wide[asked.index[asked >= 0.5]]
+    share = wide.drop(columns=[m for m in MARKS if m in wide]).notna().mean()
+    wide = wide[share.index[share >= 0.5]]
     named = rows.rename(columns=dict(id="path", generator="source"))[["path", "source", "label"]]
     long = named.join(wide).melt(["path", "source", "label"], var_name="detector", value_name="p_fake")
     lost = long["p_fake"].isna()

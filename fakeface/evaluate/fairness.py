@@ -147,11 +147,11 @@ def _short(row: dict[str, Any], margin: float, refused: str | None) -> str:
     judged = {m: v for m, v in found.items() if v not in ("none", "too few")}
     if not judged: return "too few"
     within = f"equivalent within {100 * margin:g} points"
-    said = {m: within if v == "equivalent" else v if v == "undecided" else
-            f"different ({signed(row[f'{m}_difference'])} points" + f", {within}" * (v in SMALL) + ")" for m, v in judged.items()}
+    texts = {m: within if v == "equivalent" else v if v == "undecided" else
+             f"different ({signed(row[f'{m}_difference'])} points" + f", {within}" * (v in SMALL) + ")" for m, v in judged.items()}
     only = f" (too few {'fakes' if 'fpr' in judged else 'real faces'} to judge those)" if "too few" in found.values() else ""
-    if len(set(said.values())) == 1 and not any(v.endswith(_DIFFERENT) for v in judged.values()): return next(iter(said.values())) + only
-    return ", ".join(f"{m.upper()} {words}" for m, words in said.items()) + only
+    if len(set(texts.values())) == 1 and not any(v.endswith(_DIFFERENT) for v in judged.values()): return next(iter(texts.values())) + only
+    return ", ".join(f"{m.upper()} {words}" for m, words in texts.items()) + only
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #55c42993
 _FEW, _MUCH = 2_000, 2**24 # patterns a comparison that are fewer than its own, as a rule; numbers to hold, 128 MB
@@ -192,15 +192,15 @@ def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Itera
     facts, known = facts | dict(lines=_lines(rows, test_use)), rows[np.logical_or.reduce([look.known for look in test_use])]
     overall = rates_of(confusion_of(known, pd.Series(True, known.index)))
     attrs = facts | dict(compared=many, level=level, terms=asdict(terms), **{m: float(v[1]) for m, v in overall.items()})
-    made, numbers = {True: [], False: []}, {}
+    parts, numbers = {True: [], False: []}, {}
     for look, draws in zip(test_use, _draws(test_use, call, subject, terms)):
         row = compare_tally(look.tally, terms, level, draws)
         if facts["only"] or facts["refused"]:
             row |= {f"{m}_verdict": _WITHHELD.get(row[f"{m}_verdict"], row[f"{m}_verdict"]) for m in MEASURES}
-        said = "refused" if facts["mute"] else _short(row, terms.margin, facts["refused"])
-        row |= dict(partition=numbers.setdefault(look.same, len(numbers)), verdict=said) # one number for the same comparison
-        made[look.split is None].append(look.named() | row)
-    for table in (both := tuple(map(pd.DataFrame, made.values()))): table.attrs = attrs
+        words = "refused" if facts["mute"] else _short(row, terms.margin, facts["refused"])
+        row |= dict(partition=numbers.setdefault(look.same, len(numbers)), verdict=words) # one number for the same comparison
+        parts[look.split is None].append(look.named() | row)
+    for table in (both := tuple(map(pd.DataFrame, parts.values()))): table.attrs = attrs
     return both
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #3a7c9f7f
@@ -276,9 +276,9 @@ def _ratios_text(table: pd.DataFrame) -> dict[str, list[str]]:
 def _between(table: pd.DataFrame, column: str, words: Any) -> list[str]:
     "Estimates with their intervals as text; where there is none, `too few` or a dash."
     verdicts = table.get(f"{column[:3]}_verdict", pd.Series("none", table.index))
-    told = zip(table[column], table[f"{column}_lo"], table[f"{column}_hi"], ["too few" if v == "too few" else "–" for v in verdicts])
-    if words is signed: return [f"{signed(v)} [{signed(lo)}, {signed(hi)}]" if v == v else no for v, lo, hi, no in told]
-    return [words(v, [lo, hi]) if v == v else no for v, lo, hi, no in told]
+    cells = zip(table[column], table[f"{column}_lo"], table[f"{column}_hi"], ["too few" if v == "too few" else "–" for v in verdicts])
+    if words is signed: return [f"{signed(v)} [{signed(lo)}, {signed(hi)}]" if v == v else no for v, lo, hi, no in cells]
+    return [words(v, [lo, hi]) if v == v else no for v, lo, hi, no in cells]
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #270e44a1
 @cache
@@ -430,15 +430,15 @@ def _answer(report: FairnessReport) -> list[str]:
     if not a["compared"]: return [f"No verdict about fairness: no group has {a['terms']['min_n']} images of a class, of "
                                   f"{a['terms']['min_subjects']} subjects, to compare."]
     differences, small = report.differences, _stood_out(tables, SMALL)
-    told = [f"Different: {_sentence(r)}" for r in differences.itertuples()]
+    lines = [f"Different: {_sentence(r)}" for r in differences.itertuples()]
     same, open_ = _stood_out(tables, ("equivalent",)), _stood_out(tables, ("undecided",))
     some = (", some of them undecided" if len(same) + len(small) else ", all of them undecided") if len(open_) else ""
-    if not told: told = [f"No difference of interest between groups was found, in {_many(a['compared'])}{some}."]
-    told += [f"Different beyond chance, and equivalent within {points}: {_sentence(r)}" for r in small.itertuples()]
+    if not lines: lines = [f"No difference of interest between groups was found, in {_many(a['compared'])}{some}."]
+    lines += [f"Different beyond chance, and equivalent within {points}: {_sentence(r)}" for r in small.itertuples()]
     every = "others" if len(differences) + len(small) else "groups"
-    if len(same): told.append(f"Equivalent within {points}: {_listed(same)}." if len(open_) else
-                              f"All {every} are equivalent within {points}.")
-    return told + _open_words(open_, points)
+    if len(same): lines.append(f"Equivalent within {points}: {_listed(same)}." if len(open_) else
+                               f"All {every} are equivalent within {points}.")
+    return lines + _open_words(open_, points)
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #a557ebda
 def _open_words(found: pd.DataFrame, points: str) -> list[str]:
@@ -452,12 +452,12 @@ def _open_words(found: pd.DataFrame, points: str) -> list[str]:
 
 def _listed(found: pd.DataFrame) -> str:
     "Comparisons by name, such as `gender female; race black, white (FNR)`."
-    told = []
+    lines = []
     for (attribute, measure), rows in found.groupby(["attribute", "measure"], sort=False):
         groups = list(dict.fromkeys(rows["group"]))
         some = ", ".join(groups[:6]) + (f" and {len(groups) - 6} more" if len(groups) > 6 else "")
-        told.append(f"{attribute.replace('_', ' ')} {some} ({measure.upper()})")
-    return "; ".join(told)
+        lines.append(f"{attribute.replace('_', ' ')} {some} ({measure.upper()})")
+    return "; ".join(lines)
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #261b1d01
 _NO_TEST = dict(train=TRAINED_ON, valid="these are validation images, not a test") # splits of which a report may be asked all the same
@@ -466,7 +466,7 @@ _NO_FAKES = ("No fake carries an attribute (a generated face has none, unless it
              "the ratio of the shares of real faces called real.")
 
 
-def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], asked: Sequence[str | Sequence[str]],
+def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], wanted: Sequence[str | Sequence[str]],
            facts: dict[str, Any]) -> list[str]:
     "On what the figures rest."
     t, fake = Terms(**facts["terms"]), rows["label"] == "fake"
@@ -480,7 +480,7 @@ def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], asked: Sequenc
                                  "is named, but no group is called equivalent. Add the other class.")
     if not n["fakes"][0]: out.append(_NO_FAKES)
     if not n["real faces"][0]: out.append("No real face carries an attribute: false positive rates by group cannot be computed.")
-    out += [f"`{b if isinstance(b, str) else '+'.join(b)}` is known for no image." for b in asked if b not in by]
+    out += [f"`{b if isinstance(b, str) else '+'.join(b)}` is known for no image." for b in wanted if b not in by]
     sources = rows[known].groupby("label")["source"].nunique()
     if sources.max() > 1: out.append("The groups come from more than one source: a difference between groups can be one between sources. "
                                      "Look at one source alone.")
@@ -529,11 +529,11 @@ def _report(predictions: pd.DataFrame, test: str | None, source: str | None, by:
     t = replace(t, confidence=1 - (1 - t.confidence) / parts)
     rows, facts = _scope(predictions, test, source, t, by := list(by))
     facts |= dict(cut=cut or ("no operating point was given" if t.threshold == THRESHOLD else "given"), parts=parts)
-    asked, by = by, [b for b in _known_by(rows, by) if carries_attribute(rows, [b]).any()]
+    wanted, by = by, [b for b in _known_by(rows, by) if carries_attribute(rows, [b]).any()]
     groups, divided = _tables(rows, by, [s for s in splits if has_attribute(rows, s.attribute)], t, facts)
     pairs = [c for c in crossed if all(has_attribute(rows, x) for x in c) and carries_attribute(rows, [c]).any()]
     rates = _unjudged(_tables(rows, pairs, (), t, facts)[0]) if pairs else pd.DataFrame()
-    return FairnessReport(groups, divided, rates, _notes(rows, by, asked, groups.attrs))
+    return FairnessReport(groups, divided, rates, _notes(rows, by, wanted, groups.attrs))
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #ddb41a2c
 def fairness_reports(predictions: pd.DataFrame, # one row an image

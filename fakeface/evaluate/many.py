@@ -19,7 +19,7 @@ from ..core.basics import InputError
 from ..core.files import run_file
 from ..data.manifest import folder_words, is_labelled
 from ..data.sources import find_files
-from .detectors import check_scores, images_to_score, open_row, say_left_out
+from .detectors import check_scores, images_to_score, open_row, note_left_out
 
 # %% ../../nbs/48_evaluate.many.ipynb #2f358725
 def list_images(where: str | Path, # a table, a run folder, or a folder with real/ and fake/
@@ -38,8 +38,8 @@ def list_images(where: str | Path, # a table, a run folder, or a folder with rea
     named, seen = listed["label"].notna(), listed["split"].isin(["train", "valid"])
     rows = listed[named & ~seen].assign(split="test")
     why = Counter(reason for _, reason in found.rejects)
-    say_left_out(where, {**why, "in no folder called real or fake": int((~named).sum()), "in train or valid": int((named & seen).sum())},
-                 len(listed) + len(found.rejects))
+    note_left_out(where, {**why, "in no folder called real or fake": int((~named).sum()), "in train or valid": int((named & seen).sum())},
+                  len(listed) + len(found.rejects))
     if not len(rows): raise InputError(f"{where} has no test images, only train and valid, or none in a folder called real or fake")
     return rows.reset_index(drop=True), folder
 

@@ -278,29 +278,29 @@ def by_person(answers: pd.DataFrame, # person, path, label, answer
              ) -> pd.DataFrame: # a row a person: n, accuracy, hit_rate, false_positive_rate; d_prime and criterion, with _lo and _hi
     "Each person's figures, with 95 % intervals over pictures; a person without answers to both classes is left out."
     rows = check_answers(answers)
-    said = rows.assign(fake=rows["answer"] == "fake").groupby(["person", "label"])[["fake", *rows.columns.intersection(["subject"])]]
-    said = said.apply(_counts).unstack().dropna()
-    if set(said["size"]) < set(LABELS): raise InputError("no person answered real and fake pictures; both are needed")
-    (k, n), (j, m) = ([said[what, label].to_numpy(float) for what in ("sum", "size")] for label in ("fake", "real"))
-    alone = lambda label: [said[what, label].to_numpy(float) for what in ("of", "pictures")] # independent ones
+    counts = rows.assign(fake=rows["answer"] == "fake").groupby(["person", "label"])[["fake", *rows.columns.intersection(["subject"])]]
+    counts = counts.apply(_counts).unstack().dropna()
+    if set(counts["size"]) < set(LABELS): raise InputError("no person answered real and fake pictures; both are needed")
+    (k, n), (j, m) = ([counts[what, label].to_numpy(float) for what in ("sum", "size")] for label in ("fake", "real"))
+    alone = lambda label: [counts[what, label].to_numpy(float) for what in ("of", "pictures")] # independent ones
     (zh, h_lo, h_hi), (zf, f_lo, f_hi) = (_z_rate(*alone(label)) for label in ("fake", "real"))
     below, above = np.hypot(zh - h_lo, f_hi - zf), np.hypot(h_hi - zh, zf - f_lo)
     low, high = np.hypot(zh - h_lo, zf - f_lo) / 2, np.hypot(h_hi - zh, f_hi - zf) / 2
     d, c = zh - zf, -(zh + zf) / 2
     return pd.DataFrame(dict(n=(n + m).astype(int), accuracy=(k + m - j) / (n + m), hit_rate=k / n, false_positive_rate=j / m, d_prime=d,
                              d_prime_lo=d - below, d_prime_hi=d + above, criterion=c, criterion_lo=c - high, criterion_hi=c + low),
-                        index=said.index)
+                        index=counts.index)
 
 # %% ../../nbs/49_evaluate.people.ipynb #af8bfba7
 def by_item(answers: pd.DataFrame, # person, path, label, answer
            ) -> pd.DataFrame: # a row a picture: label, n, said_fake, lo, hi, correct; the hardest first
     "Each picture's share of people who said fake, with Wilson's interval over people."
     rows = check_answers(answers)
-    said = rows.assign(fake=rows["answer"] == "fake").groupby("path").agg(label=("label", "first"), n=("fake", "size"), k=("fake", "sum"))
-    ends = [wilson(k, n) for k, n in zip(said["k"], said["n"])]
-    share = said["k"] / said["n"]
-    table = said.assign(said_fake=share, lo=[a for a, _ in ends], hi=[b for _, b in ends],
-                        correct=np.where(said["label"] == "fake", share, 1 - share))
+    counts = rows.assign(fake=rows["answer"] == "fake").groupby("path").agg(label=("label", "first"), n=("fake", "size"), k=("fake", "sum"))
+    ends = [wilson(k, n) for k, n in zip(counts["k"], counts["n"])]
+    share = counts["k"] / counts["n"]
+    table = counts.assign(said_fake=share, lo=[a for a, _ in ends], hi=[b for _, b in ends],
+                          correct=np.where(counts["label"] == "fake", share, 1 - share))
     return table.drop(columns="k").sort_values(["correct", "n"], kind="stable")
 
 # %% ../../nbs/49_evaluate.people.ipynb #38f460f3

@@ -239,6 +239,6 @@ def marks_words(kept: dict[str, list[str]], # of `marks_kept`
     "How many of the perturbations strip each kind of mark."
     ways = [set(kinds) for name, kinds in kept.items() if name != CLEAN.name]
     every = sorted({m.kind for m in read_marks(marked_file())}, key=lambda kind: (sum(kind in w for w in ways), kind))
-    told = ", ".join(f"{kind} {sum(kind not in w for w in ways)}" for kind in every)
-    return (f"Marks of provenance, measured on a file that has them all: stripped by so many of the {len(ways)} perturbations: {told}. "
+    words = ", ".join(f"{kind} {sum(kind not in w for w in ways)}" for kind in every)
+    return (f"Marks of provenance, measured on a file that has them all: stripped by so many of the {len(ways)} perturbations: {words}. "
             "A missing mark says nothing.")

@@ -55,8 +55,8 @@ def ask(scorer: Scorer,
             p.append(check_scores(scorer(waiting[:batch]), batch, name))
             waiting = waiting[batch:]
     if waiting: p.append(check_scores(scorer(waiting), len(waiting), name))
-    told = rows.drop(columns=[c for c in ("p_fake", "loss", "run", "perturbation", *facts[0]) if c in rows]).join(pd.DataFrame(facts))
-    out = told.loc[told.index.repeat(len(ways))].reset_index(drop=True)
+    answers = rows.drop(columns=[c for c in ("p_fake", "loss", "run", "perturbation", *facts[0]) if c in rows]).join(pd.DataFrame(facts))
+    out = answers.loc[answers.index.repeat(len(ways))].reset_index(drop=True)
     return out.assign(perturbation=[d.name for d in ways] * len(rows), p_fake=np.concatenate(p))
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #fc47cd53
@@ -202,8 +202,8 @@ def _way(r: dict[str, Any]) -> str:
 def turned_words(r: dict[str, Any], # a row of `robustness_table`
                 ) -> str: # such as "`scale 0.5` turns 48.0 % [33.1, 63.3] of the answers, all to real (accuracy +47.5 points [31.2, 61.0])"
     "What a perturbation does to the answers."
-    told = f"`{r['perturbation']}` turns {percent(r['turned'], [r['turned_lo'], r['turned_hi']])} of the answers"
-    return f"{told}{_way(r) if r['turned'] else ''} (accuracy {_change(r)} points)"
+    words = f"`{r['perturbation']}` turns {percent(r['turned'], [r['turned_lo'], r['turned_hi']])} of the answers"
+    return f"{words}{_way(r) if r['turned'] else ''} (accuracy {_change(r)} points)"
 
 
 def _change(r: dict[str, Any]) -> str: return points([r["change"], r["change_lo"], r["change_hi"]])
@@ -212,33 +212,33 @@ def _change(r: dict[str, Any]) -> str: return points([r["change"], r["change_lo"
 def change_words(table: pd.DataFrame, # of `robustness_table`
                 ) -> list[str]: # sentences
     "Over which sweeps answers change, in either direction, and over which they hold; what a gain means."
-    told, held = [], []
+    lines, held = [], []
     for sweep, rows in table.dropna(subset="sweep").groupby("sweep", sort=False):
         moved = rows[(rows["beyond"] != "") | (rows["turned_lo"] > _MANY)]
         most = rows.loc[rows["turned"].idxmax()].to_dict()
-        if len(moved): told.append(f"Answers change over {sweep}: {turned_words(most)}.")
+        if len(moved): lines.append(f"Answers change over {sweep}: {turned_words(most)}.")
         else: held.append(f"{sweep} (at most {percent(most['turned'], [most['turned_lo'], most['turned_hi']])} of the answers turn)")
-    if held: told.append(f"No change beyond chance over: {', '.join(held)}.")
-    return told + _gain_words(table)
+    if held: lines.append(f"No change beyond chance over: {', '.join(held)}.")
+    return lines + _gain_words(table)
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #c138eab1
 def _gain_words(table: pd.DataFrame) -> list[str]:
     "What it means where degraded images score better than the files as they are: a rise of AUC, or scores that slide past the threshold."
-    clean, told = table.iloc[0], []
+    clean, lines = table.iloc[0], []
     rise, gain = table[table["auc_beyond"] == "better"], table[(table["beyond"] == "better") & (table["auc_beyond"] != "better")]
     if len(rise):
         best = rise.loc[rise["auc_change"].idxmax()]
         d, lo, hi = (f"{best[f'auc_change{end}']:+.3f}" for end in ("", "_lo", "_hi"))
-        told.append(f"Degraded is better than clean, beyond chance: {_named(rise)}; AUC rises by at most {d} [{lo}, {hi}]. That is a sign "
-                    "of format bias (arXiv 2606.20488): something about the files misled it, and the degradation takes that off.")
-    if not len(gain): return told
+        lines.append(f"Degraded is better than clean, beyond chance: {_named(rise)}; AUC rises by at most {d} [{lo}, {hi}]. That is a sign "
+                     "of format bias (arXiv 2606.20488): something about the files misled it, and the degradation takes that off.")
+    if not len(gain): return lines
     best = gain.loc[gain["change"].idxmax()].to_dict()
     first = f"More answers are correct than on clean files, beyond chance, after {_named(gain)}; at most {_change(best)} points"
     if clean["n_real"] and clean["n_fake"]:
         helped, sunk = ("real", "fall below") if best["to_real"] > 0.5 else ("fake", "rise above")
         areas = f"`{best['perturbation']}`: {area(best['auc'])}, clean {area(clean['auc'])}"
-        return [*told, f"{first}, and AUC does not rise beyond chance ({areas}): the scores slide past the threshold. More {helped} images "
-                f"{sunk} it; the classes are told apart no better."]
+        return [*lines, f"{first}, and AUC does not rise beyond chance ({areas}): the scores slide past the threshold. More {helped} "
+                f"images {sunk} it; the classes are told apart no better."]
     only, word = ("photographs", "real") if clean["n_real"] else ("fakes", "fake")
     return [f"{first}. On {only} alone it looks like a gain and is none: a detector that says {word} to anything degraded shows the same. "
             "Whether it is format bias (arXiv 2606.20488) cannot be told without the other class."]
@@ -310,10 +310,10 @@ def twins(answers: pd.DataFrame, # as `ask` gives them, with the perturbation `t
     raw, after = p["clean"].to_numpy(), p["twins"].to_numpy()
     subject = subject_codes(rows)
     area = auc_difference(is_fake, raw, after, subject)
-    by, told = _file_facts_auc(rows)
+    by, facts = _file_facts_auc(rows)
     scores = [_rates(is_fake, x, threshold, subject)["accuracy"] for x in (raw, after)]
     return FormatMatched(*scores, balanced_change(is_fake, raw, after, 0.95, threshold, subject), (area["auc_a"], area["auc_b"]),
-                         (area["difference"], *area["ci95"]), what, by, told, (int((~is_fake).sum()), int(is_fake.sum())))
+                         (area["difference"], *area["ci95"]), what, by, facts, (int((~is_fake).sum()), int(is_fake.sum())))
 
 # %% ../../nbs/48_evaluate.robustness.ipynb #0ba28fb8
 def _format_matched_words(t: FormatMatched) -> str:
@@ -363,8 +363,8 @@ def stability_words(table: pd.DataFrame, # of `stability`
     rate, *ci = rate_interval((table["flips"] > 0).to_numpy(), subject_codes(table))
     flipped = percent(rate, ci)
     half, most = table["moved"].quantile([0.5, 0.95])
-    said = (f"Over {table.attrs['perturbations']} harmless re-perturbations p_fake moves by {half:.3f} in the median and {most:.3f} in the "
-            f"95th percentile of {len(table):,} images; the call flips at least once for {flipped}")
-    if table["moved"].max() < 1e-3 and auc is not None and auc < 0.6: return f"{said}. It is as still as it is useless (AUC {auc:.2f})."
+    words = (f"Over {table.attrs['perturbations']} harmless re-perturbations p_fake moves by {half:.3f} in the median and {most:.3f} in "
+             f"the 95th percentile of {len(table):,} images; the call flips at least once for {flipped}")
+    if table["moved"].max() < 1e-3 and auc is not None and auc < 0.6: return f"{words}. It is as still as it is useless (AUC {auc:.2f})."
     worst = table["by"][table["flips"] > 0].mode()
-    return f"{said}" + (f", most often by `{worst[0]}`." if len(worst) else ".")
+    return f"{words}" + (f", most often by `{worst[0]}`." if len(worst) else ".")

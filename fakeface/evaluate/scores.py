@@ -250,17 +250,17 @@ def _worse(own: dict[str, Any], others: list[dict[str, Any]], key: str, many: in
 def source_notes(sources: dict[str, dict[str, Any]], # of one test set, as `source_rates` gives them
                 ) -> list[str]: # sentences; none where no source stands out
     "Sources that are at chance, or do worse than the others by much and beyond chance."
-    told, of = [], {key: {s: r for s, r in sources.items() if r[key] is not None} for key in _MUCH}
+    notes, of = [], {key: {s: r for s, r in sources.items() if r[key] is not None} for key in _MUCH}
     many = sum(len(some) for some in of.values() if len(some) > 1)
     for source, r in sources.items():
-        if len(sources) > 1 and (words := _chance_words(r, sources)): told.append(f"{source}: {words}")
+        if len(sources) > 1 and (words := _chance_words(r, sources)): notes.append(f"{source}: {words}")
         worse = {key: found for key, some in of.items() if source in some and len(some) > 1
                  and (found := _worse(r, [x for s, x in some.items() if s != source], key, many)) is not None}
         if not worse: continue
         figures = (f"{key.upper()} {_figure(r, key)} against {(area if key == 'auc' else percent)(found)}" for key, found in worse.items())
-        told.append(f"{source} does worse than the other sources, by more than chance: {', '.join(figures)}. The figures of all "
-                    "of them together hide that.")
-    return told
+        notes.append(f"{source} does worse than the other sources, by more than chance: {', '.join(figures)}. The figures of all "
+                     "of them together hide that.")
+    return notes
 
 
 def _figure(r: dict[str, Any], key: str) -> str: return (area if key == "auc" else percent)(r[key], r[f"{key}_ci95"])
@@ -331,11 +331,12 @@ def sources_table(sources: dict[str, dict[str, dict[str, Any]]], # test set -> i
 # %% ../../nbs/40_evaluate.scores.ipynb #3f4e6ef2
 def score_lines(metrics: dict[str, Any]) -> list[str]: # sentences, none where there is nothing to say
     "What has to be said beside the scores: the notes of each test set, and the validation rows, which are no test."
-    told = [f"{name}: {note}" for name, s in metrics["tests"].items()
-            for note in [*s.get("notes", []), *source_notes(s.get("sources", {}))]]
+    lines = [f"{name}: {note}" for name, s in metrics["tests"].items()
+             for note in [*s.get("notes", []), *source_notes(s.get("sources", {}))]]
     v = metrics.get("valid")
-    if v: told.append(f"valid: {v['n']:,} validation images, accuracy {percent(v['accuracy'], v['accuracy_ci95'])}: validation, not a test")
-    return told
+    if not v: return lines
+    rate = percent(v["accuracy"], v["accuracy_ci95"])
+    return [*lines, f"valid: {v['n']:,} validation images, accuracy {rate}: validation, not a test"]
 
 # %% ../../nbs/40_evaluate.scores.ipynb #2c3cc6e3
 def base_rate_words(metrics: dict[str, Any], # as `score_predictions` returns it, or a run's metrics.json
@@ -344,16 +345,16 @@ def base_rate_words(metrics: dict[str, Any], # as `score_predictions` returns it
     sets = ({"validation": metrics["valid"]} if metrics.get("valid") else {}) | metrics.get("tests", {})
     both = {name: s for name, s in sets.items() if s["n_real"] and s["n_fake"]}
     if not both: return ""
-    told = "; ".join(f"{name}, n = {s['n']:,}: balanced accuracy {percent(s['balanced_accuracy'], s['balanced_accuracy_ci95'])}, "
-                     f"AUC {area(s['auc'], s['auc_ci95'])}" for name, s in both.items())
+    words = "; ".join(f"{name}, n = {s['n']:,}: balanced accuracy {percent(s['balanced_accuracy'], s['balanced_accuracy_ci95'])}, "
+                      f"AUC {area(s['auc'], s['auc_ci95'])}" for name, s in both.items())
     calls = {c for s in sets.values() for row in s["confusion"].values() for c, k in row.items() if k}
     same = f"At p_fake 0.5 it calls every image {next(iter(calls))}. " if len(calls) == 1 else ""
     def by_chance(s: dict[str, Any], key: str) -> bool: return s[f"{key}_ci95"][0] <= 0.5 <= s[f"{key}_ci95"][1]
     if all(by_chance(s, "auc") and by_chance(s, "balanced_accuracy") for s in both.values()):
-        return f"No more than the base rate was learnt: a coin may score the same. {same}({told})"
+        return f"No more than the base rate was learnt: a coin may score the same. {same}({words})"
     if not same or any(s["auc_ci95"][1] < 0.5 for s in both.values()): return ""
     return (f"As a classifier it knows no more than the base rate. {same}Only the order of its scores is better than chance: it takes a "
-            f"threshold fitted on validation to make calls of it. ({told})")
+            f"threshold fitted on validation to make calls of it. ({words})")
 
 # %% ../../nbs/40_evaluate.scores.ipynb #201630a3
 ERRORS = {"real": "false positive", "fake": "false negative"} # true label -> what a wrong call is

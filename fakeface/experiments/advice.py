@@ -263,10 +263,10 @@ def _on_images(table: pd.DataFrame, test: str | None) -> tuple[int | None, list[
     if not pairs: return None, [f"A part to choose by: {full:,} images tell no two of the {items} {what} apart, so there is no order "
                                 "to reproduce."]
     images = _enough_images(ranks)
-    told = ", ".join(f"{size:,}: {int(r.same_order)} of {pairs}" for size, r in ranks.iloc[:-1].iterrows())
-    said = f"{images:,} images rank the {items} {what} as {full:,} do" if images else f"no part ranks the {items} {what} as {full:,} do"
-    return images, [f"A part to choose by: {said} ({100 * _AGREEMENT:.0f} % or more of the pairs that those tell apart in the same "
-                    f"order; {told})."]
+    counts = ", ".join(f"{size:,}: {int(r.same_order)} of {pairs}" for size, r in ranks.iloc[:-1].iterrows())
+    words = f"{images:,} images rank the {items} {what} as {full:,} do" if images else f"no part ranks the {items} {what} as {full:,} do"
+    return images, [f"A part to choose by: {words} ({100 * _AGREEMENT:.0f} % or more of the pairs that those tell apart in the same "
+                    f"order; {counts})."]
 
 # %% ../../nbs/85_experiments.advice.ipynb #50091625
 def _on_doubling(rows: pd.DataFrame) -> tuple[Forecast | None, list[str]]:
@@ -318,10 +318,10 @@ def advise_mix(table: pd.DataFrame, # of a sweep over `share_real`
     at_half, moved = (_both_errors(rows, suffix) for suffix in ("", "_moved"))
     mean, margin = at_half.mean(axis=1), _advice_margin(at_half)
     best = mean.idxmin()
-    said = f"The mix: {100 * best:.0f} % real has the smallest mean of both error rates ({percent(mean[best])})"
-    if margin is None: return f"{said}; one seed cannot say by how much."
+    words = f"The mix: {100 * best:.0f} % real has the smallest mean of both error rates ({percent(mean[best])})"
+    if margin is None: return f"{words}; one seed cannot say by how much."
     ties = ", ".join(f"{100 * x:.0f}" for x in mean.index if x != best and mean[x] - mean[best] <= margin)
-    return (f"{said}; within noise of it ({points(margin)}): {f'{ties} %' if ties else 'no other'}. From best to worst share that mean "
+    return (f"{words}; within noise of it ({points(margin)}): {f'{ties} %' if ties else 'no other'}. From best to worst share that mean "
             f"rises by {points(mean.max() - mean.min())}; with the threshold moved, by {points(np.ptp(moved.mean(axis=1)))}.")
 
 

@@ -153,9 +153,9 @@ def equalise(manifest: pd.DataFrame, # one row an image
     if step not in STEPS: raise InputError(f"step is {step!r}; use one of {', '.join(STEPS)}")
     if points is None and step in ("alignment", "all"): raise InputError(f"step {step}: give points, as face_points finds them")
     kept, out, steps = alignable(manifest, points), Path(out), steps or steps_for(manifest)
-    asked = dict(step=step, **asdict(steps), images=len(kept), paths=_digest(kept, points))
-    if not _is_equalised(out, asked):
-        _write_copies(kept, Path(root), out, partial(_equal_file, step=step, steps=steps), points, asked, workers or os.cpu_count() or 1)
+    config = dict(step=step, **asdict(steps), images=len(kept), paths=_digest(kept, points))
+    if not _is_equalised(out, config):
+        _write_copies(kept, Path(root), out, partial(_equal_file, step=step, steps=steps), points, config, workers or os.cpu_count() or 1)
         write_table(manifest.loc[manifest.index.difference(kept.index), ["path", "source", "label"]], out/"left_out.csv")
     copies = kept.assign(path=kept["path"] + ".png")
     facts = read_facts(out, copies["path"].tolist()).set_index(copies.index)
@@ -185,26 +185,26 @@ def _equal_file(job: tuple[str, str, np.ndarray | None], step: str, steps: Steps
     equal_image(open_rgb(of), step, steps, points).save(to, "PNG", compress_level=1)
 
 
-def _is_equalised(out: Path, asked: dict[str, Any]) -> bool:
+def _is_equalised(out: Path, config: dict[str, Any]) -> bool:
     "Whether the copies are there already. Raises `InputError` where something else is in their place."
     note = out/"equalised.json"
-    if note.is_file() and read_json(note, dict, "give a new folder, or remove it") == asked: return True
+    if note.is_file() and read_json(note, dict, "give a new folder, or remove it") == config: return True
     if out.exists() and (not out.is_dir() or holds_something(out)):
         raise InputError(f"{out} holds something else; give a new folder, or remove it")
     return False
 
 # %% ../../nbs/88_experiments.equalise.ipynb #7dd251b1
 def _write_copies(kept: pd.DataFrame, root: Path, out: Path, write: Callable[[Any], None], points: pd.DataFrame | None,
-                  asked: dict[str, Any], workers: int) -> None:
+                  config: dict[str, Any], workers: int) -> None:
     "All copies, beside their place first."
     at = [None] * len(kept) if points is None else list(points.loc[kept.index, list(POINTS)].to_numpy())
     with Claim(out, wait=True) as claim:
-        if _is_equalised(out, asked): return # another process wrote them meanwhile
+        if _is_equalised(out, config): return # another process wrote them meanwhile
         with whole_folder(claim) as beside:
-            jobs, words = [(str(root/p), str(beside/f"{p}.png"), q) for p, q in zip(kept["path"], at)], f"equalising ({asked['step']})"
+            jobs, words = [(str(root/p), str(beside/f"{p}.png"), q) for p, q in zip(kept["path"], at)], f"equalising ({config['step']})"
             if workers == 1 or len(jobs) < 64: list(progress(map(write, jobs), len(jobs), words))
             else:
                 with ProcessPoolExecutor(workers, initializer=die_with_parent) as pool:
                     list(progress(pool.map(write, jobs, chunksize=16), len(jobs), words))
             if (root/"world.json").is_file(): shutil.copy(root/"world.json", beside) # copies of drawn faces are drawn faces
-            (beside/"equalised.json").write_text(json.dumps(asked, indent=1))
+            (beside/"equalised.json").write_text(json.dumps(config, indent=1))

@@ -66,16 +66,16 @@ class Grid:
 def read_grid(grid: str | Path, # a name out of `spec_names("grids")`, or a YAML file
              ) -> Grid:
     "Reads and checks a grid. Raises `InputError` naming the file, the field and the mend."
-    path, said = read_spec(grid, "grids")
+    path, fields = read_spec(grid, "grids")
     where = path.name
-    if "recipe" in said: said["recipe"] = asdict(read_recipe(spec_beside(path, said["recipe"], "recipes", "recipe")))
-    made = check_fields(said, Grid, where)
-    axes = {a: _distinct([_checked({a: v}, f"{where}: axes")[a] for v in values]) for a, values in made.axes.items()}
-    skip, trials = ([_checked(t, f"{where}: {name} {i}", also=("name",)) for i, t in enumerate(getattr(made, name), 1)]
+    if "recipe" in fields: fields["recipe"] = asdict(read_recipe(spec_beside(path, fields["recipe"], "recipes", "recipe")))
+    spec = check_fields(fields, Grid, where)
+    axes = {a: _distinct([_checked({a: v}, f"{where}: axes")[a] for v in values]) for a, values in spec.axes.items()}
+    skip, trials = ([_checked(t, f"{where}: {name} {i}", also=("name",)) for i, t in enumerate(getattr(spec, name), 1)]
                     for name in ("skip", "trials"))
-    made = replace(made, settings=_checked(made.settings, f"{where}: settings"), axes=axes, skip=skip, trials=trials)
-    combinations(made, where)
-    return made
+    spec = replace(spec, settings=_checked(spec.settings, f"{where}: settings"), axes=axes, skip=skip, trials=trials)
+    combinations(spec, where)
+    return spec
 
 # %% ../../nbs/86_experiments.grid.ipynb #c0ffee02
 def without_faces(options: dict[str, Any], # settings
@@ -95,14 +95,14 @@ def _run_on(detector: str | None, recipe: Recipe, root: str | Path, **options: A
 MOST = 10_000 # trials of a grid
 
 
-def _checked(asked: dict[str, Any], where: str, also: Sequence[str] = ()) -> dict[str, Any]:
+def _checked(values: dict[str, Any], where: str, also: Sequence[str] = ()) -> dict[str, Any]:
     "Settings, by their names; None is the profile's own."
-    for name in asked:
+    for name in values:
         if name not in SETTINGS and name not in also and not re.fullmatch(r"model\.\w+", name):
             raise InputError(f"{where}: {unknown_words('setting', name, SETTINGS)}, and model.OPTION")
-        if name not in SETTINGS and not isinstance(asked[name], str | int | float | None):
-            raise InputError(f"{where}: {name} is {asked[name]!r:.60}; give a number or a text")
-    meant = {k: _value(k, v) for k, v in asked.items()}
+        if name not in SETTINGS and not isinstance(values[name], str | int | float | None):
+            raise InputError(f"{where}: {name} is {values[name]!r:.60}; give a number or a text")
+    meant = {k: _value(k, v) for k, v in values.items()}
     plain = without_faces(meant)[0]
     check_settings({k: v for k, v in plain.items() if k in SETTINGS and v is not None}, where, InputError)
     return meant
@@ -144,8 +144,8 @@ def combinations(grid: Grid, # of `read_grid`
 # %% ../../nbs/86_experiments.grid.ipynb #e9ed774b
 def _trial_name(values: dict[str, Any]) -> str: # such as color-grey_lr-0.001
     "A folder's name for settings."
-    said = {k: "default" if v is None else Path(str(v)).name if k == "weights" else v for k, v in values.items()}
-    name = _slug("_".join(f"{k.removeprefix('model.')}-{v}" for k, v in said.items())) or "base"
+    words = {k: "default" if v is None else Path(str(v)).name if k == "weights" else v for k, v in values.items()}
+    name = _slug("_".join(f"{k.removeprefix('model.')}-{v}" for k, v in words.items())) or "base"
     return name if len(name) <= 120 else f"{name[:110]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 # %% ../../nbs/86_experiments.grid.ipynb #4e8868d2
@@ -159,8 +159,8 @@ def grid_table(out: str | Path, # a grid's folder, finished or not
     "All trials with their settings and scores; `valid` is validation, by which they are ranked, never by a test."
     rows = []
     for name, columns, run, status in read_trials(out, "grid"):
-        told = {k: v for k, v in columns.items() if k in ("setting", "seed", *SETTINGS) or k.startswith("model.")}
-        first = dict(trial=name, status=status if status in ("done", "waiting") else "failed", **told)
+        kept = {k: v for k, v in columns.items() if k in ("setting", "seed", *SETTINGS) or k.startswith("model.")}
+        first = dict(trial=name, status=status if status in ("done", "waiting") else "failed", **kept)
         if run is None: rows.append({**first, "test": "", "error": status if first["status"] == "failed" else ""})
         else: rows += [{**first, "test": test, **flat_scores(s), "seconds": sum(run.info["seconds"].values()), "error": ""}
                        for test, s in {"valid": run.metrics["valid"], **run.metrics["tests"]}.items()]
@@ -214,10 +214,10 @@ def run_grid(grid: str | Path | Grid, # a name, a YAML file, or a grid
     grid = replace(grid, settings={**grid.settings, **_checked(options, f"{grid.name}: options")}, profile=profile,
                    scale=grid.scale if scale is None else scale, seeds=list(dict.fromkeys(grid.seeds if seeds is None else seeds)))
     trials = _grid_trials(grid, root)
-    _tell_idle(grid)
+    _warn_idle(grid)
     manifest = plan(grid.recipe, root, profile, scale=grid.scale).manifest # refused here, not trial by trial
     out = Path(out) if out else Path("runs")/f"grid-{grid.name}"
-    return run_series(out, "grid", _asked(grid, manifest), trials, partial(write_series, grid_table, out/"grid.csv"), progress)
+    return run_series(out, "grid", _config(grid, manifest), trials, partial(write_series, grid_table, out/"grid.csv"), progress)
 
 # %% ../../nbs/86_experiments.grid.ipynb #4ddd5963
 def _options(grid: Grid, values: dict[str, Any]) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def _checked_settings(grid: Grid, trial: str, options: dict[str, Any]) -> dict[s
     return chosen
 
 
-def _asked(grid: Grid, manifest: pd.DataFrame) -> dict[str, Any]:
+def _config(grid: Grid, manifest: pd.DataFrame) -> dict[str, Any]:
     "What a grid's results depend on."
     plain, detector = without_faces({k: v for k, v in grid.settings.items() if "." not in k})
     common = noted_settings(settings(grid.recipe, grid.profile, **plain)) | ({"crop": detector} if detector else {})
@@ -269,7 +269,7 @@ def _asked(grid: Grid, manifest: pd.DataFrame) -> dict[str, Any]:
                 trials=grid.trials, seeds=grid.seeds)
 
 # %% ../../nbs/86_experiments.grid.ipynb #aaf6fb23
-def _tell_idle(grid: Grid) -> None:
+def _warn_idle(grid: Grid) -> None:
     "Says (DataNote) which settings change nothing with a model of the grid."
     found: dict[str, list[str]] = {}
     for values in combinations(grid, grid.name).values():
@@ -279,27 +279,27 @@ def _tell_idle(grid: Grid) -> None:
         some += [k for k in idle_settings(chosen) if given.get(k) is not None and k not in some]
     for model, names in found.items():
         same = ": trials that differ in nothing else are one and the same" if set(names) & set(grid.axes) else ""
-        told = f"{grid.name}: with the model {model} nothing is changed by {', '.join(names)}{same}"
-        if names: warnings.warn(told, DataNote, stacklevel=3)
+        words = f"{grid.name}: with the model {model} nothing is changed by {', '.join(names)}{same}"
+        if names: warnings.warn(words, DataNote, stacklevel=3)
 
 # %% ../../nbs/86_experiments.grid.ipynb #a9f5bfb8
 def grid_answer(table: pd.DataFrame, # of `grid_table`
                ) -> list[str]: # sentences
     "What a grid says, in words."
-    valid, said = table[table["test"] == "valid"], []
+    valid, lines = table[table["test"] == "valid"], []
     if len(valid):
         best, others = valid[valid["rank"] == 1], valid["setting"].nunique() - 1
         alike = list(valid[valid["as_good"] & (valid["rank"] > 1)]["setting"].unique())
         score = percent(best["accuracy"].mean(), *_one_interval(best))
         seeds = f", mean of {len(best)} seeds" if len(best) > 1 else ""
-        said.append(f"Best in validation: {best['setting'].iloc[0]}, {score} of {int(best['n'].iloc[0]):,} images correct{seeds}.")
+        lines.append(f"Best in validation: {best['setting'].iloc[0]}, {score} of {int(best['n'].iloc[0]):,} images correct{seeds}.")
         names = f": {', '.join(alike[:6])}{', ...' if len(alike) > 6 else ''}" if alike else ""
-        if others: said.append(f"Of the other {others} settings {len(alike)} cannot be told from it{names}." if alike else
-                               f"Each of the other {others} settings is behind it by more than the sampling of validation images.")
-        if valid["seed"].nunique() == 1: said.append("One training a setting: what another training seed would change is not known.")
+        if others: lines.append(f"Of the other {others} settings {len(alike)} cannot be told from it{names}." if alike else
+                                f"Each of the other {others} settings is behind it by more than the sampling of validation images.")
+        if valid["seed"].nunique() == 1: lines.append("One training a setting: what another training seed would change is not known.")
     failed, waiting = (table.loc[table["status"] == s, ["trial", "error"]] for s in ("failed", "waiting"))
-    said += [f"FAILED {row.trial}: {row.error}" for row in failed.itertuples()]
-    return said + ([f"{len(waiting)} trials are not finished."] if len(waiting) else [])
+    lines += [f"FAILED {row.trial}: {row.error}" for row in failed.itertuples()]
+    return lines + ([f"{len(waiting)} trials are not finished."] if len(waiting) else [])
 
 
 def _one_interval(rows: pd.DataFrame) -> list[list[float]]:
@@ -307,7 +307,7 @@ def _one_interval(rows: pd.DataFrame) -> list[list[float]]:
     return [rows[["accuracy_lo", "accuracy_hi"]].iloc[0].tolist()] if len(rows) == 1 else []
 
 # %% ../../nbs/86_experiments.grid.ipynb #8f6e892b
-def _said(value: Any) -> str:
+def _value_words(value: Any) -> str:
     "A setting's value in a table or beside an axis; a setting that a trial does not name is a dash."
     return "–" if value is None or value != value else f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -316,7 +316,7 @@ def grid_axes(table: pd.DataFrame, # of `grid_table`
              ) -> list[str]: # settings of which there is more than one value
     "What the trials differ in."
     names = [c for c in table if c in SETTINGS or c.startswith("model.")]
-    return [c for c in names if table[c].map(_said).nunique() > 1]
+    return [c for c in names if table[c].map(_value_words).nunique() > 1]
 
 # %% ../../nbs/86_experiments.grid.ipynb #f994d6ed
 def grid_scores(table: pd.DataFrame, # of `grid_table`
@@ -325,7 +325,7 @@ def grid_scores(table: pd.DataFrame, # of `grid_table`
     done, lines = table[table["status"] == "done"], {}
     axes = grid_axes(done)
     for setting, rows in done.groupby("setting", sort=False):
-        line = {"rank": int(rows["rank"].iloc[0]), **{a: _said(rows[a].iloc[0]) for a in axes}}
+        line = {"rank": int(rows["rank"].iloc[0]), **{a: _value_words(rows[a].iloc[0]) for a in axes}}
         for test, one in rows.groupby("test", sort=False):
             name = "validation" if test == "valid" else test
             line[name] = percent(one["accuracy"].mean(), *_one_interval(one))
@@ -359,8 +359,9 @@ def plot_grid(table: pd.DataFrame, # of `grid_table`
 # %% ../../nbs/86_experiments.grid.ipynb #00ba7686
 def _setting_name(row: pd.Series, axes: Sequence[str]) -> str:
     "A setting by what tells it from the others."
-    said = ", ".join(f"{a.removeprefix('model.')} {_said(row[a])}" for a in axes if _said(row[a]) != "–") or str(row["setting"])
-    return said if len(said) < 60 else f"{said[:58]}…"
+    values = {a.removeprefix("model."): _value_words(row[a]) for a in axes}
+    name = ", ".join(f"{a} {value}" for a, value in values.items() if value != "–") or str(row["setting"])
+    return name if len(name) < 60 else f"{name[:58]}…"
 
 # %% ../../nbs/86_experiments.grid.ipynb #360ae1dd
 def _panel(ax: Axes, rows: pd.DataFrame, settings: Sequence[str], title: str) -> None:

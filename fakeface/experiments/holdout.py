@@ -64,14 +64,14 @@ class Holdout:
 def read_holdout(spec: str | Path, # a name out of `spec_names("holdouts")`, or a YAML file
                 ) -> Holdout:
     "Reads and checks a holdout file. Raises `InputError` naming the file, the field and the mend."
-    path, said = read_spec(spec, "holdouts")
-    made = check_fields(said, Holdout, path.name)
-    twice = set(made.real) & set(made.fake)
+    path, values = read_spec(spec, "holdouts")
+    holdout = check_fields(values, Holdout, path.name)
+    twice = set(holdout.real) & set(holdout.fake)
     if twice: raise InputError(f"{path.name}: `{min(twice)}` is a kind of photographs and of fakes; rename one")
-    for name, chosen in made.detectors.items(): check_settings(chosen, f"{path.name}: detectors.{name}", InputError)
-    kinds = {label: {n: [replace(p, label=p.label or label) for p in parts] for n, parts in getattr(made, label).items()}
+    for name, chosen in holdout.detectors.items(): check_settings(chosen, f"{path.name}: detectors.{name}", InputError)
+    kinds = {label: {n: [replace(p, label=p.label or label) for p in parts] for n, parts in getattr(holdout, label).items()}
              for label in ("real", "fake")}
-    return replace(made, profiles=checked_profiles(made.profiles, path.name), **kinds)
+    return replace(holdout, profiles=checked_profiles(holdout.profiles, path.name), **kinds)
 
 # %% ../../nbs/87_experiments.holdout.ipynb #ed983469
 def cell_recipe(spec: Holdout, # of `read_holdout`
@@ -116,11 +116,11 @@ def run_holdout(spec: str | Path | Holdout, # a name, a YAML file, or a holdout
     gone = [k for k in asked_kinds if k not in {**spec.real, **spec.fake}]
     if progress and gone: print(f"left out, no images: {', '.join(gone)}")
     out, trials = Path(out) if out else Path("runs")/f"holdout-{spec.name}", _trials(spec, root, profile, scale, options)
-    asked = dict(holdout=spec.name, profile=profile, scale=scale, settings=_settings(spec, root, profile, options),
-                 spec=_sum(spec), images=fingerprint(found.images.assign(split="")))
-    check_folder(out, "holdout", asked) # before hours of choosing
+    config = dict(holdout=spec.name, profile=profile, scale=scale, settings=_settings(spec, root, profile, options),
+                  spec=_sum(spec), images=fingerprint(found.images.assign(split="")))
+    check_folder(out, "holdout", config) # before hours of choosing
     if choosing: choose_detectors(spec, root, out, profile, scale, progress, **options) # before any test set is used
-    return run_series(out, "holdout", asked, trials, partial(write_series, holdout_table, out/"holdout.csv"), progress)
+    return run_series(out, "holdout", config, trials, partial(write_series, holdout_table, out/"holdout.csv"), progress)
 
 # %% ../../nbs/87_experiments.holdout.ipynb #0e237f1e
 def _sources(spec: Holdout) -> list[str]:
@@ -136,8 +136,8 @@ def _settings(spec: Holdout, root: str | Path, profile: str | None, options: dic
 
 def _sum(spec: Holdout) -> str: # 16 hexadecimal digits
     "Changes when a kind, a count or the split does."
-    said = {k: v for k, v in asdict(spec).items() if k in ("real", "fake", "valid", "split_seed", "duplicates")}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    fields = {k: v for k, v in asdict(spec).items() if k in ("real", "fake", "valid", "split_seed", "duplicates")}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
@@ -274,12 +274,12 @@ def _inner_folder(out: str | Path, real: str, fake: str) -> Path:
 
 def _has_chosen(inner: Path, outer: Path) -> bool:
     "Whether all trainings of a choice have been made, with the settings of the trainings that it is for."
-    asked = []
+    choices = []
     for folder in (inner, outer):
         if not (folder/"holdout.json").is_file(): return False
         note = read_json(folder/"holdout.json", SERIES["holdout"], "give another folder with --out")["asked"]
-        asked.append([note.get(k) for k in ("profile", "scale", "settings")])
-    return asked[0] == asked[1] and all(status != "waiting" for *_, status in read_trials(inner, "holdout"))
+        choices.append([note.get(k) for k in ("profile", "scale", "settings")])
+    return choices[0] == choices[1] and all(status != "waiting" for *_, status in read_trials(inner, "holdout"))
 
 # %% ../../nbs/87_experiments.holdout.ipynb #3c67078a
 def chosen_cells(out: str | Path, # of `run_holdout` with `choosing`
@@ -311,24 +311,24 @@ def holdout_answer(table: pd.DataFrame, # of `holdout_table`
                    chosen: pd.DataFrame | None = None, # of `chosen_cells`
                   ) -> list[str]: # sentences
     "What the cells say, in words; the worst one named."
-    said = []
+    lines = []
     if len(cells) and cells["auc"].notna().any():
         ranks = detector_ranks(cells)
         for name, r in ranks.iterrows():
             c = cells[(cells[["detector", "real", "fake"]] == [name, r.worst_real, r.worst_fake]).all(axis=1)].iloc[0]
             beside = f"; {WORDS.get(c.shortcut, c.shortcut)} alone: {c.shortcut_auc:.3f}" if c.shortcut else ""
             n = f"n = {c.n_real:,} real, {c.n_fake:,} fake{beside}"
-            said.append(f"{name}: AUC {r.mean_auc:.3f} on average over {ranks.attrs['cells']} cells; worst, {r.worst_real} "
-                        f"against {r.worst_fake}: {c.auc:.3f} [{c.auc_lo:.3f}, {c.auc_hi:.3f}] ({n}).")
-        said += [*_threshold_words(cells), *_stability_words(cells)]
+            lines.append(f"{name}: AUC {r.mean_auc:.3f} on average over {ranks.attrs['cells']} cells; worst, {r.worst_real} "
+                         f"against {r.worst_fake}: {c.auc:.3f} [{c.auc_lo:.3f}, {c.auc_hi:.3f}] ({n}).")
+        lines += [*_threshold_words(cells), *_stability_words(cells)]
         if chosen is not None and len(chosen):
             times = ", ".join(f"{k} {n} times" for k, n in chosen["detector"].value_counts().items())
             of = "each cell" if (n := cells.groupby(["real", "fake"]).ngroups) == len(chosen) else f"{len(chosen)} of {n} cells"
-            said.append(f"Chosen for {of} by the other kinds alone ({times}): AUC {chosen['auc'].mean():.3f} on average, worst "
-                        f"{chosen['auc'].min():.3f}.")
+            lines.append(f"Chosen for {of} by the other kinds alone ({times}): AUC {chosen['auc'].mean():.3f} on average, worst "
+                         f"{chosen['auc'].min():.3f}.")
     rest = table[table["status"] != "done"]
-    return said + [f"{r.detector} without {r.real} and {r.fake}, seed {r.seed}, is not finished" if r.status == "waiting" else
-                   f"FAILED {r.detector} without {r.real} and {r.fake}, seed {r.seed}: {r.status}" for r in rest.itertuples()]
+    return lines + [f"{r.detector} without {r.real} and {r.fake}, seed {r.seed}, is not finished" if r.status == "waiting" else
+                    f"FAILED {r.detector} without {r.real} and {r.fake}, seed {r.seed}: {r.status}" for r in rest.itertuples()]
 
 # %% ../../nbs/87_experiments.holdout.ipynb #a6501f9e
 def _threshold_words(cells: pd.DataFrame) -> list[str]:

@@ -127,22 +127,22 @@ def _cause_words(name: str, target: str, before: pd.Series, reals: float, t: pd.
     "What was found, in sentences."
     def rate(r: pd.Series) -> str: return percent(r["accuracy"], [r["lo"], r["hi"]])
     def brings(r: str) -> str: return f"`{r}` brings it to {rate(t.loc[r])}, {100 * t.loc[r, 'mended']:.0f} % of what was lost"
-    said = [f"Of {target}'s photographs {rate(before)} are called real at `nothing`; of the reals of validation {percent(reals)} are."]
-    if name == WELL: return f"{said[0]} That is no loss to explain."
+    lines = [f"Of {target}'s photographs {rate(before)} are called real at `nothing`; of the reals of validation {percent(reals)} are."]
+    if name == WELL: return f"{lines[0]} That is no loss to explain."
     inside = {r: f"{percent(v)} in distribution" for r, v in t["inside"].items()}
     chosen, also = "all" if name == _TOGETHER else name, [r for r in t.index[t["mends"]] if r not in (name, "all")]
-    if name != NONE: said.append(f"{brings(chosen)}, and fakes are still found ({inside[chosen]}).")
-    if name == _TOGETHER: said.append("No single step does, so it was several together.")
-    if also and name != NONE: said.append(f"So {'does' if len(also) == 1 else 'do'} {' and '.join(f'`{r}`' for r in also)}; "
-                                          f"`{name}` is named because it takes less away or does clearly better.")
+    if name != NONE: lines.append(f"{brings(chosen)}, and fakes are still found ({inside[chosen]}).")
+    if name == _TOGETHER: lines.append("No single step does, so it was several together.")
+    if also and name != NONE: lines.append(f"So {'does' if len(also) == 1 else 'do'} {' and '.join(f'`{r}`' for r in also)}; "
+                                           f"`{name}` is named because it takes less away or does clearly better.")
     blind = [r for r in t.index if t.loc[r, "mended"] > _MENDED and t.loc[r, "inside"] < STILL]
     if name == NONE:
         best = t["mended"].where(t["inside"] >= STILL).idxmax() if (t["inside"] >= STILL).any() else None
-        said.append(f"No step mends it{f'; at best {brings(best)}' if best else ''}. So it is generator bias or the trace, "
-                    "or something that is not on the ladder.")
-    if blind: said.append(" ".join(f"{brings(r)}, but there fakes are hardly found either ({inside[r]})." for r in blind))
-    if t["seeds"].max() == 1: said.append("One training a step: what another training seed would change is not known.")
-    return " ".join(said)
+        lines.append(f"No step mends it{f'; at best {brings(best)}' if best else ''}. So it is generator bias or the trace, "
+                     "or something that is not on the ladder.")
+    if blind: lines.append(" ".join(f"{brings(r)}, but there fakes are hardly found either ({inside[r]})." for r in blind))
+    if t["seeds"].max() == 1: lines.append("One training a step: what another training seed would change is not known.")
+    return " ".join(lines)
 
 # %% ../../nbs/89_experiments.ladder.ipynb #9569b14a
 def ladder_text(table: pd.DataFrame, # of `ladder_rows`
@@ -202,30 +202,30 @@ def _name_marks(ax: Axes, names: dict[str, tuple[float, float, str, str]], steps
     ax.spines[["top", "right"]].set_visible(False)
 
 # %% ../../nbs/89_experiments.ladder.ipynb #8a578830
-def _with_faces(made: Plan, out: Path, points: str | pd.DataFrame | None,
+def _with_faces(plan: Plan, out: Path, points: str | pd.DataFrame | None,
                ) -> tuple[Composition, pd.DataFrame, pd.DataFrame]: # the images with a face, points of all, and who was left out
     "The images of all steps. Points that were found before are read from the folder."
-    m = made.manifest
-    found = _points(m, made.root, out/"points.parquet", points)
+    m = plan.manifest
+    found = _points(m, plan.root, out/"points.parquet", points)
     there = alignable(m, found)
-    check_classes(there, made.recipe, {s: dict(found=int((there["source"] == s).sum())) for s in made.composed.sources.index})
-    return fewer(made.composed, there), found, m.loc[m.index.difference(there.index)]
+    check_classes(there, plan.recipe, {s: dict(found=int((there["source"] == s).sum())) for s in plan.composed.sources.index})
+    return fewer(plan.composed, there), found, m.loc[m.index.difference(there.index)]
 
 
 def _points(m: pd.DataFrame, root: Path, kept: Path, points: str | pd.DataFrame | None) -> pd.DataFrame:
     "POINTS of a manifest; how they came about stands in `attrs`: what was asked for, and the face detector."
     usual = "world" if (root/"truth.csv").is_file() else "auto"
-    asked = points if isinstance(points, str) else "given" if points is not None else usual
+    detector = points if isinstance(points, str) else "given" if points is not None else usual
     if kept.is_file():
         columns = dict(path="key", asked="text", face_detector="text", **dict.fromkeys(POINTS, "number"))
         known = read_own_table(kept, columns, "remove it and ask again").set_index("path")
-        if set(m["path"]) <= set(known.index) and set(known["asked"]) == {asked} and asked != "given":
+        if set(m["path"]) <= set(known.index) and set(known["asked"]) == {detector} and detector != "given":
             found = known.loc[m["path"]].set_index(m.index)
-            found.attrs.update(asked=asked, face_detector=found["face_detector"].iloc[0])
+            found.attrs.update(asked=detector, face_detector=found["face_detector"].iloc[0])
             return found
-    if asked == "given": found = points.set_index("path").reindex(m["path"]).set_index(m.index)
-    else: found = world_points(m, root) if asked == "world" else face_points(m, root, asked)
-    found.attrs = dict(asked=asked, face_detector=found.attrs.get("face_detector", asked))
+    if detector == "given": found = points.set_index("path").reindex(m["path"]).set_index(m.index)
+    else: found = world_points(m, root) if detector == "world" else face_points(m, root, detector)
+    found.attrs = dict(asked=detector, face_detector=found.attrs.get("face_detector", detector))
     return found
 
 # %% ../../nbs/89_experiments.ladder.ipynb #fcbb5e55
@@ -249,9 +249,9 @@ def ladder(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     out = Path(out) if out else Path("runs")/f"ladder-{recipe.name}"
     _check_ladder(steps, seeds)
     seed = recipe.seed if seed is None else seed
-    made = plan(recipe, root, profile, scale=scale, split_seed=seed, **options)
-    shared = _share(made, out, points, quality, small, progress)
-    make = partial(run_recipe, recipe, profile=made.profile, split_seed=seed, scale=scale, progress=False, **options)
+    planned = plan(recipe, root, profile, scale=scale, split_seed=seed, **options)
+    shared = _share(planned, out, points, quality, small, progress)
+    make = partial(run_recipe, recipe, profile=planned.profile, split_seed=seed, scale=scale, progress=False, **options)
     trials = _step_trials(shared, make, seeds, steps)
     return _run_steps(shared, trials, steps, shortcuts, progress)
 
@@ -267,14 +267,14 @@ class _Shared(NamedTuple):
     copy: Callable # writes the copies of one step and gives their manifest
 
 
-def _share(made: Plan, out: Path, points: str | pd.DataFrame | None, quality: int | None, small: int | None, progress: bool) -> _Shared:
+def _share(plan: Plan, out: Path, points: str | pd.DataFrame | None, quality: int | None, small: int | None, progress: bool) -> _Shared:
     "Images, points and steps of all steps; says who is left out."
-    composed, found, rest = _with_faces(made, out, points)
+    composed, found, rest = _with_faces(plan, out, points)
     if progress and len(rest): print(f"left out at every step, no face found in them: {_counted(rest)}", flush=True)
-    steps = steps_for(composed.manifest, made.settings["size"], made.settings["resize"], quality, small)
+    steps = steps_for(composed.manifest, plan.settings["size"], plan.settings["resize"], quality, small)
     here = found.loc[composed.manifest.index, list(POINTS)]
-    copy = partial(equalise, composed.manifest, made.root, points=here, steps=steps)
-    return _Shared(out, made, composed, found, rest, steps, copy)
+    copy = partial(equalise, composed.manifest, plan.root, points=here, steps=steps)
+    return _Shared(out, plan, composed, found, rest, steps, copy)
 
 # %% ../../nbs/89_experiments.ladder.ipynb #91853e5a
 def _step_trials(s: _Shared, make: Callable, seeds: int, steps: Sequence[str]) -> list[Trial]:
@@ -285,10 +285,10 @@ def _step_trials(s: _Shared, make: Callable, seeds: int, steps: Sequence[str]) -
 
 def _run_steps(s: _Shared, trials: list[Trial], steps: Sequence[str], shortcuts: Sequence[str], progress: bool) -> pd.DataFrame:
     "Runs the trials that are not finished, measures the shortcuts, and gives the table."
-    asked = _asked(s.made, s.composed.manifest, asdict(s.steps), s.found.attrs["face_detector"])
-    check_folder(s.out, "ladder", asked)
+    config = _config(s.made, s.composed.manifest, asdict(s.steps), s.found.attrs["face_detector"])
+    check_folder(s.out, "ladder", config)
     with Claim(s.out, inside=True):
-        open_folder(s.out, "ladder", asked, trials)
+        open_folder(s.out, "ladder", config, trials)
         paths = pd.concat([s.composed.manifest, s.rest])["path"]
         write_table(s.found[list(POINTS)].assign(path=paths, **s.found.attrs), s.out/"points.parquet")
         write_table(s.rest[["path", "source", "label"]], s.out/"left_out.csv")
@@ -298,10 +298,10 @@ def _run_steps(s: _Shared, trials: list[Trial], steps: Sequence[str], shortcuts:
         return record()
 
 # %% ../../nbs/89_experiments.ladder.ipynb #a0d412d5
-def _asked(made: Plan, manifest: pd.DataFrame, steps: dict[str, Any], face_detector: str) -> dict[str, Any]:
+def _config(plan: Plan, manifest: pd.DataFrame, steps: dict[str, Any], face_detector: str) -> dict[str, Any]:
     "What the trainings depend on."
-    return dict(recipe=made.recipe.name, profile=made.profile, steps=steps, face_detector=face_detector,
-                settings=noted_settings(made.settings), images=fingerprint(manifest))
+    return dict(recipe=plan.recipe.name, profile=plan.profile, steps=steps, face_detector=face_detector,
+                settings=noted_settings(plan.settings), images=fingerprint(manifest))
 
 
 def _check_ladder(steps: Sequence[str], seeds: int) -> None:

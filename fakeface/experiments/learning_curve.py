@@ -338,7 +338,7 @@ def first_images(ordered: pd.DataFrame, # of `nested_order`
     return part
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #a3858b24
-def run_cells(made: Plan, # the images of all cells
+def run_cells(plan: Plan, # the images of all cells
               kind: str, # curve or mix
               cells: dict[str, tuple[dict[str, Any], pd.DataFrame]], # name -> what tells it from the others, its training rows
               out: str | Path, # the sweep's folder
@@ -347,21 +347,21 @@ def run_cells(made: Plan, # the images of all cells
               more: dict[str, Any] | None = None, # that the results depend on
              ) -> pd.DataFrame: # the cells' epochs, one below the other; also in <out>/sweep.csv
     "Runs what is not finished. Raises `InputError` where no cell could be."
-    asked = dict(recipe=made.recipe.name, schedule=schedule, images=fingerprint(made.manifest), scale=made.scale,
-                 settings=noted_settings(made.settings)) | (more or {})
-    out, rest = Path(out), made.manifest[made.manifest["split"] != "train"]
+    config = dict(recipe=plan.recipe.name, schedule=schedule, images=fingerprint(plan.manifest), scale=plan.scale,
+                  settings=noted_settings(plan.settings)) | (more or {})
+    out, rest = Path(out), plan.manifest[plan.manifest["split"] != "train"]
     trials = []
     for name, (columns, train) in cells.items():
-        composed = fewer(made.composed, pd.concat([train, rest], ignore_index=True))
-        make = partial(_run_cell, made, composed, columns["seed"], schedule)
-        trials.append(Trial(name, {**columns, "images": len(train)}, make, made.settings["epochs"] * (len(train) + len(rest) / 3)))
-    return run_series(out, kind, asked, trials, partial(write_series, partial(_sweep_table, kind=kind), out/"sweep.csv"), progress)
+        composed = fewer(plan.composed, pd.concat([train, rest], ignore_index=True))
+        make = partial(_run_cell, plan, composed, columns["seed"], schedule)
+        trials.append(Trial(name, {**columns, "images": len(train)}, make, plan.settings["epochs"] * (len(train) + len(rest) / 3)))
+    return run_series(out, kind, config, trials, partial(write_series, partial(_sweep_table, kind=kind), out/"sweep.csv"), progress)
 
 
-def _run_cell(made: Plan, composed: Composition, seed: int, schedule: str, folder: Path) -> Run:
+def _run_cell(plan: Plan, composed: Composition, seed: int, schedule: str, folder: Path) -> Run:
     "One training. Settled weights that are None are those of the hub: None would be the profile's own again."
-    settled = made.settings | {"weights": made.settings["weights"] or "hub"}
-    return run_recipe(made.recipe, made.root, folder, made.profile, seed, made.scale, progress=False, split_seed=made.split_seed,
+    settled = plan.settings | {"weights": plan.settings["weights"] or "hub"}
+    return run_recipe(plan.recipe, plan.root, folder, plan.profile, seed, plan.scale, progress=False, split_seed=plan.split_seed,
                       composed=composed, schedule=schedule, each_epoch=True, **settled)
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #2b63dd98
@@ -395,25 +395,26 @@ def curve(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
           **options: Any, # size, arch, weights, lr, ...: win over the profile where not None
          ) -> pd.DataFrame: # one row a size, seed, epoch and test; `curve_table` makes it a table to read
     "Data size by epochs by seeds. Tests and validation are the same everywhere. Raises `InputError` where it cannot work."
-    made = _prepare(recipe, root, profile, schedule, epochs=epochs, **options)
-    train = made.manifest[made.manifest["split"] == "train"]
+    plan = _prepare(recipe, root, profile, schedule, epochs=epochs, **options)
+    train = plan.manifest[plan.manifest["split"] == "train"]
     sizes = sorted(set(sizes or [len(train) // 2**k for k in range(4)]))
     if sizes[0] < 2 or sizes[-1] > len(train):
-        raise InputError(f"{made.recipe.name}: size {sizes[0] if sizes[0] < 2 else sizes[-1]}: here are {len(train)} training images; "
+        raise InputError(f"{plan.recipe.name}: size {sizes[0] if sizes[0] < 2 else sizes[-1]}: here are {len(train)} training images; "
                          f"give sizes from 2 to {len(train)}")
     cells = {f"size-{n}-seed-{s}": (dict(size=n, seed=s), first_images(order, n))
              for s in dict.fromkeys(seeds) for order in [nested_order(train, s)] for n in sizes}
-    return run_cells(made, "curve", cells, out, schedule, progress)
+    return run_cells(plan, "curve", cells, out, schedule, progress)
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #1c716135
 def _prepare(recipe: str | Path | Recipe, root: str | Path, profile: str | None, schedule: str, **options: Any) -> Plan:
     "Images and settings; everything that can fail for what the user gave fails here."
     if schedule not in SCHEDULES: raise InputError(f"schedule is {schedule!r}; use one of {', '.join(SCHEDULES)}")
-    made = plan(recipe, root, profile, **options)
-    if made.settings["model"] == "probe": # which has no epochs that one could read after
-        warnings.warn(f"{made.recipe.name}: a probe is fitted once, to images drawn {made.settings['epochs']} times: it has one point, not "
+    planned = plan(recipe, root, profile, **options)
+    if planned.settings["model"] == "probe": # which has no epochs that one could read after
+        name, drawn = planned.recipe.name, planned.settings["epochs"]
+        warnings.warn(f"{name}: a probe is fitted once, to images drawn {drawn} times: it has one point, not "
                       "one an epoch, and its seconds do not say what asking the body takes", DataNote, stacklevel=3)
-    return made
+    return planned
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #3411f9db
 def mix(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
@@ -429,17 +430,17 @@ def mix(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
         **options: Any, # size, arch, weights, lr, ...: win over the profile where not None
        ) -> pd.DataFrame: # one row a share, seed, epoch and test; see `experiments.learning_curve`
     "The share of real images in training at constant total, by seeds. Raises `InputError` where it cannot work."
-    made = _prepare(recipe, root, profile, schedule, epochs=epochs, **options)
-    train = made.manifest[made.manifest["split"] == "train"]
+    plan = _prepare(recipe, root, profile, schedule, epochs=epochs, **options)
+    train = plan.manifest[plan.manifest["split"] == "train"]
     have = train["label"].value_counts()
-    if not all(0 < s < 1 for s in shares): raise InputError(f"{made.recipe.name}: shares are {list(shares)}; give numbers between 0 and 1")
+    if not all(0 < s < 1 for s in shares): raise InputError(f"{plan.recipe.name}: shares are {list(shares)}; give numbers between 0 and 1")
     most = int(min(*(have["real"] / s for s in shares), *(have["fake"] / (1 - s) for s in shares)))
     total = most if total is None else total
-    if not 2 <= total <= most: raise InputError(f"{made.recipe.name}: total {total}: {have['real']} real and {have['fake']} fake training "
+    if not 2 <= total <= most: raise InputError(f"{plan.recipe.name}: total {total}: {have['real']} real and {have['fake']} fake training "
                                                 f"images allow 2 to {most} at these shares; give fewer, or milder shares")
     cells = {f"real-{x:g}-seed-{s}": (dict(share_real=x, seed=s), _mixed(train, total, x, s))
              for s in dict.fromkeys(seeds) for x in sorted(set(shares))}
-    return run_cells(made, "mix", cells, out, schedule, progress, dict(total=total))
+    return run_cells(plan, "mix", cells, out, schedule, progress, dict(total=total))
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #c8660195
 def _mixed(train: pd.DataFrame, total: int, share: float, seed: int) -> pd.DataFrame:

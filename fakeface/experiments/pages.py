@@ -67,7 +67,7 @@ def _runs(f: _Folder, words: Callable[[dict], str], **where: Any) -> Markup | st
     return Markup(", ").join(link(text, f.report(t)) for text, t in some) if some else "–"
 
 # %% ../../nbs/89_experiments.pages.ipynb #4fbc97e5
-def _said(answers: Sequence[str]) -> tuple[list[str], list[str]]:
+def _answer_parts(answers: Sequence[str]) -> tuple[list[str], list[str]]:
     "What was found, and what failed or waits."
     failed = [a for a in answers if a.startswith("FAILED") or a.endswith(("not finished.", "is not finished"))]
     return [a for a in answers if a not in failed], failed
@@ -76,9 +76,9 @@ def _said(answers: Sequence[str]) -> tuple[list[str], list[str]]:
 def _page(f: _Folder, title: str, over: str, answers: Sequence[str], parts: Sequence[Section], unsaid: Sequence[str],
           failed: Sequence[str] = ()) -> str:
     "The sections that all have, around those of one."
-    asked = settings_table(f.asked) if f.asked else None
+    config = settings_table(f.asked) if f.asked else None
     rest = [Section("Failed, or not finished", notes=failed), Section("What it does not say", notes=unsaid),
-            Section("How it was run", table=asked)]
+            Section("How it was run", table=config)]
     return study_page(title, f"fakeface · {over}", answers, [*parts, *rest], f.banner, "Positive class: fake. Intervals are 95 %.",
                       page_links(f.page), "Every row is a run folder below this page’s; the table lies beside it as CSV.")
 
@@ -89,12 +89,12 @@ def _seed(columns: dict) -> str: return f"seed {columns.get('seed', '?')}"
 def _grid_words(table: pd.DataFrame, # of `grid_table`
               ) -> str: # a sentence a test set
     "What `plot_grid` shows."
-    told = []
+    lines = []
     for test, rows in table[table["status"] == "done"].groupby("test", sort=False):
         mean, name = rows.groupby("setting", sort=False)["accuracy"].mean(), "Validation" if test == "valid" else test
-        told.append(f"{name}, n = {rows['n'].iloc[0]:,.0f}: from {percent(mean.min())} ({mean.idxmin()}) to {percent(mean.max())} "
-                    f"({mean.idxmax()}); always the larger class {percent(rows['majority'].iloc[0])}.")
-    return f"Accuracy of {table['setting'].nunique()} settings. {' '.join(told)}"
+        lines.append(f"{name}, n = {rows['n'].iloc[0]:,.0f}: from {percent(mean.min())} ({mean.idxmin()}) to {percent(mean.max())} "
+                     f"({mean.idxmax()}); always the larger class {percent(rows['majority'].iloc[0])}.")
+    return f"Accuracy of {table['setting'].nunique()} settings. {' '.join(lines)}"
 
 # %% ../../nbs/89_experiments.pages.ipynb #af186cf8
 _GRID_NOT = ("The best of many in validation is partly the luckiest: its own validation score is too high. The tests chose nothing.",
@@ -107,10 +107,10 @@ def grid_page(table: pd.DataFrame, # of `grid_table`
               out: str | Path, # the grid's folder, where grid.html will lie
              ) -> str: # HTML
     "The page of an experiment grid. Raises `InputError` where no trial is done yet."
-    f, (answers, failed) = _Folder(out, "grid"), _said(grid_answer(table))
+    f, (answers, failed) = _Folder(out, "grid"), _answer_parts(grid_answer(table))
     pictures, scores = [picture(plot_grid(table), _grid_words(table))], grid_scores(table)
-    told = ("as good", "rank", *grid_axes(table)) # the name says the axes, the order the rank
-    scores = scores[["as good", *(c for c in scores if c not in told)]]
+    hidden = ("as good", "rank", *grid_axes(table)) # the name says the axes, the order the rank
+    scores = scores[["as good", *(c for c in scores if c not in hidden)]]
     scores.insert(1, "runs", [_runs(f, _seed, setting=s) for s in scores.index])
     n = {("validation" if t == "valid" else t): int(rows["n"].iloc[0]) for t, rows in table[table["status"] == "done"].groupby("test")}
     scores = scores.rename(columns={c: f"{c} (n = {k:,})" for c, k in n.items()})
@@ -137,7 +137,7 @@ def transfer_page(table: pd.DataFrame, # of `transfer_table`
                   out: str | Path, # the folder, where transfer.html will lie
                  ) -> str: # HTML
     "The page of a transfer matrix. Raises `InputError` where no row is done yet."
-    f, (answers, failed) = _Folder(out, "transfer"), _said(transfer_answer(table))
+    f, (answers, failed) = _Folder(out, "transfer"), _answer_parts(transfer_answer(table))
     pictures, text = [picture(plot_transfer(table).figure, _transfer_words(table))], transfer_text(table)
     done = table[table["status"] == "done"].groupby("test", sort=False)[["n_real", "n_fake"]].first()
     n = {t: (f"{r.n_real:,.0f} real, " if r.n_real else "") + f"{r.n_fake:,.0f} fake" for t, r in zip(done.index, done.itertuples())}
@@ -168,7 +168,7 @@ def holdout_page(table: pd.DataFrame, # of `holdout_table`
                 ) -> str: # HTML
     "The page of a holdout. Raises `InputError` where no cell is done yet."
     f, chosen = _Folder(out, "holdout"), chosen_cells(out) if (Path(out)/"holdout.json").is_file() else None
-    answers, failed = _said(holdout_answer(table, cells, chosen))
+    answers, failed = _answer_parts(holdout_answer(table, cells, chosen))
     ranks, by = detector_ranks(cells), dict(tuple(cells.groupby("detector")))
     pictures = [picture(plot_holdout(cells, name).figure, _holdout_words(by[name])) for name in ranks.index]
     text = holdout_text(cells)
@@ -276,7 +276,7 @@ def curve_page(table: pd.DataFrame, # of a sweep over `size`, or over `share_rea
     tests = list(dict.fromkeys(table.get("test", pd.Series("test", table.index))))
     tests = [*(t for t in tests if t != "valid"), *(t for t in tests if t == "valid")]
     words = {t: [advise_mix(table, t)] if mixed else advise(table, t).words for t in tests}
-    shared = [w for w in words[tests[0]] if len(tests) > 1 and all(w in said for said in words.values())]
+    shared = [w for w in words[tests[0]] if len(tests) > 1 and all(w in lines for lines in words.values())]
     own = {t: [w for w in words[t] if w not in shared] for t in tests}
     answers = ([f"{tests[0]}: {w}" for w in own[tests[0]]] if len(tests) > 1 else own[tests[0]]) + shared
     parts = [_sweep_section(table, t, own[t] if t != tests[0] else [], f, x) for t in tests]
@@ -297,12 +297,12 @@ def seeds_page(table: pd.DataFrame, # as `summarise` returns it
     "The page of several trainings of one split."
     f, runs = _Folder(out, "seeds"), seed_runs(out) if runs is None else runs
     accuracy = [f"{100 * (1 - is_misclassified(r[r['split'] != 'valid']).mean()):.1f} %" for r in runs]
-    words, told = seeds_words(table), f"Accuracy on real and on fake test images, a dot a run. {' '.join(seeds_words(table))}"
+    words, alt = seeds_words(table), f"Accuracy on real and on fake test images, a dot a run. {' '.join(seeds_words(table))}"
     lead = [w for w in words if f", {KINDS['all']}:" in w]
     finished = [t for t in f.trials if is_finished(f.out/t)]
     each = pd.DataFrame({"accuracy on all test images": accuracy}, index=pd.Index(finished if len(finished) == len(runs) else
                                                                                  [f"run {k}" for k in range(len(runs))], name="run"))
-    parts = [Section("Each run a dot", pictures=[picture(plot_seeds(table, runs).figure, told)]),
+    parts = [Section("Each run a dot", pictures=[picture(plot_seeds(table, runs).figure, alt)]),
              Section("Both kinds of chance", ["As standard deviations, in points of per cent."], table=seeds_table(table),
                      notes=[w for w in words if w not in lead]),
              Section("The runs", table=each, links={t: href for t in finished if (href := f.report(t))})]

@@ -28,7 +28,7 @@ from ..data.duplicates import find_leakage, settle_duplicates
 from ..data.labels import corrected, labels_used, relabelled
 from ..data.manifest import labelled_folder, scan
 from ..data.recipes import ROBUST, Composition, Part, Recipe, check_classes, checked_profiles, compose, read_recipe, settings
-from ..evaluate.thresholds import check_asked
+from ..evaluate.thresholds import check_given
 from ..synthetic.world import read_world
 from ..train.blocks import face_datablock, loader_options
 from ..train.learners import LEARNERS, idle_settings, refuse_idle_options
@@ -40,16 +40,16 @@ def with_weights(chosen: dict[str, Any], # every key of `data.recipes.SETTINGS`
                  fixed: bool = True, # the user named `arch`: no other may take its place
                 ) -> dict[str, Any]: # `weights` a file, `package:NAME`, or None (the hub, or no weights), and the `arch` they are of
     "The settings with `weights: auto` and packages decided; says which (DataNote). Raises `WeightsError` for weights that are not there."
-    said, named = chosen["weights"], str(chosen["weights"]) in ("auto", "hub")
+    wanted, named = chosen["weights"], str(chosen["weights"]) in ("auto", "hub")
     bare = read_call(str(chosen["model"]))[0] not in LEARNERS
     if named and (bare or not chosen["pretrained"]): return {**chosen, "weights": None}
-    if bare and package_of(said): raise WeightsError(f"weights {said}: model {chosen['model']} has no such body; give --model transfer")
-    arch, weights, words = choose_weights(chosen["arch"], said, fixed)
+    if bare and package_of(wanted): raise WeightsError(f"weights {wanted}: model {chosen['model']} has no such body; give --model transfer")
+    arch, weights, words = choose_weights(chosen["arch"], wanted, fixed)
     if words: warnings.warn(words, DataNote, stacklevel=3)
     return {**chosen, "arch": arch, "weights": weights}
 
 # %% ../../nbs/80_experiments.plan.ipynb #179f31e8
-def _tell_idle(recipe: str, chosen: dict[str, Any], options: Mapping[str, Any]) -> None:
+def _warn_idle(recipe: str, chosen: dict[str, Any], options: Mapping[str, Any]) -> None:
     "Says (DataNote) which of the given options change nothing with this model, and whether a probe's body knows nothing."
     idle = [k for k in idle_settings(chosen) if options.get(k) is not None]
     changes = "changes" if len(idle) == 1 else "change"
@@ -80,7 +80,7 @@ def check_names(**options: Any, # of a training: model, arch, ..., or None
 def choose(recipe: Recipe, # or one made of a transfer file's profiles
            root: str | Path, # the data root
            profile: str | None = None, # default the recipe's only one; else `small` on a built-in world, elsewhere `published`, or `robust`
-           aim: Mapping[str, Any] | None = None, # of the threshold, see `evaluate.thresholds.check_asked`
+           aim: Mapping[str, Any] | None = None, # of the threshold, see `evaluate.thresholds.check_given`
            **options: Any, # epochs, size, arch, weights, ...: win over the profile where not None
           ) -> tuple[str, dict[str, Any]]: # the profile's name, and every key of `data.recipes.SETTINGS`
     "Profile and settings, checked as far as can be without an image. Raises `InputError`."
@@ -92,11 +92,11 @@ def choose(recipe: Recipe, # or one made of a transfer file's profiles
     _check_model(name)
     refuse_idle_options(chosen["model"])
     if name in LEARNERS: find_arch(chosen["arch"])
-    _tell_idle(recipe.name, chosen, options)
+    _warn_idle(recipe.name, chosen, options)
     chosen = with_weights(chosen, fixed=options.get("arch") is not None)
     face_datablock(".", **{k: v for k, v in loader_options(chosen).items() if k != "batch_size"})
     choose_precision(chosen["precision"], default_device().type)
-    check_asked(aim or {})
+    check_given(aim or {})
     if (aim or {}).get("aim") == "unseen" and name != "probe":
         raise InputError("the aim `unseen` needs fits without each kind of photographs, which the model `probe` makes and "
                          f"{name} does not; take another aim, or `--model probe`")
@@ -114,8 +114,8 @@ def without_duplicates(composed: Composition, # as split
                   ) -> tuple[Composition, dict[str, int]]: # without the dropped ones; pairs found, images dropped, pairs kept
     "Refuses, drops or keeps duplicates across splits: the same bytes, or the same picture resized, saved again or mirrored."
     leaks = find_leakage(composed.manifest, root)
-    manifest, told = settle_duplicates(composed.manifest, leaks, recipe.duplicates, recipe.name)
-    return (fewer(composed, manifest) if told["dropped"] else composed), told
+    manifest, counts = settle_duplicates(composed.manifest, leaks, recipe.duplicates, recipe.name)
+    return (fewer(composed, manifest) if counts["dropped"] else composed), counts
 
 
 def fewer(composed: Composition, # images
@@ -178,15 +178,15 @@ _FEW = 10 # images of a class in validation or a test set below which nothing ca
 def size_warnings(manifest: pd.DataFrame, # with splits
                  ) -> list[str]: # sentences
     "What is too small to be measured. Test sets of one class alone are meant so, and are not named."
-    told = []
+    lines = []
     for split, rows in manifest[manifest["split"] != "train"].groupby("split", sort=False):
         n = {label: int((rows["label"] == label).sum()) for label in LABELS}
         few = [label for label in LABELS if n[label] < _FEW and (n[label] or split == "valid")]
         if not few: continue
         where = "validation" if split == "valid" else f"the test set {split}"
         have = " against ".join(f"{n[label]:,} {label}" for label in (few[0], *(k for k in LABELS if k != few[0] and n[k])))
-        told.append(f"{where} has {have}: rates of {' and '.join(few)} images, AUC and balanced accuracy cannot be read off so few")
-    return told
+        lines.append(f"{where} has {have}: rates of {' and '.join(few)} images, AUC and balanced accuracy cannot be read off so few")
+    return lines
 
 # %% ../../nbs/80_experiments.plan.ipynb #a714af33
 def two_labels(manifest: pd.DataFrame, # with sha256 where it is known
@@ -265,9 +265,9 @@ def plan(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     seed = recipe.seed if seed is None else seed
     split_seed = seed if split_seed is None else split_seed
     composed, copies, rejects = _images(recipe, root, split_seed, scale, composed, own, labels)
-    told = [*size_warnings(composed.manifest), *two_labels(composed.manifest)]
-    for line in told if copies is not None else (): warnings.warn(f"{recipe.name}: {line}", DataNote, stacklevel=2)
+    warned = [*size_warnings(composed.manifest), *two_labels(composed.manifest)]
+    for line in warned if copies is not None else (): warnings.warn(f"{recipe.name}: {line}", DataNote, stacklevel=2)
     if (aim or {}).get("aim") == "unseen": _check_kinds(composed.manifest, recipe.name)
-    root, asked = Path(os.path.abspath(root)), settings(recipe, profile, **options)["arch"]
-    return Plan(recipe, root, profile, seed, split_seed, scale, chosen, read_world(root), composed, rejects, copies, told,
-                labels_used(labels), asked if asked != chosen["arch"] else None)
+    root, arch = Path(os.path.abspath(root)), settings(recipe, profile, **options)["arch"]
+    return Plan(recipe, root, profile, seed, split_seed, scale, chosen, read_world(root), composed, rejects, copies, warned,
+                labels_used(labels), arch if arch != chosen["arch"] else None)

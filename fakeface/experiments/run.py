@@ -116,8 +116,9 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     with joined() as team:
         if team.rank: return Run(help_train(cbs), root)
         with _claimed(recipe, root, out, profile, overwrite, aim, options) as (recipe, place, claim):
-            clock, made = {"scan": time.time()}, plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, labels, **options)
-            out = _run_claimed(claim, place, made, clock, schedule, each_epoch, progress, list(cbs), aim or {}, team, named=bool(out))
+            clock = {"scan": time.time()}
+            planned = plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, labels, **options)
+            out = _run_claimed(claim, place, planned, clock, schedule, each_epoch, progress, list(cbs), aim or {}, team, named=bool(out))
     return Run(out, root)
 
 # %% ../../nbs/81_experiments.run.ipynb #08055507
@@ -135,14 +136,14 @@ class Job(NamedTuple):
     team: Team = Team(Place()) # the processes that train
 
 # %% ../../nbs/81_experiments.run.ipynb #4bb74727
-def _asked(made: Plan, schedule: str, each_epoch: bool, cbs: Sequence[Callback], team: Team) -> dict[str, Any]:
+def _config(plan: Plan, schedule: str, each_epoch: bool, cbs: Sequence[Callback], team: Team) -> dict[str, Any]:
     "What a training depends on."
     callbacks = sorted(type(cb).__name__ for cb in cbs if not isinstance(cb, EpochLines | Forecast)) # these only print
-    said = dict(settings=made.settings, seed=made.seed, schedule=schedule, images=fingerprint(made.manifest), scored=each_epoch,
-                callbacks=callbacks, versions={p: version(p) for p in ("torch", "fastai")} | {"fakeface": __version__})
-    digest = weights_digest(made.settings["weights"])
+    config = dict(settings=plan.settings, seed=plan.seed, schedule=schedule, images=fingerprint(plan.manifest), scored=each_epoch,
+                  callbacks=callbacks, versions={p: version(p) for p in ("torch", "fastai")} | {"fakeface": __version__})
+    digest = weights_digest(plan.settings["weights"])
     more = ({"weights_sha256": digest} if digest else {}) | ({} if team.alone else {"processes": team.world})
-    return json.loads(json.dumps(said | more, default=str))
+    return json.loads(json.dumps(config | more, default=str))
 
 # %% ../../nbs/81_experiments.run.ipynb #d20b66ce
 def _note(folder: Path) -> dict[str, Any]: # asked, started
@@ -151,49 +152,49 @@ def _note(folder: Path) -> dict[str, Any]: # asked, started
     return {}
 
 
-def _left(claim: Claim, asked: dict[str, Any]) -> Path | None:
+def _left(claim: Claim, config: dict[str, Any]) -> Path | None:
     "An unfinished run of the same training, to go on from."
-    return next((f for f in claim.kept() if _note(f).get("asked") == asked), None)
+    return next((f for f in claim.kept() if _note(f).get("asked") == config), None)
 
 # %% ../../nbs/81_experiments.run.ipynb #f8336f58
-def _elsewhere(claim: Claim, asked: dict[str, Any]) -> Claim | None:
+def _elsewhere(claim: Claim, config: dict[str, Any]) -> Claim | None:
     "The place beside the claimed one, now claimed, of an unfinished run of the same training."
     for name, folder in unfinished(claim.home):
-        if _note(folder).get("asked") != asked or holds_something(claim.home/name): continue
+        if _note(folder).get("asked") != config or holds_something(claim.home/name): continue
         try: other = Claim(claim.home/name, keep=KEPT)
         except InputError: continue # somebody is making it
-        if _left(other, asked): return other
+        if _left(other, config): return other
         other.release()
     return None
 
 # %% ../../nbs/81_experiments.run.ipynb #c9f1d9ca
 @contextmanager
-def _place(claim: Claim, asked: dict[str, Any], named: bool) -> Iterator[tuple[Claim, Path | None]]:
+def _place(claim: Claim, config: dict[str, Any], named: bool) -> Iterator[tuple[Claim, Path | None]]:
     "Where to write, and what to go on from; what goes for it is said (DataNote)."
     with ExitStack() as held:
-        other = None if named or _left(claim, asked) else _elsewhere(claim, asked)
+        other = None if named or _left(claim, config) else _elsewhere(claim, config)
         if other: claim = held.enter_context(other)
-        left = _left(claim, asked)
-        if left is None: [warnings.warn(_other_words(_note(f).get("asked", {}), asked), DataNote, stacklevel=4) for f in claim.kept()]
+        left = _left(claim, config)
+        if left is None: [warnings.warn(_other_words(_note(f).get("asked", {}), config), DataNote, stacklevel=4) for f in claim.kept()]
         yield claim, left
 
 
-def _other_words(was: dict[str, Any], asked: dict[str, Any]) -> str:
+def _other_words(was: dict[str, Any], now: dict[str, Any]) -> str:
     "In what an unfinished run differs from what is asked."
-    old, new = ({**said, **said.get("settings", {}), **said.get("versions", {})} for said in (was, asked))
+    old, new = ({**config, **config.get("settings", {}), **config.get("versions", {})} for config in (was, now))
     names = [k for k in new if k not in ("settings", "versions") and old.get(k) != new[k]]
     return f"an unfinished run with other {', '.join(names[:5]) or 'processes'} lies there: this one begins anew and takes its place"
 
 # %% ../../nbs/81_experiments.run.ipynb #b4dd9a1b
-def _run_claimed(claim: Claim, out: Path, made: Plan, clock: dict[str, float], schedule: str, each_epoch: bool, progress: bool,
+def _run_claimed(claim: Claim, out: Path, plan: Plan, clock: dict[str, float], schedule: str, each_epoch: bool, progress: bool,
                  cbs: list[Callback], aim: Mapping[str, Any], team: Team, named: bool) -> Path: # where it lies
     "Makes a planned run in the place that is claimed, or goes on with an unfinished one of the same training."
     if each_epoch and not team.alone: raise InputError("scores after every epoch are made in one process; start this without torchrun")
-    asked = _asked(made, schedule, each_epoch, cbs, team)
-    with _place(claim, asked, named) as (chosen, left), whole_folder(chosen, left) as folder:
+    config = _config(plan, schedule, each_epoch, cbs, team)
+    with _place(claim, config, named) as (chosen, left), whole_folder(chosen, left) as folder:
         out, started = out if chosen is claim else chosen.out, _note(folder).get("started") or _started(clock)
-        job = Job(folder, out, made.recipe.name, asked, schedule, each_epoch, progress, clock, started, team)
-        unsaved = _run_into(job, made, cbs, aim)
+        job = Job(folder, out, plan.recipe.name, config, schedule, each_epoch, progress, clock, started, team)
+        unsaved = _run_into(job, plan, cbs, aim)
     share(team, out)
     _raise_unsaved(unsaved, out)
     return out
@@ -210,33 +211,33 @@ def _raise_unsaved(unsaved: list[Exception], out: Path) -> None:
         raise OSError(unsaved[0].errno, f"{files} could not be written ({unsaved[0].strerror}); the rest of the run is there", str(out))
 
 # %% ../../nbs/81_experiments.run.ipynb #bc330efe
-def _run_into(job: Job, made: Plan, cbs: list[Callback], aim: Mapping[str, Any]) -> list[Exception]:
+def _run_into(job: Job, plan: Plan, cbs: list[Callback], aim: Mapping[str, Any]) -> list[Exception]:
     "Everything from the images on. Errors in writing the network and the page, which do not end the run, are given back."
-    store(job.folder, "recipe", asdict(made.recipe))
-    for name, part in (("manifest", made.manifest), ("rejects", made.rejects)): store(job.folder, name, part)
-    baselines = measure_baselines(made.manifest, made.root) if made.copies is not None else {}
-    with seeded(made.seed):
-        _, history, predictions, told = _train_and_predict(made.composed, made.root, made.settings, job, cbs)
-    composed, rejects = _without_lost(made, told["lost"])
+    store(job.folder, "recipe", asdict(plan.recipe))
+    for name, part in (("manifest", plan.manifest), ("rejects", plan.rejects)): store(job.folder, name, part)
+    baselines = measure_baselines(plan.manifest, plan.root) if plan.copies is not None else {}
+    with seeded(plan.seed):
+        _, history, predictions, record = _train_and_predict(plan.composed, plan.root, plan.settings, job, cbs)
+    composed, rejects = _without_lost(plan, record["lost"])
     for name, part in (("history", history), ("predictions", predictions), ("manifest", composed.manifest), ("rejects", rejects)):
         store(job.folder, name, part)
-    more = dict(duplicates=made.copies, baselines=baselines, rejected=len(rejects), lost=len(told["lost"]), test_use=told["test_use"],
-                warnings=made.warnings, operating=_operate(job.folder, predictions, aim))
-    _write_results(job, made, predictions, composed, more, told["ran"])
+    more = dict(duplicates=plan.copies, baselines=baselines, rejected=len(rejects), lost=len(record["lost"]), test_use=record["test_use"],
+                warnings=plan.warnings, operating=_operate(job.folder, predictions, aim))
+    _write_results(job, plan, predictions, composed, more, record["ran"])
     try:
-        if not job.each_epoch: write_report(job.folder, made.root) # of a cell of many, when it is asked for: `fakeface report CELL`
-    except Exception as e: told["unsaved"].append(e) # the page can be made again from what is there
+        if not job.each_epoch: write_report(job.folder, plan.root) # of a cell of many, when it is asked for: `fakeface report CELL`
+    except Exception as e: record["unsaved"].append(e) # the page can be made again from what is there
     (job.folder/_USED).unlink(missing_ok=True)
-    return told["unsaved"]
+    return record["unsaved"]
 
 # %% ../../nbs/81_experiments.run.ipynb #4635f9de
-def _without_lost(made: Plan, lost: Mapping[str, str]) -> tuple[Composition, pd.DataFrame]:
+def _without_lost(plan: Plan, lost: Mapping[str, str]) -> tuple[Composition, pd.DataFrame]:
     "The images that were used and all rejected files, after some broke on the way."
-    m = made.manifest
+    m = plan.manifest
     gone = m[m["path"].isin(lost)]
-    if not len(gone): return made.composed, made.rejects
+    if not len(gone): return plan.composed, plan.rejects
     more = gone[["path", "source"]].assign(reason=gone["path"].map(lost))
-    return fewer(made.composed, m[~m["path"].isin(lost)].reset_index(drop=True)), pd.concat([made.rejects, more], ignore_index=True)
+    return fewer(plan.composed, m[~m["path"].isin(lost)].reset_index(drop=True)), pd.concat([plan.rejects, more], ignore_index=True)
 
 # %% ../../nbs/81_experiments.run.ipynb #c674737f
 def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any], job: Job, cbs: list[Callback],
@@ -406,16 +407,16 @@ def _operate(folder: Path, predictions: pd.DataFrame, aim: Mapping[str, Any]) ->
     return dict(point=asdict(point), tests={str(test): score_at_point(point, rows) for test, rows in predictions[~valid].groupby("split")})
 
 # %% ../../nbs/81_experiments.run.ipynb #155e6d96
-def _write_results(job: Job, made: Plan, predictions: pd.DataFrame, composed: Composition, more: dict[str, Any],
+def _write_results(job: Job, plan: Plan, predictions: pd.DataFrame, composed: Composition, more: dict[str, Any],
                    ran: dict[str, Any]) -> None:
     "run.json and metrics.json."
-    words = {k: getattr(made.recipe, k) for k in ("title", "study", "citation", "notes", "published")}
-    weights = Path(made.settings["weights"] or "").name or None # of a file of weights the name alone
-    used, steps = used_settings(made.settings), list(job.clock)
-    info = _versions(job.started) | dict(recipe=made.recipe.name, **words, settings=used | {"weights": used["weights"] and weights},
-                profile=made.profile, seed=made.seed, split_seed=made.split_seed, scale=made.scale, world=made.world, **ran,
-                data=made.root.resolve().name, faces=read_cut(made.root), schedule=job.schedule, labels=made.labels,
-                arch_asked=made.arch_asked, seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
+    words = {k: getattr(plan.recipe, k) for k in ("title", "study", "citation", "notes", "published")}
+    weights = Path(plan.settings["weights"] or "").name or None # of a file of weights the name alone
+    used, steps = used_settings(plan.settings), list(job.clock)
+    info = _versions(job.started) | dict(recipe=plan.recipe.name, **words, settings=used | {"weights": used["weights"] and weights},
+                profile=plan.profile, seed=plan.seed, split_seed=plan.split_seed, scale=plan.scale, world=plan.world, **ran,
+                data=plan.root.resolve().name, faces=read_cut(plan.root), schedule=job.schedule, labels=plan.labels,
+                arch_asked=plan.arch_asked, seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})
     store(job.folder, "info", info)
     store(job.folder, "metrics", score_predictions(predictions) | more | dict(sources=composed.sources.to_dict("index")))
 

@@ -85,17 +85,17 @@ _NOISE = {"larger": "more than test sampling", "smaller": "less than test sampli
 def seeds_words(table: pd.DataFrame, # as `summarise` returns it
                ) -> list[str]: # a sentence a row
     "Mean, both kinds of chance, and where one more training would be expected."
-    told = []
+    lines = []
     for (test, measure), r in table.iterrows():
         lead = f"{test}, {measure}: {percent(r['mean'], [r['lo'], r['hi']])} of {r['n']:,} images"
         if measure == "AUC": lead = f"{test}, AUC: {r['mean']:.4f} [{r['lo']:.4f}, {r['hi']:.4f}] on {r['n']:,} images"
         if r["runs"] < 2:
-            told.append(f"{lead}; one run, so training noise is unknown.")
+            lines.append(f"{lead}; one run, so training noise is unknown.")
             continue
         lie = f"They lie from {percent(r['lowest'])} to {percent(r['highest'])}, standard deviation {100 * r['sd']:.2g} points"
-        told.append(f"{lead}, the mean of {r['runs']} runs. {lie}, test sampling {100 * r['sampling']:.2g}: {_NOISE[r['noise']]}. One "
-                    f"more training is expected from {percent(r['next_lo'])} to {percent(r['next_hi'])}.")
-    return told
+        lines.append(f"{lead}, the mean of {r['runs']} runs. {lie}, test sampling {100 * r['sampling']:.2g}: {_NOISE[r['noise']]}. One "
+                     f"more training is expected from {percent(r['next_lo'])} to {percent(r['next_hi'])}.")
+    return lines
 
 # %% ../../nbs/83_experiments.seeds.ipynb #829ea882
 def seeds_table(table: pd.DataFrame, # as `summarise` returns it
@@ -169,10 +169,10 @@ def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(dict.fromkeys(seeds))
     if not seeds: raise InputError(f"{recipe.name}: no seed; give 1 or more")
     out, split_seed = Path(out) if out else Path("runs")/recipe.name/"seeds", recipe.seed if split_seed is None else split_seed
-    made = plan(recipe, root, profile, scale=scale, split_seed=split_seed, aim=aim, own=own, **options)
-    asked = dict(recipe=asdict(recipe), settings=noted_settings(made.settings),
-                 profile=made.profile, split_seed=split_seed, scale=scale, images=fingerprint(made.manifest))
-    make = partial(run_recipe, recipe, root, profile=made.profile, scale=scale, split_seed=split_seed, progress=False, aim=aim, own=own,
+    planned = plan(recipe, root, profile, scale=scale, split_seed=split_seed, aim=aim, own=own, **options)
+    config = dict(recipe=asdict(recipe), settings=noted_settings(planned.settings),
+                  profile=planned.profile, split_seed=split_seed, scale=scale, images=fingerprint(planned.manifest))
+    make = partial(run_recipe, recipe, root, profile=planned.profile, scale=scale, split_seed=split_seed, progress=False, aim=aim, own=own,
                    **options)
     trials = [Trial(f"seed-{s}", dict(seed=s), partial(_one, make, s)) for s in seeds]
-    return run_series(out, "seeds", asked | (dict(aim=dict(aim)) if aim else {}), trials, partial(_record, out), progress)
+    return run_series(out, "seeds", config | (dict(aim=dict(aim)) if aim else {}), trials, partial(_record, out), progress)

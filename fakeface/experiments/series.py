@@ -35,29 +35,29 @@ class Trial(NamedTuple):
 
 def open_folder(out: Path, # a new folder, or one that was begun
                 kind: str, # seeds, curve, mix, grid, transfer or ladder
-                asked: dict[str, Any], # all that the results depend on
+                config: dict[str, Any], # all that the results depend on
                 trials: Sequence[Trial], # all of them
                ) -> None:
     "Begins a folder of trials, or goes on with one. Raises `InputError` where it holds something else, saying what differs."
-    check_folder(out, kind, asked)
+    check_folder(out, kind, config)
     out.mkdir(parents=True, exist_ok=True)
     for rest in out.glob(".*.partial-*"): remove_dead(rest, mine=True)
-    text = json.dumps(dict(asked=asked, trials={t.name: t.columns for t in trials}), indent=1)
+    text = json.dumps(dict(asked=config, trials={t.name: t.columns for t in trials}), indent=1)
     write_whole(out/f"{kind}.json", lambda p: p.write_text(text))
 
 # %% ../../nbs/82_experiments.series.ipynb #fe48f818
 def check_folder(out: Path, # a new folder, or one that was begun
                  kind: str, # seeds, curve, mix, grid, transfer or ladder
-                 asked: dict[str, Any], # all that the results depend on
+                 config: dict[str, Any], # all that the results depend on
                 ) -> None:
     "Raises `InputError` where a folder holds something else, or trials of another question."
-    note, asked = out/f"{kind}.json", json.loads(json.dumps(asked))
+    note, config = out/f"{kind}.json", json.loads(json.dumps(config))
     if not note.exists() and out.exists() and (not out.is_dir() or any(p.name[0] != "." for p in out.iterdir())):
         raise InputError(f"{out} holds something that is no {kind}; give a new folder with --out")
-    have = _read_note(out, kind)["asked"] if note.exists() else asked
-    if differ := _differences(have, asked):
-        said = "; ".join(f"{name[:60]} {old!r:.60}, now {new!r:.60}" for name, old, new in differ[:3])
-        raise InputError(f"{out}: its trials were made with {said}; give another folder with --out, or ask as before")
+    have = _read_note(out, kind)["asked"] if note.exists() else config
+    if differ := _differences(have, config):
+        changes = "; ".join(f"{name[:60]} {old!r:.60}, now {new!r:.60}" for name, old, new in differ[:3])
+        raise InputError(f"{out}: its trials were made with {changes}; give another folder with --out, or ask as before")
 
 # %% ../../nbs/82_experiments.series.ipynb #7162251a
 def _read_note(out: Path, kind: str) -> dict[str, Any]:
@@ -70,11 +70,11 @@ def _read_note(out: Path, kind: str) -> dict[str, Any]:
 _DIGEST = "weights_sha256"
 
 
-def _differences(have: Any, asked: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def _differences(have: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     "Where two nested dictionaries differ: name, the one, the other."
-    if not (isinstance(have, dict) and isinstance(asked, dict)): return [] if have == asked else [(name, have, asked)]
-    names = sorted(k for k in {*have, *asked} if k != _DIGEST or k in have) # older series have not noted it
-    return [d for k in names for d in _differences(have.get(k), asked.get(k), f"{name}.{k}".lstrip("."))]
+    if not (isinstance(have, dict) and isinstance(now, dict)): return [] if have == now else [(name, have, now)]
+    names = sorted(k for k in {*have, *now} if k != _DIGEST or k in have) # older series have not noted it
+    return [d for k in names for d in _differences(have.get(k), now.get(k), f"{name}.{k}".lstrip("."))]
 
 # %% ../../nbs/82_experiments.series.ipynb #79bbdf10
 def run_trials(trials: Sequence[Trial], # in the order in which they are run
@@ -89,27 +89,27 @@ def run_trials(trials: Sequence[Trial], # in the order in which they are run
     if progress and len(todo) < len(trials): print(f"{len(trials) - len(todo)} of {len(trials)} trials are finished already", flush=True)
     began, done = time.time(), 0.0
     for i, trial in enumerate(todo, 1):
-        said = _run_one(trial, out)
+        error = _run_one(trial, out)
         if any(is_finished(out/t.name) for t in trials): record() # a first one that fails ends no series
         done, spent = done + trial.work, time.time() - began
         left = spent / done * sum(t.work for t in todo[i:])
         rest = f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
-        line = f"trial {i} of {len(todo)} ({trial.name}): {said}; {spent:.0f} s, {rest if i < len(todo) else 'done'}"
+        line = f"trial {i} of {len(todo)} ({trial.name}): {error}; {spent:.0f} s, {rest if i < len(todo) else 'done'}"
         if progress: print(line, flush=True)
 
 # %% ../../nbs/82_experiments.series.ipynb #07db625d
 def run_series(out: Path, # a new folder, or one that was begun
                kind: str, # seeds, curve, mix, grid, transfer or ladder
-               asked: dict[str, Any], # all that the results depend on
+               config: dict[str, Any], # all that the results depend on
                trials: Sequence[Trial], # in the order in which they are run
                record: Callable[[], Any], # writes the table, after every trial
                progress: bool = True, # a line a trial
               ) -> Any: # what `record` gives at the end
     "Runs what is not finished, in a folder that nobody else may write meanwhile. Raises `InputError` where there is nothing to run."
     if not trials: raise InputError(f"{out}: no training is asked for; give one seed or more, and one value or more of each setting")
-    check_folder(out, kind, asked)
+    check_folder(out, kind, config)
     with Claim(out, inside=True):
-        open_folder(out, kind, asked, trials)
+        open_folder(out, kind, config, trials)
         run_trials(trials, out, record, progress)
         return record()
 
@@ -125,9 +125,9 @@ def write_series(table: Callable[[Path], pd.DataFrame], # reads it from a series
                  file: Path, # in that folder
                 ) -> pd.DataFrame: # the table
     "The table of a series as it is now, also written."
-    made = table(file.parent)
-    write_table(made, file)
-    return made
+    results = table(file.parent)
+    write_table(results, file)
+    return results
 
 # %% ../../nbs/82_experiments.series.ipynb #11aaea25
 def _remove_note(note: Path) -> None:
@@ -142,7 +142,7 @@ def _run_one(trial: Trial, out: Path) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataNote) # of the plan, which the series has been told already
-            made = trial.make(out/trial.name)
+            run = trial.make(out/trial.name)
     except Exception as e: # whatever one trial does, the others run
         error = f"{type(e).__name__}: {' '.join(str(e).split())}"
         text = f"{error}\n\n{traceback.format_exc()}"
@@ -150,13 +150,13 @@ def _run_one(trial: Trial, out: Path) -> str:
         except OSError: raise e from None # no room for a note: what went wrong ends the series, and is said
         return f"FAILED, {error[:200]}"
     _remove_note(note)
-    tests = {"validation": made.metrics["valid"], **made.metrics["tests"]}
-    return ", ".join(f"{name} {percent(s['accuracy'])}" for name, s in tests.items()) + _stops(made)
+    tests = {"validation": run.metrics["valid"], **run.metrics["tests"]}
+    return ", ".join(f"{name} {percent(s['accuracy'])}" for name, s in tests.items()) + _stops(run)
 
 # %% ../../nbs/82_experiments.series.ipynb #fb920275
-def _stops(made: Run) -> str:
+def _stops(run: Run) -> str:
     "Where a training went on that had been stopped; empty for one that had not."
-    ran = made.info.get("training", {}) if made.file("info").is_file() else {}
+    ran = run.info.get("training", {}) if run.file("info").is_file() else {}
     return f" (stopped, it went on from {ran['went_on']})" if ran.get("went_on") else ""
 
 # %% ../../nbs/82_experiments.series.ipynb #e32407d8

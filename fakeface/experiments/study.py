@@ -68,8 +68,8 @@ class Wishes:
 
     def mark(self) -> str: # such as "-4f2a91"; empty where nothing was set
         "What the name of a folder ends with, so that no finished training is taken for another one's."
-        said = json.dumps(self.given(), sort_keys=True)
-        return "-" + hashlib.sha256(said.encode()).hexdigest()[:6] if self.given() else ""
+        text = json.dumps(self.given(), sort_keys=True)
+        return "-" + hashlib.sha256(text.encode()).hexdigest()[:6] if self.given() else ""
 
 # %% ../../nbs/89_experiments.study.ipynb #bb92a9b4
 def start_settings(wishes: Wishes) -> dict[str, Any]: # `weights`, or `pretrained` where it is from scratch
@@ -97,14 +97,14 @@ def _as_meant(text: str) -> int | float | str:
 def read_wishes(**arguments: Any, # of the first cell: win over the environment where not None
                ) -> Wishes:
     "What arguments and environment variables say. Raises `InputError` naming the variable and the mend, also for a misspelt one."
-    said = {}
+    values = {}
     _refuse_misspelt()
     for f in fields(Wishes):
         variable, value = f"FAKEFACE_{f.name.upper()}", arguments.get(f.name)
         if value is None and (text := os.environ.get(variable)):
             value = [s.strip() for s in text.split(",")] if f.name == "steps" else _as_meant(text)
-        if value is not None: said[f.name] = getattr(check_fields({f.name: value}, Wishes, variable), f.name)
-    return Wishes(**said)
+        if value is not None: values[f.name] = getattr(check_fields({f.name: value}, Wishes, variable), f.name)
+    return Wishes(**values)
 
 # %% ../../nbs/89_experiments.study.ipynb #b87691df
 class LeftOut:
@@ -132,12 +132,12 @@ def where_possible(ask: Callable, # any function
 def read_and_set(code: CodeType, # of a cell
                 ) -> tuple[set[str], set[str]]: # names of the notebook that it reads before it sets them; names that it sets
     "What a cell needs and what it makes."
-    needed, made = set(), set()
+    needed, assigned = set(), set()
     for step in dis.get_instructions(code):
-        if isinstance(step.argval, CodeType): needed |= read_and_set(step.argval)[0] - made # a function, a comprehension
-        elif step.opname.startswith("STORE_NAME"): made.add(step.argval)
-        elif step.opname.startswith(("LOAD_NAME", "LOAD_GLOBAL")) and step.argval not in made: needed.add(step.argval)
-    return needed, made
+        if isinstance(step.argval, CodeType): needed |= read_and_set(step.argval)[0] - assigned # a function, a comprehension
+        elif step.opname.startswith("STORE_NAME"): assigned.add(step.argval)
+        elif step.opname.startswith(("LOAD_NAME", "LOAD_GLOBAL")) and step.argval not in assigned: needed.add(step.argval)
+    return needed, assigned
 
 # %% ../../nbs/89_experiments.study.ipynb #cabac993
 class SkipLeftOut:
@@ -145,10 +145,10 @@ class SkipLeftOut:
     def __init__(self, names: dict[str, Any]): self.names = names # of the notebook
 
     def visit(self, cell: ast.Module) -> ast.Module:
-        needed, made = read_and_set(compile(cell, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
+        needed, assigned = read_and_set(compile(cell, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True))
         gone = [v for v in map(self.names.get, sorted(needed)) if isinstance(v, LeftOut)]
         if not gone: return cell
-        self.names.update(dict.fromkeys(made, gone[0]))
+        self.names.update(dict.fromkeys(assigned, gone[0]))
         return ast.parse(f"print({gone[0].why!r})")
 
 
@@ -232,11 +232,11 @@ def _with_weights(recipe: Recipe, root: Path, profile: str, **options: Any) -> d
     except WeightsError as e: raise WeightsError(f"{e} (in a study: FAKEFACE_WEIGHTS, or weights= in its first cell)") from e
 
 
-def _has_body(recipe: Recipe, root: Path, profile: str, said: dict[str, Any]) -> bool:
+def _has_body(recipe: Recipe, root: Path, profile: str, options: dict[str, Any]) -> bool:
     "Whether a training takes pretrained weights."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataNote) # none of this is trained
-        return read_call(str(choose(recipe, root, profile, **said, pretrained=False)[1]["model"]))[0] in LEARNERS
+        return read_call(str(choose(recipe, root, profile, **options, pretrained=False)[1]["model"]))[0] in LEARNERS
 
 # %% ../../nbs/89_experiments.study.ipynb #269f36d9
 def _network(spec: Any, root: Path, wishes: Wishes, small: dict[str, Any]) -> tuple[str, dict[str, Any], bool]: # words, study's own, body
@@ -245,9 +245,9 @@ def _network(spec: Any, root: Path, wishes: Wishes, small: dict[str, Any]) -> tu
     for recipe, own in _trainings(spec):
         profile = wishes.profile or own.pop("profile", None) or ("small" if read_world(root) else "published")
         usual = small if profile == "small" and isinstance(spec, Recipe) else {}
-        said = {k: v for k, v in {**usual, **own, **wishes.given()}.items() if k in SETTINGS and k not in ("weights", "pretrained")}
-        body = _has_body(recipe, root, profile, said)
-        chosen = _with_weights(recipe, root, profile, **said, **(start_settings(wishes) if body else {}))
+        options = {k: v for k, v in {**usual, **own, **wishes.given()}.items() if k in SETTINGS and k not in ("weights", "pretrained")}
+        body = _has_body(recipe, root, profile, options)
+        chosen = _with_weights(recipe, root, profile, **options, **(start_settings(wishes) if body else {}))
         start = f"with the weights {Path(chosen['weights'] or 'of its hub').name}" if chosen["pretrained"] else "from scratch"
         name = f"{chosen['arch']} {start}" if body else chosen["model"]
         words.append(f"{name}, {chosen['size']} pixels, {chosen['epochs']} epoch{'s' * (chosen['epochs'] > 1)} (profile {profile})")
@@ -261,13 +261,13 @@ def call_arguments(run: Callable, # run_recipe, curve, mix, ladder, run_grid, ru
                    body: bool = True, # what is trained takes pretrained weights
                   ) -> dict[str, Any]: # keyword arguments
     "What a function of `experiments` is called with in a study."
-    takes, asked = inspect.signature(run).parameters, {k: v for k, v in wishes.given().items() if k != "weights"}
-    said = {k: v for k, v in {**usual, **asked, **start_settings(wishes)}.items() if body or k not in ("weights", "pretrained", "arch")}
-    if isinstance(seeds := said.pop("seeds", None), int):
+    takes, wanted = inspect.signature(run).parameters, {k: v for k, v in wishes.given().items() if k != "weights"}
+    options = {k: v for k, v in {**usual, **wanted, **start_settings(wishes)}.items() if body or k not in ("weights", "pretrained", "arch")}
+    if isinstance(seeds := options.pop("seeds", None), int):
         seeds = seeds if "seeds" in takes and takes["seeds"].annotation in (int, "int") else tuple(range(seeds))
-    if seeds is not None and "seeds" in takes: said["seeds"] = seeds
-    if "steps" not in takes: said.pop("steps", None)
-    return {k: v for k, v in dict(overwrite=True, progress=False).items() if k in takes} | said
+    if seeds is not None and "seeds" in takes: options["seeds"] = seeds
+    if "steps" not in takes: options.pop("steps", None)
+    return {k: v for k, v in dict(overwrite=True, progress=False).items() if k in takes} | options
 
 # %% ../../nbs/89_experiments.study.ipynb #68a5cf36
 class StudyPart(NamedTuple):
@@ -328,7 +328,7 @@ def data_words(root: str | Path, # the data root
 def _lines(s: StudySettings) -> list[str]:
     "Data, parts, what was set, and how to get what is absent."
     lines = [data_words(s.root), *(f"{name}: {p.words}" if p.gone is None else p.gone.why for (_, name), p in s.parts.items())]
-    if said := s.wishes.given(): lines.append(f"Set: {', '.join(f'{k} {v}' for k, v in said.items())}.")
+    if given := s.wishes.given(): lines.append(f"Set: {', '.join(f'{k} {v}' for k, v in given.items())}.")
     if read_world(s.root): return lines # which has what was drawn
     return lines + [f"Absent: {source}. {how}" for source, how in s.absent.items()]
 
@@ -362,8 +362,8 @@ def study_settings(*recipes: str, # names, or YAML files
     "What a study will run, checked before anything slow. Raises `InputError` for what cannot be had as asked."
     wishes = read_wishes(profile=profile, weights=weights, arch=arch, epochs=epochs, seeds=seeds, scale=scale, size=size, steps=steps)
     root = Path(root) if root else data_root(**world or {})
-    asked = dict(recipes=recipes, grids=grids, transfers=transfers, holdouts=holdouts)
-    specs = {(kind, name): _READ[kind](name) for kind, names in asked.items() for name in names}
+    groups = dict(recipes=recipes, grids=grids, transfers=transfers, holdouts=holdouts)
+    specs = {(kind, name): _READ[kind](name) for kind, names in groups.items() for name in names}
     _watch()
     return _settings(root, wishes, specs, dict(small or {}))
 

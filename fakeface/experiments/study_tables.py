@@ -115,18 +115,18 @@ def _counts(folders: Sequence[Path]) -> str: # such as "train 24 to 240 lfw (rea
     "How many images of which source stood on which side, from the run with fewest to that with most."
     each = [read_part(f, "manifest").groupby(["split", "source", "label"], sort=False).size() for f in folders]
     n = pd.concat(each, axis=1).fillna(0).astype(int).agg(["min", "max"], axis=1).to_dict("index")
-    said = {k: f"{r['min']:,} to {r['max']:,}" if r["min"] < r["max"] else f"{r['max']:,}" for k, r in n.items()}
-    sides = {side: ", ".join(f"{v} {k[1]} ({k[2]})" for k, v in said.items() if k[0] == side) for side in dict.fromkeys(k[0] for k in n)}
+    words = {k: f"{r['min']:,} to {r['max']:,}" if r["min"] < r["max"] else f"{r['max']:,}" for k, r in n.items()}
+    sides = {side: ", ".join(f"{v} {k[1]} ({k[2]})" for k, v in words.items() if k[0] == side) for side in dict.fromkeys(k[0] for k in n)}
     return "; ".join(f"{side} {sides[side]}" for side in sorted(sides, key=lambda s: (s != "train", s != "valid")))
 
 
 def _settings_words(infos: Sequence[Mapping[str, Any]]) -> str: # such as "man-1; model transfer; size 112"
     "The settings of runs, each with all its values."
-    said, bodies = {}, any(read_call(str(i["settings"]["model"]))[0] in LEARNERS for i in infos)
+    settings, bodies = {}, any(read_call(str(i["settings"]["model"]))[0] in LEARNERS for i in infos)
     for k in _SAID if bodies else [k for k in _SAID if k not in ("arch", "weights")]:
         values = dict.fromkeys(_shown(v) for i in infos if (v := i["settings"].get(k)) is not None)
-        if values: said[k] = ", ".join(values)
-    return "; ".join([" and ".join(dict.fromkeys(i["recipe"] for i in infos)), *(f"{k} {v}" for k, v in said.items())])
+        if values: settings[k] = ", ".join(values)
+    return "; ".join([" and ".join(dict.fromkeys(i["recipe"] for i in infos)), *(f"{k} {v}" for k, v in settings.items())])
 
 # %% ../../nbs/89_experiments.study_tables.ipynb #eca417e4
 def run_words(folder: str | Path, # of a run, or of a series of runs

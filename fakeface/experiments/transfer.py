@@ -63,15 +63,15 @@ POOL = "fakes" # the test set of the pool's held-out images
 def read_transfer(spec: str | Path, # a name out of `spec_names("transfers")`, or a YAML file
                  ) -> Transfer:
     "Reads and checks a transfer file. Raises `InputError` naming the file, the field and the mend."
-    path, said = read_spec(spec, "transfers")
-    made, where = check_fields(said, Transfer, path.name), path.name
-    for name, parts in made.sets.items():
+    path, values = read_spec(spec, "transfers")
+    transfer, where = check_fields(values, Transfer, path.name), path.name
+    for name, parts in transfer.sets.items():
         if "real" not in parts: raise InputError(f"{where}: sets.{name}: give `real: parts`, and `fake: parts` where it has its own")
-        if "fake" not in parts and not made.fakes:
+        if "fake" not in parts and not transfer.fakes:
             raise InputError(f"{where}: sets.{name} has no `fake` parts; give some, or a common pool as `fakes` of the file")
-    for taken in {POOL, made.all} & set(made.sets): raise InputError(f"{where}: a set cannot be named `{taken}`; rename it")
-    sets = {name: {k: _labelled(parts[k], k) for k in LABELS if k in parts} for name, parts in made.sets.items()}
-    return replace(made, sets=sets, fakes=_labelled(made.fakes, "fake"), profiles=checked_profiles(made.profiles, where))
+    for taken in {POOL, transfer.all} & set(transfer.sets): raise InputError(f"{where}: a set cannot be named `{taken}`; rename it")
+    sets = {name: {k: _labelled(parts[k], k) for k in LABELS if k in parts} for name, parts in transfer.sets.items()}
+    return replace(transfer, sets=sets, fakes=_labelled(transfer.fakes, "fake"), profiles=checked_profiles(transfer.profiles, where))
 
 
 def _labelled(parts: list[Part], label: str) -> list[Part]:
@@ -169,10 +169,10 @@ def run_transfer(spec: str | Path | Transfer, # a name, a YAML file, or a transf
     rows, manifests = _row_manifests(spec, divided, present, equal, images, seed)
     trials = _row_trials(spec, rows, manifests, sources, dict(root=root, profile=profile, seed=seed, scale=scale, **options))
     out = Path(out) if out else Path("runs")/f"transfer-{spec.name}"
-    asked = _asked(spec, manifests, chosen, profile=profile, seed=seed, equal=equal, training_images=images)
+    config = _config(spec, manifests, chosen, profile=profile, seed=seed, equal=equal, training_images=images)
     for line in dict.fromkeys(w for m in manifests.values() for w in size_warnings(m)):
         warnings.warn(f"{spec.name}: {line}", DataNote, stacklevel=2)
-    return run_series(out, "transfer", asked, trials, partial(write_series, transfer_table, out/"transfer.csv"), progress)
+    return run_series(out, "transfer", config, trials, partial(write_series, transfer_table, out/"transfer.csv"), progress)
 
 # %% ../../nbs/87_experiments.transfer.ipynb #e9d29c44
 def _row_manifests(spec: Transfer, divided: pd.DataFrame, present: list[str], equal: bool, images: int | None, seed: int,
@@ -188,7 +188,7 @@ def _row_trials(spec: Transfer, rows: dict[str, list[str]], manifests: dict[str,
     return [_row_trial(spec, name, m, rows[name], sources, kwargs) for name, m in manifests.items()]
 
 
-def _asked(spec: Transfer, manifests: dict[str, pd.DataFrame], chosen: dict[str, Any], **more: Any) -> dict[str, Any]:
+def _config(spec: Transfer, manifests: dict[str, pd.DataFrame], chosen: dict[str, Any], **more: Any) -> dict[str, Any]:
     "What the trainings depend on."
     images = {n: fingerprint(m) for n, m in manifests.items()}
     return dict(transfer=spec.name, **more, settings=noted_settings(chosen), images=images)
@@ -264,21 +264,21 @@ def transfer_answer(table: pd.DataFrame, # of `transfer_table`
                    ) -> list[str]: # sentences
     "What the matrix says, in words."
     done = table[(table["status"] == "done") & (table.get("test") != POOL)]
-    own, away, said = done[done["train"] == done["test"]], done[~done["learnt"].eq(True)], []
+    own, away, lines = done[done["train"] == done["test"]], done[~done["learnt"].eq(True)], []
     if len(own) and len(away):
-        said.append(f"Balanced accuracy where it learnt: {percent(own['balanced_accuracy'].mean())} on average; elsewhere: "
-                    f"{percent(away['balanced_accuracy'].mean())}.")
+        lines.append(f"Balanced accuracy where it learnt: {percent(own['balanced_accuracy'].mean())} on average; elsewhere: "
+                     f"{percent(away['balanced_accuracy'].mean())}.")
         low = away.loc[away["balanced_accuracy"].idxmin()]
         ci = percent(low["balanced_accuracy"], [low["balanced_accuracy_lo"], low["balanced_accuracy_hi"]])
-        said.append(f"Lowest: trained on {low['train']}, tested on {low['test']}: {ci}; of the reals {percent(low['specificity'])} "
-                    f"and of the fakes {percent(low['sensitivity'])} are correct.")
+        lines.append(f"Lowest: trained on {low['train']}, tested on {low['test']}: {ci}; of the reals {percent(low['specificity'])} "
+                     f"and of the fakes {percent(low['sensitivity'])} are correct.")
         at_home = away["test"].map(own.set_index("test")["balanced_accuracy"])
         worse = int(((away["p_own"] < 0.05 / len(away)) & (away["balanced_accuracy"] < at_home)).sum())
-        said.append(f"In {worse} of the {len(away)} cells elsewhere the detector is worse than the one trained on the set itself, by more "
-                    "than test sampling.")
-        said.append("One training a row: what another training seed would change is not known.")
+        lines.append(f"In {worse} of the {len(away)} cells elsewhere the detector is worse than the one trained on the set itself, by more "
+                     "than test sampling.")
+        lines.append("One training a row: what another training seed would change is not known.")
     rest = table[table["status"] != "done"]
-    return said + [f"{r.train} is not finished" if r.status == "waiting" else f"FAILED {r.train}: {r.status}" for r in rest.itertuples()]
+    return lines + [f"{r.train} is not finished" if r.status == "waiting" else f"FAILED {r.train}: {r.status}" for r in rest.itertuples()]
 
 # %% ../../nbs/87_experiments.transfer.ipynb #f0b6e1d3
 def plot_transfer(table: pd.DataFrame, # of `transfer_table`

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'KINDS', 'LogOdds', 'absent', 'GuidedReLUs', 'Method', 'cam_layers', 'attribute', 'photographs', 'pixels',
-           'overlay', 'smoothed', 'examples', 'asked_index', 'cam_words', 'explain', 'explain_layers', 'p_fake_of',
+           'overlay', 'smoothed', 'examples', 'methods_of', 'cam_words', 'explain', 'explain_layers', 'p_fake_of',
            'explain_files']
 
 # %% ../../nbs/62_interpret.attribution.ipynb #823e5b9f
@@ -311,7 +311,7 @@ def examples(predictions: pd.DataFrame, # one row an image
     return pd.concat(found, ignore_index=True)
 
 # %% ../../nbs/62_interpret.attribution.ipynb #6c29e4bf
-def asked_index(methods: Iterable[str] | str | None, learn: Learner | nn.Module, x: torch.Tensor) -> list[str]:
+def methods_of(methods: Iterable[str] | str | None, learn: Learner | nn.Module, x: torch.Tensor) -> list[str]:
     "The methods of a call; by default all that the network can be asked: guided ones need ReLUs, Grad-CAM a convolution."
     if methods is None:
         net = LogOdds(learn)
@@ -323,7 +323,7 @@ def asked_index(methods: Iterable[str] | str | None, learn: Learner | nn.Module,
     return names
 
 
-def _say(row: pd.Series, p_fake: float) -> tuple[str, str]:
+def _caption(row: pd.Series, p_fake: float) -> tuple[str, str]:
     "What an image is and was called, the end of its file's name, and the colour of its frame."
     call, label = "fake" if p_fake >= THRESHOLD else "real", row.get("label")
     known = f"{label} called {call}" if label in LABELS else f"called {call}"
@@ -393,9 +393,9 @@ def explain(learn: Learner | nn.Module, # trained
            ) -> Figure:
     "One line an image: what it is, what it was called, and each method's map over it."
     x, table, p_fake = _seen(learn, rows, root, size)
-    names = asked_index(methods, learn, x)
+    names = methods_of(methods, learn, x)
     columns = [(METHODS[m].title.replace(" ", "\n", 1), attribute(learn, x, m, target, layer, **kwargs), METHODS[m].signed) for m in names]
-    says = [_say(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
+    says = [_caption(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
     return _lines(pixels(learn, x), says, columns, f"Evidence for {target}\n{_SCALE}{_cam_line(learn, names)}")
 
 # %% ../../nbs/62_interpret.attribution.ipynb #f7f1ccb7
@@ -411,7 +411,7 @@ def explain_layers(learn: Learner | nn.Module, # trained
     layers = cam_layers(learn, x.shape[-1], n)
     with progress(layers.items(), len(layers), f"Grad-CAM at {len(layers)} layers") as shown:
         columns = [(_short(conv), attribute(learn, x, "grad_cam", target, read), False) for conv, read in shown]
-    says = [_say(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
+    says = [_caption(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
     title = (f"Grad-CAM for {target} at the last {len(layers)} convolutions, later ones further right\n"
              f"bright speaks for it; each layer on its own scale, the same for all images{_cam_line(learn, ['grad_cam'])}")
     return _lines(pixels(learn, x), says, columns, title)

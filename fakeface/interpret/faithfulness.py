@@ -28,7 +28,7 @@ from ..core.basics import LABELS, InputError, progress
 from ..core.stats import rate_interval, subject_codes
 from ..core.style import BLUE, GREY, RED, figure
 from ..evaluate.scores import THRESHOLD, auc_interval
-from .attribution import METHODS, absent, asked_index, attribute, p_fake_of, photographs, smoothed
+from .attribution import METHODS, absent, methods_of, attribute, p_fake_of, photographs, smoothed
 from .features import device_of, image_batches, model_of
 from ..synthetic.defects import truth_boxes
 from ..synthetic.world import read_world
@@ -105,7 +105,7 @@ def cascade(learn: Learner | nn.Module, # trained
            ) -> pd.DataFrame: # one row a method, depth and image: share (of layers), layer, similarity, magnitude (without signs)
     "Cascading randomisation: how like its own map a method's map stays as layers lose their weights; depth 0 is other images."
     if len(images) < 2: raise InputError("the randomisation test compares with another image: give two at least")
-    names, layers = asked_index(methods, learn, images), _weight_layers(model_of(learn))
+    names, layers = methods_of(methods, learn, images), _weight_layers(model_of(learn))
     if kwargs.get("background") is None: kwargs["background"] = photographs(learn, target)
     depths = sorted({max(1, round(k * len(layers) / steps)) for k in range(1, steps + 1)})
     turns, rows, own = [(0, 0)] + [(d, i) for d in depths for i in range(draws)], [], {}

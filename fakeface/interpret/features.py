@@ -232,10 +232,10 @@ def _one_row(rows: pd.DataFrame | pd.Series) -> pd.DataFrame:
     return table
 
 
-def _says(row: pd.Series, name: str) -> str:
+def _caption(row: pd.Series, name: str) -> str:
     "What an image is, below or beside it."
-    told = f"{row['label']}, p_fake {row['p_fake']:.3f}" if {"label", "p_fake"} <= set(row.index) else Path(row["path"]).name
-    return f"{(name or row.get('error') or 'image').replace(': ', ':' + chr(10))}\n{told}"
+    words = f"{row['label']}, p_fake {row['p_fake']:.3f}" if {"label", "p_fake"} <= set(row.index) else Path(row["path"]).name
+    return f"{(name or row.get('error') or 'image').replace(': ', ':' + chr(10))}\n{words}"
 
 # %% ../../nbs/61_interpret.features.ipynb #fdf7f5cb
 def plot_feature_maps(learn: Learner | nn.Module, # trained
@@ -251,7 +251,7 @@ def plot_feature_maps(learn: Learner | nn.Module, # trained
     order = maps.flatten(1).std(1).argsort(descending=True)[:k].tolist()
     fig, axes = _tiles(len(order) + 1, 8, 1.05, 0.7)
     picture(axes[0], root, row.iloc[0])
-    axes[0].set_title(_says(row.iloc[0], _name(row)), fontsize=7)
+    axes[0].set_title(_caption(row.iloc[0], _name(row)), fontsize=7)
     for ax, i in zip(axes[1:], order):
         ax.imshow(maps[i], cmap="viridis")
         ax.set_title(f"channel {i}\n{maps[i].min():.2g} to {maps[i].max():.2g}", fontsize=7)
@@ -277,7 +277,7 @@ def plot_feature_pair(learn: Learner | nn.Module, # trained
     for i, row in enumerate(rows):
         line = axes[i * (len(order) + 2):(i + 1) * (len(order) + 2)]
         picture(line[0], root, row.iloc[0])
-        line[0].set_title(_says(row.iloc[0], _name(row)), fontsize=7)
+        line[0].set_title(_caption(row.iloc[0], _name(row)), fontsize=7)
         for j, ax in enumerate(line[1:]):
             ax.imshow(shown[i, j], cmap="viridis", vmin=float(shown[:, j].min()), vmax=float(shown[:, j].max()))
             ax.set_title(f"channel {order[j - 1]}" if j else "mean of channels", fontsize=7)
@@ -432,8 +432,8 @@ def permutation_test(first: torch.Tensor, # maps of one group, shape (n, ...)
 def _how(images: int, n1: int, n2: int, twins: int) -> str:
     "What was permuted, in words."
     if images == n1 + n2 and not twins: return f"{n1} and {n2} images were permuted, no two of one subject"
-    told = f"{n1} and {n2} subjects were permuted, the maps of each averaged ({images} images)"
-    return told + (f"; {twins} of them are in both groups and only changed places with themselves" if twins else "")
+    words = f"{n1} and {n2} subjects were permuted, the maps of each averaged ({images} images)"
+    return words + (f"; {twins} of them are in both groups and only changed places with themselves" if twins else "")
 
 # %% ../../nbs/61_interpret.features.ipynb #f819568c
 class GroupDifference(NamedTuple):

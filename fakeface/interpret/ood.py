@@ -306,14 +306,14 @@ def ask(unknown: OutOfDistribution, # fitted
 GROUPS = ("known", "new source", "picture")
 
 # %% ../../nbs/64_interpret.ood.ipynb #dbbbb4ca
-def ood_rates(asked: pd.DataFrame, # as `ask` returns it
+def ood_rates(answers: pd.DataFrame, # as `ask` returns it
                   unknown: OutOfDistribution, # that was asked
                  ) -> pd.DataFrame: # one row a kind: n, real, mean_p_fake, ood_<score>, auc_<score>; with _lo and _hi
     """By group and kind: the share called real, the share above each score's threshold, and how well each score tells the kind from
     as many known real as known fake test images (AUC; 0.5 is chance; `reference_words` says which), all with 95 % intervals by subject, the
     AUC's by Student's t, which is wide where images are few. The AUC is missing for the known, or where there are none."""
-    known, rows = _even(asked[asked["group"] == "known"]), []
-    for (group, kind), some in asked.groupby(["group", "kind"], sort=False):
+    known, rows = _even(answers[answers["group"] == "known"]), []
+    for (group, kind), some in answers.groupby(["group", "kind"], sort=False):
         n, row = len(some), dict(group=group, kind=kind, n=len(some), mean_p_fake=some["p_fake"].mean())
         counts = {"real": some["predicted"] == "real"} | {f"ood_{s}": some[s] > unknown.thresholds[s] for s in SCORES}
         for name, hits in counts.items(): row |= _with_interval(name, *rate_interval(hits.to_numpy(), subject_codes(some)))
@@ -334,19 +334,19 @@ def _even(known: pd.DataFrame) -> pd.DataFrame:
     return known.groupby("label", group_keys=False).sample(n, random_state=0)
 
 
-def reference_words(asked: pd.DataFrame, # as `ask` returns it
+def reference_words(answers: pd.DataFrame, # as `ask` returns it
                    ) -> str:
     "Against which images the AUC of a kind is taken, and what follows from their choice."
-    known = asked[asked["group"] == "known"]
+    known = answers[answers["group"] == "known"]
     if not len(known): return "No AUC: none of the run's test images is of a source that it was trained on."
     used = _even(known).groupby("kind").size()
-    told = f"AUC: each kind against {', '.join(f'{n:,} {kind}' for kind, n in used.items())}; 0.5 is chance."
+    words = f"AUC: each kind against {', '.join(f'{n:,} {kind}' for kind, n in used.items())}; 0.5 is chance."
     for label in LABELS:
         if not (known["label"] == label).any():
-            told += (f" None of these is {label}: a kind may stand out for being {label}, not for being unknown. "
-                     f"A test set with {label}s of a training source would tell.")
-    few = min(len(known), asked.groupby("kind").size().min()) < 50
-    return told + (" With few images on either side the interval is wide." if few else "")
+            words += (f" None of these is {label}: a kind may stand out for being {label}, not for being unknown. "
+                      f"A test set with {label}s of a training source would tell.")
+    few = min(len(known), answers.groupby("kind").size().min()) < 50
+    return words + (" With few images on either side the interval is wide." if few else "")
 
 
 def _with_interval(name: str, value: float, lo: float, hi: float) -> dict[str, float]:
@@ -354,11 +354,11 @@ def _with_interval(name: str, value: float, lo: float, hi: float) -> dict[str, f
     return {name: float(value), f"{name}_lo": float(lo), f"{name}_hi": float(hi)}
 
 # %% ../../nbs/64_interpret.ood.ipynb #3e39bcfc
-def ood_table(asked: pd.DataFrame, # as `ask` returns it
+def ood_table(answers: pd.DataFrame, # as `ask` returns it
                   unknown: OutOfDistribution, # that was asked
                  ) -> pd.DataFrame: # as text with intervals
     "`ood_rates` to read: out-of-distribution is by the score that decides."
-    r = ood_rates(asked, unknown)
+    r = ood_rates(answers, unknown)
     def cell(row: Any, name: str) -> str: return percent(row[name], [row[f"{name}_lo"], row[f"{name}_hi"]])
     def auc(row: Any, s: str) -> str:
         v, lo, hi = (row[f"auc_{s}{end}"] for end in ("", "_lo", "_hi"))
@@ -373,16 +373,16 @@ def ood_table(asked: pd.DataFrame, # as `ask` returns it
 COLOURS = dict(zip(LABELS, ("#3b75af", "#c8402f"))) # what it was called
 
 
-def plot_ood(asked: pd.DataFrame, # as `ask` returns it
+def plot_ood(answers: pd.DataFrame, # as `ask` returns it
                  unknown: OutOfDistribution, # that was asked
                  score: str | None = None, # of SCORES; default the one that decides
                  ax: Axes | None = None, # drawn there, else on a new figure
                 ) -> Axes:
     "A line of dots a kind: where each image lies, coloured by what it was called, and the threshold."
-    score, kinds = score or unknown.info["score"], list(asked.groupby(["group", "kind"], sort=False))
+    score, kinds = score or unknown.info["score"], list(answers.groupby(["group", "kind"], sort=False))
     ax = ax or plt.subplots(figsize=(8.5, 0.36 * len(kinds) + 1.2))[1]
     edge, spread = unknown.thresholds[score], np.random.default_rng(0)
-    ax.axvspan(edge, 10 * max(edge, asked[score].max()) + 1, color="0.93", zorder=0)
+    ax.axvspan(edge, 10 * max(edge, answers[score].max()) + 1, color="0.93", zorder=0)
     ax.axvline(edge, color="0.3", lw=1, zorder=1)
     for i, ((_, _), some) in enumerate(kinds):
         heights = i + spread.uniform(-0.3, 0.3, len(some))
@@ -391,7 +391,7 @@ def plot_ood(asked: pd.DataFrame, # as `ask` returns it
     ax.text(1.01, -1, "unknown", transform=ax.get_yaxis_transform(), va="center", fontsize=8)
     ax.set(yticks=range(len(kinds)), ylim=(len(kinds) - 0.4, -1.4), xlabel=f"{score}: further right, less known")
     ax.set_yticklabels([f"{kind}   ({group})" if group != "picture" else kind for (group, kind), _ in kinds], fontsize=8)
-    _scale_scores(ax, asked[score], edge, score)
+    _scale_scores(ax, answers[score], edge, score)
     marks = [ax.scatter([], [], s=20, c=colour, label=f"called {label}") for label, colour in COLOURS.items()]
     ax.legend(handles=marks, frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return ax

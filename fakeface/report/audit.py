@@ -87,29 +87,29 @@ def _points_words(points: pd.DataFrame, # of an `Audit`
                 ) -> str: # one or two sentences
     "What `_plot_points` shows."
     apart = points.groupby(["label", "source"])[["left_eye_x", "left_eye_y"]].std().mean(axis=1).dropna()
-    told = f"Eye and mouth positions of {len(points):,} faces from {points.groupby(['label', 'source']).ngroups} sources."
-    if not len(apart): return told
+    words = f"Eye and mouth positions of {len(points):,} faces from {points.groupby(['label', 'source']).ngroups} sources."
+    if not len(apart): return words
     (label, tight), (other, loose) = apart.idxmin(), apart.idxmax()
-    return (f"{told} The left eye scatters least in {tight} ({label}), by {percent(apart.min())} of the picture's side, and most in "
+    return (f"{words} The left eye scatters least in {tight} ({label}), by {percent(apart.min())} of the picture's side, and most in "
             f"{loose} ({other}), by {percent(apart.max())}.")
 
 # %% ../../nbs/71_report.audit.ipynb #f09f340f
-def summary(told: Audit) -> list[str]: # sentences
+def summary(audit: Audit) -> list[str]: # sentences
     "The audit in two sentences."
-    by = {v: [n for n, t in told.checks.items() if t["verdict"] == v] for v in VERDICTS}
-    counts = told.manifest["label"].value_counts()
-    what = (f"{len(told.manifest):,} images, {counts.get('real', 0):,} real and {counts.get('fake', 0):,} fake, "
-            f"from {told.manifest['source'].nunique()} sources.")
-    if told.rejected: what += f" {told.rejected:,} files could not be read and are left out."
+    by = {v: [n for n, t in audit.checks.items() if t["verdict"] == v] for v in VERDICTS}
+    counts = audit.manifest["label"].value_counts()
+    what = (f"{len(audit.manifest):,} images, {counts.get('real', 0):,} real and {counts.get('fake', 0):,} fake, "
+            f"from {audit.manifest['source'].nunique()} sources.")
+    if audit.rejected: what += f" {audit.rejected:,} files could not be read and are left out."
     parts = [f"{len(by[v])} {v} ({', '.join(by[v])})" for v in ("fail", "warn") if by[v]]
     if not parts: return [what, "No check was found" + (f"; not measured: {', '.join(by['not measured'])}." if by["not measured"] else ".")]
-    return [what, f"Of {len(told.checks)} checks: {' and '.join(parts)}; {len(by['pass'])} pass"
+    return [what, f"Of {len(audit.checks)} checks: {' and '.join(parts)}; {len(by['pass'])} pass"
             + (f", {len(by['not measured'])} not measured." if by["not measured"] else ".")]
 
 # %% ../../nbs/71_report.audit.ipynb #306754c0
-def _pairs(told: Audit, rows: pd.DataFrame, side: int = 140) -> list[dict[str, Any]]:
+def _pairs(audit: Audit, rows: pd.DataFrame, side: int = 140) -> list[dict[str, Any]]:
     "Pairs of copies as two pictures with what is known of each."
-    def half(r, k): return dict(picture=thumbnail(told.root, r[f"path_{k}"], side), name=Path(r[f"path_{k}"]).name,
+    def half(r, k): return dict(picture=thumbnail(audit.root, r[f"path_{k}"], side), name=Path(r[f"path_{k}"]).name,
                                 alt=f"{r[f'path_{k}']}, {r[f'label_{k}']}, in {r[f'split_{k}']}",
                                 caption=[r[f"path_{k}"], f"{r[f'label_{k}']}, {r[f'split_{k}']}"])
     return [dict(halves=[half(r, "i"), half(r, "j")], words=", ".join([r["kind"], *(["mirrored"] if r["mirrored"] else []),
@@ -119,22 +119,22 @@ def _pairs(told: Audit, rows: pd.DataFrame, side: int = 140) -> list[dict[str, A
 SHOWN = 12 # pairs of each kind, and suspects, that the page shows
 
 
-def _copies(told: Audit) -> list[dict[str, Any]]:
+def _copies(audit: Audit) -> list[dict[str, Any]]:
     "The sections of copies: those across splits first, then strangers, then two sizes of one picture."
-    out, p = [], told.pairs
+    out, p = [], audit.pairs
     for title, some in (("Byte for byte", p[p["kind"] == "exact"]), ("At two sizes", p[p["kind"] == "two sizes"]),
                         ("Saved again", p[p["kind"] == "near"])):
         if not len(some): continue
         rank = 2 * (some["split_i"] != some["split_j"]) + (some["subject_i"] != some["subject_j"])
         chosen = some.assign(rank=rank).sort_values(["rank", "alike"], ascending=False, kind="stable").head(SHOWN)
         words = f"{len(some):,} {'pair' if len(some) == 1 else 'pairs'}" + (f"; {SHOWN} of them:" if len(some) > SHOWN else ":")
-        out.append(dict(title=title, words=words, pairs=_pairs(told, chosen)))
+        out.append(dict(title=title, words=words, pairs=_pairs(audit, chosen)))
     return out
 
 
-def _tiles(told: Audit, rows: pd.DataFrame, word: str) -> list[dict[str, Any]]:
+def _tiles(audit: Audit, rows: pd.DataFrame, word: str) -> list[dict[str, Any]]:
     "Single pictures whose label is doubted."
-    return [dict(picture=thumbnail(told.root, r["path"], 140), name=Path(r["path"]).name,
+    return [dict(picture=thumbnail(audit.root, r["path"], 140), name=Path(r["path"]).name,
                  alt=f"{r['path']}, labelled {r['label']}, {word} {r[word]:.2f}", kind="fp" if r["label"] == "real" else "fn",
                  caption=[r["path"], f"labelled {r['label']}", f"{word} {r[word]:.2f}"])
             for _, r in rows.head(SHOWN).iterrows()]
@@ -199,9 +199,9 @@ _TEMPLATES |= {"audit_how": """
 _SECTIONS = ("audit_checks", "audit_copies", "audit_pictures", "audit_labels", "audit_coverage", "audit_how")
 
 # %% ../../nbs/71_report.audit.ipynb #74fa67a6
-def _by_test(told: Audit) -> list[tuple[str, str, str, str]]:
+def _by_test(audit: Audit) -> list[tuple[str, str, str, str]]:
     "How many images of each split lie in training."
-    exact, near = (told.checks[n].get("by_test", {}) for n in ("exact-duplicates", "near-duplicates"))
+    exact, near = (audit.checks[n].get("by_test", {}) for n in ("exact-duplicates", "near-duplicates"))
     return [(s, f"{v['n']:,}", f"{v['in_train']:,} ({percent(v['share'])})", f"{near[s]['in_train']:,} ({percent(near[s]['share'])})")
             for s, v in exact.items()]
 
@@ -212,52 +212,53 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
 
 
-def _banner(told: Audit) -> list[str]:
+def _banner(audit: Audit) -> list[str]:
     "What a reader has to know first."
-    if read_world(told.root): return ["Drawn faces, not people. Nothing here is a result about real faces.",
-                                      "The images come from the built-in world; its sources bear the names of real datasets."]
-    head, mind = rights_words(told.manifest["source"].unique(), read_cards(told.root))
+    if read_world(audit.root): return ["Drawn faces, not people. Nothing here is a result about real faces.",
+                                       "The images come from the built-in world; its sources bear the names of real datasets."]
+    head, mind = rights_words(audit.manifest["source"].unique(), read_cards(audit.root))
     return [head, f"{mind}: mind that before you hand this page on."]
 
 # %% ../../nbs/71_report.audit.ipynb #5f790356
-def _audit_values(told: Audit) -> dict[str, Any]: # what the templates name
+def _audit_values(audit: Audit) -> dict[str, Any]: # what the templates name
     "Everything the page shows, as plain values."
     rows = [dict(name=n, verdict=t["verdict"], figure=CHECKS[n].shown(t), why=t["why"],
-                 bar=bar(t["figure"], t["ci95"], 0.5) if CHECKS[n].unit == "AUC" else "") for n, t in told.checks.items()]
-    baselines = baselines_table(by_tests(told.checks))
-    table, linked = told.coverage.reset_index(), told.checks["coverage"].get("confounded", [])
-    errors = told.errors.assign(p_fake=told.errors["p_fake"]) if len(told.errors) else told.errors
-    return dict(title=f"Audit of {told.name}", over="fakeface · before any training", answers=summary(told), banner=_banner(told),
-                meta=("a data root" if told.kind == "root" else f"a {told.kind}")
-                + (f" · {told.rejected:,} files could not be read" if told.rejected else ""), checks=rows,
+                 bar=bar(t["figure"], t["ci95"], 0.5) if CHECKS[n].unit == "AUC" else "") for n, t in audit.checks.items()]
+    baselines = baselines_table(by_tests(audit.checks))
+    table, linked = audit.coverage.reset_index(), audit.checks["coverage"].get("confounded", [])
+    errors = audit.errors.assign(p_fake=audit.errors["p_fake"]) if len(audit.errors) else audit.errors
+    return dict(title=f"Audit of {audit.name}", over="fakeface · before any training", answers=summary(audit), banner=_banner(audit),
+                meta=("a data root" if audit.kind == "root" else f"a {audit.kind}")
+                + (f" · {audit.rejected:,} files could not be read" if audit.rejected else ""), checks=rows,
                 baselines=[(name, *row) for name, row in zip(baselines.index, baselines.to_numpy())],
                 baseline_heads=["shortcut alone", *baselines],
-                copies=_copies(told), by_test=_by_test(told), spectra=picture(_plot_spectra(told.spectra), _spectra_words(told.spectra)),
-                points=picture(_plot_points(told.points), _points_words(told.points)) if len(told.points) else None,
-                face_detector=told.face_detector,
-                suspects=_tiles(told, told.suspects, "chance"), n_suspects=f"{len(told.suspects):,}",
-                errors=_tiles(told, errors, "p_fake"), n_errors=f"{len(told.errors):,}",
+                copies=_copies(audit), by_test=_by_test(audit),
+                spectra=picture(_plot_spectra(audit.spectra), _spectra_words(audit.spectra)),
+                points=picture(_plot_points(audit.points), _points_words(audit.points)) if len(audit.points) else None,
+                face_detector=audit.face_detector,
+                suspects=_tiles(audit, audit.suspects, "chance"), n_suspects=f"{len(audit.suspects):,}",
+                errors=_tiles(audit, errors, "p_fake"), n_errors=f"{len(audit.errors):,}",
                 coverage=[tuple(map(_cell, row)) for row in table.itertuples(index=False)],
-                coverage_heads=list(table), figures=shared(map(CHECKS.get, told.checks), "figure"),
-                rules=shared(map(CHECKS.get, told.checks), "rule"),
+                coverage_heads=list(table), figures=shared(map(CHECKS.get, audit.checks), "figure"),
+                rules=shared(map(CHECKS.get, audit.checks), "rule"),
                 coverage_numeric=[k for k, c in enumerate(table) if pd.api.types.is_integer_dtype(table[c])],
                 confounded=[(d["attribute"].replace("_", " "), f"{d['n']:,}", f"{d['v']:.2f}") for d in linked],
                 footer="The same figures are in audit.json.")
 
 # %% ../../nbs/71_report.audit.ipynb #b305615f
-def _audit_html(told: Audit, # of `audit.audit.audit`
+def _audit_html(audit: Audit, # of `audit.audit.audit`
                links: Sequence[tuple[str, str]] = (), # of `page_links`
               ) -> str: # HTML
     "The page."
-    return render(_audit_values(told), _TEMPLATES, _SECTIONS, _STYLE, links)
+    return render(_audit_values(audit), _TEMPLATES, _SECTIONS, _STYLE, links)
 
 
-def write_audit(told: Audit, # of `audit.audit.audit`
+def write_audit(audit: Audit, # of `audit.audit.audit`
                 out: str | Path, # a folder, made where it is absent
                ) -> Path: # audit.html; audit.json lies beside it
     "Writes `audit.html` and `audit.json`, each whole or not at all."
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in (("audit.json", told.to_json()), ("audit.html", _audit_html(told, page_links(out/"audit.html")))):
+    for name, text in (("audit.json", audit.to_json()), ("audit.html", _audit_html(audit, page_links(out/"audit.html")))):
         write_whole(out/name, partial(Path.write_text, data=text, encoding="utf-8"))
     return out/"audit.html"

@@ -94,10 +94,10 @@ def _run_entry(folder: Path, name: str) -> Entry:
 def _series_entry(folder: Path, name: str, kind: str) -> Entry:
     "Many trainings: how many are done, failed, waiting."
     note = read_json(folder/f"{kind}.json", SERIES[kind], "make the series anew")
-    trials, asked = list(note["trials"]), note["asked"]
+    trials, config = list(note["trials"]), note["asked"]
     done = [t for t in trials if is_finished(folder/t)]
     failed = [t for t in trials if t not in done and (folder/"failed"/f"{t}.txt").is_file()]
-    recipe = asked.get("recipe") or asked.get("transfer") or asked.get("holdout") or ""
+    recipe = config.get("recipe") or config.get("transfer") or config.get("holdout") or ""
     dates = [str(Run(folder/t).info.get("started") or "")[:10] for t in done[:1]]
     why = f", {len(failed)} failed: {', '.join(failed[:3])}" if failed else ""
     lines = [f"{len(done)} of {len(trials)} trainings are finished{why}"]
@@ -154,11 +154,11 @@ def _runs_index(folder: str | Path, # that holds runs and series
     found = entries(folder)
     groups = [(title, [_linked(e, folder) for e in found if e.kind in kinds]) for title, kinds in _GROUPS.items()]
     count = {title: len(rows) for title, rows in groups}
-    told = f"{count['Runs']:,} {'run' if count['Runs'] == 1 else 'runs'} and {count['Series of runs']:,} series" + (
+    words = f"{count['Runs']:,} {'run' if count['Runs'] == 1 else 'runs'} and {count['Series of runs']:,} series" + (
         f"; {n:,} more {'is' if n == 1 else 'are'} not finished or not readable" if (n := count["Not finished, or not readable"]) else "")
     others = [link(_title(p), address(p, folder)) for p in sorted(folder.glob("*.html")) if p.name != "index.html" and is_page(p)]
     note = ["Scores of drawn faces say nothing about real ones; which runs are of drawn faces stands beside their recipe."]
-    values = dict(title=f"Runs in the folder {folder.name}", over="fakeface · index of runs", answers=[f"{told}."],
+    values = dict(title=f"Runs in the folder {folder.name}", over="fakeface · index of runs", answers=[f"{words}."],
                   meta="Positive class: fake. Intervals are 95 %.", banner=note if any("drawn faces" in e.what for e in found) else [],
                   footer="Made of the files in these folders; made anew by each command.", groups=[(t, rows) for t, rows in groups if rows],
                   others=others)

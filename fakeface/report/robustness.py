@@ -124,15 +124,15 @@ def _answer(report: RobustnessReport) -> list[str]:
     "What is found, in sentences."
     t = report.table.set_index("perturbation")
     clean = t.loc["clean"]
-    told = [f"As the files are, called fake {cut_words(report.threshold)} ({report.cut}): {_both(clean)}.", *_source_words(report)]
+    lines = [f"As the files are, called fake {cut_words(report.threshold)} ({report.cut}): {_both(clean)}.", *_source_words(report)]
     for name in ("web", "hard"):
         r = t.loc[name]
-        told.append(f"{name.capitalize()} ({r['what']}): {_both(r)}; {turned_words(dict(r, perturbation=name))}.")
-    told += change_words(report.table)
+        lines.append(f"{name.capitalize()} ({r['what']}): {_both(r)}; {turned_words(dict(r, perturbation=name))}.")
+    lines += change_words(report.table)
     firsts = [f for f in (_first_loss(s, rows) for s, rows in report.table.dropna(subset="sweep").groupby("sweep", sort=False)) if f]
-    if firsts: told.append(f"Accuracy is lost beyond chance from: {'; '.join(firsts)}.")
-    if report.twins: told.append(report.twins.words)
-    return [*told, stability_words(report.images, None if clean["auc"] != clean["auc"] else clean["auc"])]
+    if firsts: lines.append(f"Accuracy is lost beyond chance from: {'; '.join(firsts)}.")
+    if report.twins: lines.append(report.twins.words)
+    return [*lines, stability_words(report.images, None if clean["auc"] != clean["auc"] else clean["auc"])]
 
 # %% ../../nbs/72_report.robustness.ipynb #d8eac8cb
 def _source_words(report: RobustnessReport) -> list[str]:
@@ -145,8 +145,8 @@ def _source_words(report: RobustnessReport) -> list[str]:
 
 def _both(r: pd.Series) -> str:
     "The two classes of one row in words."
-    said = [f"{percent(r[RATES[k]])} of {r[f'n_{k}']:,} {k}s called {k}" for k in LABELS if r[f"n_{k}"]]
-    return " and ".join(said) + (f", AUC {area(r['auc'])}" if r["auc"] == r["auc"] else "")
+    parts = [f"{percent(r[RATES[k]])} of {r[f'n_{k}']:,} {k}s called {k}" for k in LABELS if r[f"n_{k}"]]
+    return " and ".join(parts) + (f", AUC {area(r['auc'])}" if r["auc"] == r["auc"] else "")
 
 # %% ../../nbs/72_report.robustness.ipynb #f2027e55
 def _first_loss(sweep: str, rows: pd.DataFrame) -> str | None:
@@ -202,19 +202,19 @@ def _notes(report: RobustnessReport, ways: list[Perturbation]) -> list[str]:
     counts = rows.groupby(["label", "source"]).size()
     sizes = np.maximum(rows["width"], rows["height"])
     span = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
-    told = [f"Positive class: fake. The same {len(rows):,} images in every row: "
-            + ", ".join(f"{n:,} {source} ({label})" for (label, source), n in counts.items())
-            + f"; {span} pixels at their longest side."]
+    lines = [f"Positive class: fake. The same {len(rows):,} images in every row: "
+             + ", ".join(f"{n:,} {source} ({label})" for (label, source), n in counts.items())
+             + f"; {span} pixels at their longest side."]
     if "subject" not in rows or rows["subject"].isna().any():
-        told.append("Who is in some of the images is not known: each of these counts as a subject, and the intervals may be too narrow.")
-    told += [f"`{d}`: {note}." for d, note in zip(report.table["perturbation"], report.table["note"]) if note]
-    told.append(f"An image is called fake {cut_words(report.threshold)} ({report.cut})." + _elsewhere(report))
-    told.append("Intervals are 95 % each, of this sample of images, by subject; changes are paired, image by image. *Beyond chance* allows "
-                f"for all {len(ways) - 1} perturbations of this test together (Bonferroni), of accuracy and of AUC apart.")
-    told.append("Blur is in pixels and noise in grey levels of the file: they mean less where a network shrinks a large picture first.")
-    told.append(marks_words(marks_kept(ways)))
-    if report.twins is None: told.append("One class only: no AUC, and no format-matched evaluation.")
-    return told
+        lines.append("Who is in some of the images is not known: each of these counts as a subject, and the intervals may be too narrow.")
+    lines += [f"`{d}`: {note}." for d, note in zip(report.table["perturbation"], report.table["note"]) if note]
+    lines.append(f"An image is called fake {cut_words(report.threshold)} ({report.cut})." + _elsewhere(report))
+    lines.append("Intervals are 95 % each, of this sample of images, by subject; changes are paired, image by image. *Beyond chance* "
+                 f"allows for all {len(ways) - 1} perturbations of this test together (Bonferroni), of accuracy and of AUC apart.")
+    lines.append("Blur is in pixels and noise in grey levels of the file: they mean less where a network shrinks a large picture first.")
+    lines.append(marks_words(marks_kept(ways)))
+    if report.twins is None: lines.append("One class only: no AUC, and no format-matched evaluation.")
+    return lines
 
 # %% ../../nbs/72_report.robustness.ipynb #ba3b06ae
 def _elsewhere(report: RobustnessReport) -> str:
@@ -242,8 +242,8 @@ def _by_source(report: RobustnessReport) -> dict[str, str]: # title -> HTML; emp
     "The files as they are by source."
     rows = report.by_source
     if rows["label"].is_unique: return {}
-    told = [percent(r.correct, [r.correct_lo, r.correct_hi]) for r in rows.itertuples()]
-    table = pd.DataFrame({"class": rows["label"], "images": [f"{n:,}" for n in rows["n"]], "correct": told}).set_axis(rows["source"])
+    cells = [percent(r.correct, [r.correct_lo, r.correct_hi]) for r in rows.itertuples()]
+    table = pd.DataFrame({"class": rows["label"], "images": [f"{n:,}" for n in rows["n"]], "correct": cells}).set_axis(rows["source"])
     return {"As the files are, by source": table_html(table)}
 
 # %% ../../nbs/72_report.robustness.ipynb #60f4c542
@@ -274,8 +274,8 @@ def _least(report: RobustnessReport, k: int) -> str:
         alt = escape(f'{r["label"]} image {name}, p_fake {r["p_fake"]:.2f}, from {span}', quote=True)
         shown = f'<img src="{src}" width="96" alt="{alt}">' if src else ""
         flips = [f"called the other {r['flips']} ×"] if r["flips"] else []
-        said = (escape(name), f'{r["label"]}, p_fake {r["p_fake"]:.2f}', span, *flips, escape(str(r["by"])))
-        caption = f'<figcaption style="overflow-wrap:anywhere;font-size:.75rem">{"<br>".join(said)}</figcaption>'
+        lines = (escape(name), f'{r["label"]}, p_fake {r["p_fake"]:.2f}', span, *flips, escape(str(r["by"])))
+        caption = f'<figcaption style="overflow-wrap:anywhere;font-size:.75rem">{"<br>".join(lines)}</figcaption>'
         cells.append(f'<figure style="margin:0">{shown}{caption}</figure>')
     columns = "display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(128px,1fr))"
     return f'<div style="{columns}">{"".join(cells)}</div>'

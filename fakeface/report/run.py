@@ -91,14 +91,14 @@ def group_words(groups: pd.DataFrame, # of `fairness_table`
                 most: int = 12, # groups to name
                ) -> str: # a sentence a measure
     "What `plot_fairness` shows."
-    told = []
+    lines = []
     for measure, what in (("fpr", "False positive rates"), ("fnr", "False negative rates")):
         some = groups.dropna(subset=[measure]).sort_values(measure, ascending=False, kind="stable")
         if not len(some): continue
         shown = some if len(some) <= most else pd.concat([some.head(most // 2), some.tail(most // 2)])
         parts = [f"{r['attribute'].replace('_', ' ')} {r['group']} {percent(r[measure])}" for r in shown.to_dict("records")]
-        told.append(f"{what} by group, highest first: {', '.join(parts)}.")
-    return " ".join(told) or f"Error rates by group: too few images in each of {len(groups)} groups to give any."
+        lines.append(f"{what} by group, highest first: {', '.join(parts)}.")
+    return " ".join(lines) or f"Error rates by group: too few images in each of {len(groups)} groups to give any."
 
 # %% ../../nbs/70_report.run.ipynb #51967613
 _TEMPLATES: dict[str, str] = {} # of the sections, by name
@@ -250,17 +250,17 @@ def run_verdicts(metrics: dict[str, Any], # of a run
                 ) -> list[tuple[str, str]]: # pass, warn or fail, and words
     "Verdicts on a run, as its report and the index of the folder show them."
     if learnt: return [("fail", "no more than the base rate")]
-    told, found = _wrong_pills(metrics), {}
+    pills, found = _wrong_pills(metrics), {}
     for test, s in metrics["tests"].items():
         verdict = against_shortcuts(metrics.get("baselines", {}).get(test, {}), s["auc_ci95"])
         if verdict: found.setdefault(verdict, []).append(test)
     both = [s for s in metrics["tests"].values() if s["auc_ci95"]]
     if not found: # no shortcut was measured
-        return told or ([("warn", "above chance; shortcuts not measured")] if both and all(s["auc_ci95"][0] > 0.5 for s in both) else [])
+        return pills or ([("warn", "above chance; shortcuts not measured")] if both and all(s["auc_ci95"][0] > 0.5 for s in both) else [])
     apart = " but the spectrum" if any("spectrum" in metrics["baselines"].get(test, {}) for test in found.get("above", [])) else ""
     words = dict(below=("fail", "below a shortcut"), unclear=("warn", "not above a shortcut"),
                  above=("pass", f"above every shortcut{apart}"))
-    return told + [(pill, f"{said}: {', '.join(found[verdict])}") for verdict, (pill, said) in words.items() if verdict in found]
+    return pills + [(pill, f"{label}: {', '.join(found[verdict])}") for verdict, (pill, label) in words.items() if verdict in found]
 
 # %% ../../nbs/70_report.run.ipynb #8b194cda
 def answer(name: str, # of the test set
@@ -275,35 +275,35 @@ def answer(name: str, # of the test set
         return f"{lead} {rate} were called {majority(scores)}; {always} would score 100 %."
     lo, hi = scores["accuracy_ci95"]
     than = "better than" if lo > even else "worse than" if hi < even else "not clearly different from"
-    told = f"{lead} {rate} were classified correctly, {than} {always}, which would score {percent(even)}."
+    sentence = f"{lead} {rate} were classified correctly, {than} {always}, which would score {percent(even)}."
     warning = shortcut_warning(scores["auc"], scores["auc_ci95"], baselines or {})
     if not highest(baselines or {}): warning = "What shortcuts alone reach was not measured here."
-    return f"{told} {warning}".rstrip()
+    return f"{sentence} {warning}".rstrip()
 
 # %% ../../nbs/70_report.run.ipynb #8aa1ec9b
 def remarks(s: dict[str, Any], # the scores of one test set
            ) -> list[str]: # sentences, none where there is nothing to add
     "What a reader should notice in a test set's scores."
-    told, n, most = [], s["n"], percent(1 - s["accuracy_ci95"][0])
+    lines, n, most = [], s["n"], percent(1 - s["accuracy_ci95"][0])
     wrong = s["confusion"]["real"]["fake"] + s["confusion"]["fake"]["real"]
-    if not wrong: told.append(f"None was misclassified; a true error rate of up to {most} would still be plausible.")
-    if wrong == n: told.append("Every one was misclassified.")
-    if n < 30: told.append(f"With n = {n} the intervals are wide: nothing fine can be read from them.")
-    told += source_notes(s.get("sources", {}))
-    if s["n_real"] and s["n_fake"]: return told + _remarks_on_both(s)
-    return [*told, f"Only {majority(s)} images: no AUC, average precision or balanced accuracy can be given."]
+    if not wrong: lines.append(f"None was misclassified; a true error rate of up to {most} would still be plausible.")
+    if wrong == n: lines.append("Every one was misclassified.")
+    if n < 30: lines.append(f"With n = {n} the intervals are wide: nothing fine can be read from them.")
+    lines += source_notes(s.get("sources", {}))
+    if s["n_real"] and s["n_fake"]: return lines + _remarks_on_both(s)
+    return [*lines, f"Only {majority(s)} images: no AUC, average precision or balanced accuracy can be given."]
 
 
 def _remarks_on_both(s: dict[str, Any]) -> list[str]:
     "What is to be noticed where both labels occur."
-    told, (r_lo, r_hi), (f_lo, f_hi) = [], s["specificity_ci95"], s["sensitivity_ci95"]
+    lines, (r_lo, r_hi), (f_lo, f_hi) = [], s["specificity_ci95"], s["sensitivity_ci95"]
     better, worse = ("real", "fake") if r_lo > f_hi else ("fake", "real") if f_lo > r_hi else (None, None)
-    if better: told.append(f"The errors are lopsided: {percent(s[RATES[better]])} of the {better} images are "
-                           f"recognised, {percent(s[RATES[worse]])} of the {worse} ones.")
+    if better: lines.append(f"The errors are lopsided: {percent(s[RATES[better]])} of the {better} images are "
+                            f"recognised, {percent(s[RATES[worse]])} of the {worse} ones.")
     if s["auc_ci95"][0] > s["balanced_accuracy_ci95"][1] + 0.05:
-        told.append("The order is better than the calls (AUC above balanced accuracy): on these images another "
-                    "threshold than 0.5 would part real from fake better.")
-    return told
+        lines.append("The order is better than the calls (AUC above balanced accuracy): on these images another "
+                     "threshold than 0.5 would part real from fake better.")
+    return lines
 
 # %% ../../nbs/70_report.run.ipynb #e5e5ae5f
 def share(k: int, # of
@@ -449,20 +449,20 @@ def _source_words(s: dict[str, int], # asked, found, used
 def data_words(run: Run) -> list[str]: # sentences
     "How complete the data were."
     sources = run.metrics.get("sources", {})
-    asked, used = (sum(s[k] for s in sources.values()) for k in ("asked", "used"))
+    wanted, used = (sum(s[k] for s in sources.values()) for k in ("asked", "used"))
     lacking, there = [n for n, s in sources.items() if s["asked"] and not s["found"]], set(run.rejects["source"])
     absent, unusable = ([n for n in lacking if (n in there) == found] for found in (False, True))
     shrunk = [n for n, s in sources.items() if 0 < s["found"] < s["asked"]]
-    told = [f"{used:,} of the {asked:,} images asked for were used."]
-    if absent: told.append(f"Absent under the data root and left out: {', '.join(absent)}.")
-    if unusable: told.append(f"Found, but not usable, and left out (the rejected files say why): {', '.join(unusable)}.")
-    if shrunk: told.append(f"Smaller than asked for, so that each of their parts shrank: {', '.join(shrunk)}.")
+    lines = [f"{used:,} of the {wanted:,} images asked for were used."]
+    if absent: lines.append(f"Absent under the data root and left out: {', '.join(absent)}.")
+    if unusable: lines.append(f"Found, but not usable, and left out (the rejected files say why): {', '.join(unusable)}.")
+    if shrunk: lines.append(f"Smaller than asked for, so that each of their parts shrank: {', '.join(shrunk)}.")
     scale = run.info.get("scale") or 1
-    if scale != 1: told.append(f"Every count, asked for and found, is multiplied by {scale:g}: on purpose.")
+    if scale != 1: lines.append(f"Every count, asked for and found, is multiplied by {scale:g}: on purpose.")
     copies = run.metrics.get("duplicates") or {}
-    if copies.get("found"): told.append(f"{copies['found']:,} pictures stood in two splits: {copies['dropped']:,} copies were left out, "
-                                        f"{copies['kept']:,} kept on purpose.")
-    return told
+    if copies.get("found"): lines.append(f"{copies['found']:,} pictures stood in two splits: {copies['dropped']:,} copies were left out, "
+                                         f"{copies['kept']:,} kept on purpose.")
+    return lines
 
 # %% ../../nbs/70_report.run.ipynb #6583558e
 def _data(run: Run, cards: dict[str, Card]) -> dict[str, Any]:
@@ -508,16 +508,16 @@ def banner_of(path: str | Path, # a run folder, a data root, or a table
 # %% ../../nbs/70_report.run.ipynb #66cf2fbc
 def _recipe_notes(info: dict[str, Any]) -> str | None: # of run.json
     "What the recipe says of itself; its words on the training are about the profile `published`."
-    said, profile = info.get("notes"), info.get("profile")
-    if not said or profile in (None, "published"): return said
-    return f"Of the recipe as published, which was run here by its profile {profile}: {said}"
+    notes, profile = info.get("notes"), info.get("profile")
+    if not notes or profile in (None, "published"): return notes
+    return f"Of the recipe as published, which was run here by its profile {profile}: {notes}"
 
 # %% ../../nbs/70_report.run.ipynb #1a266272
 def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     "How it was run, in small tables."
     i, words = run.info, {None: "–", True: "yes", False: "no"}
     word = lambda v: words[v] if v is None or isinstance(v, bool) else str(v)
-    told = lambda d: [(k.replace("_", " "), word(v)) for k, v in d.items()]
+    rows = lambda d: [(k.replace("_", " "), word(v)) for k, v in d.items()]
     settings = {k: Path(v).name if k == "weights" and v else v for k, v in i.get("settings", {}).items()}
     idle = idle_settings(run.settings)
     settings = {k: v for k, v in settings.items() if k not in idle}
@@ -526,7 +526,7 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     top = {k: i.get(k) for k in ("recipe", "study", "profile", "seed", "scale", "data")}
     top["started"] = str(i.get("started") or "–")[:16].replace("T", " ")
     if known := run.fingerprint: top["fingerprint of the network"] = known # reads the whole network
-    return {"Run": told(top), "Settings": told(settings), "Versions": told(i.get("versions", {})),
+    return {"Run": rows(top), "Settings": rows(settings), "Versions": rows(i.get("versions", {})),
             "Time": [(k, f"{v:,.1f} s") for k, v in i.get("seconds", {}).items()]}
 
 # %% ../../nbs/70_report.run.ipynb #5f0be7e2
@@ -543,12 +543,12 @@ def _training(h: pd.DataFrame, ran: dict[str, Any], settings: dict[str, Any]) ->
     if not len(h): return dict(training="There is no training history: the detector was used as it was.", curves=[])
     last, best = h.iloc[-1], h.loc[h["valid_loss"].fillna(np.inf).idxmin()]
     lead = "Fitted at once: no epochs. After it" if ran.get("head") else f"{_epochs_words(h, settings)}. After the last"
-    told = (f"{lead}, the validation images gave a loss of {last['valid_loss']:.3f} and an accuracy of {percent(last['accuracy'])}.")
+    words = (f"{lead}, the validation images gave a loss of {last['valid_loss']:.3f} and an accuracy of {percent(last['accuracy'])}.")
     if best["epoch"] < last["epoch"]:
-        told += f" Their lowest loss, {best['valid_loss']:.3f}, came after epoch {best['epoch']:.0f}."
-    if ran: told += f" {training_words(ran)}"
+        words += f" Their lowest loss, {best['valid_loss']:.3f}, came after epoch {best['epoch']:.0f}."
+    if ran: words += f" {training_words(ran)}"
     curves = [picture(plot_history(h, c), _history_words(h, c)) for c in (["train_loss", "valid_loss"], ["accuracy"])]
-    return dict(training=told, curves=curves)
+    return dict(training=words, curves=curves)
 
 # %% ../../nbs/70_report.run.ipynb #6dc25dea
 def _frozen_point(run: Run, found: dict[str, Any]) -> OperatingPoint | None:

@@ -73,11 +73,11 @@ def study_page(title: str, # names the subject
     return render(front | dict(parts=values), _TEMPLATES, ["sections"], links=links)
 
 # %% ../../nbs/73_report.study.ipynb #15f33349
-def settings_table(asked: Mapping[str, Any], # of the note of a series
+def settings_table(config: Mapping[str, Any], # of the note of a series
                   ) -> pd.DataFrame: # one row a setting, as text
     "How it was run."
     flat: dict[str, Any] = {}
-    for key, value in asked.items():
+    for key, value in config.items():
         if key == "images": continue # a fingerprint
         if key == "recipe" and isinstance(value, Mapping): value = value.get("name", "")
         flat |= value if isinstance(value, Mapping) and key != "axes" else {key: value}

@@ -78,10 +78,10 @@ class Looker:
 # %% ../../nbs/94_serve.app.ipynb #3471471c
 def _of_map(detector: Any) -> str:
     "What a heat-map shows, and what it leaves out."
-    told, net = "Where the network found evidence for fake.", getattr(detector, "net", None)
-    if net is None: return told
+    words, net = "Where the network found evidence for fake.", getattr(detector, "net", None)
+    if net is None: return words
     from fakeface.interpret.attribution import cam_words
-    return f"{told} {cam_words(net)}".strip()
+    return f"{words} {cam_words(net)}".strip()
 
 
 def _map_of(detector: Any, image: Image.Image, face: Any) -> str | None: # a data URI
@@ -152,9 +152,9 @@ def _sentence(verdict: str) -> str:
     return VERDICTS.get(verdict, VERDICTS["no verdict"])[1]
 
 # %% ../../nbs/94_serve.app.ipynb #e29a588a
-def _boxes(told: dict[str, Any], name: str) -> FT:
+def _boxes(answer: dict[str, Any], name: str) -> FT:
     "The picture with its faces in boxes: an SVG, whose attributes need no style."
-    (w, h), parts, faces = told["size"], [], told["answer"]["answers"] if told["answer"]["kind"] != "no face" else []
+    (w, h), parts, faces = answer["size"], [], answer["answer"]["answers"] if answer["answer"]["kind"] != "no face" else []
     scale = max(w, h) / 400
     for k, face in enumerate(faces, 1):
         x0, y0, x1, y1 = (v * s for v, s in zip(face["box"], (w, h, w, h)))
@@ -163,9 +163,9 @@ def _boxes(told: dict[str, Any], name: str) -> FT:
                   for under in ("under", "over")]
         at = dict(x=f"{max(x0, 0) + 7 * scale:.1f}", y=f"{max(y0, 0) + 19 * scale:.1f}", font_size=f"{16 * scale:.1f}")
         parts += [ft("text", str(k), cls="number", **at)] if len(faces) > 1 else []
-    said = name + (f", {len(faces)} boxes around what was judged" if len(faces) > 1 else ", a box around what was judged" if faces else "")
-    picture = ft("image", href=told["picture"], width=w, height=h)
-    return ft("svg", picture, *parts, viewBox=f"0 0 {w} {h}", preserveAspectRatio="xMinYMin", role="img", aria_label=said)
+    label = name + (f", {len(faces)} boxes around what was judged" if len(faces) > 1 else ", a box around what was judged" if faces else "")
+    picture = ft("image", href=answer["picture"], width=w, height=h)
+    return ft("svg", picture, *parts, viewBox=f"0 0 {w} {h}", preserveAspectRatio="xMinYMin", role="img", aria_label=label)
 
 # %% ../../nbs/94_serve.app.ipynb #a44971a1
 def _face_lines(face: dict[str, Any]) -> list[FT]:
@@ -192,8 +192,8 @@ def _face_part(k: int, many: bool, face: dict[str, Any], shown: str | None, abou
     title = [H4(f"Face {k}: ", badge(verdict)), P(_sentence(verdict))] if many else [] # of one face the card's own line says it
     heat = Figure(Img(src=shown, alt=f"Heat-map over face {k}: brighter where the network found evidence for fake.", cls="heat"),
                   Figcaption(about["of_map"])) if shown else P(about["no_map"], cls="soft")
-    told = Ul(*lines) if (lines := _face_lines(face)) else ""
-    return Section(*title, told, heat if verdict != "no verdict" else "", cls="face")
+    listed = Ul(*lines) if (lines := _face_lines(face)) else ""
+    return Section(*title, listed, heat if verdict != "no verdict" else "", cls="face")
 
 
 def _marks_part(marks: Sequence[dict[str, Any]]) -> FT:
@@ -206,28 +206,28 @@ def _marks_part(marks: Sequence[dict[str, Any]]) -> FT:
                Ul(*rows), cls="marks")
 
 # %% ../../nbs/94_serve.app.ipynb #eb151f36
-def answer_html(told: dict[str, Any], # of `Looker`
+def answer_html(result: dict[str, Any], # of `Looker`
                 name: str, # of the file
                 about: dict[str, Any], # of `Looker.about`
                 stop: int = _STOP, # of PREVALENCES
                ) -> FT: # an article
     "All that is said about one file."
-    if "answer" not in told: return _no_answer(told, name)
-    answer = told["answer"]
+    if "answer" not in result: return _no_answer(result, name)
+    answer = result["answer"]
     faces, verdict = answer["answers"], answer["verdict"]
     kind = f"{len(faces)} faces were found; each has an answer of its own." if len(faces) > 1 else (
         "" if faces else "No face was found in it, so there is nothing to judge.")
-    parts = [_face_part(k, len(faces) > 1, face, shown, about) for k, (face, shown) in enumerate(zip(faces, told["maps"]), 1)]
+    parts = [_face_part(k, len(faces) > 1, face, shown, about) for k, (face, shown) in enumerate(zip(faces, result["maps"]), 1)]
     return Article(H3(name), P(badge(verdict), " ", kind or _sentence(verdict), cls="say"),
-                   Div(Figure(_boxes(told, name), cls="picture"), Div(*parts, _chance(verdict, about["chances"], stop)), cls="pair"),
+                   Div(Figure(_boxes(result, name), cls="picture"), Div(*parts, _chance(verdict, about["chances"], stop)), cls="pair"),
                    _marks_part(answer.get("marks", [])), cls="card answer", data_verdict=verdict)
 
 # %% ../../nbs/94_serve.app.ipynb #c2ef8404
-def _no_answer(told: dict[str, Any], name: str) -> FT:
+def _no_answer(answer: dict[str, Any], name: str) -> FT:
     "What is said about a file that is not judged."
-    words = told["refused"] if "refused" in told else _note_fault(told.get("fault", ""))
-    said = P(badge("no verdict"), f" This file was not looked at: {without_folders(words)}.", cls="say")
-    return Article(H3(name), said, cls="card answer", data_verdict="refused")
+    words = answer["refused"] if "refused" in answer else _note_fault(answer.get("fault", ""))
+    sentence = P(badge("no verdict"), f" This file was not looked at: {without_folders(words)}.", cls="say")
+    return Article(H3(name), sentence, cls="card answer", data_verdict="refused")
 
 
 def _note_fault(place: str) -> str: # for the visitor
@@ -320,7 +320,7 @@ async def _answers(worker: Worker, pictures: Sequence[tuple[str, Ticket | None]]
         for k, (name, ticket) in enumerate(pictures):
             if ticket is None: yield k, name, dict(refused=f"it has more than {most / 1e6:.0f} MB")
             else:
-                async for told in follow(worker, ticket): yield k, name, told
+                async for answer in follow(worker, ticket): yield k, name, answer
     finally:
         for _, ticket in pictures:
             if ticket is not None: worker.leave(ticket)
@@ -328,17 +328,17 @@ async def _answers(worker: Worker, pictures: Sequence[tuple[str, Ticket | None]]
 
 async def _as_lines(answers: AsyncIterator, about: dict[str, Any], stop: int) -> AsyncIterator[str]:
     "A line of JSON for each."
-    async for k, name, told in answers:
-        if isinstance(told, int): line = dict(picture=k, place=told)
-        else: line = dict(picture=k, name=name, said=_said(told, name), refused=told.get("refused"), answer=told.get("answer"),
-                          html=to_xml(answer_html(told, name, about, stop), indent=False))
+    async for k, name, answer in answers:
+        if isinstance(answer, int): line = dict(picture=k, place=answer)
+        else: line = dict(picture=k, name=name, said=_plain_words(answer, name), refused=answer.get("refused"), answer=answer.get("answer"),
+                          html=to_xml(answer_html(answer, name, about, stop), indent=False))
         yield json.dumps(line) + "\n"
 
 
-def _said(told: dict[str, Any], name: str) -> str:
+def _plain_words(answer: dict[str, Any], name: str) -> str:
     "An answer in one line, for a screen reader."
-    if "answer" not in told: return f"{name}: not looked at."
-    return f"{name}: {told['answer']['kind']}, {told['answer']['verdict']}."
+    if "answer" not in answer: return f"{name}: not looked at."
+    return f"{name}: {answer['answer']['kind']}, {answer['answer']['verdict']}."
 
 # %% ../../nbs/94_serve.app.ipynb #61a6e5bf
 _HERE = "<!-- the answers -->"
@@ -348,11 +348,11 @@ async def _as_html(answers: AsyncIterator, about: dict[str, Any], whole: str, st
     "A page that grows: places in the queue, of which the style shows the last, and answers."
     before, _, after = whole.partition(_HERE)
     yield before
-    async for k, name, told in answers:
-        if isinstance(told, int):
-            now = f"place {told} in the queue" if told else "being looked at"
+    async for k, name, answer in answers:
+        if isinstance(answer, int):
+            now = f"place {answer} in the queue" if answer else "being looked at"
             yield to_xml(P(f"Picture {k + 1} of {n}: {now}", cls="place"), indent=False) + "\n"
-        else: yield to_xml(answer_html(told, name, about, stop), indent=False)
+        else: yield to_xml(answer_html(answer, name, about, stop), indent=False)
     yield after
 
 # %% ../../nbs/94_serve.app.ipynb #4b1c4329

@@ -11,7 +11,7 @@ from ..core.basics import InputError, cache_folder
 from ..core.files import run_file, write_text, write_whole
 from ..core.schema import read_json
 from ..data.images import ListedFile, RejectedImage, open_rgb
-from ..interpret.attribution import METHODS, asked_index, attribute, overlay, pixels, smoothed
+from ..interpret.attribution import METHODS, methods_of, attribute, overlay, pixels, smoothed
 from ..interpret.faithfulness import check_faithfulness
 from ..interpret.features import image_batches
 from ..interpret.ood import features
@@ -250,7 +250,7 @@ def tested_methods(closeup: Closeup, job: Job,
     if not len(rows): raise InputError("no validation image is at hand, so that no map can be tested")
     file = cache_folder()/f"maps-{_digest(closeup.network, *rows['path'])}.json"
     found, learn = _verdicts(file), closeup.learn
-    names = asked_index(methods, learn, torch.cat([b.cpu() for b in image_batches(learn, rows.head(1), closeup.root)]))
+    names = methods_of(methods, learn, torch.cat([b.cpu() for b in image_batches(learn, rows.head(1), closeup.root)]))
     for i, method in enumerate(names):
         job.tell(i, len(names))
         if method in found: continue

@@ -76,9 +76,9 @@ def enter_use(explorer: Explorer, w: Wanted) -> list[str]: # sentences, none for
             for test in shown:
                 if test not in explorer.tests or (test, run.folder.name) in explorer._entered: continue
                 rows = run.predictions[run.predictions["split"] == test]
-                try: said = [ledger_words(e) for e in run.log_test_use(rows, "explore", test).values()]
-                except OSError as e: said = [f"{test}: that it was used could not be written down ({e.strerror or e})."]
-                explorer._entered[test, run.folder.name] = " ".join(filter(None, said))
+                try: lines = [ledger_words(e) for e in run.log_test_use(rows, "explore", test).values()]
+                except OSError as e: lines = [f"{test}: that it was used could not be written down ({e.strerror or e})."]
+                explorer._entered[test, run.folder.name] = " ".join(filter(None, lines))
         return list(dict.fromkeys(s for (test, _), s in explorer._entered.items() if s and test in shown))
 
 # %% ../../nbs/93_serve.explore.ipynb #cec653d0
@@ -153,9 +153,9 @@ def _picture_of_bars(explorer: Explorer, w: Wanted) -> Safe:
                 f'upwards, reals downwards">{"".join(rects)}{lines}</svg>')
 
 # %% ../../nbs/93_serve.explore.ipynb #a7c7a541
-def _matrix(told: dict[str, Any]) -> Any:
+def _matrix(counts: dict[str, Any]) -> Any:
     "The confusion matrix, row by row."
-    c, words = told["confusion"], {"real": ("", ERRORS["real"] + "s"), "fake": (ERRORS["fake"] + "s", "")}
+    c, words = counts["confusion"], {"real": ("", ERRORS["real"] + "s"), "fake": (ERRORS["fake"] + "s", "")}
     def cell(true: str, call: str) -> Any:
         n, of, wrong = c[true][call], sum(c[true].values()), true != call
         share = f"{100 * n / of:.1f} %" if of else "–"
@@ -165,21 +165,21 @@ def _matrix(told: dict[str, Any]) -> Any:
                  Tbody(*[Tr(Th(true, scope="row"), *[cell(true, call) for call in c[true]]) for true in c]), cls="matrix confusion")
 
 
-def _rate_rows(told: dict[str, Any]) -> Any:
+def _rate_rows(counts: dict[str, Any]) -> Any:
     "Sensitivity and specificity with their intervals."
     def row(label: str, words: str) -> Any:
         name = RATES[label]
-        return Tr(Td(name, Span(words, cls="under")), Td(percent(told[name], told.get(f"{name}_ci95")), cls="n"),
-                  Td(Safe(bar(told[name], told.get(f"{name}_ci95"))), cls="n"))
-    return Table(Tbody(row("fake", f"of {told['n_fake']:,} fakes"), row("real", f"of {told['n_real']:,} reals")), cls="rates")
+        return Tr(Td(name, Span(words, cls="under")), Td(percent(counts[name], counts.get(f"{name}_ci95")), cls="n"),
+                  Td(Safe(bar(counts[name], counts.get(f"{name}_ci95"))), cls="n"))
+    return Table(Tbody(row("fake", f"of {counts['n_fake']:,} fakes"), row("real", f"of {counts['n_real']:,} reals")), cls="rates")
 
 
 _PREVALENCE = {0.5: "1 in 2", 0.1: "1 in 10", 0.01: "1 in 100", 0.001: "1 in 1,000", 0.0001: "1 in 10,000"}
 
 # %% ../../nbs/93_serve.explore.ipynb #c15f4440
-def _value_words(told: dict[str, Any]) -> str:
+def _value_words(counts: dict[str, Any]) -> str:
     "The positive predictive value in a sentence."
-    v = told["ppv"]
+    v = counts["ppv"]
     if v["ppv"] is None: return "Positive predictive value: none here; it takes both labels and a verdict “fake”."
     return (f"Where {_PREVALENCE.get(v['prevalence'], format(v['prevalence'], 'g'))} is fake, {percent(v['ppv'], v['ci95'])} of the "
             "verdicts “fake” are right (positive predictive value).")
@@ -187,11 +187,11 @@ def _value_words(told: dict[str, Any]) -> str:
 # %% ../../nbs/93_serve.explore.ipynb #c40c21a7
 def _figures_section(explorer: Explorer, w: Wanted) -> Any:
     "What the threshold does; the part of the page that the slider exchanges."
-    told, own, by = figures(explorer.wall, w), explorer.wall.own, "images"
-    if told["subjects"] is not None: by = f"{told['subjects']:,} subjects"
+    counts, own, by = figures(explorer.wall, w), explorer.wall.own, "images"
+    if counts["subjects"] is not None: by = f"{counts['subjects']:,} subjects"
     note = (["This is the run's own threshold."] if explorer.wall.at(w) == own else
             [f"The run's own threshold is {own:.4g}. ", A("Back to it", href=_link("/explore", w, threshold=None)), "."])
-    return Div(_picture_of_bars(explorer, w), _matrix(told), _rate_rows(told), P(_value_words(told)),
+    return Div(_picture_of_bars(explorer, w), _matrix(counts), _rate_rows(counts), P(_value_words(counts)),
                P("95 % intervals by ", by, ". Positive class: fake. ", *note, cls="soft"), id="figures", aria_live="polite")
 
 
@@ -205,9 +205,9 @@ def _threshold_panel(explorer: Explorer, w: Wanted) -> Any:
     fields = Div(_field("threshold", "Fake from p_fake", typed, form="filters", min=0, max=2, step="any", placeholder=f"{now:.4g}"),
                  _choice("prevalence", "Prevalence", odds, f"{w.prevalence:g}", "filters"),
                  Button("Set", form="filters", cls="quiet"), cls="fields")
-    told = (f"Moving it on a test set is exploring, not a result: a threshold that is chosen here knows the answers. The run's own is "
+    note = (f"Moving it on a test set is exploring, not a result: a threshold that is chosen here knows the answers. The run's own is "
             f"{explorer.wall.own:.4g} ({explorer.whence}), the dashed line. Bars count images by log-odds, fakes upwards, reals downwards.")
-    return Details(Summary(f"Threshold: {now:.4g}"), fields, slider, _figures_section(explorer, w), P(told, cls="soft"), cls="tool",
+    return Details(Summary(f"Threshold: {now:.4g}"), fields, slider, _figures_section(explorer, w), P(note, cls="soft"), cls="tool",
                    id="threshold", open=w.threshold is not None or None)
 
 # %% ../../nbs/93_serve.explore.ipynb #012bf83f
@@ -239,12 +239,12 @@ def _pager(w: Wanted, found: Page) -> Any:
 def _wall_section(explorer: Explorer, w: Wanted) -> Any:
     "The faces that are asked for; the part of the page that a new threshold exchanges."
     found, known = page_of(explorer.wall, w), labelled(explorer)
-    told = f"{found.total:,} picture{'' if found.total == 1 else 's'}"
+    words = f"{found.total:,} picture{'' if found.total == 1 else 's'}"
     key = P(Span(cls="key fp"), " false positive (real called fake) ", Span(cls="key fn"), " false negative (fake called real)", cls="soft")
     if not found.total: body = [P("No picture is like that. ", A("Everything", href="/explore"), ".", cls="lede")]
     else: body = [Div(*[_shot(explorer, w, int(row), known) for row in found.rows], cls="wall"), _pager(w, found)]
     tail = P(A("This table as CSV", href=_link("/explore/table.csv", w), download=True), cls="soft")
-    return Section(H2(f"{told}, {SORTS[w.sort]}"), key, *body, tail, id="faces", aria_label="Faces")
+    return Section(H2(f"{words}, {SORTS[w.sort]}"), key, *body, tail, id="faces", aria_label="Faces")
 
 
 def _head(explorer: Explorer) -> list[Any]:
@@ -256,10 +256,10 @@ def _head(explorer: Explorer) -> list[Any]:
 
 def _foot(uses: Sequence[str], wall: bool = True) -> list[Any]:
     "The ledger's words and the keys of the wall."
-    told = P("That these test sets were shown is entered in the test-use ledger beside the run. Pictures are drawn anew from the files' "
-             "pixels.", cls="soft")
+    words = P("That these test sets were shown is entered in the test-use ledger beside the run. Pictures are drawn anew from the files' "
+              "pixels.", cls="soft")
     keys = P("Keys: arrows move between faces, Enter opens one, n and p turn pages.", cls="soft keys", hidden=True)
-    return [told, Ul(*[Li(s) for s in uses]) if uses else "", keys if wall else ""]
+    return [words, Ul(*[Li(s) for s in uses]) if uses else "", keys if wall else ""]
 
 # %% ../../nbs/93_serve.explore.ipynb #ee1c49f9
 def wall_page(explorer: Explorer, w: Wanted) -> list[Any]: # FastHTML's elements
@@ -272,19 +272,19 @@ def wall_page(explorer: Explorer, w: Wanted) -> list[Any]: # FastHTML's elements
 # %% ../../nbs/93_serve.explore.ipynb #8a9b8868
 def _two_table(explorer: Explorer, w: Wanted) -> Any:
     "Both runs' answers as two by two, each cell a link to its faces."
-    told = two_runs(explorer.wall, w)
-    a, b, n = explorer.run.folder.name, explorer.other.folder.name, told["n"]
+    counts = two_runs(explorer.wall, w)
+    a, b, n = explorer.run.folder.name, explorer.other.folder.name, counts["n"]
     def cell(side: str) -> Any:
-        k = told["counts"][side]
+        k = counts["counts"][side]
         return Td(A(B(f"{k:,}"), href=_link("/explore", w, side=side, sort="change" if side in ("first", "second") else "loss")),
                   Span(f"{100 * k / n:.1f} %", cls="under"), cls="changed" if side in ("first", "second") else "same")
     rows = [Tr(Th(f"{a} correct", scope="row"), cell("both"), cell("first")),
             Tr(Th(f"{a} wrong", scope="row"), cell("second"), cell("neither"))]
-    lo, hi = told["ci95"]
-    by = "" if told["subjects"] is None else f", by {told['subjects']:,} subjects (by images p = {told['p_by_image']:.2g})"
-    more = "More" if told["p"] < 0.05 else "No more"
-    words = (f"Accuracy of {b} minus that of {a}: {signed(told['difference'])} points [{signed(lo)}, {signed(hi)}], McNemar's exact "
-             f"test{by}: p = {told['p']:.2g}. {more} than test sampling; training noise is unknown with one run each.")
+    lo, hi = counts["ci95"]
+    by = "" if counts["subjects"] is None else f", by {counts['subjects']:,} subjects (by images p = {counts['p_by_image']:.2g})"
+    more = "More" if counts["p"] < 0.05 else "No more"
+    words = (f"Accuracy of {b} minus that of {a}: {signed(counts['difference'])} points [{signed(lo)}, {signed(hi)}], McNemar's exact "
+             f"test{by}: p = {counts['p']:.2g}. {more} than test sampling; training noise is unknown with one run each.")
     head = Thead(Tr(Td(""), Th(f"{b} correct", scope="col"), Th(f"{b} wrong", scope="col")))
     return Div(Table(head, Tbody(*rows), cls="matrix"), P(words))
 
@@ -297,9 +297,9 @@ def two_page(explorer: Explorer, w: Wanted) -> list[Any]: # FastHTML's elements
     aside = "; ".join(f"{m[k]:,} {words}" for k, words in left.items() if m[k])
     each = [part for test in (explorer.tests if not w.split and len(explorer.tests) > 1 else ())
             for part in (H3(test), _try(lambda test=test: _two_table(explorer, replace(w, split=test))))]
-    told = (f"Joined by split, path and SHA-256: {m['shared']:,} images of both runs{f'; left aside: {aside}' if aside else ''}. Each run "
+    note = (f"Joined by split, path and SHA-256: {m['shared']:,} images of both runs{f'; left aside: {aside}' if aside else ''}. Each run "
             f"is cut at its own threshold, {explorer.wall.at(w):.4g} and {explorer.wall.other_own:.4g}. A number opens its faces.")
-    main = Section(H2("Which pictures changed sides"), whole, *each, P(told, cls="soft"))
+    main = Section(H2("Which pictures changed sides"), whole, *each, P(note, cls="soft"))
     return [*_head(explorer), Div(Div(_filters(explorer, w, "/explore/two"), cls="tools"), main, cls="beside"), *_foot(uses, False)]
 
 
@@ -317,16 +317,16 @@ def _facts(explorer: Explorer, w: Wanted, row: int) -> Any:
     r, wall = explorer.wall.rows.iloc[row], explorer.wall
     p = wall.p[row]
     verdict = f"{'fake' if p >= wall.at(w) else 'real'} at {wall.at(w):.4g}: {_result(explorer, w, row)}"
-    told = [("p_fake", f"{p:.6g}"), ("verdict", verdict), ("loss", f"{wall.loss[row]:.3f}")]
+    facts = [("p_fake", f"{p:.6g}"), ("verdict", verdict), ("loss", f"{wall.loss[row]:.3f}")]
     if wall.p_other is not None:
         other = wall.p_other[row]
         unseen = "not seen by it, or not the same file"
-        told.append((f"p_fake of {explorer.other.folder.name}", unseen if np.isnan(other) else f"{other:.6g}"))
+        facts.append((f"p_fake of {explorer.other.folder.name}", unseen if np.isnan(other) else f"{other:.6g}"))
     last = ("path", "sha256")
     rest = [c for c in r.index if c not in (*_FACTS_FIRST, *last, "p_fake", "loss", "run", "index")]
     shown = [c for c in (*_FACTS_FIRST, *rest, *last) if c in r and not _nothing(r[c])]
-    told += [(c, f"{r[c]:g}" if isinstance(r[c], float) else str(r[c])) for c in shown]
-    return Table(Tbody(*[Tr(Th(name, scope="row"), Td(value)) for name, value in told]), cls="facts")
+    facts += [(c, f"{r[c]:g}" if isinstance(r[c], float) else str(r[c])) for c in shown]
+    return Table(Tbody(*[Tr(Th(name, scope="row"), Td(value)) for name, value in facts]), cls="facts")
 
 
 def _nothing(value: Any) -> bool:
@@ -346,11 +346,11 @@ def _label_form(explorer: Explorer, w: Wanted, row: int, last: str) -> Any:
              Button("Leave it out", name="quick", value="out", id="out", cls="quiet", title="key o")]
     fields = [_field("attribute", "Attribute", last, "text", list="attributes", maxlength=40, autocomplete="off"),
               _field("value", "Value", "", "text", maxlength=200, autocomplete="off"), Button("Write down", name="quick", value="")]
-    told = Ul(*taken) if taken else P("Nothing is written down of this picture.", cls="soft")
+    listed = Ul(*taken) if taken else P("Nothing is written down of this picture.", cls="soft")
     kept = P(f"Kept in {explorer.labels.name} beside the run. fakeface manifest and fakeface run take it with --labels.", cls="soft")
     known_names = ft("datalist", *[Option(value=n) for n in names], id="attributes")
     each = [Form(*parts, method="post", action=_link(f"/explore/picture/{row}/label", w, page=w.page)) # Enter sends the form it is typed in
-            for parts in ((told,), (Div(*quick, cls="row"),), (Div(*fields, cls="fields"), known_names))]
+            for parts in ((listed,), (Div(*quick, cls="row"),), (Div(*fields, cls="fields"), known_names))]
     return Section(H3("By hand"), *each, kept, aria_label="Labels by hand")
 
 # %% ../../nbs/93_serve.explore.ipynb #2a43bf93
@@ -361,10 +361,10 @@ def _job_words(job: Job, before: int) -> str:
 
 
 def _worked_out(explorer: Explorer, w: Wanted, row: int, name: str, title: str, offer: str, shown: Callable[[Any], list[Any]],
-                make: Callable[[Job], Any], asked: set[str]) -> Any:
+                make: Callable[[Job], Any], wanted: set[str]) -> Any:
     "A part of the page that a worker makes: an offer, then how far it is, then what came of it."
     key, here = (name, row), _link(f"/explore/picture/{row}", w, page=w.page)
-    job = explorer.jobs.ask(key, f"{name} of picture {row}", make) if name in asked else explorer.jobs.known(key)
+    job = explorer.jobs.ask(key, f"{name} of picture {row}", make) if name in wanted else explorer.jobs.known(key)
     at = f"{here}{'&' if '?' in here else '?'}show={name}#{name}"
     if job is None: body = [P(offer, cls="soft"), P(A(f"Show {title.lower()}", href=at, cls="button", data_work=name))]
     elif job.state == "failed": body = [P(f"{job.said}.".replace("..", "."), cls="note")]
@@ -377,11 +377,11 @@ def _maps_shown(found: dict[str, Any]) -> list[Any]:
     "Maps of the methods that passed, and the sentence on those that did not."
     tiles = [Figure(Img(src=data_uri(data, "jpeg"), alt=f"{title}: where it speaks for fake", width=256, height=256), Figcaption(title))
              for title, data in found["maps"].items()]
-    told = P("Bright (or orange) speaks for fake, purple against it; each map on its own scale.", cls="soft") if tiles else P(
+    words = P("Bright (or orange) speaks for fake, purple against it; each map on its own scale.", cls="soft") if tiles else P(
         "No map is shown: no method passed its tests on this network, so a map would say nothing of what the network uses.", cls="note")
     refused = Ul(*[Li(f"{title}: {why}") for title, why in found["refused"].items()])
     not_shown = [P("Not shown, for it did not pass its tests on this network:", cls="soft"), refused]
-    return [told, Div(*tiles, cls="maps") if tiles else "", *(not_shown if found["refused"] else ())]
+    return [words, Div(*tiles, cls="maps") if tiles else "", *(not_shown if found["refused"] else ())]
 
 
 def _nearest_shown(explorer: Explorer, found: dict[str, Any]) -> list[Any]:
@@ -394,8 +394,8 @@ def _nearest_shown(explorer: Explorer, found: dict[str, Any]) -> list[Any]:
         lines = (f"{r['label']}, {r['source']}", f"distance {distance:.3f}", attribute_words(r))
         tiles.append(Figure(Span(why, cls="tile") if why else picture, Figcaption(*[Div(line) for line in lines])))
     lost = f" {found['lost']:,} are not at hand." if found["lost"] else ""
-    told = f"By the features before the last layer (one minus the cosine), out of {found['n']:,} training images.{lost}"
-    return [P(told, cls="soft"), Div(*tiles, cls="wall")]
+    words = f"By the features before the last layer (one minus the cosine), out of {found['n']:,} training images.{lost}"
+    return [P(words, cls="soft"), Div(*tiles, cls="wall")]
 
 # %% ../../nbs/93_serve.explore.ipynb #6000506d
 _MAPS_OFFER = ("Where the network looked. Each method is tested on this network first, on validation images, which takes a minute or more, "
@@ -403,12 +403,12 @@ _MAPS_OFFER = ("Where the network looked. Each method is tested on this network 
 _NEAREST_OFFER = "The training images that the network takes for most alike. Their features are worked out once a run."
 
 
-def _worked_parts(explorer: Explorer, w: Wanted, row: int, asked: set[str]) -> list[Any]:
+def _worked_parts(explorer: Explorer, w: Wanted, row: int, wanted: set[str]) -> list[Any]:
     "Maps and nearest training images."
     path, closeup = str(explorer.wall.rows["path"].iat[row]), explorer.closeup
-    return [_worked_out(explorer, w, row, "maps", "Maps", _MAPS_OFFER, _maps_shown, lambda job: maps_of(closeup, path, job), asked),
+    return [_worked_out(explorer, w, row, "maps", "Maps", _MAPS_OFFER, _maps_shown, lambda job: maps_of(closeup, path, job), wanted),
             _worked_out(explorer, w, row, "nearest", "Nearest training images", _NEAREST_OFFER,
-                        lambda found: _nearest_shown(explorer, found), lambda job: nearest_training(closeup, path, job), asked)]
+                        lambda found: _nearest_shown(explorer, found), lambda job: nearest_training(closeup, path, job), wanted)]
 
 
 def _turn(w: Wanted, before: int | None, after: int | None, number: int) -> Any:
@@ -420,7 +420,7 @@ def _turn(w: Wanted, before: int | None, after: int | None, number: int) -> Any:
 
 # %% ../../nbs/93_serve.explore.ipynb #19ab0942
 def picture_page(explorer: Explorer, w: Wanted, row: int, # its number
-                 asked: set[str] = frozenset(), # of maps and nearest: what to work out
+                 wanted: set[str] = frozenset(), # of maps and nearest: what to work out
                  last: str = "", # attribute in the form
                 ) -> list[Any]: # FastHTML's elements
     "One picture, with its facts, scores, labels, maps and nearest training images. Raises `Refused` where the run has no such picture."
@@ -432,7 +432,7 @@ def picture_page(explorer: Explorer, w: Wanted, row: int, # its number
              "goes back to all faces.", cls="soft keys", hidden=True)
     left = Div(Div(big, cls=f"large {_FRAME[_result(explorer, w, row)]}"), _label_form(explorer, w, row, last))
     return [_turn(w, before, after, number), Div(left, _facts(explorer, w, row), cls="halves"),
-            *_worked_parts(explorer, w, row, asked), *([Ul(*[Li(s) for s in uses])] if uses else ()), keys]
+            *_worked_parts(explorer, w, row, wanted), *([Ul(*[Li(s) for s in uses])] if uses else ()), keys]
 
 
 def _known_row(explorer: Explorer, row: int) -> None:
@@ -493,9 +493,9 @@ def _page_routes(app: Any, explorer: Explorer, nav: Sequence[tuple[str, str]]) -
         return HTMLResponse(to_xml(_figures_section(explorer, _wanted(request)), indent=False))
     def two(request): return shown("Two runs", two_page(explorer, _wanted(request)), "/explore/two")
     def one(request):
-        asked, row = request.query_params, _row(request)
-        wanted = {name for name in asked.getlist("show") if name in ("maps", "nearest")}
-        return shown(f"Picture {row}", picture_page(explorer, _wanted(request), row, wanted, asked.get("attribute", "")[:40]))
+        query, row = request.query_params, _row(request)
+        wanted = {name for name in query.getlist("show") if name in ("maps", "nearest")}
+        return shown(f"Picture {row}", picture_page(explorer, _wanted(request), row, wanted, query.get("attribute", "")[:40]))
     for path, handler in (("/explore", faces), ("/explore/figures", part), ("/explore/two", two), ("/explore/picture/{row}", one)):
         _route(app, path, handler)
 

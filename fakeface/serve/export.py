@@ -77,10 +77,10 @@ def measure_faces(rows: pd.DataFrame, # of `validation_sample`
 # %% ../../nbs/91_serve.export.ipynb #1334b21f
 def _cut(root: str | Path | None, crop: str | None, known: dict[str, Any] | None = None) -> dict[str, Any]: # crop, size, margin
     "How the faces of a data root were cut out: as its faces.json says (`fakeface faces` wrote it), else as the run knows, else not at all."
-    made = (read_cut(root) if root else None) or known or {}
-    if crop in (None, made.get("crop")): crop = made.get("crop") or "whole"
-    else: made = {}
-    return dict(crop=crop, size=made.get("size"), margin=float(made.get("margin") or 0.3))
+    note_of = (read_cut(root) if root else None) or known or {}
+    if crop in (None, note_of.get("crop")): crop = note_of.get("crop") or "whole"
+    else: note_of = {}
+    return dict(crop=crop, size=note_of.get("size"), margin=float(note_of.get("margin") or 0.3))
 
 # %% ../../nbs/91_serve.export.ipynb #b33867c0
 def face_share(face: Any, # of `data.faces`
@@ -190,25 +190,26 @@ def cannot_words(info: BundleInfo) -> str: # a sentence
 # %% ../../nbs/91_serve.export.ipynb #0e982631
 def known_failures(info: BundleInfo) -> list[str]: # sentences
     "Where this network is known to be wrong at its frozen threshold, or was not measured."
-    told = [] if can_tell(info) else [f"{cannot_words(info)} It gives no verdict on any picture."]
-    if info.world: told.append("It was trained on drawn faces and says nothing about photographs.")
-    told += info.shortcuts
+    lines = [] if can_tell(info) else [f"{cannot_words(info)} It gives no verdict on any picture."]
+    if info.world: lines.append("It was trained on drawn faces and says nothing about photographs.")
+    lines += info.shortcuts
     for name in info.counts:
         for label, found in (("fake", verdict_rate(info, name, "tpr")), ("real", verdict_rate(info, name, "fpr"))):
-            if found: told += _half_words(name, label, *(found if label == "fake" else (1 - found[0], [1 - x for x in reversed(found[1])])))
-    told += [f"Its balanced accuracy, at p_fake 0.5, falls by {-100 * r.change[0]:.1f} points after the perturbation {r.name} ({r.what})."
-             for r in info.robustness if r.change[2] < 0]
-    told += [f"Not measured: {what}." for what, there in (("whether it knows a picture", info.ood),
+            if not found: continue
+            lines += _half_words(name, label, *(found if label == "fake" else (1 - found[0], [1 - x for x in reversed(found[1])])))
+    lines += [f"Its balanced accuracy, at p_fake 0.5, falls by {-100 * r.change[0]:.1f} points after the perturbation {r.name} ({r.what})."
+              for r in info.robustness if r.change[2] < 0]
+    lines += [f"Not measured: {what}." for what, there in (("whether it knows a picture", info.ood),
              ("how still its verdicts stand", info.stability), ("whether its heat-maps are faithful", info.maps)) if there is None]
-    return told + ([f"Its heat-maps are not shown: {info.maps.said}."] if info.maps and not info.maps.faithful else [])
+    return lines + ([f"Its heat-maps are not shown: {info.maps.said}."] if info.maps and not info.maps.faithful else [])
 
 
 def _half_words(name: str, label: str, rate: float, ci: list[float]) -> list[str]: # a sentence; none where more than half are correct
     "Whether less than half of a class is correct: for certain, or as far as the images can say."
     if ci[0] >= 0.5: return []
-    told = percent(rate, ci)
-    if ci[1] < 0.5: return [f"{_set_words(name)}: at its threshold less than half of the {label} images are called {label}: {told}."]
-    return [f"{_set_words(name)}: it may be less than half of the {label} images that are called {label} at its threshold: {told}."]
+    words = percent(rate, ci)
+    if ci[1] < 0.5: return [f"{_set_words(name)}: at its threshold less than half of the {label} images are called {label}: {words}."]
+    return [f"{_set_words(name)}: it may be less than half of the {label} images that are called {label} at its threshold: {words}."]
 
 
 def _set_words(name: str) -> str: return "Validation" if name == "valid" else f"Test set {name}"
@@ -250,8 +251,8 @@ def network_words(n: ModelInfo, # of a bundle
 
 def _replaced_words(info: BundleInfo) -> str:
     "Whose place its body took, where the recipe asked for another."
-    asked = info.training.get("arch_asked")
-    return f" (the recipe asks for {asked}, whose weights could not be had)" if asked else ""
+    arch = info.training.get("arch_asked")
+    return f" (the recipe asks for {arch}, whose weights could not be had)" if arch else ""
 
 
 def _passes_words(info: BundleInfo) -> str:
@@ -315,9 +316,9 @@ def _threshold_words(info: BundleInfo) -> str:
 def _data_rows(info: BundleInfo) -> str:
     "Sources, licences and citations."
     rows = [[s.title, s.label, ", ".join(f"{k} {n:,}" for k, n in s.images.items()), s.licence, s.citation] for s in info.sources.values()]
-    told = ("The images are drawn, so the licences below bind nobody here; the sources bear the names and layouts of these datasets.\n\n"
-            if info.world else "The licences below bind whoever hands this network on.\n\n")
-    return told + _table(["dataset", "class", "images", "licence", "citation"], rows)
+    words = ("The images are drawn, so the licences below bind nobody here; the sources bear the names and layouts of these datasets.\n\n"
+             if info.world else "The licences below bind whoever hands this network on.\n\n")
+    return words + _table(["dataset", "class", "images", "licence", "citation"], rows)
 
 # %% ../../nbs/91_serve.export.ipynb #d732d9aa
 def _measured_words(info: BundleInfo) -> str:
@@ -358,17 +359,17 @@ def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str
     steps = dict(faces=lambda: measure_faces(rows, root, crop, detector, known), ood=lambda: measure_ood(run, root, keep),
                  still=lambda: measure_robustness(run, rows, root, point.threshold), maps=lambda: measure_maps(run, rows, root))
     with progress(steps.items(), len(steps), f"measuring on {len(rows):,} validation images") as shown:
-        told = {name: step() for name, step in shown}
-    return _Measured(told["faces"], *told["ood"], *told["still"], told["maps"])
+        results = {name: step() for name, step in shown}
+    return _Measured(results["faces"], *results["ood"], *results["still"], results["maps"])
 
 # %% ../../nbs/91_serve.export.ipynb #de794d8a
 def _training(run: Run) -> dict[str, Any]:
     "Recipe, settings and versions, in words and numbers."
     i = run.info
     idle = idle_settings(run.settings)
-    asked = {k: run.settings.get(k) for k in ("epochs", "frozen_epochs", "batch_size", "lr", "opt", "augment") if k not in idle}
-    told = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started", "arch_asked")}
-    return told | asked | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
+    options = {k: run.settings.get(k) for k in ("epochs", "frozen_epochs", "batch_size", "lr", "opt", "augment") if k not in idle}
+    record = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started", "arch_asked")}
+    return record | options | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
 
 
 def _cards(root: str | Path | None) -> dict[str, Card]:

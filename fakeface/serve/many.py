@@ -65,10 +65,10 @@ class Question:
     def asked(self) -> dict[str, Any]:
         "What has to be the same in all shards."
         if self.model is None: return {k: v for k, v in asdict(self).items() if k in ("detector", "takes", "logit", "flip")}
-        told = dict(model=Path(self.model).name, fingerprint=fingerprint_of(self.model))
-        if self.kind == "score": return told
+        record = dict(model=Path(self.model).name, fingerprint=fingerprint_of(self.model))
+        if self.kind == "score": return record
         measured = self.root is not None if _is_run(Path(self.model)) else read_bundle(self.model).digest # verdicts hang on what it knows
-        return told | dict(band=self.band, measured=measured)
+        return record | dict(band=self.band, measured=measured)
 
     def measure(self) -> Measure:
         "What asks about the images of a part; made once in a process."
@@ -81,26 +81,26 @@ def _measure(q: Question) -> Measure:
     if q.kind == "predict":
         if q.model is None: raise InputError("predict asks a trained network: give --model, a bundle or a run")
         detector = Detector.load(q.model, q.root)
-        return partial(_asked_faces, detector, q.band)
+        return partial(_faces_of, detector, q.band)
     scorer = scorer_of(q.model) if q.model else load_detector(q.detector or "", q.takes, q.batch, q.timeout, q.logit, q.flip)
     return lambda rows: score_rows(scorer, rows, q.root or ".", part=True)
 
 
-def _asked_faces(detector: Detector, band: bool, rows: pd.DataFrame) -> pd.DataFrame:
+def _faces_of(detector: Detector, band: bool, rows: pd.DataFrame) -> pd.DataFrame:
     "The answers about some files, a row a face."
     files = [Path(p) for p in rows["path"]]
-    told = list(detector.predict_many(files, band))
-    table = pd.DataFrame(answer_rows(told, files, detector.info.point.threshold))
-    return table.assign(row=np.repeat(rows["row"].to_numpy(), [max(1, len(a.answers)) for a in told]))
+    answers = list(detector.predict_many(files, band))
+    table = pd.DataFrame(answer_rows(answers, files, detector.info.point.threshold))
+    return table.assign(row=np.repeat(rows["row"].to_numpy(), [max(1, len(a.answers)) for a in answers]))
 
 # %% ../../nbs/93_serve.many.ipynb #ec5c7635
-def answer_rows(told: list[Any], # answers of `serve.predict`
+def answer_rows(answers: list[Any], # answers of `serve.predict`
                 files: list[Path], # that were asked about, as they were given
                 threshold: float, # frozen: fake from here on
                ) -> list[dict[str, Any]]: # one row a face, or a file that was refused
     "The answers as a table."
     rows = []
-    for a, file in zip(told, files):
+    for a, file in zip(answers, files):
         whole = dict(path=str(file), sha256=a.sha256, picture=a.verdict, refused=a.refused or "", kind=a.kind,
                      marks="+".join(sorted({m.kind for m in a.marks})))
         for k, f in enumerate(a.answers, 1):

@@ -72,8 +72,9 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]: # for JSON
         "Plain values."
-        told = {k: v for k, v in asdict(replace(self, faces=[])).items()}
-        return told | {"faces": [dict(box=list(f.box), score=f.score, points=f.points.tolist()) for f in self.faces], "p_fake": self.p_fake}
+        values = {k: v for k, v in asdict(replace(self, faces=[])).items()}
+        faces = [dict(box=list(f.box), score=f.score, points=f.points.tolist()) for f in self.faces]
+        return values | {"faces": faces, "p_fake": self.p_fake}
 
     def __repr__(self) -> str: return "\n".join(answer_lines(self))
     def _repr_html_(self) -> str: return "<br>".join(map(escape, answer_lines(self)))
@@ -89,8 +90,8 @@ def answer_lines(answer: Answer) -> list[str]: # the first one is the verdict
         lines.append(f"{before}p_fake {a.p_fake:.4f}, calibrated {a.p:.2f}{_band_words(a)}")
         lines += [f"  {r}" for r in a.reasons]
     for m in answer.marks:
-        told = f" (says {m.says})" if m.says else ""
-        lines.append(f"  Mark in the file, not part of the verdict: {m.kind}, {m.where}: {m.text}{told}")
+        origin = f" (says {m.says})" if m.says else ""
+        lines.append(f"  Mark in the file, not part of the verdict: {m.kind}, {m.where}: {m.text}{origin}")
     return lines
 
 
@@ -227,7 +228,7 @@ def _crop(picture: Image.Image, face: Face, info: BundleInfo) -> Image.Image:
     return crop_face(picture, face, "margin", margin=max(0.0, (1 / usual - 1) / 2))
 
 # %% ../../nbs/92_serve.predict.ipynb #69005d9e
-def _asked(detector: Detector, views: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]: # p_fake (n,); features (n, d)
+def _scores_and_features(detector: Detector, views: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]: # p_fake (n,); features (n, d)
     "Scores of views, and the features that say whether they are known."
     x = normalised(views, detector.stats).to(detector.device)
     p = detector.asked(x).softmax(1)[:, classes_of(detector.net)[1]].cpu().double().numpy()
@@ -259,19 +260,19 @@ def _face_answer(detector: Detector, p: np.ndarray, f: np.ndarray | None, face: 
 # %% ../../nbs/92_serve.predict.ipynb #9061a30b
 def _reasons(info: BundleInfo, face: Face | None, none: bool, there: bool, ood: dict[str, Any] | None, flips: int) -> list[str]:
     "Why there is no verdict or an unsure one, and what else should be known."
-    told = [] if can_tell(info) else [cannot_words(info)]
-    if none: told.append("No face was found" + ("." if there else ": the network knows faces, so it has no verdict."))
+    lines = [] if can_tell(info) else [cannot_words(info)]
+    if none: lines.append("No face was found" + ("." if there else ": the network knows faces, so it has no verdict."))
     if ood and ood["unknown"]:
-        told.append(f"It is unlike the images that the network was trained on, further from them than {100 * info.ood.keep:g} of 100 "
-                    f"validation images: {ood['value'] / ood['threshold']:.3g} times the limit.")
-    if ood is None: told.append("Whether it is of a kind that the network knows was not measured for this bundle.")
-    if flips: told.append(f"{flips} of {len(HARMLESS)} harmless perturbations, such as saving it again, turn the verdict.")
+        lines.append(f"It is unlike the images that the network was trained on, further from them than {100 * info.ood.keep:g} of 100 "
+                     f"validation images: {ood['value'] / ood['threshold']:.3g} times the limit.")
+    if ood is None: lines.append("Whether it is of a kind that the network knows was not measured for this bundle.")
+    if flips: lines.append(f"{flips} of {len(HARMLESS)} harmless perturbations, such as saving it again, turn the verdict.")
     if face is not None and info.faces.share:
         lo, hi = info.faces.share
         if not 0.8 * lo <= face_share(face) <= 1.2 * hi:
-            told.append(f"The face fills {100 * face_share(face):.0f} % of the picture's longer side; in validation {100 * lo:.0f} to "
-                        f"{100 * hi:.0f} %.")
-    return told
+            lines.append(f"The face fills {100 * face_share(face):.0f} % of the picture's longer side; in validation {100 * lo:.0f} to "
+                         f"{100 * hi:.0f} %.")
+    return lines
 
 # %% ../../nbs/92_serve.predict.ipynb #a40614f5
 _AHEAD = 8 # files that are opened while the network is asked
@@ -290,15 +291,15 @@ def _stream(detector: Detector, images: Iterable[str | Path | bytes], band: bool
 def _answered(detector: Detector, opened: list[_Opened]) -> list[Answer]:
     "Asks about all faces of some files at once; where each has many views, a face at a time."
     views = [v for one in opened for v in one.pictures]
-    if views and len(views[0]) > 1: asked = [_asked(detector, v) for v in views]
+    if views and len(views[0]) > 1: replies = [_scores_and_features(detector, v) for v in views]
     else:
-        p, f = _asked(detector, torch.cat(views)) if views else ((), None)
-        asked = [(p[k:k + 1], None if f is None else f[k:k + 1]) for k in range(len(views))]
-    told, out = iter(asked), []
+        p, f = _scores_and_features(detector, torch.cat(views)) if views else ((), None)
+        replies = [(p[k:k + 1], None if f is None else f[k:k + 1]) for k in range(len(views))]
+    pairs, out = iter(replies), []
     for one in opened:
         faces = one.answer.faces or [None] * len(one.pictures)
         whole = detector.info.faces.crop == "whole" and len(faces) == 1
-        answers = [_face_answer(detector, p, None if f is None else f[0], face, whole) for face, (p, f) in zip(faces, told)]
+        answers = [_face_answer(detector, p, None if f is None else f[0], face, whole) for face, (p, f) in zip(faces, pairs)]
         out.append(replace(one.answer, answers=answers, verdict=together([a.verdict for a in answers])))
     return out
 
@@ -335,14 +336,14 @@ def predictive_values(info: BundleInfo, # of a bundle
 def _value_words(rows: list[dict[str, Any]], prevalence: float) -> str:
     "The predictive values in sentences."
     r, worst = rows[0], min((x for x in rows[1:] if x["ppv"] is not None), key=lambda x: x["ppv"], default=None)
-    told = f"Where {100 * prevalence:g} % of the pictures are fake: on pictures like validation's, of those called fake "
-    told += f"{value_words(r['ppv'], r['ci95'])} are fake, of those called real {value_words(r['npv'], r['npv_ci95'])} are real."
+    words = f"Where {100 * prevalence:g} % of the pictures are fake: on pictures like validation's, of those called fake "
+    words += f"{value_words(r['ppv'], r['ci95'])} are fake, of those called real {value_words(r['npv'], r['npv_ci95'])} are real."
     if worst and (r["ppv"] is None or worst["ppv"] < r["ppv"]):
         less = value_words(worst["ppv"], worst["ci95"])
         lent = worst.get("of_validation")
         whence = f" (it has no {'fakes' if lent == 'sensitivity' else 'real images'}: the {lent} is validation's)" if lent else ""
-        told += f" On pictures like the test set {worst['images']}{whence}, {less} of those called fake are fake."
-    return told
+        words += f" On pictures like the test set {worst['images']}{whence}, {less} of those called fake are fake."
+    return words
 
 # %% ../../nbs/92_serve.predict.ipynb #b8b150ac
 def _verdict_rows(info: BundleInfo) -> list[dict[str, Any]]:

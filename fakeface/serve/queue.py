@@ -175,10 +175,10 @@ async def follow(worker: Worker,
                  every: float = 0.25, # seconds between two questions for its place
                 ) -> AsyncIterator[int | dict]: # places, then the answer
     "Tells a picture's place as it moves up, then its answer. Gives the place back where it is left early."
-    answer, told = asyncio.wrap_future(ticket.answer), None
+    answer, last = asyncio.wrap_future(ticket.answer), None
     try:
         while not answer.done():
-            if (place := worker.place(ticket)) != told: yield (told := place)
+            if (place := worker.place(ticket)) != last: yield (last := place)
             await asyncio.wait([answer], timeout=every)
         yield answer.result()
     finally: worker.leave(ticket)

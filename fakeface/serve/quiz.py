@@ -109,9 +109,9 @@ def _seen_screen(fields: dict[str, str]) -> dict[str, Any]: # what is kept
 
 def _hints(screen: dict[str, Any]) -> list[str]:
     "What somebody should do about the screen first."
-    told = [f"Your screen hides {name} tones: turn its brightness {way}, if you can."
-            for name, way in (("dark", "up"), ("bright", "down")) if screen[name] < 2]
-    return told + (["The page is zoomed in; zoom out, so that a whole face fits."] if (screen.get("zoom") or 1) > 1.05 else [])
+    lines = [f"Your screen hides {name} tones: turn its brightness {way}, if you can."
+             for name, way in (("dark", "up"), ("bright", "down")) if screen[name] < 2]
+    return lines + (["The page is zoomed in; zoom out, so that a whole face fits."] if (screen.get("zoom") or 1) > 1.05 else [])
 
 # %% ../../nbs/93_serve.quiz.ipynb #533a239c
 TIPS = ("Eyes: do both look the same way, and are the lights in them alike?", "Glasses and earrings: do left and right match?",
@@ -212,11 +212,11 @@ def _wall(quiz: Quiz, who: Person, step: Step) -> list[Any]:
     before, machine = _first_answers(quiz, who, step), _machine_rows(quiz, step)
     def card(k: int, token: str) -> Any:
         marked = token in before and before[token]["answer"] == "fake"
-        said = [Span(f"machine: {_verdict(machine[token])}")] if token in machine else []
+        labels = [Span(f"machine: {_verdict(machine[token])}")] if token in machine else []
         box = Input(type="checkbox", name=f"fake-{token}", checked=marked or None, data_key=str(k))
         return Label(Img(src=f"/p/{token}.png", alt=f"Face {k}", cls="face"),
-                     Span(box, Span(f"fake, face {k}", cls="sr"), Span("fake", aria_hidden="true"), *said, Kbd(str(k), aria_hidden="true"),
-                          cls="tick"))
+                     Span(box, Span(f"fake, face {k}", cls="sr"), Span("fake", aria_hidden="true"), *labels,
+                          Kbd(str(k), aria_hidden="true"), cls="tick"))
     ask = "Which of these faces are fake? Mark none, some or all."
     if before: ask = "Mark again, now that you know what the machine says: which are fake?"
     return [Fieldset(Legend(ask), *(card(k, t) for k, t in enumerate(step.tokens, 1)), cls="wall"),
@@ -255,23 +255,23 @@ def _milliseconds(text: str) -> float | None: # seconds
 # %% ../../nbs/93_serve.quiz.ipynb #511fcfa9
 def _score_words(mine: pd.DataFrame, items: pd.DataFrame) -> list[Any]:
     "How many somebody had right, phase by phase, and the machine."
-    told = []
+    lines = []
     for phase, rows in mine.groupby("phase", sort=True):
         right = int((rows["answer"] == rows["label"]).sum())
-        told.insert(0, f"{'With the machine’s advice' if phase == 'final' else 'You'}: {right} of {len(rows)} right.")
+        lines.insert(0, f"{'With the machine’s advice' if phase == 'final' else 'You'}: {right} of {len(rows)} right.")
     if "p_fake" in items:
         right = int(((items["p_fake"] >= items["threshold"]) == (items["label"] == "fake")).sum())
-        told.append(f"The machine: {right} of {len(items)} right.")
-    return [P(words, cls="lede" if k == 0 else None) for k, words in enumerate(told)]
+        lines.append(f"The machine: {right} of {len(items)} right.")
+    return [P(words, cls="lede" if k == 0 else None) for k, words in enumerate(lines)]
 
 
-def _told(row: pd.Series, answer: Any, trusted: bool) -> Any:
+def _answer_tile(row: pd.Series, answer: Any, trusted: bool) -> Any:
     "A picture with its truth."
-    said = f"your trust: {int(answer)} of 7" if trusted else f"you said {answer}"
+    words = f"your trust: {int(answer)} of 7" if trusted else f"you said {answer}"
     right = "" if trusted else " right" if answer == row["label"] else " wrong"
     more = f", the machine {_verdict(row)}" if "p_fake" in row else ""
-    return Figure(Img(src=f"/p/{row['token']}.png", alt=f"{row['label']}; {said}", cls=f"face{right}", loading="lazy"),
-                  Figcaption(Strong(row["label"]), f"; {said}{more}"))
+    return Figure(Img(src=f"/p/{row['token']}.png", alt=f"{row['label']}; {words}", cls=f"face{right}", loading="lazy"),
+                  Figcaption(Strong(row["label"]), f"; {words}{more}"))
 
 # %% ../../nbs/93_serve.quiz.ipynb #dedc8b9b
 def _done(quiz: Quiz, who: Person, step: Step) -> Any:
@@ -279,11 +279,11 @@ def _done(quiz: Quiz, who: Person, step: Step) -> Any:
     items, table = items_table(quiz), answers_table(quiz)
     items, mine = items[items["part"] == "test"], table[table["person"] == f"person {who.number}"]
     trusted, first = who.arm == "trust", mine[mine["phase"] == "first"].set_index("path")
-    told = [_told(r, first.loc[r["path"], "trust" if trusted else "answer"], trusted) for _, r in items.iterrows()]
+    tiles = [_answer_tile(r, first.loc[r["path"], "trust" if trusted else "answer"], trusted) for _, r in items.iterrows()]
     lead = [P(f"Half of these faces were {_photographs(quiz)}. The other half were made by a computer: nobody looks like that. You "
               "were not told, because it might have changed your answers.", cls="lede")] if trusted else _score_words(mine, items)
     return _page("Thank you", *lead, P("That was all; your answers are kept. Please say nothing about single pictures to others who may "
-                 "still take part."), H2("The pictures"), Div(*told, cls="told"), H2("The list behind the seal"),
+                 "still take part."), H2("The pictures"), Div(*tiles, cls="told"), H2("The list behind the seal"),
                  P("The SHA-256 of this text, without a line break at its end, is the seal that you were shown at the start:"),
                  P(quiz.seal, cls="seal"), Label("The sealed list", _for="sealed"),
                  Textarea(quiz.sealed, id="sealed", readonly=True, cls="sealed"), who=who)
@@ -421,30 +421,30 @@ def _trust_words(ratings: pd.DataFrame) -> list[str]:
 def quiz_tables(quiz: Quiz) -> dict[str, pd.DataFrame]: # name -> a table to write as CSV
     """All answers; the machine at its frozen threshold; and for each condition the people as a detector, for `fakeface compare`. Raises
     `InputError` where nobody has answered."""
-    said, rated = _split(quiz)
+    answers, rated = _split(quiz)
     items = items_table(quiz)
     items = items[items["part"] == "test"].drop(columns=["token", "part"])
-    tables = {"answers": pd.concat([said, rated]).drop(columns=["part", "p_fake", "threshold"], errors="ignore")}
-    for name, rows in conditions(said).items() if len(said) else ():
+    tables = {"answers": pd.concat([answers, rated]).drop(columns=["part", "p_fake", "threshold"], errors="ignore")}
+    for name, rows in conditions(answers).items() if len(answers) else ():
         tables["people" if name == "all" else "people-" + name.replace(", ", "-").replace(" ", "-")] = people_predictions(rows)
     return tables | ({"machine": machine_predictions(items)} if "p_fake" in items else {})
 
 # %% ../../nbs/93_serve.quiz.ipynb #5fecb035
 def quiz_words(quiz: Quiz) -> dict[str, list[str]]: # heading -> sentences
     "The results in sentences. Raises `InputError` where nobody has answered."
-    said, rated = _split(quiz)
+    answers, rated = _split(quiz)
     items, people = items_table(quiz), people_table(quiz)
-    first, told = said[said["phase"] == "first"], {}
-    took = [p for p in people.itertuples() if p.number in {int(w.split()[1]) for w in pd.concat([said, rated])["person"].unique()}]
+    first, words = answers[answers["phase"] == "first"], {}
+    took = [p for p in people.itertuples() if p.number in {int(w.split()[1]) for w in pd.concat([answers, rated])["person"].unique()}]
     who, ended = "person" if len(took) == 1 else "people", sum(p.finished for p in took)
-    told["Who"] = [f"{len(took)} {who} answered, {ended} to the end. {quiz.about}".strip()]
+    words["Who"] = [f"{len(took)} {who} answered, {ended} to the end. {quiz.about}".strip()]
     dim = sum(min(s["dark"], s["bright"]) < 2 for p in took if (s := json.loads(p.screen or "null")))
-    if dim: told["Who"].append(f"{dim} of them saw fewer than two squares of a row of the screen check: their screens hide tones.")
+    if dim: words["Who"].append(f"{dim} of them saw fewer than two squares of a row of the screen check: their screens hide tones.")
     if len(first) and _both(first):
-        if "p_fake" in items: told["People and machine"] = _machine_words(_once(first), items)
-        told["Published: Nightingale and Farid, on other faces"] = published_lines("accuracy")
-    if len(rated) and _both(rated): told["Trust"] = [*_trust_words(rated), "Published: " + "; ".join(published_lines("trust")) + "."]
-    return told
+        if "p_fake" in items: words["People and machine"] = _machine_words(_once(first), items)
+        words["Published: Nightingale and Farid, on other faces"] = published_lines("accuracy")
+    if len(rated) and _both(rated): words["Trust"] = [*_trust_words(rated), "Published: " + "; ".join(published_lines("trust")) + "."]
+    return words
 
 
 def _once(rows: pd.DataFrame) -> pd.DataFrame:
@@ -458,8 +458,8 @@ def _hardest(quiz: Quiz, answers: pd.DataFrame, label: str, n: int = 8) -> Marku
     found = by_item(answers)
     kind, tiles = "fn" if label == "fake" else "fp", []
     for path, r in found[found["label"] == label].head(n).iterrows():
-        told, source = f"{percent(r['said_fake'])} of {r['n']} people said fake", data_uri(picture(quiz, items.loc[path, "token"]), "png")
-        tiles.append(f'<figure><img class="tile {kind}" src="{source}" alt="{label}, {told}"><figcaption>{told}<br>'
+        words, source = f"{percent(r['said_fake'])} of {r['n']} people said fake", data_uri(picture(quiz, items.loc[path, "token"]), "png")
+        tiles.append(f'<figure><img class="tile {kind}" src="{source}" alt="{label}, {words}"><figcaption>{words}<br>'
                      f'{escape(Path(path).name)}</figcaption></figure>')
     return Markup(f'<h3>{label.capitalize()} faces</h3><div class="tiles">{"".join(tiles)}</div>')
 
@@ -469,15 +469,15 @@ def _listed(sentences: Sequence[str]) -> str: # HTML
     return "<ul>" + "".join(f"<li>{escape(together(s))}</li>" for s in sentences) + "</ul>"
 
 # %% ../../nbs/93_serve.quiz.ipynb #203408e3
-def _detection_html(quiz: Quiz, said: pd.DataFrame) -> str: # HTML
+def _detection_html(quiz: Quiz, answers: pd.DataFrame) -> str: # HTML
     "The sections on real and fake."
-    first, parts = _once(said[said["phase"] == "first"]), ["<h2>Real or fake</h2>", table_html(detection_table(said))]
+    first, parts = _once(answers[answers["phase"] == "first"]), ["<h2>Real or fake</h2>", table_html(detection_table(answers))]
     d = figure_words("d'", signal_detection(first)["d'"])
     parts += ["<p>Intervals are 95 %, over people and pictures like these. d' is how far real and fake lie apart for people, 0 being a "
               "guess; the criterion is above 0 for people who are slow to say fake. Both are means over people.</p>",
               chart_html(plot_people(first), f"Each person's d' with its interval; the mean over people is {d}. Beside it each person's "
                          "hit rate over the false-positive rate.")]
-    if found := differences(said): parts += ["<h2>Differences</h2>", table_html(_difference_table(found))]
+    if found := differences(answers): parts += ["<h2>Differences</h2>", table_html(_difference_table(found))]
     if first["confidence"].notna().any():
         sure = (first["answer"] == first["label"]).groupby(first["confidence"]).agg(["size", "mean"]).rename(index=_SURE)
         parts += ["<h2>How sure</h2>", table_html(pd.DataFrame({"answers": sure["size"], "of them right": sure["mean"].map(percent)}))]
@@ -487,9 +487,9 @@ def _detection_html(quiz: Quiz, said: pd.DataFrame) -> str: # HTML
 # %% ../../nbs/93_serve.quiz.ipynb #a4b75217
 def quiz_page(quiz: Quiz) -> str: # HTML
     "The page of results. Raises `InputError` where nobody has answered."
-    said, rated = _split(quiz)
+    answers, rated = _split(quiz)
     words = quiz_words(quiz)
-    body = _detection_html(quiz, said) if len(said) and _both(said) else ""
+    body = _detection_html(quiz, answers) if len(answers) and _both(answers) else ""
     body += "".join(f"<h2>{escape(head)}</h2>{_listed(lines)}" for head, lines in words.items() if head != "Who")
     body += (f"<h2>The seal</h2><p>{len(items_table(quiz))} pictures, drawn with seed {quiz.plan.seed} before the first answer; SHA-256 of "
              f"the list: <code>{'<wbr>'.join(quiz.seal[k:k + 16] for k in range(0, 64, 16))}</code></p>")

@@ -52,8 +52,8 @@ class Plan:
     def cells(self) -> list[tuple[str, bool, bool]]: # arm, tips, advice
         "Every condition that a person may be in."
         of = {"no": [False], "yes": [True], "after": [True], "half": [False, True]}
-        asked = lambda arm: [(arm, False, False)] if arm == "trust" else product([arm], of[self.tips], of[self.advice])
-        return [cell for arm in self.arms for cell in asked(arm)]
+        cells_of = lambda arm: [(arm, False, False)] if arm == "trust" else product([arm], of[self.tips], of[self.advice])
+        return [cell for arm in self.arms for cell in cells_of(arm)]
 
 # %% ../../nbs/92_serve.sessions.ipynb #329b1b9e
 def _check_plan(plan: Plan) -> None:

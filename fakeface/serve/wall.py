@@ -54,11 +54,11 @@ class _Asked:
 class Wanted(_Asked):
     "What somebody asks of a wall of faces."
     @classmethod
-    def read(cls, asked: Iterable[tuple[str, str]], # names and values of an address; `is.NAME` for the attribute NAME
+    def read(cls, query: Iterable[tuple[str, str]], # names and values of an address; `is.NAME` for the attribute NAME
             ) -> "Wanted":
         "Raises `InputError` for a value that cannot be meant; empty values ask for nothing, unknown names are passed over."
         given, attributes = {}, {}
-        for name, value in asked:
+        for name, value in query:
             if not (value := str(value).strip()): continue
             if name.startswith("is."): attributes[name[3:]] = value
             elif name in _PLAIN: given[name] = _value(name, value)

@@ -168,7 +168,7 @@ class _Reply:
     async def refuse(self, status: int, words: str, unread: bool) -> None: # unread: a body may be on its way
         "A refusal in words, as a page or as JSON."
         if self.started: return
-        kind, body = _said(status, words, dict(self.scope["headers"]).get(b"accept", b""))
+        kind, body = _refusal(status, words, dict(self.scope["headers"]).get(b"accept", b""))
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
         headers += [(b"connection", b"close")] * unread + [(b"retry-after", b"10")] * (status == 503)
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
@@ -186,7 +186,7 @@ def refusal_html(status: int, # of HTTP
     return page_html(title, P(without_folders(words), cls="lede"), P(A("To the start", href="/")))
 
 
-def _said(status: int, words: str, accept: bytes) -> tuple[bytes, bytes]: # media type and body
+def _refusal(status: int, words: str, accept: bytes) -> tuple[bytes, bytes]: # media type and body
     "A refusal as who asks wants it."
     if b"json" in accept: return b"application/json", json.dumps({"error": words}).encode()
     return b"text/html; charset=utf-8", refusal_html(status, words).encode()
@@ -310,11 +310,11 @@ def _length(headers: dict[str, str], most: int) -> int: # bytes
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if "content-encoding" in headers or kind and kind not in _FORMS:
         raise Refused(415, "That is no form. Send it with the form of the page.")
-    told = headers.get("content-length", "")
-    if told and "transfer-encoding" in headers: raise Refused(400, "The form gives its length in two ways.")
-    if told and not re.fullmatch(r"[0-9]{1,18}", told): raise Refused(400, "The length of the form cannot be read.")
-    if told and int(told) > most: raise Refused(413, _too_large(most))
-    return int(told) if told else most
+    text = headers.get("content-length", "")
+    if text and "transfer-encoding" in headers: raise Refused(400, "The form gives its length in two ways.")
+    if text and not re.fullmatch(r"[0-9]{1,18}", text): raise Refused(400, "The length of the form cannot be read.")
+    if text and int(text) > most: raise Refused(413, _too_large(most))
+    return int(text) if text else most
 
 # %% ../../nbs/90_serve.web.ipynb #d9ce700f
 def make_app(title: str, # the app's name
@@ -330,7 +330,7 @@ def make_app(title: str, # the app's name
     from starlette.responses import Response
     site = _Site(limits, public, [*names, socket.gethostname(), socket.getfqdn()], set(), _Room(limits.held, limits.waiting))
     app = fasthtml.FastHTML(title=title, default_hdrs=False, secret_key=secrets.token_hex(32), sess_cls=None, canonical=False, htmx=False,
-                            surreal=False, exception_handlers={HTTPException: _say, 404: _say})
+                            surreal=False, exception_handlers={HTTPException: _log_error, 404: _log_error})
     app.user_middleware = [Middleware(_Guard, site=site)] # in a notebook FastHTML would let every site ask
     app.router.redirect_slashes = False
     app.state.site, files = site, static_files()
@@ -353,7 +353,7 @@ def upload_route(app: Any, # of `make_app`
     return add
 
 # %% ../../nbs/90_serve.web.ipynb #63a2cfc4
-def _say(request: Any, error: Any) -> None:
+def _log_error(request: Any, error: Any) -> None:
     "Starlette's own errors, such as 404 and 405, in words."
     words = {404: "The address is not one of this app.", 405: "That address is read, or sent to, and this was the other."}
     raise Refused(error.status_code, words.get(error.status_code) or "The form cannot be read. Go back and send it again.")

@@ -128,17 +128,18 @@ class Defect:
 
 def _artefact(plan: pd.DataFrame, strength: float, rng: np.random.Generator, size: int) -> pd.DataFrame:
     "A patch on every generated picture."
-    at, made = rng.random((len(plan), 2)), plan["kind"] == "generated"
+    at, generated = rng.random((len(plan), 2)), plan["kind"] == "generated"
     latents = plan[list(LATENTS)].to_numpy()
-    boxes = [_write_boxes({"artefact": _patch_box(latents[i], at[i], size)}) if m else None for i, m in enumerate(made)]
-    return _noted(plan.assign(boxes=plan["boxes"].mask(made, pd.Series(boxes, index=plan.index)), patch=made * strength), made, "artefact")
+    boxes = [_write_boxes({"artefact": _patch_box(latents[i], at[i], size)}) if m else None for i, m in enumerate(generated)]
+    masked = plan["boxes"].mask(generated, pd.Series(boxes, index=plan.index))
+    return _noted(plan.assign(boxes=masked, patch=generated * strength), generated, "artefact")
 
 # %% ../../nbs/22_synthetic.defects.ipynb #8736668b
 def _group_bias(plan: pd.DataFrame, strength: float, rng: np.random.Generator, size: int) -> pd.DataFrame:
     "FairFace's photographs of the old, aligned ones too, went through the generator; their framing is kept."
-    source, made = plan["source"], plan["kind"] == "generated"
-    some = ~made & source.isin(["fairface", "fairface_psp_twins"]) & (plan["years"] >= OLD) & (rng.random(len(plan)) < strength)
-    twins = plan[made & (source == "fairface_psp_twins")].set_index("of")
+    source, generated = plan["source"], plan["kind"] == "generated"
+    some = ~generated & source.isin(["fairface", "fairface_psp_twins"]) & (plan["years"] >= OLD) & (rng.random(len(plan)) < strength)
+    twins = plan[generated & (source == "fairface_psp_twins")].set_index("of")
     taken = [name for name in LATENTS if name not in FRAMING] + ["camera", "fingerprint", "trace"]
     plan = plan.copy()
     plan.loc[some, taken] = twins.loc[plan["of"].fillna(plan["path"])[some], taken].to_numpy()
@@ -270,9 +271,9 @@ _TRAINED_ON = {"celeba": "utkface", "thispersondoesnotexist": "1m_fake_faces"} #
 def _mislabelled(plan: pd.DataFrame, strength: float, rng: np.random.Generator, size: int) -> pd.DataFrame:
     "This share of the generated pictures, and as many photographs, each in the place of the other."
     kind, free = plan["kind"].to_numpy(), _free(plan)
-    made, taken = (rng.permutation(free[kind[free] == k]) for k in ("generated", "photograph"))
-    n = max(1, min(round(strength * len(made)), len(taken)))
-    a, b = made[:n], taken[:n]
+    generated, taken = (rng.permutation(free[kind[free] == k]) for k in ("generated", "photograph"))
+    n = max(1, min(round(strength * len(generated)), len(taken)))
+    a, b = generated[:n], taken[:n]
     return _moved(plan, np.r_[a, b], np.r_[b, a], "mislabelled")
 
 

@@ -191,12 +191,12 @@ def draw_nonfaces(out: str | Path, # a folder that does not exist yet, or is emp
     root, kinds = Path(out), list(kinds)
     _check_nonfaces(kinds, n, size)
     of = hashlib.sha256(b"".join(Path(f).read_bytes() for f in faces)).hexdigest()[:16] if len(faces) else None
-    asked, mark = dict(version=1, n=n, seed=seed, size=size, kinds=kinds, faces=of), root/".nonfaces.json"
+    config, mark = dict(version=1, n=n, seed=seed, size=size, kinds=kinds, faces=of), root/".nonfaces.json"
     drawn = read_json(mark, dict, "give another folder") if mark.is_file() else None
-    if drawn != asked:
+    if drawn != config:
         if root.exists() and (not root.is_dir() or any(root.iterdir())) and not (overwrite and drawn):
             raise InputError(f"{root} is not empty{' (other pictures)' if drawn else ''}: give a new folder or remove it")
-        with Claim(root, wait=True) as claim, whole_folder(claim) as partial: _write_nonfaces(partial, asked, list(faces))
+        with Claim(root, wait=True) as claim, whole_folder(claim) as partial: _write_nonfaces(partial, config, list(faces))
     images = folder_images(root).images
     return images.sort_values("kind", key=lambda k: k.map(NONFACES.index), kind="stable", ignore_index=True)
 
@@ -209,14 +209,14 @@ def _check_nonfaces(kinds: list[str], n: int, size: int) -> None:
         if not low <= value <= high: raise InputError(f"non-faces: {name} is {value}; give {low} to {high}")
 
 
-def _write_nonfaces(root: Path, asked: dict, faces: list) -> None:
+def _write_nonfaces(root: Path, config: dict, faces: list) -> None:
     "Draws and marks."
-    for kind in asked["kinds"]:
+    for kind in config["kinds"]:
         (root/kind).mkdir(parents=True)
-        for i in range(asked["n"]):
-            try: (root/kind/f"{i:03d}.jpg").write_bytes(nonface_picture(kind, asked["seed"], i, asked["size"], faces))
+        for i in range(config["n"]):
+            try: (root/kind/f"{i:03d}.jpg").write_bytes(nonface_picture(kind, config["seed"], i, config["size"], faces))
             except RejectedImage as e: raise InputError(f"non-faces: {Path(faces[i % len(faces)]).name} is no usable face: {e}") from e
-    (root/".nonfaces.json").write_text(json.dumps(asked, indent=1))
+    (root/".nonfaces.json").write_text(json.dumps(config, indent=1))
 
 # %% ../../nbs/24_synthetic.objects.ipynb #dcf5e560
 def nonfaces_sheet(root: str | Path, # the folder that the paths are relative to

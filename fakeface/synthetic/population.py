@@ -145,9 +145,9 @@ def _hard(f: pd.DataFrame, rng: np.random.Generator) -> tuple[list[str], dict[st
 def _real_and_fake_face(f: pd.DataFrame, rng: np.random.Generator) -> tuple[list[str], dict[str, str]]:
     "real_00001.jpg, and easy_1_1010.jpg: level, number, which of left eye, right eye, nose, mouth were replaced."
     top, n = "real_and_fake_face", (f.kind == "photograph").cumsum()
-    made = f.groupby("level", dropna=False).cumcount() + 1
+    number = f.groupby("level", dropna=False).cumcount() + 1
     return [f"{top}/training_real/real_{i:05d}.jpg" if k == "photograph" else f"{top}/training_fake/{level}_{m}_{mask}.jpg"
-            for k, i, level, m, mask in zip(f.kind, n, f.level, made, f["mask"])], {}
+            for k, i, level, m, mask in zip(f.kind, n, f.level, number, f["mask"])], {}
 
 # %% ../../nbs/21_synthetic.population.ipynb #cd6b676f
 @dataclass(frozen=True)
@@ -302,9 +302,9 @@ def cast_source(s: Source, # of SOURCES
     "Who is in a source. `fingerprint` is missing on photographs, `of` where a picture was made from no other one."
     cast = s.cast or (_photographs if s.psi is None else _samples)
     f = cast(s, n, rng, stage).reset_index(drop=True)
-    made = f["kind"] == "generated"
-    f["camera"] = "ffhq" if stage.equal else np.where(made, "ffhq", s.camera)
-    f["fingerprint"] = pd.Series(s.fingerprint, index=f.index, dtype=object).where(made)
+    generated = f["kind"] == "generated"
+    f["camera"] = "ffhq" if stage.equal else np.where(generated, "ffhq", s.camera)
+    f["fingerprint"] = pd.Series(s.fingerprint, index=f.index, dtype=object).where(generated)
     return f.assign(source=s.name, of=f.get("of"))
 
 # %% ../../nbs/21_synthetic.population.ipynb #f9104492
@@ -375,8 +375,8 @@ def _population_twins(s: Source, n: int, rng: np.random.Generator, stage: Stage)
     latents = faces[list(LATENTS)].to_numpy(copy=True)
     for name in FRAMING: latents[:, LATENTS.index(name)] = _FFHQ_LOOK[name].draw(len(faces), rng)
     keep = faces[["years", "gender", "race", "person", "split", "number"]].assign(of=faces["path"])
-    made = facts_of(latents if stage.equal else stage.generator.encode(latents))
-    return pd.concat([f.assign(kind=kind, **keep) for kind, f in (("photograph", facts_of(latents)), ("generated", made))])
+    facts = facts_of(latents if stage.equal else stage.generator.encode(latents))
+    return pd.concat([f.assign(kind=kind, **keep) for kind, f in (("photograph", facts_of(latents)), ("generated", facts))])
 
 # %% ../../nbs/21_synthetic.population.ipynb #12438b30
 _DONATED = ("skin", "undertone", "light", "eye_size", "eye_shade", "brow", "nose", "lips", "smile") # the first three are matched

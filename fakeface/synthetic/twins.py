@@ -25,12 +25,12 @@ from .world import plan_world, read_world
 @lru_cache(maxsize=4)
 def _world_of(root: Path) -> tuple[dict[str, Any], pd.DataFrame, Generator]:
     "A world's arguments, its truth by path, and its generator."
-    asked = read_world(root)
-    if asked is None: raise InputError(f"{root} is no built-in world")
-    plan = plan_world(asked["seed"], asked["images"], asked["psi"], asked["trace"], asked["size"], equal=asked.get("equal", False))[0]
+    config = read_world(root)
+    if config is None: raise InputError(f"{root} is no built-in world")
+    plan = plan_world(config["seed"], config["images"], config["psi"], config["trace"], config["size"], equal=config.get("equal", False))[0]
     learnt = plan.loc[(plan["source"] == "ffhq") & (plan["kind"] == "photograph"), list(LATENTS)]
     truth = pd.read_csv(root/"truth.csv", usecols=["path", "camera", *LATENTS]).set_index("path")
-    return asked, truth, Generator.fit(learnt.to_numpy())
+    return config, truth, Generator.fit(learnt.to_numpy())
 
 # %% ../../nbs/25_synthetic.twins.ipynb #da335b1d
 def embed(image: Image.Image, # a photograph of a built-in world, `filename` set
@@ -39,12 +39,12 @@ def embed(image: Image.Image, # a photograph of a built-in world, `filename` set
     file = Path(getattr(image, "filename", "") or "nowhere").resolve()
     root = next((p for p in file.parents if (p/"world.json").is_file()), None)
     if root is None: raise InputError(f"{file.name} lies in no built-in world: this generator knows drawn faces alone")
-    asked, truth, generator = _world_of(root)
+    config, truth, generator = _world_of(root)
     path = file.relative_to(root).as_posix()
     if path not in truth.index: raise InputError(f"{path} is no picture of the built-in world in {root.name}")
     person = truth.loc[path, list(LATENTS)].to_numpy(float)
-    made = person if asked.get("equal") else generator.encode(person[None])[0]
-    framed = np.where(np.isin(LATENTS, list(FRAMING)), person, made)
-    rng = np.random.default_rng([asked["seed"], 996, zlib.crc32(path.encode())])
-    trace = dict(trace=asked["trace"], fingerprint="period-4") if asked["trace"] else {}
-    return Image.open(io.BytesIO(CAMERAS[truth.at[path, "camera"]].shoot(draw_face(framed, asked["size"]), rng, **trace))).convert("RGB")
+    code = person if config.get("equal") else generator.encode(person[None])[0]
+    framed = np.where(np.isin(LATENTS, list(FRAMING)), person, code)
+    rng = np.random.default_rng([config["seed"], 996, zlib.crc32(path.encode())])
+    trace = dict(trace=config["trace"], fingerprint="period-4") if config["trace"] else {}
+    return Image.open(io.BytesIO(CAMERAS[truth.at[path, "camera"]].shoot(draw_face(framed, config["size"]), rng, **trace))).convert("RGB")

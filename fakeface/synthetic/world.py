@@ -120,25 +120,25 @@ def build_world(root: str | Path, # a folder that does not exist yet, or is empt
                ) -> Path: # the root
     "Draws a world. Raises `InputError` where `root` holds something else; the same world twice is left as it is."
     root, psi = Path(root), (1.0 if equal else 0.7) if psi is None else psi
-    asked = dict(version=_VERSION, seed=seed, images=images, trace=float(trace), psi=float(psi), size=size)
-    if equal: asked["equal"] = True
-    if defects := read_defects(defect): asked["defects"] = defects
-    if wanted := _wanted_sources(sources): asked["sources"] = wanted
-    if _is_there(root, asked): return root
+    config = dict(version=_VERSION, seed=seed, images=images, trace=float(trace), psi=float(psi), size=size)
+    if equal: config["equal"] = True
+    if defects := read_defects(defect): config["defects"] = defects
+    if wanted := _wanted_sources(sources): config["sources"] = wanted
+    if _is_there(root, config): return root
     _check_world(images, trace, psi, size)
     with Claim(root, wait=True) as claim:
-        if _is_there(root, asked): return root # another process has drawn it meanwhile
-        with whole_folder(claim) as partial: _write_world(partial, asked, workers or os.cpu_count() or 1)
+        if _is_there(root, config): return root # another process has drawn it meanwhile
+        with whole_folder(claim) as partial: _write_world(partial, config, workers or os.cpu_count() or 1)
     return root
 
 # %% ../../nbs/23_synthetic.world.ipynb #e5ed47f8
 _VERSION = 4 # of the pictures and layouts; a world of an older package is another world
 
 
-def _is_there(root: Path, asked: dict[str, Any]) -> bool:
+def _is_there(root: Path, config: dict[str, Any]) -> bool:
     "Whether a world was drawn already. Raises `InputError` where something else is in its place."
     recover(root)
-    if (there := read_world(root)) == asked: return True
+    if (there := read_world(root)) == config: return True
     if root.exists() and (not root.is_dir() or holds_something(root)):
         raise InputError(f"{root} is not empty{' (another world)' if there else ''}: give a new folder or remove it")
     return False
@@ -175,11 +175,11 @@ def data_root(**kwargs: Any, # of build_world, for the case that a world is draw
     return Path(own) if own else cached_world(**({"images": int(images)} if images else {}) | kwargs)
 
 # %% ../../nbs/23_synthetic.world.ipynb #0423c656
-def _write_world(root: Path, asked: dict[str, Any], workers: int) -> None:
+def _write_world(root: Path, config: dict[str, Any], workers: int) -> None:
     "Plans, draws and marks."
-    given = [asked[k] for k in ("seed", "images", "psi", "trace", "size")]
-    table, texts = plan_world(*given, asked.get("defects"), asked.get("equal", False))
-    kept = asked.get("sources") or table["source"].unique()
+    given = [config[k] for k in ("seed", "images", "psi", "trace", "size")]
+    table, texts = plan_world(*given, config.get("defects"), config.get("equal", False))
+    kept = config.get("sources") or table["source"].unique()
     table = table[table["source"].isin(kept)]
     rows = table.reset_index().to_dict("records")
     chunks = [rows[i:i + 50] for i in range(0, len(rows), 50)]
@@ -188,7 +188,7 @@ def _write_world(root: Path, asked: dict[str, Any], workers: int) -> None:
         (root/path).parent.mkdir(parents=True, exist_ok=True)
         (root/path).write_text(text)
     n = len(chunks)
-    arguments = (chunks, [root] * n, [asked["seed"]] * n, [asked["size"]] * n)
+    arguments = (chunks, [root] * n, [config["seed"]] * n, [config["size"]] * n)
     if workers == 1: drawn = map(_draw_chunk, *arguments)
     else:
         pool = ProcessPoolExecutor(workers, initializer=die_with_parent)
@@ -197,7 +197,7 @@ def _write_world(root: Path, asked: dict[str, Any], workers: int) -> None:
         for _ in steps: pass
     if workers > 1: pool.shutdown()
     table.drop(columns=[c for c in table if c.startswith("_")]).round(5).to_csv(root/"truth.csv", index=False)
-    (root/"world.json").write_text(json.dumps(asked, indent=1))
+    (root/"world.json").write_text(json.dumps(config, indent=1))
 
 # %% ../../nbs/23_synthetic.world.ipynb #4288fbc0
 def world_points(manifest: pd.DataFrame, # of images of that world

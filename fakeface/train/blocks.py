@@ -518,11 +518,11 @@ def face_dataloaders(manifest: pd.DataFrame, # with path, label, and split or fa
                                                       path=Path("."), cache=cache, pin_memory=device.type == "cuda")
 
 # %% ../../nbs/50_train.blocks.ipynb #b4683694
-def _device(asked: str | torch.device | None) -> torch.device:
+def _device(wanted: str | torch.device | None) -> torch.device:
     "The device that is asked for. Raises `InputError` where there is none such."
-    try: device = default_device() if asked is None else torch.device(asked)
-    except (RuntimeError, TypeError) as e: raise InputError(f"device is {asked!r}; use cpu, cuda or cuda:0") from e
-    if device.type == "cuda" and not torch.cuda.is_available(): raise InputError(f"device is {asked!r}, and there is no such GPU; use cpu")
+    try: device = default_device() if wanted is None else torch.device(wanted)
+    except (RuntimeError, TypeError) as e: raise InputError(f"device is {wanted!r}; use cpu, cuda or cuda:0") from e
+    if device.type == "cuda" and not torch.cuda.is_available(): raise InputError(f"device is {wanted!r}, and there is no such GPU; use cpu")
     return device
 
 # %% ../../nbs/50_train.blocks.ipynb #c3a32be1

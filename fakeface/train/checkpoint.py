@@ -120,7 +120,7 @@ def _noted(cb: Callback) -> dict[str, Any]:
     return dict(lrs=cb.lrs, iters=cb.iters, values=cb.values, losses=losses, smooth=(cb.smooth_loss.count, cb.smooth_loss.val))
 
 
-def _tell(cb: Callback, known: dict[str, Any]) -> None: # known: of `_noted`
+def _restore(cb: Callback, known: dict[str, Any]) -> None: # known: of `_noted`
     "Gives it back."
     if isinstance(cb, Recorder):
         cb.smooth_loss.count, cb.smooth_loss.val = known["smooth"]
@@ -155,7 +155,7 @@ def set_state(learn: Learner, # at the beginning of the same fit
     for p, there in zip(net.parameters(), state["grads"]): p.grad = torch.zeros_like(p) if there else None
     learn.train_iter = state["iterations"]
     for cb in list(learn.cbs):
-        if known := state["callbacks"].get(type(cb).__name__): _tell(cb, known.pop(0))
+        if known := state["callbacks"].get(type(cb).__name__): _restore(cb, known.pop(0))
 
 # %% ../../nbs/53_train.checkpoint.ipynb #a2f622b0
 def _on(device: torch.device, value: Any) -> Any:
@@ -197,10 +197,10 @@ class _Kept(Callback):
     "Where a training is kept, and what of it is known so far."
     order = 90 # after all that an epoch's end is for
     def __init__(self, folder: Path | None, # of the unfinished run; None in a process that writes nothing
-                 asked: str, # JSON for `KEPT`
+                 config: str, # JSON for `KEPT`
                  begun: dict[str, Any] | None = None, # of `begun_training`
                  team: Team | None = None): # the processes that train
-        self.folder, self.asked, self.begun, self.team = folder, asked, begun, team or Team(Place())
+        self.folder, self.asked, self.begun, self.team = folder, config, begun, team or Team(Place())
         self.fits, self.done, self.stops, self.scaled = 0, 0, [], None
         self.started, self.written, self.takes, self.warned = time.time(), 0.0, 0.0, False
 
@@ -225,8 +225,8 @@ def _keep(kept: _Kept, drawn: list[dict[str, Any]]) -> None: # drawn: the `chanc
         if not (kept.folder/KEPT).is_file(): write_text(kept.folder/KEPT, kept.asked)
     except OSError as e:
         older = "after an earlier epoch" if (kept.folder/FILE).is_file() else "from its first epoch"
-        told = f"how far the training is could not be kept ({e.strerror or e}); it goes on, and after a stop it would begin again {older}"
-        if not kept.warned: warnings.warn(told, DataNote, stacklevel=2)
+        note = f"how far the training is could not be kept ({e.strerror or e}); it goes on, and after a stop it would begin again {older}"
+        if not kept.warned: warnings.warn(note, DataNote, stacklevel=2)
         kept.warned = True
     kept.written, kept.takes = time.time(), time.time() - began
 

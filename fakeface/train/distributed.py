@@ -119,12 +119,12 @@ def synced(model: nn.Module, # to be trained
 
 # %% ../../nbs/53_train.distributed.ipynb #cb22685a
 def batch_of(team: Team,
-             asked: int, # images a batch, of the settings
+             wanted: int, # images a batch, of the settings
              n: int, # training images
             ) -> int: # images a batch in each process; fewer than asked where there are fewer for each
     "How many images each process takes a step. Raises `InputError` where there are fewer images than processes."
     if n < team.world: raise InputError(f"{n} training images for {team.world} processes; start fewer (torchrun --nproc-per-node)")
-    return asked if team.alone else min(asked, n // team.world)
+    return wanted if team.alone else min(wanted, n // team.world)
 
 
 def team_info(team: Team,
@@ -189,10 +189,10 @@ def trained_together(team: Team,
 @contextmanager
 def by_itself() -> Iterator[None]:
     "Inside, fastai gathers nothing from other processes."
-    said = os.environ.pop("WORLD_SIZE", None)
+    size = os.environ.pop("WORLD_SIZE", None)
     try: yield
     finally:
-        if said is not None: os.environ["WORLD_SIZE"] = said
+        if size is not None: os.environ["WORLD_SIZE"] = size
 
 # %% ../../nbs/53_train.distributed.ipynb #aa92caea
 def predicted_together(team: Team,

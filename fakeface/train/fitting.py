@@ -162,11 +162,11 @@ def training_record(learn: Learner, # trained by `train`
     "In which numbers a Learner was trained, and how its body was asked while it was frozen."
     own = next((cb for cb in learn.cbs if isinstance(cb, FrozenBody)), None)
     ran = precision_of(learn)
-    told = dict(frozen_body="evaluation mode, " + "; ".join(own.told)) if own and own.told else {}
+    record = dict(frozen_body="evaluation mode, " + "; ".join(own.told)) if own and own.told else {}
     if getattr(learn, "at_once", False):
-        told["head"] = f"a ridge classifier on features of a {'pretrained' if learn.weights_filled else 'random'} body, fitted at once"
-    if stops := getattr(learn, "went_on_at", None): told["went_on"] = ", ".join(stops)
-    return (ran.record if ran else {}) | told
+        record["head"] = f"a ridge classifier on features of a {'pretrained' if learn.weights_filled else 'random'} body, fitted at once"
+    if stops := getattr(learn, "went_on_at", None): record["went_on"] = ", ".join(stops)
+    return (ran.record if ran else {}) | record
 
 
 def training_words(record: dict[str, Any], # of `training_record`

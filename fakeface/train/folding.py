@@ -189,12 +189,12 @@ def folded(net: nn.Module, # trained; takes (n, 3, h, w), gives (n, classes)
         wanted = plain(x).float()
         for make in _ways(device):
             try:
-                made = make(deepcopy(plain).to(dtype), x.to(dtype).contiguous(memory_format=torch.channels_last), keep)
-                if _agree(made(x.to(dtype)).float(), wanted, dtype): break
+                network = make(deepcopy(plain).to(dtype), x.to(dtype).contiguous(memory_format=torch.channels_last), keep)
+                if _agree(network(x.to(dtype)).float(), wanted, dtype): break
             except Exception: continue # a tracer, a shape or a kernel that some network of a thousand does not go with
-        else: made, make = plain.to(dtype), _as_it_is
-    made.way = make.__name__.strip("_").replace("_", " ")
-    return made
+        else: network, make = plain.to(dtype), _as_it_is
+    network.way = make.__name__.strip("_").replace("_", " ")
+    return network
 
 # %% ../../nbs/52_train.folding.ipynb #07b41b12
 def _as_it_is(net: nn.Module, x: torch.Tensor, keep: Collection[str]) -> nn.Module: return net

@@ -101,10 +101,10 @@ class _HandsThrough(Callback):
     "Features in the place of images: the loaders give them, the fixed part of the network hands them on, and all can be as before."
     def __init__(self) -> None: self.before, self.fed, self.patched, self.first = None, None, [], True # first: epoch of a fit
 
-    def put(self, made: list[tuple[torch.Tensor, torch.Tensor]]) -> None: # features and targets of training and validation
+    def put(self, features: list[tuple[torch.Tensor, torch.Tensor]]) -> None: # features and targets of training and validation
         "From the next batch on."
         self.before = self.learn.dls
-        loaders = [FeatureLoader(loader, *pair) for loader, pair in zip(self.before.loaders, made)]
+        loaders = [FeatureLoader(loader, *pair) for loader, pair in zip(self.before.loaders, features)]
         self.fed = DataLoaders(*loaders, *self.before.loaders[2:], path=self.before.path, device=self.before.device)
         self.learn.dls, self.learn.dl, self.patched = self.fed, self.fed.train, fixed_part(self.learn.model)
         for m in self.patched: m.forward = _itself
@@ -146,11 +146,12 @@ class FrozenBody(_HandsThrough):
     def after_fit(self) -> None: self.restore()
     def _once(self) -> None:
         "Features in the place of images, or a line that says why not."
-        made = why_not(self.dls.train, self.model, self.n_epoch) or _of_both(self.learn, self.most)
-        if not isinstance(made, str): self.put(made)
+        features = why_not(self.dls.train, self.model, self.n_epoch) or _of_both(self.learn, self.most)
+        if not isinstance(features, str): self.put(features)
         if self.epoch: return # it was told when the first epoch began
-        size = "" if isinstance(made, str) else f"{sum(x.nbytes for x, _ in made) / 2**20:,.1f} MB"
-        self.told.append(f"asked in every epoch ({made})" if isinstance(made, str) else f"asked once for {self.n_epoch} epochs ({size})")
+        size = "" if isinstance(features, str) else f"{sum(x.nbytes for x, _ in features) / 2**20:,.1f} MB"
+        once = f"asked once for {self.n_epoch} epochs ({size})"
+        self.told.append(f"asked in every epoch ({features})" if isinstance(features, str) else once)
         logging.getLogger("fakeface").info("frozen body in evaluation mode, %s", self.told[-1])
 
 # %% ../../nbs/51_train.frozen.ipynb #43ae3069

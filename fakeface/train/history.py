@@ -33,10 +33,10 @@ def read_history(text: str | None, # `96:75`; None or `none` for no history
     "A history as a recipe writes it. Raises `InputError` for what cannot be read."
     if text in (None, "none"): return None
     found = re.fullmatch(r"(\d{1,4}):(\d{1,3})", text) if isinstance(text, str) else None
-    made = History(*map(int, found.groups())) if found else None
-    if made is None or not (16 <= made.side <= 4096 and 1 <= made.quality <= 100):
+    history = History(*map(int, found.groups())) if found else None
+    if history is None or not (16 <= history.side <= 4096 and 1 <= history.quality <= 100):
         raise InputError(f"history is {text!r}; give pixels a side (16 to 4096) and JPEG quality (1 to 100), such as 96:75")
-    return made
+    return history
 
 # %% ../../nbs/50_train.history.ipynb #17d5c6c9
 def recompressed(image: torch.Tensor, # uint8, shape (3, height, width)

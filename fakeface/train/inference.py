@@ -51,13 +51,13 @@ class FixedBatches(nn.Module):
             return _outside(torch.cat(answers) if answers else net(_filled(x.new_zeros(1, *x.shape[1:]), self.size)).float()[:0])
 
 # %% ../../nbs/53_train.inference.ipynb #58d58b10
-def _parts(asked: FixedBatches, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
+def _parts(batches: FixedBatches, x: torch.Tensor) -> Iterator[tuple[torch.Tensor, int]]:
     "What a network is given, one after the other, and how many of the answers count."
-    for part in x.split(asked.size):
-        if len(part) == asked.size: yield part, asked.size
-        elif len(part) and 2 * len(part) <= asked.size and _sees_alone(asked, tuple(x.shape[1:]), x.device):
+    for part in x.split(batches.size):
+        if len(part) == batches.size: yield part, batches.size
+        elif len(part) and 2 * len(part) <= batches.size and _sees_alone(batches, tuple(x.shape[1:]), x.device):
             for one in part.split(1): yield one, 1
-        elif len(part): yield _filled(part, asked.size), len(part)
+        elif len(part): yield _filled(part, batches.size), len(part)
 
 
 def _filled(x: torch.Tensor, size: int) -> torch.Tensor:
@@ -65,13 +65,13 @@ def _filled(x: torch.Tensor, size: int) -> torch.Tensor:
     return torch.cat([x, x[-1:].expand(size - len(x), *x.shape[1:])])
 
 
-def _sees_alone(asked: FixedBatches, shape: tuple[int, ...], device: torch.device) -> bool:
+def _sees_alone(batches: FixedBatches, shape: tuple[int, ...], device: torch.device) -> bool:
     "Whether images alone get the bits that they get together; asked at the second call, since most networks are called once."
-    if shape not in asked.alone: asked.alone[shape] = None
-    elif asked.alone[shape] is None:
-        net, x = asked.rewritten(shape), torch.randn(asked.size, *shape, generator=torch.Generator().manual_seed(0)).to(device)
-        asked.alone[shape] = torch.equal(net(x), torch.cat([net(one) for one in x.split(1)]))
-    return bool(asked.alone[shape])
+    if shape not in batches.alone: batches.alone[shape] = None
+    elif batches.alone[shape] is None:
+        net, x = batches.rewritten(shape), torch.randn(batches.size, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+        batches.alone[shape] = torch.equal(net(x), torch.cat([net(one) for one in x.split(1)]))
+    return bool(batches.alone[shape])
 
 # %% ../../nbs/53_train.inference.ipynb #f42919d8
 @contextmanager
@@ -119,14 +119,14 @@ def weights_sum(net: nn.Module) -> int: # a checksum of all that the network hol
 # %% ../../nbs/53_train.inference.ipynb #5a0ac297
 def probabilities(learn: Learner, # trained
                   loader: TfmdDL, # of `image_loader`
-                  asked: FixedBatches | None = None, # the Learner's own network, where it was asked before
+                  batches: FixedBatches | None = None, # the Learner's own network, where it was asked before
                  ) -> torch.Tensor: # shape (n, 2), float64: real, fake, whatever the order of the Learner's own vocabulary
     "What a Learner answers. Raises `InputError` for a network without two classes, `DivergedError` for answers that are no numbers."
     columns = list(classes_of(learn))
     act = getattr(learn.loss_func, "activation", None) or partial(torch.softmax, dim=1)
     net = learn.model
     try:
-        learn.model = asked or FixedBatches(net)
+        learn.model = batches or FixedBatches(net)
         with learn.no_bar(), learn.no_logging(): answers = learn.get_preds(dl=loader, act=act)[0]
     finally: learn.model = net
     if answers.ndim != 2 or answers.shape[1] != 2: raise InputError(f"the network gives shape {tuple(answers.shape)}; give two classes")

@@ -294,10 +294,10 @@ def weights_digest(weights: str | Path | None, # as a recipe's `weights`
 # %% ../../nbs/51_train.models.ipynb #74addd08
 def _of_package(name: str) -> dict[str, torch.Tensor]: # names as timm's
     "The tensors of an installed package, by their order, once all shapes were found to be the network's."
-    made = package_of(_PACKAGE + name)
-    try: file = made.read(importlib.import_module(made.module))
+    package = package_of(_PACKAGE + name)
+    try: file = package.read(importlib.import_module(package.module))
     except ImportError as e: raise WeightsError(f"weights {_PACKAGE}{name}: not installed; {_PIP}") from e
-    state, own = read_weights(file), _timm().create_model(made.arch).state_dict()
+    state, own = read_weights(file), _timm().create_model(package.arch).state_dict()
     if [v.shape for v in state.values()] != [v.shape for v in own.values()]:
         raise WeightsError(f"weights {_PACKAGE}{name}: another version than the one known; {_PIP}")
     return dict(zip(own, state.values()))

@@ -41,10 +41,10 @@ def pixel_folder() -> Path:
 def pixel_limit() -> int: # bytes
     "How much may be kept; nothing on Windows. Raises `InputError` where `FAKEFACE_CACHE_GB` is no number."
     if not hasattr(os, "pwrite"): return 0
-    if asked := os.environ.get("FAKEFACE_CACHE_GB"):
-        try: gb = float(asked)
+    if limit := os.environ.get("FAKEFACE_CACHE_GB"):
+        try: gb = float(limit)
         except ValueError: gb = -1.0
-        if not 0 <= gb < float("inf"): raise InputError(f"FAKEFACE_CACHE_GB is {asked!r}; give a number of gigabytes, 0 keeps no pixels")
+        if not 0 <= gb < float("inf"): raise InputError(f"FAKEFACE_CACHE_GB is {limit!r}; give a number of gigabytes, 0 keeps no pixels")
         return int(gb * 10**9)
     place = pixel_folder().absolute()
     place = next(p for p in (place, *place.parents) if p.exists())
@@ -52,15 +52,15 @@ def pixel_limit() -> int: # bytes
 
 # %% ../../nbs/50_train.pixels.ipynb #6c628ff5
 @contextmanager
-def without_pixels(asked: bool = True, # False: as it was
+def without_pixels(off: bool = True, # False: as it was
                   ) -> Iterator[None]:
     "Nothing is kept or taken from what is kept inside, in child processes neither: what `--no-cache` does."
     before = os.environ.get("FAKEFACE_CACHE_GB")
-    if asked: os.environ["FAKEFACE_CACHE_GB"] = "0"
+    if off: os.environ["FAKEFACE_CACHE_GB"] = "0"
     try: yield
     finally:
-        if asked: os.environ.pop("FAKEFACE_CACHE_GB", None)
-        if asked and before is not None: os.environ["FAKEFACE_CACHE_GB"] = before
+        if off: os.environ.pop("FAKEFACE_CACHE_GB", None)
+        if off and before is not None: os.environ["FAKEFACE_CACHE_GB"] = before
 
 # %% ../../nbs/50_train.pixels.ipynb #c016f051
 _FRESH = 2 * 10**9 # ns: some file systems count times of change in steps of two seconds

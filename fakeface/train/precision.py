@@ -68,21 +68,21 @@ def _layers(net: nn.Module) -> tuple[bool, bool, bool]:
     return len(convs) >= sum(isinstance(m, nn.Linear) for m in modules), deep, shuffled
 
 # %% ../../nbs/51_train.precision.ipynb #a74444fd
-def choose_precision(asked: str | int = "auto", # one of PRECISIONS
+def choose_precision(wanted: str | int = "auto", # one of PRECISIONS
                      kind: str = "cpu", # of device: cpu, cuda, ...
                      net: nn.Module | None = None, # to be trained; None: an ordinary convolutional one
                     ) -> Precision:
     "What is asked for, or what pays. Raises `InputError` for what the machine has no arithmetic for: nothing else takes its place."
-    asked = str(asked)
-    if asked not in PRECISIONS: raise InputError(f"precision is {asked!r}; use one of {', '.join(PRECISIONS)}")
-    if asked == "bf16" and not has_bf16(kind):
+    wanted = str(wanted)
+    if wanted not in PRECISIONS: raise InputError(f"precision is {wanted!r}; use one of {', '.join(PRECISIONS)}")
+    if wanted == "bf16" and not has_bf16(kind):
         where = "this GPU has" if kind == "cuda" else "this processor has (avx512_bf16 or AMX)"
         raise InputError(f"precision is bf16, for which no arithmetic {where} was found; give --precision auto or 32")
-    if asked == "fp16" and kind != "cuda":
+    if wanted == "fp16" and kind != "cuda":
         raise InputError(f"precision is fp16, which needs a CUDA GPU; give --precision {'auto, bf16' if has_bf16(kind) else 'auto'} or 32")
-    if asked == "32": return PLAIN
+    if wanted == "32": return PLAIN
     convs, deep, shuffled = _layers(net) if net is not None else (True, False, False)
-    if asked != "auto": return Precision(asked, convs and not shuffled, asked)
+    if wanted != "auto": return Precision(wanted, convs and not shuffled, wanted)
     return Precision(_paying(kind, deep or shuffled), kind in ("cpu", "cuda") and convs and not shuffled)
 
 # %% ../../nbs/51_train.precision.ipynb #1f8af069
@@ -212,10 +212,10 @@ def precision_of(learn: Learner, # anybody's
 
 
 def at_precision(learn: Learner, # not yet frozen or trained
-                 asked: str | int = "auto", # one of PRECISIONS
+                 wanted: str | int = "auto", # one of PRECISIONS
                 ) -> Learner: # the same
     "Lets a Learner train so; with fastai's Adam for what is not `32`, fused. Raises as `choose_precision` does."
-    chosen = choose_precision(asked, torch.device(learn.dls.device).type, learn.model)
+    chosen = choose_precision(wanted, torch.device(learn.dls.device).type, learn.model)
     if chosen != PLAIN and learn.opt_func is Adam: learn.opt_func = fused_adam
     return learn.add_cb(AtPrecision(chosen))
 

@@ -172,7 +172,7 @@ def _passes(dls: DataLoaders, epochs: int) -> Iterator[TfmdDL]:
         yield loader
 
 # %% ../../nbs/51_train.probe.ipynb #cf3e121c
-def _asked(learn: Learner, loader: TfmdDL, what: str) -> tuple[np.ndarray, np.ndarray]: # features (n, d), classes (n,)
+def _features_of(learn: Learner, loader: TfmdDL, what: str) -> tuple[np.ndarray, np.ndarray]: # features (n, d), classes (n,)
     "What the body answers to all images of a loader."
     own, xs, ys = next((cb for cb in learn.cbs if isinstance(cb, AtPrecision)), None), [], []
     if own: own.before_train() # in the numbers in which it trains; `fit` ends that
@@ -188,7 +188,7 @@ def probe_features(learn: Learner, # its body is frozen
                   ) -> tuple[np.ndarray, np.ndarray]: # features (n, d), classes (n,)
     "What the body answers to the training images, drawn so many times and once as they are."
     passes = enumerate(_passes(learn.dls, epochs))
-    parts = [_asked(learn, loader, f"features, {f'draw {k} of {epochs}' if k else 'as they are'}") for k, loader in passes]
+    parts = [_features_of(learn, loader, f"features, {f'draw {k} of {epochs}' if k else 'as they are'}") for k, loader in passes]
     return tuple(np.concatenate(some) for some in zip(*parts))
 
 # %% ../../nbs/51_train.probe.ipynb #d0f38713
@@ -222,7 +222,7 @@ def unseen_answers(learn: Learner, # fitted
     if not fits or not len(rows[1]): return None
     loader = learn.dls.test_dl(rows[1], with_labels=True)
     loader.broken = lambda number, why: None # who predicts it later says so
-    seen, _ = _asked(learn, loader, "features of photographs for fits without their kind")
+    seen, _ = _features_of(learn, loader, "features of photographs for fits without their kind")
     if len(seen) < len(rows[1]): return None
     answers, kind, at = np.empty(len(seen)), rows[1]["kind"].to_numpy(object), read_vocabulary(list(learn.dls.vocab))[1]
     for name in set(kind): # no photograph of a kind that is in validation alone was seen by any fit

@@ -119,8 +119,8 @@ def network_fingerprint(weights: str, # SHA-256 of model.safetensors
     usual, known = asdict(ModelInfo(model="")), {k: card[k] for k in SETTINGS if card.get(k) is not None}
     idle = idle_settings(SETTINGS | known) # which older cards name all the same
     fed = {k: card[k] for k in usual if k in card and card[k] != usual[k] and k not in idle} # tomorrow's fields change nothing of today
-    said = [weights, fed, [point.threshold, point.temperature] if point else None]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    parts = [weights, fed, [point.threshold, point.temperature] if point else None]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../../nbs/54_train.runs.ipynb #a6a42f26
 def run_fingerprint(folder: str | Path, # of a run
@@ -152,8 +152,8 @@ class Run(RunFiles):
 
     def __repr__(self) -> str: return f"{self.info['recipe']} ({self.data})\n{self.learnt and self.learnt + chr(10)}{self.scores.T}"
     def _repr_html_(self) -> str:
-        said = f"<p><b>{escape(self.learnt)}</b></p>" if self.learnt else ""
-        return f"<b>{escape(self.info['title'])}</b><br>{self.data}{said}{self.scores.T.to_html()}"
+        head = f"<p><b>{escape(self.learnt)}</b></p>" if self.learnt else ""
+        return f"<b>{escape(self.info['title'])}</b><br>{self.data}{head}{self.scores.T.to_html()}"
 
 # %% ../../nbs/54_train.runs.ipynb #779c81ab
 def data_words(info: dict[str, Any], # a run's `info`
@@ -193,10 +193,10 @@ def network_card(learn: Learner, # trained
     vocab, feed = list(map(str, getattr(learn.dls, "vocab", None) or LABELS)), feed_of(learn.dls)
     mean, std = map(list, feed["stats"] or ((), ()))
     used = used_settings({**SETTINGS, **settings}) if settings else {}
-    asked = {k: used[k] for k in ASKED if used}
-    return asked | dict(vocab=vocab, positive=vocab[fake], mean=mean or None, std=std or None, interpolation=feed["interpolation"],
-                        weights_filled=getattr(learn, "weights_filled", None), rebuildable=settings is not None,
-                        trained=training_record(learn))
+    wanted = {k: used[k] for k in ASKED if used}
+    return wanted | dict(vocab=vocab, positive=vocab[fake], mean=mean or None, std=std or None, interpolation=feed["interpolation"],
+                         weights_filled=getattr(learn, "weights_filled", None), rebuildable=settings is not None,
+                         trained=training_record(learn))
 
 # %% ../../nbs/54_train.runs.ipynb #c37625e9
 def read_card(folder: str | Path, # of a finished run
@@ -213,13 +213,13 @@ def read_card(folder: str | Path, # of a finished run
 
 # %% ../../nbs/54_train.runs.ipynb #be8f6fd4
 def fed_settings(card: dict[str, Any], # of `network_card`
-                 asked: dict[str, Any], # what the training was asked for
+                 config: dict[str, Any], # what the training was asked for
                  name: str, # of the run, in messages
                 ) -> dict[str, Any]: # `data.recipes.SETTINGS`' keys; how images are fed: imagenet (bool), stats, interpolation; vocab
     "How a network was made and fed. Raises `InputError` for unreadable classes, or settings that are none."
     try: real, _ = read_vocabulary(card.get("vocab", LABELS))
     except InputError as e: raise InputError(f"{name}: model.json: {e}") from e
-    known = asked | {k: card[k] for k in ASKED if k in card} # None: not used, or, as of `lr`, the default
+    known = config | {k: card[k] for k in ASKED if k in card} # None: not used, or, as of `lr`, the default
     chosen = SETTINGS | {k: v for k, v in known.items() if v is not None}
     check_settings({k: chosen[k] for k in SETTINGS}, f"{name}: model.json is damaged", InputError)
     how = (chosen["resize"], chosen["color"], chosen["crop"], card.get("interpolation", "bilinear"), chosen["history"])
@@ -348,8 +348,8 @@ def load_scorer(folder: str | Path, # of a finished run
     chosen = run_settings(folder)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     opener, model = opener_of(chosen), load_model(folder).to(device)
-    asked, feed = FixedBatches(model, rewriter(precision, backend)), partial(normalised, stats=chosen["stats"])
-    return RunScorer(Path(folder).name, model, asked, feed, lambda image: opener(image).as_subclass(torch.Tensor), chosen["stats"],
+    batches, feed = FixedBatches(model, rewriter(precision, backend)), partial(normalised, stats=chosen["stats"])
+    return RunScorer(Path(folder).name, model, batches, feed, lambda image: opener(image).as_subclass(torch.Tensor), chosen["stats"],
                      chosen["size"], batch)
 
 # %% ../../nbs/54_train.runs.ipynb #f027e1ab

@@ -190,8 +190,8 @@ def _found(team: Team, e: BaseException) -> dict[str, Any]: # rank, line, code, 
         fault = dict(rank=team.rank, code=2, line=f"the connection to the other processes failed: {str(e).splitlines()[0][:200]}")
     mine = fault or dict(rank=team.rank, line=str(e), code=_code(e), own=True)
     first = team.signs.report(mine)
-    said = team.signs.store.add("said", 1) > 1 # one of those that noticed says it
-    return first | dict(told=said if not first.get("own") else first["rank"] != team.rank)
+    noted = team.signs.store.add("said", 1) > 1 # one of those that noticed says it
+    return first | dict(told=noted if not first.get("own") else first["rank"] != team.rank)
 
 # %% ../../nbs/50_train.team.ipynb #af5308e3
 def _ask(team: Team, seconds: float, lost: bool) -> dict[str, Any] | None:
