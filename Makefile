@@ -43,7 +43,7 @@ $(WORLD): | $(INSTALLED)
 test: $(INSTALLED) ## check and test everything
 	$(BIN)/python tools/check.py all
 	$(BIN)/ruff check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -ra --durations=8 tests/notebooks.py tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -ra --durations=12 --notebooks tests
 	@echo "All of it passed: directives, export, clean, readme, links, ruff, notebooks, tests."
 
 readme: $(INSTALLED) ## README.md from nbs/index.ipynb, as it stands

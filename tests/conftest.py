@@ -1,10 +1,34 @@
 "What several tests share."
 from collections.abc import Callable
+from pathlib import Path
 
 import forked
 import pytest
 
 SERVER = pytest.StashKey[Callable[[], None]]()
+NOTEBOOKS = "notebooks.py" # its tests run where it is named, and with the whole folder where --notebooks is given
+ran: set[str] = set() # notebooks
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--notebooks", action="store_true", help="with the tests of a folder, those of its notebooks.py: one a notebook")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    "A path beside the folder that it lies in is nothing to pytest 9: `pytest tests/notebooks.py tests` ran no notebook, and said nothing."
+    asked = file_path.name == NOTEBOOKS and parent.config.getoption("notebooks") and not parent.session.isinitpath(file_path)
+    return pytest.Module.from_parent(parent, path=file_path) if asked else None
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if f"{NOTEBOOKS}::" in report.nodeid and report.when == "call": ran.add(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if hasattr(config, "workerinput") or not config.getoption("notebooks") or config.option.collectonly or ran: return
+    print("\n--notebooks: not one notebook was run")
+    session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def pytest_configure(config: pytest.Config) -> None:
