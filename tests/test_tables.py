@@ -91,6 +91,7 @@ REFUSED = {
     "stands in two splits, `valid` and `ffhq`": dict(path=["a", "b", "a"] + [f"{i}.jpg" for i in range(37)],
                                                      split=["valid"] * 2 + ["ffhq"] * 38),
     "divide percentages by 100": dict(p_fake=[20, 70] * 20), "log-odds": dict(p_fake=[-2, 3] * 20),
+    "percentages by 100": dict(p_fake=[20, 70] * 19 + [-3, 140]),
     "p_fake is empty": dict(p_fake=["0.5", ""] * 20)}
 
 
@@ -606,3 +607,14 @@ def test_all_kinds_of_bad_rows_are_said_in_one_error_with_their_count_and_first_
     good = pd.read_csv(tmp_path / "p.csv").assign(label="real", p_fake=0.5, split="test", path=[f"{k}.jpg" for k in range(len(rows))])
     good.to_csv(tmp_path / "p.csv", index=False)
     assert main(["score", str(tmp_path / "p.csv")]) == 0
+
+
+def test_score_says_what_four_images_one_class_or_nobody_leave_open(tmp_path, capsys):
+    for name, some in {"tiny": scores(n=4), "one": scores(label="fake"), "people": scores(subject=["ada", "bea"] * 20)}.items():
+        some.to_csv(tmp_path/f"{name}.csv", index=False)
+        assert main(["score", str(tmp_path/f"{name}.csv")]) == 0
+        told = capsys.readouterr()
+        said = " ".join((told.out + told.err).split())
+        assert ("cannot be read off so few" in said) == (name == "tiny"), said
+        assert ("only fake images: always answering that scores 100 %" in said) == (name == "one"), said
+        assert ("no column `subject`, so every image counts as a person of its own" in said) == (name != "people"), said

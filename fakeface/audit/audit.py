@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from .checks import Check, verdict
+from .checks import NOT_ASKED, Check, verdict
 from .coverage import COVERAGE, coverage_table
 from .duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES, duplicate_pairs
 from .evidence import gather, read_audited
@@ -62,7 +62,7 @@ class Audit:
     terms: dict[str, float] = field(default_factory=terms) # of the verdicts
 
     def lines(self) -> list[str]: # one a check
-        return [f"{name:17} {t['verdict']:13} {t['why']}" for name, t in self.checks.items()]
+        return [f"{name:17} {t['verdict']:13} {t['why']}" for name, t in self.checks.items() if t["why"] != NOT_ASKED]
     def to_json(self) -> str: return _as_json(self) # audit.json
     def __repr__(self) -> str: return "\n".join([_head(self), *self.lines()])
     def _repr_html_(self) -> str: return _as_html(self)
@@ -115,7 +115,7 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
     if unknown := set(names) - set(CHECKS): raise InputError(f"unknown check `{min(unknown)}`; known: {', '.join(CHECKS)}")
     s = read_audited(what, root)
     e = gather(s, names, most, faces if "geometry" in names else 0, face_detector, seed, workers)
-    checks = {name: c.measure(e) if name in names else verdict("not measured", "Not asked for.") for name, c in CHECKS.items()}
+    checks = {name: c.measure(e) if name in names else verdict("not measured", NOT_ASKED) for name, c in CHECKS.items()}
     return Audit(s.name, s.kind, s.root, checks, s.manifest, e.once(duplicate_pairs), e.once(judged_labels)[1],
                  confident_errors(s.predictions), coverage_table(s.manifest), mean_spectra(e), found_points(e), s.rejected, e.face_detector)
 

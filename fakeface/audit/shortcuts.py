@@ -361,7 +361,8 @@ def shortcut_warning(auc: float | None, # the run's own on a test set
     if verdict not in ("below", "unclear"): return ""
     name, best = highest(baselines)
     what = WORDS.get(name, name)
-    return (f"Its AUC, {area(auc, auc_ci95)}, is {'below' if verdict == 'below' else 'not above'} what {what} alone "
+    lies = "below" if verdict == "below" else "not above" if auc <= best["auc"] else "higher, but by its interval not above"
+    return (f"Its AUC, {area(auc, auc_ci95)}, is {lies} what {what} alone "
             f"reach{'es' * what.startswith('the ')} without a look at the face, {area(best['auc'], best['ci95'])}: it may know no more "
             "than this shortcut.")
 

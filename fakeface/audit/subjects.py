@@ -29,6 +29,10 @@ def _straddling(manifest: pd.DataFrame, key: pd.Series) -> pd.Index: # of keys
     return sides.index[sides > 1]
 
 # %% ../../nbs/35_audit.subjects.ipynb #30fa76f6
+_NOBODY = ("Nobody says who is in the images: no column, card or file name. People who stand in two splits cannot be found, and every "
+           "interval counts images.")
+
+
 def check_subjects(manifest: pd.DataFrame, # one row an image
                   root: bool, # a data root: nothing is split yet
                  ) -> dict[str, Any]:
@@ -46,6 +50,7 @@ def check_subjects(manifest: pd.DataFrame, # one row an image
     if twins: lines.append(f"{len(twins):,} images stand in another split than the image they were made from, such as {twins[0]}")
     if names: lines.append(f"{len(names):,} names stand under two subjects{'' if root else ' in two splits'}, such as {names[0]} "
                            f"({' and '.join(manifest['subject'][shared == names[0]].unique()[:2])})")
+    if not found and name.isna().all() and home.isna().all() and manifest["subject"].is_unique: return verdict("not measured", _NOBODY)
     if not found: return verdict("pass", "No subject, twin or name stands in training and in a test." if not root else
                               "No name stands under two subjects.", 0, names=[])
     return verdict("warn", "; ".join(lines) + ". Give them one subject, so that they are split together.", found, names=sorted(names)[:50])

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from .shared import (IN_ONE, Aim, Detector, Many, Map, Output, Root, Test, about, argument, check_suffix, drawn_note,
-                                 log_use, option, read_predictions_of, refuse_options, run_folder, run_root, shown, write_page,
+                                 log_use, nobody_note, option, read_predictions_of, refuse_options, run_folder, run_root, shown, write_page,
                                  write_parts)
 from ..core.basics import InputError
 
@@ -108,13 +108,14 @@ def _score_big(where: Path, big: Big, read: Detector, columns: list[str], out: P
     with BigTable(where, big.memory, columns=columns, logit=read.logit, flip=read.flip) as table:
         lines = _enter(table, where, big.ledger) if big.ledger else []
         metrics, groups = score_big(table, big.exact), group_rates(table, big.by) if big.by else None
+        nobody = nobody_note("subject" in table.columns)
     _show_scores(metrics, where, out, output)
     for name, s in metrics["tests"].items():
         if "auc_error" in s: output.note(f"{name}: AUC from bins, at most {s['auc_error']:.1e} off (--exact sorts all images)")
     if groups is not None:
         output.record(groups=groups)
         output.table(_as_text(groups), "Error rates by group (positive: fake):")
-    if lines: output.note("", *lines)
+    if lines or nobody: output.note("", *lines, *([f"{where}: {nobody}"] if nobody else []))
 
 # %% ../../nbs/96_cli.evaluate.ipynb #23edc85d
 def _enter(table: Any, where: Path, runs: Path) -> list[str]: # sentences on how often each test set was used before

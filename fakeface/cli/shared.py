@@ -6,7 +6,7 @@
 __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Labels', 'Map', 'Seed', 'FaceDetector', 'Scale', 'IN_ONE', 'print_table', 'Output',
            'printing', 'spread', 'Command', 'names_in', 'argument', 'option', 'shown', 'Training', 'Aim', 'Detector',
            'refuse_options', 'Many', 'write_parts', 'show_parts', 'data_root', 'check_suffix', 'run_root', 'run_folder',
-           'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index', 'drawn_note']
+           'nobody_note', 'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index', 'drawn_note']
 
 # %% ../../nbs/95_cli.shared.ipynb #ce33029f
 import inspect
@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -25,7 +26,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from typer import Argument, Option
 from typer.core import TyperCommand
 
-from ..core.basics import InputError, plain_json
+from ..core.basics import DataNote, InputError, plain_json
 
 # %% ../../nbs/95_cli.shared.ipynb #5a2e2417
 def print_table(table: Any, # a DataFrame
@@ -387,6 +388,14 @@ def run_folder(path: Path) -> Path:
     return path
 
 
+def nobody_note(known: bool, # whether a table says whose some of its images are
+               ) -> str: # empty where it does
+    "That intervals count images for people."
+    if known: return ""
+    return ("no column `subject`, so every image counts as a person of its own: where several show one person the intervals are too narrow "
+            "(add the column, or name yours with --map subject=THEIRS)")
+
+
 def read_predictions_of(path: Path, # a run folder or a table
                         **read: Any, # logit, flip, columns: of a table
                        ) -> Any: # a DataFrame of predictions
@@ -395,7 +404,11 @@ def read_predictions_of(path: Path, # a run folder or a table
     if not path.exists():
         raise InputError(f"{path} does not exist; give a run folder, as `fakeface run` makes one, or a table of predictions (.csv, "
                          ".parquet)")
-    if not path.is_dir(): return read_predictions(path, **read)
+    if not path.is_dir():
+        table = read_predictions(path, **read)
+        note = nobody_note("subject" in table and table["subject"].notna().any())
+        if note: warnings.warn(f"{path.name}: {note}", DataNote, stacklevel=2)
+        return table
     from fakeface.core.files import run_file
     if any(read.values()):
         raise InputError(f"{path} is a folder: a run's numbers are probabilities of fake under our names; --logit, --flip and "

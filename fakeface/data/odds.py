@@ -10,16 +10,18 @@ import numpy as np
 
 # %% ../../nbs/11_data.odds.ipynb #9d608df6
 _SOME = 10 # numbers from which on a range says something
+_LARGE = 40 # log-odds beyond which a probability is 1 to the last digit
 
 
 def odds_note(what: str, # a column, or a detector
               low: float, high: float, # least and greatest of what was given as log-odds
               n: int, # numbers
              ) -> str: # a sentence; empty where they may well be log-odds
-    "Whether numbers that were given as log-odds are probabilities by their range."
-    if n < _SOME or not (low >= 0 and high <= 1): return ""
-    return (f"{what}: all {n:,} numbers lie in 0 to 1, as probabilities do, and are read as log-odds: from 0 on is fake, so every image is "
-            "called fake; leave --logit (logit=True) out if they are probabilities")
+    "Whether numbers that were given as log-odds are probabilities or percentages by their range."
+    if n < _SOME or not low >= 0 or 1 < high <= _LARGE: return ""
+    like, kind, mend = ("in 0 to 1", "probabilities", "") if high <= 1 else ("above 0", "percentages", "divide them by 100 and ")
+    return (f"{what}: all {n:,} numbers lie {like}, as {kind} do, and are read as log-odds: from 0 on is fake, so every image is "
+            f"called fake; {mend}leave --logit (logit=True) out if they are {kind}")
 
 # %% ../../nbs/11_data.odds.ipynb #0f7e9280
 def order_note(what: str, # a column, or a detector

@@ -652,7 +652,7 @@ def probabilities(table: pd.DataFrame, # with a column `p_fake`
     if logit: numbers = 1 / (1 + np.exp(-numbers.clip(-750, 700)))
     bad = ~numbers.between(0, 1).to_numpy(bool)
     if bad.any():
-        p.refuse(_no_probability(given.iloc[int(bad.argmax())], numbers.min(), numbers.max()), bad)
+        p.refuse(_no_probability(given.iloc[int(bad.argmax())], numbers), bad)
         numbers = numbers.where(~bad, 0.5)
     p.say("p_fake: decimal commas are read as points", int(_changed(given, plain).sum()))
     if flip: numbers = 1 - numbers
@@ -661,11 +661,12 @@ def probabilities(table: pd.DataFrame, # with a column `p_fake`
     return numbers
 
 # %% ../../nbs/11_data.tables.ipynb #c6accf46
-def _no_probability(value: Any, low: float, high: float) -> str:
-    "What is wrong with a number that is none, and how numbers of that range become probabilities."
-    value = "empty" if pd.isna(value) or _as_text(value) == "" else value
-    hint = "; divide percentages by 100" if (1 < high <= 100 and low >= 0) or str(value).rstrip().endswith("%") else ""
-    if low < 0 and np.isfinite(low): hint = "; log-odds become one by 1 / (1 + exp(-x)), which `fakeface score --logit` does"
+def _no_probability(value: Any, numbers: pd.Series) -> str:
+    "What is wrong with a number that is none, and how numbers of that range become probabilities. A few strange ones hide no range."
+    value, known = "empty" if pd.isna(value) or _as_text(value) == "" else value, numbers[np.isfinite(numbers)]
+    percents = known.quantile(0.9) > 1 and known.between(0, 100).mean() > 0.9
+    hint = "; divide percentages by 100" if percents or str(value).rstrip().endswith("%") else ""
+    if not hint and known.min() < 0: hint = "; log-odds become one by 1 / (1 + exp(-x)), which `fakeface score --logit` does"
     return f"p_fake is {value}; give a probability, 0 real to 1 fake{hint}"
 
 # %% ../../nbs/11_data.tables.ipynb #f6e101e8

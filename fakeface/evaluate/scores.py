@@ -7,7 +7,7 @@ __all__ = ['THRESHOLD', 'SourceRow', 'TRAINED_ON', 'ERRORS', 'PredictionsError',
            'predicted', 'is_misclassified', 'cut_words', 'auc_interval', 'precision_interval', 'direction_notes',
            'score_test', 'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided', 'sources_at',
            'source_notes', 'score_predictions', 'scores_table', 'sources_scores', 'source_areas', 'sources_table',
-           'score_lines', 'base_rate_words', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
+           'few_words', 'score_lines', 'base_rate_words', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
 
 # %% ../../nbs/40_evaluate.scores.ipynb #71dd25eb
 from pathlib import Path
@@ -328,11 +328,31 @@ def sources_table(sources: dict[str, dict[str, dict[str, Any]]], # test set -> i
             for t, some in sources.items() for name, r in some.items()]
     return pd.DataFrame(rows, columns=["test set", "source", "real", "fake", "AUC", "FPR", "TPR"]).set_index(["test set", "source"])
 
+# %% ../../nbs/40_evaluate.scores.ipynb #be61f0a4
+_FEW = 10 # images of a class below which nothing can be read off its rate
+
+
+def few_words(where: str, # such as "the test set ffhq"
+              n: dict[str, int], # label -> images
+              missing: bool = False, # a class without any image counts as too small: it was not meant so
+             ) -> list[str]: # a sentence, or none
+    "Whether a class has too few images for its rates."
+    few = [label for label in LABELS if n[label] < _FEW and (n[label] or missing)]
+    if not few: return []
+    have = " against ".join(f"{n[label]:,} {label}" for label in (few[0], *(k for k in LABELS if k != few[0] and n[k])))
+    return [f"{where} has {have}: rates of {' and '.join(few)} images, AUC and balanced accuracy cannot be read off so few"]
+
+
 # %% ../../nbs/40_evaluate.scores.ipynb #3f4e6ef2
 def score_lines(metrics: dict[str, Any]) -> list[str]: # sentences, none where there is nothing to say
     "What has to be said beside the scores: the notes of each test set, and the validation rows, which are no test."
     lines = [f"{name}: {note}" for name, s in metrics["tests"].items()
              for note in [*s.get("notes", []), *source_notes(s.get("sources", {}))]]
+    for name, s in metrics["tests"].items():
+        n = {k: s[f"n_{k}"] for k in LABELS}
+        lines += few_words(name, n)
+        if not all(n.values()):
+            lines.append(f"{name}: only {max(n, key=n.get)} images: always answering that scores 100 %, and there is no AUC")
     v = metrics.get("valid")
     if not v: return lines
     rate = percent(v["accuracy"], v["accuracy_ci95"])

@@ -28,6 +28,7 @@ from ..data.duplicates import find_leakage, settle_duplicates
 from ..data.labels import corrected, labels_used, relabelled
 from ..data.manifest import labelled_folder, scan
 from ..data.recipes import ROBUST, Composition, Part, Recipe, check_classes, checked_profiles, compose, read_recipe, settings
+from ..evaluate.scores import few_words
 from ..evaluate.thresholds import check_given
 from ..synthetic.world import read_world
 from ..train.blocks import face_datablock, loader_options
@@ -172,20 +173,14 @@ def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.man
     return recipe, Composition(m, table), found.rejects
 
 # %% ../../nbs/80_experiments.plan.ipynb #ccbb9d9c
-_FEW = 10 # images of a class in validation or a test set below which nothing can be read off its rate
-
-
 def size_warnings(manifest: pd.DataFrame, # with splits
                  ) -> list[str]: # sentences
     "What is too small to be measured. Test sets of one class alone are meant so, and are not named."
     lines = []
     for split, rows in manifest[manifest["split"] != "train"].groupby("split", sort=False):
         n = {label: int((rows["label"] == label).sum()) for label in LABELS}
-        few = [label for label in LABELS if n[label] < _FEW and (n[label] or split == "valid")]
-        if not few: continue
         where = "validation" if split == "valid" else f"the test set {split}"
-        have = " against ".join(f"{n[label]:,} {label}" for label in (few[0], *(k for k in LABELS if k != few[0] and n[k])))
-        lines.append(f"{where} has {have}: rates of {' and '.join(few)} images, AUC and balanced accuracy cannot be read off so few")
+        lines += few_words(where, n, missing=split == "valid")
     return lines
 
 # %% ../../nbs/80_experiments.plan.ipynb #a714af33

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from ..audit.audit import CHECKS, Audit, by_tests
-from ..audit.checks import VERDICTS, shared
+from ..audit.checks import NOT_ASKED, VERDICTS, shared
 from ..audit.shortcuts import baselines_table
 from ..core.basics import LABELS, percent
 from ..core.files import write_whole
@@ -102,9 +102,10 @@ def summary(audit: Audit) -> list[str]: # sentences
             f"from {audit.manifest['source'].nunique()} sources.")
     if audit.rejected: what += f" {audit.rejected:,} files could not be read and are left out."
     parts = [f"{len(by[v])} {v} ({', '.join(by[v])})" for v in ("fail", "warn") if by[v]]
-    if not parts: return [what, "No check was found" + (f"; not measured: {', '.join(by['not measured'])}." if by["not measured"] else ".")]
-    return [what, f"Of {len(audit.checks)} checks: {' and '.join(parts)}; {len(by['pass'])} pass"
-            + (f", {len(by['not measured'])} not measured." if by["not measured"] else ".")]
+    asked = sum(check["why"] != NOT_ASKED for check in audit.checks.values())
+    rest = len(by["not measured"]) - (len(audit.checks) - asked)
+    return [what, f"Of {asked} check{'s' * (asked != 1)}: {''.join(f'{part}; ' for part in parts)}{len(by['pass'])} pass"
+            + (f", {rest} not measured." if rest else ".")]
 
 # %% ../../nbs/71_report.audit.ipynb #306754c0
 def _pairs(audit: Audit, rows: pd.DataFrame, side: int = 140) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 # %% ../../nbs/70_report.run.ipynb #30c962ba
+from ..audit.shortcut_checks import FAIL
 from ..audit.shortcuts import against_shortcuts, baseline_words, highest, shortcut_warning
 from ..core.basics import LABELS, RATES, InputError, data_manifests, percent
 from ..core.files import write_whole
@@ -257,10 +258,12 @@ def run_verdicts(metrics: dict[str, Any], # of a run
     both = [s for s in metrics["tests"].values() if s["auc_ci95"]]
     if not found: # no shortcut was measured
         return pills or ([("warn", "above chance; shortcuts not measured")] if both and all(s["auc_ci95"][0] > 0.5 for s in both) else [])
+    easy = [test for test in found.get("above", []) if highest(metrics["baselines"][test])[1]["ci95"][0] > FAIL]
+    found = found | ({"easy": easy, "above": [test for test in found["above"] if test not in easy]} if easy else {})
     apart = " but the spectrum" if any("spectrum" in metrics["baselines"].get(test, {}) for test in found.get("above", [])) else ""
     words = dict(below=("fail", "below a shortcut"), unclear=("warn", "not above a shortcut"),
-                 above=("pass", f"above every shortcut{apart}"))
-    return pills + [(pill, f"{label}: {', '.join(found[verdict])}") for verdict, (pill, label) in words.items() if verdict in found]
+                 easy=("warn", "above shortcuts, but one alone nearly does as well"), above=("pass", f"above every shortcut{apart}"))
+    return pills + [(pill, f"{label}: {', '.join(found[verdict])}") for verdict, (pill, label) in words.items() if found.get(verdict)]
 
 # %% ../../nbs/70_report.run.ipynb #8b194cda
 def answer(name: str, # of the test set

@@ -70,8 +70,10 @@ def recorded(learn: Learner, # anybody's, trained
 
 # %% ../../nbs/53_train.fitting.ipynb #c100543b
 class EpochLines(Callback):
-    "One plain line an epoch, for logs."
-    def before_fit(self) -> None: self.began = time.time()
+    "One plain line an epoch, for logs; of a probe one, with the time that its features took."
+    began = 0.0
+    def before_features(self, images: int, passes: int) -> None: self.began = time.time()
+    def before_fit(self) -> None: self.began = self.began if _at_once(self.learn) and self.began else time.time()
     def after_epoch(self) -> None:
         if hasattr(self.learn, "gather_preds"): return # predicting is no epoch
         names, values = self.recorder.metric_names[1:-1], self.recorder.log[1:]
@@ -82,12 +84,24 @@ class EpochLines(Callback):
 _ENOUGH, _SHORT = 5.0, 30.0 # seconds of training that a forecast needs; seconds left that need none
 
 
+def _at_once(learn: Learner) -> bool: return getattr(learn, "at_once", False) # a probe, see `train.probe`
+
+
 class Forecast(Callback):
     "One line on about how long the training takes."
     noted = ("done",)
     def __init__(self, enough: float = _ENOUGH, short: float = _SHORT):
         self.enough, self.short, self.done, self.told = enough, short, 0, None
-    def before_fit(self) -> None: self.open = True
+    def before_features(self, images: int, passes: int) -> None:
+        self.open, self.images, self.passes, self.seen, self.began = True, images, passes, 0, time.time()
+
+    def after_features(self, images: int) -> None:
+        self.seen, spent = self.seen + images, time.time() - self.began
+        if not self.open or spent < self.enough: return
+        self.open, left = False, spent / self.seen * (self.images * self.passes - self.seen)
+        if left > self.short: print(f"\rabout {_time_words(left)} for {_features_words(self)}; {_stop_words(self.learn)}", flush=True)
+
+    def before_fit(self) -> None: self.open = not _at_once(self.learn) # of a probe it only measures
     def before_train(self) -> None: self.began = time.time()
     def after_epoch(self) -> None: self.done += not hasattr(self.learn, "gather_preds")
 
@@ -107,6 +121,12 @@ def _parts_words(learn: Learner) -> str:
     "What the epochs are, where there are two kinds."
     first, then = getattr(learn, "planned", (0, 0))
     return f" ({first} frozen, of the head alone, and {then} of the whole network)" if first else ""
+
+
+def _features_words(f: Forecast) -> str:
+    "What a probe does, which has no epochs."
+    drawn = f", drawn {f.passes - 1} time{'s' * (f.passes > 2)} and once as they are" if f.passes > 1 else ""
+    return f"features of {f.images:,} training images{drawn}, to which the probe is then fitted at once"
 
 
 def _stop_words(learn: Learner) -> str:

@@ -172,6 +172,11 @@ def _passes(dls: DataLoaders, epochs: int) -> Iterator[TfmdDL]:
         yield loader
 
 # %% ../../nbs/51_train.probe.ipynb #cf3e121c
+def _tell(learn: Learner, event: str, *values: int) -> None:
+    "Calls what of its callbacks knows an event that fastai has not: `before_features`, `after_features`."
+    for cb in learn.cbs: getattr(type(cb), event, lambda *_: None)(cb, *values)
+
+
 def _features_of(learn: Learner, loader: TfmdDL, what: str) -> tuple[np.ndarray, np.ndarray]: # features (n, d), classes (n,)
     "What the body answers to all images of a loader."
     own, xs, ys = next((cb for cb in learn.cbs if isinstance(cb, AtPrecision)), None), [], []
@@ -180,6 +185,7 @@ def _features_of(learn: Learner, loader: TfmdDL, what: str) -> tuple[np.ndarray,
         with torch.no_grad(), own.cast() if own else nullcontext():
             xs.append(learn.model[0](x.as_subclass(torch.Tensor)).float().cpu().numpy())
         ys.append(y.as_subclass(torch.Tensor).cpu().numpy())
+        _tell(learn, "after_features", len(y))
     return np.concatenate(xs), np.concatenate(ys)
 
 
@@ -187,6 +193,7 @@ def probe_features(learn: Learner, # its body is frozen
                    epochs: int, # how often images are drawn
                   ) -> tuple[np.ndarray, np.ndarray]: # features (n, d), classes (n,)
     "What the body answers to the training images, drawn so many times and once as they are."
+    _tell(learn, "before_features", len(learn.dls.train.dataset), 1 + epochs * _is_drawn(learn.dls.train))
     passes = enumerate(_passes(learn.dls, epochs))
     parts = [_features_of(learn, loader, f"features, {f'draw {k} of {epochs}' if k else 'as they are'}") for k, loader in passes]
     return tuple(np.concatenate(some) for some in zip(*parts))
