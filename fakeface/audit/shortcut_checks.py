@@ -17,7 +17,7 @@ from .checks import Check, verdict
 from .evidence import Evidence
 from .shortcuts import (BYTES, FREQUENCIES, LEAST, SHORTCUTS, Baseline, baseline, baselines_by_test, bytes_between,
                                       file_facts_by_test)
-from ..core.basics import progress
+from ..core.basics import slow_step
 from ..data.faces import POINTS
 
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #c2a24b9c
@@ -105,7 +105,11 @@ def judge_shortcut(name: str, # out of SHORTCUTS
 def judged_shortcuts(e: Evidence) -> dict[str, tuple[dict[str, Any], Baseline]]: # shortcut -> as of `judge_shortcut`
     "The shortcuts that were asked for."
     names = [name for name in SHORTCUTS if name in e.asked]
-    return {name: judge_shortcut(name, e.features[name], e.sample, e.seed) for name in progress(names, len(names), "measuring shortcuts")}
+    return {name: _judged_slowly(name, e) for name in names}
+
+
+def _judged_slowly(name: str, e: Evidence) -> tuple[dict[str, Any], Baseline]:
+    with slow_step(f"measuring the shortcut {name}"): return judge_shortcut(name, e.features[name], e.sample, e.seed)
 
 
 def _shortcut(name: str, e: Evidence) -> dict[str, Any]:
