@@ -34,25 +34,27 @@ def check_predictions(predictions: pd.DataFrame, # one row an image
                       logit: bool = False, # p_fake holds log-odds
                       flip: bool = False, # p_fake speaks for real
                       columns: Any = None, # theirs for ours, see `data.tables.column_map`
+                      skip: bool = False, # rows that cannot be right are left out, and counted in a note
                      ) -> pd.DataFrame: # tidy; `split`, `source` and `path` are filled in where absent
     "Raises `PredictionsError` naming the column, or all kinds of rows, that cannot be right; see `data.tables` for what is read, and said."
-    p = Passage(where, PredictionsError)
+    p = Passage(where, PredictionsError, skip=skip)
     table = tidy_table(predictions, where, needs=("label", "p_fake"), error=PredictionsError, columns=columns, passage=p)
     table = table.assign(p_fake=probabilities(table, where, logit, flip, PredictionsError, p))
     filled = dict(split="test", source=table["label"], path=lambda rows: [str(i) for i in range(len(rows))])
     table = table.assign(**{c: v for c, v in filled.items() if c not in table})
     check_once(table, where, PredictionsError, p)
     p.end()
-    return table
+    return table if p.bad is None else table[~p.bad].reset_index(drop=True)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #da782ca7
 def read_predictions(path: str | Path, # CSV or parquet: path, label, p_fake, and what else is known
                      logit: bool = False, # p_fake holds log-odds
                      flip: bool = False, # p_fake speaks for real
                      columns: Any = None, # theirs for ours, as in "path=file,p_fake=score,fake=1" or a dict of the same
+                     skip: bool = False, # rows that cannot be right are left out, and counted in a note
                     ) -> pd.DataFrame: # checked
     "Any detector's scores from a file."
-    return check_predictions(read_table(path, PredictionsError, columns), Path(path).name, logit, flip)
+    return check_predictions(read_table(path, PredictionsError, columns), Path(path).name, logit, flip, skip=skip)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #c9e33744
 def predicted(predictions: pd.DataFrame,
