@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'RATES', 'VERDICTS', 'InputError', 'DataNote', 'count_verdicts', 'count_words', 'data_manifests',
-           'cache_folder', 'stop_again', 'progress', 'area', 'percent', 'signed', 'plain_json']
+           'cache_folder', 'stop_again', 'progress', 'slow_step', 'area', 'percent', 'signed', 'plain_json']
 
 # %% ../../nbs/00_core.basics.ipynb #a0e71c03
 import json
@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -77,21 +78,29 @@ def stop_again() -> None:
     if heard is not None: raise heard
 
 # %% ../../nbs/00_core.basics.ipynb #99c077f9
+_SOON = 2 # seconds after which work is spoken of
+
+
+def _is_watched(log: logging.Logger) -> bool: # by somebody who sees bars
+    return (sys.stderr.isatty() or "ipykernel" in sys.modules) and log.isEnabledFor(logging.WARNING)
+
+# %% ../../nbs/00_core.basics.ipynb #2bd97983
 class _Steps:
     "A bar in a terminal or a notebook; elsewhere lines in the log."
     def __init__(self, items: Iterable, total: int, what: str):
         self.log, self.total, self.what = logging.getLogger("fakeface"), total, what
-        self.watched = (sys.stderr.isatty() or "ipykernel" in sys.modules) and self.log.isEnabledFor(logging.WARNING)
-        self.bar = tqdm(items, total=total, desc=what, delay=2, leave=False, mininterval=0.5, disable=not self.watched)
+        self.watched = _is_watched(self.log)
+        self.bar = tqdm(items, total=total, desc=what, delay=_SOON, leave=False, mininterval=0.5, disable=not self.watched)
 
     def __iter__(self) -> Iterator:
-        n, began, last = 0, time.monotonic(), time.monotonic()
+        n, began = 0, time.monotonic()
+        due = began + _SOON
         for n, item in enumerate(self.bar, 1):
             yield item
             stop_again()
-            if not self.watched and time.monotonic() - last > 30:
-                last = time.monotonic()
-                self.log.info("%s: %s of %s, %.0f s", self.what, f"{n:,}", f"{self.total:,}", last - began)
+            if not self.watched and (now := time.monotonic()) > due:
+                due = now + 30
+                self.log.info("%s: %s of %s, %.0f s", self.what, f"{n:,}", f"{self.total:,}", now - began)
         self.log.debug("%s: %s, %.1f s", self.what, f"{n:,}", time.monotonic() - began)
 
     def __enter__(self) -> "_Steps": return self
@@ -102,9 +111,30 @@ def progress(items: Iterable, # what is worked through
              total: int, # how many
              what: str, # is done with them
             ) -> Iterable: # the same items; also a context, which takes the bar away where the loop is left early
-    """A progress bar that appears after two seconds and leaves nothing behind. Where nobody watches (a log file), a line every half
-    minute in the log `fakeface`, and at its level DEBUG one at the end with the seconds."""
+    """A progress bar that appears after two seconds and leaves nothing behind. Where nobody watches (a log file), a line after two
+    seconds and then every half minute in the log `fakeface`, and at its level DEBUG one at the end with the seconds."""
     return _Steps(items, total, what)
+
+# %% ../../nbs/00_core.basics.ipynb #ebafdc30
+@contextmanager
+def slow_step(what: str, # is done
+              after: float = _SOON, # seconds
+             ) -> Iterator[None]:
+    "Names a step that takes longer: in a terminal or a notebook as long as it lasts, elsewhere in a line of the log `fakeface`."
+    log, bars, began = logging.getLogger("fakeface"), [], time.monotonic()
+    def name_it() -> None:
+        if _is_watched(log): bars.append(tqdm(desc=f"{what} ...", bar_format="{desc}", leave=False))
+        else: log.info("%s: over %.0f s so far", what, after)
+    timer = threading.Timer(after, name_it)
+    timer.daemon = True
+    timer.start()
+    try: yield
+    finally:
+        timer.cancel()
+        timer.join()
+        for bar in bars: bar.close()
+    log.debug("%s: %.1f s", what, time.monotonic() - began)
+
 
 # %% ../../nbs/00_core.basics.ipynb #4c5add94
 def area(value: float | None, # an AUC or an average precision

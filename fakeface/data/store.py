@@ -200,7 +200,7 @@ def measured(what: str, # is measured, and by which version
     rest = np.flatnonzero(todo).tolist()
     reading, new = _in_processes(of, [paths[i] for i in rest], workers), _Lot(what)
     with new:
-        for i, value in zip(rest, progress(reading, len(rest), words)):
+        for value, i in zip(progress(reading, len(rest), words), rest): # the bar first, so that it comes to its end
             if value is None: continue
             values[i] = value
             if isinstance(hashes[i], str): new.add(hashes[i], values[i].tobytes())
