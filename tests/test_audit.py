@@ -2,6 +2,7 @@
 import json
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from fakeface.audit.shortcut_checks import check_shortcut
 from fakeface.audit.shortcuts import Baseline
 from fakeface.audit.subjects import check_subjects
 from fakeface.cli.main import main
+from fakeface.core import basics
 from fakeface.core.files import write_table
 from fakeface.data.duplicates import LeakError, find_leakage, near_pairs
 from fakeface.data.manifest import scan
@@ -181,8 +183,21 @@ def test_a_run_and_the_audit_of_one_folder_judge_the_file_facts_alike(tmp_path):
     checks = audit(manifest, tmp_path/"faces", only=["file-facts", "coverage"], workers=1).checks
     facts = checks["file-facts"]
     assert (facts["verdict"], facts["figure"]) == ("pass", 0.5)
-    assert "with bytes per pixel, which do not decide here, AUC 1.000" in facts["why"]
+    assert "Bytes per pixel, which do not decide here, raise it to AUC 1.000" in facts["why"]
+    assert "harder compression of one class does the same. To find out, save both classes once more at one quality" in facts["why"]
     run = measure_baselines(manifest, tmp_path/"faces")["test"]
     assert run["file-facts"]["auc"] == 0.5 and run["file-facts"]["with_bytes"]["auc"] > 0.9
     assert highest(run)[0] != "file-facts" and "file facts without bytes per pixel" in baseline_words(run)
     assert (checks["coverage"]["verdict"], "counterpart" in checks["coverage"]["why"]) == ("not measured", False)
+
+
+def test_every_step_of_an_audit_that_takes_long_is_named(injected, monkeypatch, caplog):
+    manifest, root = injected[1], injected[0]
+    monkeypatch.setattr("fakeface.core.basics._is_watched", lambda log: False)
+    monkeypatch.setattr("fakeface.core.basics._SOON", -1) # any part of a bar is late
+    monkeypatch.setattr("fakeface.audit.audit.slow_step", partial(basics.slow_step, after=0))
+    monkeypatch.setattr("fakeface.audit.shortcut_checks.slow_step", partial(basics.slow_step, after=0))
+    with caplog.at_level("INFO", logger="fakeface"): audit(manifest, root, workers=1)
+    steps = "\n".join(r.getMessage() for r in caplog.records)
+    for step in ("looking for duplicates", "measuring the shortcut thumbnail", "finding faces", "checking labels", "checking coverage"):
+        assert step in steps, step

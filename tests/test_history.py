@@ -19,6 +19,7 @@ from fakeface.serve.export import export_bundle
 from fakeface.serve.predict import Detector
 from fakeface.synthetic.world import build_world
 from fakeface.train.blocks import face_dataloaders, loader_options
+from fakeface.train.fitting import EpochLines, Forecast
 from fakeface.train.inference import predict
 from fakeface.train.learners import make_learner
 from fakeface.train.runs import load_run_model
@@ -149,3 +150,13 @@ def test_the_aim_for_unseen_kinds_is_refused_before_anything_slow(made, tmp_path
     with pytest.raises(InputError, match=r"training has 1 \(ffhq\); add a second source of photographs"):
         run_recipe(one, home/"world", tmp_path/"run", profile="published", aim=aim, **PROBE)
     assert not (tmp_path/"run").exists()
+
+
+def test_a_probe_is_not_said_to_have_epochs(made, tmp_path, capsys):
+    home, run, _ = made
+    lines = [Forecast(enough=0, short=-1), EpochLines()]
+    again = run_recipe("robust", home/"world", tmp_path/"again", profile="published", progress=False, cbs=lines, **PROBE | dict(epochs=2))
+    forecast, fitted = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("about ", "fitted at once"))]
+    trained = int((again.manifest["split"] == "train").sum())
+    assert f"for features of {trained:,} training images, drawn 2 times and once as they are, to which the probe is then fitted" in forecast
+    assert "epoch" not in forecast and fitted.startswith("fitted at once: train loss")

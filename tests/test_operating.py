@@ -196,3 +196,13 @@ def test_a_part_of_a_used_test_set_is_no_fresh_one(tmp_path):
     assert (part["before"], part["overlap"]) == (1, 1.0)
     assert Ledger(tmp_path).enter("other", predictions("celeba", 800), "run-2")["before"] == 0
     assert tmp_path.joinpath("test_use.jsonl").stat().st_size < 40_000
+
+
+def test_the_test_set_that_is_asked_for_stands_source_by_source_beside_validation(mixed, tmp_path, capsys):
+    one = two_sources("celeba", 2)
+    table = pd.concat([pd.read_csv(mixed), one[one["source"] == "tidy"]])
+    table.to_csv(tmp_path / "three.csv", index=False)
+    assert main(["operating", str(tmp_path / "three.csv"), "--aim", "each", "--test", "celeba"]) == 0
+    by_source = capsys.readouterr().out.partition("Source by source")[2]
+    rows = [line.split()[:2] for line in by_source.splitlines() if line.startswith((" celeba", "celeba", "validation", " validation"))]
+    assert rows and {row[0] for row in rows} == {"celeba", "validation"}, by_source

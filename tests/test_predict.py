@@ -2,6 +2,7 @@
 import contextlib
 import io
 import json
+import shutil
 import struct
 from functools import partial
 from itertools import count
@@ -282,3 +283,33 @@ def test_what_is_recorded_of_the_data_names_no_path_of_this_machine(made):
 def test_exit_codes_are_zero_for_real_one_for_fake_three_for_no_verdict(verdicts, code):
     from fakeface.cli.predict import exit_code
     assert exit_code(verdicts) == code
+
+
+@pytest.mark.parametrize("split, word", [("train", "training"), ("valid", "validation")])
+def test_an_answer_about_an_image_of_the_run_is_called_no_test(made, tmp_path, capsys, split, word):
+    home, run, bundle = made
+    file = home/"world"/run.manifest.loc[run.manifest["split"] == split, "path"].iloc[0]
+    sentence = f"It is byte for byte one of the run's {word} images: this answer is no test of the network."
+    asked = Detector.load(run.folder, device="cpu")
+    answer = asked.predict(file.read_bytes(), band=False)
+    assert (answer.own, answer.to_dict()["own_words"]) == (word, sentence) and sentence in repr(answer)
+    with Image.open(file) as im: im.convert("RGB").save(tmp_path/"again.png")
+    assert asked.predict(tmp_path/"again.png", band=False).own == "" # the same picture in another file
+    assert Detector.load(bundle, device="cpu").predict(file, band=False).own == "" # a bundle has no hashes
+    main(["predict", str(file), "--model", str(run.folder), "--fast", "--out", str(tmp_path/"answers.csv")])
+    out = capsys.readouterr().out
+    assert sentence in out and "1 of 1 files are byte for byte images that it was trained or validated on" in out
+    assert pd.read_csv(tmp_path/"answers.csv")["own"].tolist() == [word]
+
+
+def test_predict_repeats_that_a_shortcut_does_as_well(made, tmp_path, capsys):
+    home, run, _ = made
+    folder, name = tmp_path/"run", next(name for name, s in run.metrics["tests"].items() if s["auc"] is not None)
+    shutil.copytree(run.folder, folder)
+    metrics = json.loads((folder/"metrics.json").read_text())
+    metrics["baselines"] = {name: {"size": dict(n=100, auc=1.0, ci95=[0.999, 1.0], called_fake=dict(real=0.0, fake=1.0))}}
+    (folder/"metrics.json").write_text(json.dumps(metrics))
+    file = home/"world"/run.predictions["path"].iloc[0]
+    for model in (folder, export_bundle(folder, tmp_path/"b.fakeface")):
+        main(["predict", str(file), "--model", str(model), "--fast"])
+        assert "it may know no more than this shortcut." in capsys.readouterr().out.partition("Network: ")[2], model

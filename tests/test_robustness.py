@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fakeface.core.basics import InputError
+from fakeface.core.basics import InputError, percent
 from fakeface.data.images import jpeg_quality
 from fakeface.evaluate.detectors import detect, load_detector, read_answers
-from fakeface.evaluate.perturbations import HARMLESS, Perturbation, reencode
-from fakeface.evaluate.robustness import (ask, balanced_change, format_match, robustness_table, source_rates, stability, stability_words,
-                                          twins)
+from fakeface.evaluate.perturbations import CLEAN, HARMLESS, Perturbation, reencode
+from fakeface.evaluate.robustness import (ask, balanced_change, change_words, format_match, robustness_table, source_rates, stability,
+                                          stability_words, twins)
 from fakeface.report.robustness import robustness_report
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -180,3 +180,27 @@ def test_the_command_line_scores_and_shakes_a_foreign_function_from_its_folder(t
     assert (pd.read_csv(tmp_path / "predictions.csv")["p_fake"] == 1).all()
     done = fakeface("robustness", "images", "--detector", "mine:ask", "--sample", "5", "--sweeps", "none")
     assert done.returncode == 2 and "'PngImageFile' object has no attribute 'quantization'" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("label, rate", [("fake", "sensitivity"), ("real", "specificity")])
+def test_a_rate_that_falls_is_named_where_the_accuracy_hides_it(label, rate):
+    rng, n = np.random.default_rng(0), 60
+    is_fake = np.repeat([False, True], n)
+    wrong = np.zeros(2 * n, bool)
+    wrong[rng.choice(np.flatnonzero(is_fake == (label == "real")), 40, False)] = True # the other class: wrong when clean, right after
+    lost = rng.choice(np.flatnonzero(is_fake == (label == "fake")), 13, False)
+    clean = np.where(is_fake ^ wrong, 0.9, 0.1)
+    after = np.where(is_fake, 0.9, 0.1)
+    after[lost] = np.where(is_fake[lost], 0.1, 0.9)
+    rows = pd.DataFrame({"path": [f"{i}.jpg" for i in range(2 * n)], "label": np.where(is_fake, "fake", "real"), "source": "s",
+                         "split": "t", "width": 64, "height": 64, "quality": 90, "format": "JPEG"})
+    ways = [CLEAN, Perturbation("jpeg 30", "JPEG 30", sweep="jpeg", value=30)]
+    answers = rows.loc[rows.index.repeat(2)].assign(perturbation=[d.name for d in ways] * len(rows), p_fake=np.c_[clean, after].ravel())
+    table = robustness_table(answers, ways)
+    worst = table.set_index("perturbation").loc["jpeg 30"]
+    assert (worst["change"] > 0, worst["beyond"]) == (True, "better")
+    both = [percent(table[rate][i], [table[f"{rate}_lo"][i], table[f"{rate}_hi"][i]]) for i in (0, 1)]
+    assert both[0].startswith("100.0 %") and both[1].startswith("78.3 %")
+    assert f" points; {rate} falls from {both[0]} to {both[1]})" in " ".join(change_words(table))
+    still = robustness_table(answers.assign(p_fake=np.c_[clean, clean].ravel()), ways)
+    assert "falls" not in " ".join(change_words(still)) and still["lost"].tolist() == ["", ""]

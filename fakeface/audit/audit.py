@@ -18,13 +18,13 @@ import pandas as pd
 from .checks import NOT_ASKED, Check, verdict
 from .coverage import COVERAGE, coverage_table
 from .duplicates import EXACT_DUPLICATES, NEAR_DUPLICATES, duplicate_pairs
-from .evidence import gather, read_audited
+from .evidence import Evidence, gather, read_audited
 from .labels import WRONG_LABELS, confident_errors, judged_labels
 from .provenance import PROVENANCE
-from .shortcut_checks import SHORTCUT_CHECKS, found_points, mean_spectra
+from .shortcut_checks import SHORTCUT_CHECKS, found_points, judged_shortcuts, mean_spectra
 from .shortcuts import SHORTCUTS
 from .subjects import SHARED_SUBJECTS
-from ..core.basics import InputError
+from ..core.basics import InputError, slow_step
 
 # %% ../../nbs/39_audit.audit.ipynb #ce7f7c49
 CHECKS: dict[str, Check] = {c.name: c for c in (
@@ -100,6 +100,10 @@ def _folded(why: str, most: int = 110) -> str:
     return f'<details><summary>{escape(start)} …</summary><div style="max-width:60em">{escape(why)}</div></details>'
 
 # %% ../../nbs/39_audit.audit.ipynb #3a54bf00
+def _measured(check: Check, e: Evidence) -> dict[str, Any]:
+    with slow_step(f"checking {check.name}"): return check.measure(e)
+
+
 def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data root, or a run folder
           root: str | Path | None = None, # the data root of a manifest or a run
           most: int = 8_000, # images in the sample for shortcuts
@@ -115,7 +119,9 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
     if unknown := set(names) - set(CHECKS): raise InputError(f"unknown check `{min(unknown)}`; known: {', '.join(CHECKS)}")
     s = read_audited(what, root)
     e = gather(s, names, most, faces if "geometry" in names else 0, face_detector, seed, workers)
-    checks = {name: c.measure(e) if name in names else verdict("not measured", NOT_ASKED) for name, c in CHECKS.items()}
+    with slow_step("looking for duplicates"): e.once(duplicate_pairs)
+    e.once(judged_shortcuts) # before the checks that ask for them, so that each step has its name
+    checks = {name: _measured(c, e) if name in names else verdict("not measured", NOT_ASKED) for name, c in CHECKS.items()}
     return Audit(s.name, s.kind, s.root, checks, s.manifest, e.once(duplicate_pairs), e.once(judged_labels)[1],
                  confident_errors(s.predictions), coverage_table(s.manifest), mean_spectra(e), found_points(e), s.rejected, e.face_detector)
 

@@ -43,17 +43,24 @@ def check_shortcut(name: str, # out of SHORTCUTS
     if b.auc is None: return verdict("not measured", f"From {_WHAT[name]}: {b.why_not}.", n=b.n, **more)
     full, b = b, decides or b # what is shown is what decides
     words = f"From {_WITHOUT_BYTES if decides else _WHAT[name]} alone{place and ', '}{place}: {_auc(b.auc, b.ci95)} (n = {b.n:,})"
-    if decides: words += f"; with bytes per pixel, which do not decide here, {_auc(full.auc, full.ci95)}"
+    rest = _bytes_words(full, b) if decides else ""
     if b.ci95[1] < 0.5:
-        return verdict("not measured", f"{words}; below 0.5, so what some images teach is wrong about others: that is no good news.",
+        return verdict("not measured", f"{words}; below 0.5, so what some images teach is wrong about others: that is no good news.{rest}",
                     b.auc, b.ci95, n=b.n, **more)
     whole = b.ci95[0] > FAIL or b.auc >= 0.9995 # nothing can be clearly above 1.000
     word = "pass" if b.ci95[0] <= WARN else "fail" if whole and name != "spectrum" else "warn"
-    if decides and word == "pass" and full.ci95[0] > WARN:
-        words += ": they do not set the real sources apart, and grow with what is in a picture, a generator's trace included, see spectrum"
     if name == "spectrum": words += "; never a fail: a generator's trace, a fair clue, shows there too, besides resizing and compression"
     end = {"pass": "", "warn": " A score has to be clearly above that.", "fail": " A score on these images proves nothing."}
-    return verdict(word, f"{words}.{end[word]}", b.auc, b.ci95, n=b.n, **more)
+    return verdict(word, f"{words}.{end[word]}{rest}", b.auc, b.ci95, n=b.n, **more)
+
+# %% ../../nbs/33_audit.shortcut_checks.ipynb #0111a871
+def _bytes_words(full: Baseline, bare: Baseline) -> str: # two sentences, or a short one where there is nothing to explain
+    "What bytes per pixel add to the other facts, what that means, and how to find out."
+    if full.ci95[0] <= WARN or full.auc <= bare.auc:
+        return f" Bytes per pixel, which do not decide here, leave it at {_auc(full.auc, full.ci95)}."
+    return (f" Bytes per pixel, which do not decide here, raise it to {_auc(full.auc, full.ci95)}: generated pictures are often smoother "
+            "and so smaller files, but harder compression of one class does the same. To find out, save both classes once more at one "
+            "quality: `fakeface ladder`, docs/how-to/audit-your-folder.md.")
 
 # %% ../../nbs/33_audit.shortcut_checks.ipynb #0c0292c2
 def _places(x: np.ndarray, manifest: pd.DataFrame, by_test: dict[str, dict[str, Any]], seed: int) -> dict[str, Baseline]:

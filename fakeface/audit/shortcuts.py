@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, JpegImagePlugin
 
-from ..core.basics import LABELS, InputError, area, percent
+from ..core.basics import LABELS, InputError, area, percent, slow_step
 from ..core.stats import auc_with_interval
 from ..data.duplicates import is_test, read_thumbnails
 from ..data.images import RejectedImage, jpeg_quality, open_header, read_file, to_rgb
@@ -321,7 +321,10 @@ def measure_baselines(manifest: pd.DataFrame, # composed: path, label, split, su
     some = rows[sample_rows(rows, most, seed)].reset_index(drop=True)
     large = "width" in some and some["width"].astype(float).median() > 400
     features = read_features(some["path"], root, workers=None if large else 1).values
-    by = {name: (file_facts_by_test if name == "file-facts" else baselines_by_test)(x, some) for name, x in features.items()}
+    by = {}
+    for name, x in features.items():
+        with slow_step(f"measuring the shortcut {name}"):
+            by[name] = (file_facts_by_test if name == "file-facts" else baselines_by_test)(x, some)
     tests = sorted({t for f in by.values() for t in f})
     return {test: {name: baselines[test] for name, baselines in by.items() if test in baselines} for test in tests}
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 
 from .shared import IN_ONE, FaceDetector, Many, Output, Root, argument, drawn_note, option, shown, write_parts
-from ..core.basics import InputError
+from ..core.basics import InputError, slow_step
 
 # %% ../../nbs/96_cli.audit.ipynb #31813e8a
 FAILED = 3 # exit code of a command that did its work and found what it was told to fail on
@@ -41,7 +41,7 @@ def audit(what: _What, output: Output, root: Root = None,
     if many.parts: return _in_parts(what, root, many, output)
     from fakeface.audit.audit import audit as ask
     if measured: _put_in_store(measured, what, root, output)
-    output.note(f"Auditing {what}: every image is opened, which takes some minutes for tens of thousands.")
+    output.note(f"Auditing {what}: every image is opened and measured, which takes minutes for tens of thousands or on a busy machine.")
     result = ask(what, root, sample, sample_faces, face_detector or "auto", seed, **({"only": only} if only else {}))
     _show_audit(result, out, output)
     found = {check["verdict"] for check in result.checks.values()}
@@ -60,7 +60,7 @@ def _show_audit(result: Any, out: Path | None, output: Output) -> None:
     baselines = baselines_table(by_tests(result.checks))
     if len(baselines): output.table(baselines, "What a shortcut alone reaches on each test set (AUC; positive class: fake):")
     if not out: return
-    page = write_audit(result, out)
+    with slow_step("drawing the page"): page = write_audit(result, out)
     output.record(page=page)
     output.say(f"\n{page}\n{page.with_suffix('.json')}")
 

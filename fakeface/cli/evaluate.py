@@ -252,11 +252,11 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
 
 # %% ../../nbs/96_cli.evaluate.ipynb #59873037
 def _show_sources(table: Any, point: Any, scores: dict[str, dict[str, Any]], output: Output) -> None:
-    "Source by source at the threshold, validation first; one table, of sets in which a class has several sources."
-    from fakeface.evaluate.scores import is_divided, source_notes, sources_at, sources_table
+    "Source by source at the threshold, the test sets first; one table, where a class of one of them has several sources."
+    from fakeface.evaluate.scores import shown_sources, source_notes, sources_at, sources_table
     valid = sources_at(table[table["split"] == "valid"], point.threshold)
     output.record(valid_sources=valid)
-    shown = {name: s for name, s in (("valid", valid), *((t, r["sources"]) for t, r in scores.items())) if is_divided(s)}
+    shown = shown_sources(valid, {t: r["sources"] for t, r in scores.items()})
     if notes := source_notes(valid): output.say("\nOn validation:", *(f"- {note}" for note in notes))
     title = f"Source by source at the threshold {point.threshold:.4g} (positive: fake; AUC within a source):"
     if shown: output.table(sources_table(shown), title)

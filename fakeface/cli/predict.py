@@ -188,5 +188,9 @@ def _show_network(detector: Any, answers: list[Any], prevalence: float, output: 
     point = detector.info.point
     output.note("", f"Network: {detector}. Positive class: fake.",
                 f"Called fake {cut_words(point.threshold)}, the threshold frozen on validation for: {point.wanted}.")
+    output.note(*detector.info.shortcuts)
+    if own := [a for a in answers if a.own]:
+        output.note(f"{len(own):,} of {len(answers):,} files are byte for byte images that it was trained or validated on: these answers "
+                    "are no test of it.")
     if detector.info.world: output.note("It was trained on drawn faces: what it says about a photograph means nothing.")
     output.note(value["text"])

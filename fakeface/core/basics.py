@@ -84,7 +84,7 @@ _SOON = 2 # seconds after which work is spoken of
 def _is_watched(log: logging.Logger) -> bool: # by somebody who sees bars
     return (sys.stderr.isatty() or "ipykernel" in sys.modules) and log.isEnabledFor(logging.WARNING)
 
-
+# %% ../../nbs/00_core.basics.ipynb #2bd97983
 class _Steps:
     "A bar in a terminal or a notebook; elsewhere lines in the log."
     def __init__(self, items: Iterable, total: int, what: str):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.basics import InputError
+from ..core.basics import InputError, slow_step
 from .images import SIDE, RejectedImage, grey_thumbnail, open_rgb
 from .manifest import read_facts
 from .store import measured
@@ -556,11 +556,13 @@ def find_leakage(manifest: pd.DataFrame, # one row an image, with split and sha2
     pairs[0] = _all_splits(manifest, pairs[0])
     sides = pd.factorize(manifest["split"].mask(is_test(manifest["split"]), "a test"))[0] # as of `straddles`
     if root is not None:
-        pairs.append(near_duplicates(manifest, read_thumbnails(manifest["path"], root, workers), mirrored=True, sides=sides))
+        thumbnails = read_thumbnails(manifest["path"], root, workers)
+        with slow_step("looking for duplicates across splits"):
+            pairs.append(near_duplicates(manifest, thumbnails, mirrored=True, sides=sides))
     both = with_sides(manifest, pd.concat([p for p in pairs if len(p)] or pairs[:1], ignore_index=True).astype({"i": int, "j": int}))
     return both[straddles(both)].reset_index(drop=True)
 
-
+# %% ../../nbs/14_data.duplicates.ipynb #eb3216ec
 def _all_splits(manifest: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     "Of a file that stands in several splits, a pair for every two of its copies, not only with the first."
     groups = {}

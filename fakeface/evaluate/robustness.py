@@ -101,7 +101,8 @@ def robustness_table(answers: pd.DataFrame, # as `ask` gives them
                     ) -> pd.DataFrame: # one row a perturbation
     """n, accuracy (balanced), specificity, sensitivity, auc, change (of accuracy against clean, paired), auc_change and turned (the
     share of answers that are others than on the clean file), each with `_lo` and `_hi` (95 %); to_real, the share of the turned ones that
-    went from fake to real; `beyond`, `auc_beyond`: worse or better where the change is more than chance in all perturbations together."""
+    went from fake to real; `beyond`, `auc_beyond`: worse or better where the change is more than chance in all perturbations together, and
+    `lost`: the rate of which that is so where the accuracy of both classes hides it, such as sensitivity, with what it was when clean."""
     rows, p = wide(answers)
     subject, level = subject_codes(rows), 1 - 0.05 / max(1, len(p.columns) - 1)
     is_fake, known, out = (rows["label"] == "fake").to_numpy(), {d.name: d for d in perturbations}, []
@@ -109,6 +110,7 @@ def robustness_table(answers: pd.DataFrame, # as `ask` gives them
         d, two = known.get(name, Perturbation(name, "")), (p["clean"].to_numpy(), p[name].to_numpy())
         row = dict(perturbation=name, what=d.what, sweep=d.sweep, value=d.value, n_real=int((~is_fake).sum()), n_fake=int(is_fake.sum()))
         row |= _rates(is_fake, two[1], threshold, subject) | _triple("change", balanced_change(is_fake, *two, 0.95, threshold, subject))
+        row |= _lost_rates(is_fake, *two, threshold, subject, level)
         row |= _turned(*two, subject, threshold) | dict(beyond=_beyond(*balanced_change(is_fake, *two, level, threshold, subject)[1:]))
         out.append(row | _areas(is_fake, *two, subject, level) | dict(note=_idle(d, rows)))
     return pd.DataFrame(out)
@@ -133,6 +135,20 @@ def _rates(is_fake: np.ndarray, p: np.ndarray, threshold: float, subject: np.nda
         right = (p[mask] >= threshold) == (label == "fake")
         out |= _triple(RATES[label], rate_interval(right, subject[mask]) if mask.any() else [np.nan] * 3)
     return out | dict(accuracy=float(np.nanmean([out[RATES[label]] for label in LABELS])))
+
+# %% ../../nbs/48_evaluate.robustness.ipynb #91b1760d
+def _lost_rates(is_fake: np.ndarray, before: np.ndarray, after: np.ndarray, threshold: float, subject: np.ndarray, level: float,
+                ) -> dict[str, str]:
+    "The rate that falls by more than chance though balanced accuracy does not, paired, with its values as the table has them."
+    hidden = balanced_change(is_fake, before, after, level, threshold, subject)[2] >= 0
+    was, now = (_rates(is_fake, p, threshold, subject) for p in (before, after))
+    words = [f"{RATES[label]} falls from {_rate_words(was, RATES[label])} to {_rate_words(now, RATES[label])}"
+             for label, of in zip(LABELS, (~is_fake, is_fake)) if of.any() and hidden
+             and balanced_change(is_fake[of], before[of], after[of], level, threshold, subject[of])[2] < 0]
+    return dict(lost=" and ".join(words))
+
+
+def _rate_words(rates: dict[str, float], name: str) -> str: return percent(rates[name], [rates[f"{name}_lo"], rates[f"{name}_hi"]])
 
 
 def _turned(before: np.ndarray, after: np.ndarray, subject: np.ndarray, threshold: float) -> dict[str, float]:
@@ -203,7 +219,8 @@ def turned_words(r: dict[str, Any], # a row of `robustness_table`
                 ) -> str: # such as "`scale 0.5` turns 48.0 % [33.1, 63.3] of the answers, all to real (accuracy +47.5 points [31.2, 61.0])"
     "What a perturbation does to the answers."
     words = f"`{r['perturbation']}` turns {percent(r['turned'], [r['turned_lo'], r['turned_hi']])} of the answers"
-    return f"{words}{_way(r) if r['turned'] else ''} (accuracy {_change(r)} points)"
+    lost = f"; {r['lost']}" if r.get("lost") else ""
+    return f"{words}{_way(r) if r['turned'] else ''} (accuracy {_change(r)} points{lost})"
 
 
 def _change(r: dict[str, Any]) -> str: return points([r["change"], r["change_lo"], r["change_hi"]])
@@ -214,7 +231,7 @@ def change_words(table: pd.DataFrame, # of `robustness_table`
     "Over which sweeps answers change, in either direction, and over which they hold; what a gain means."
     lines, held = [], []
     for sweep, rows in table.dropna(subset="sweep").groupby("sweep", sort=False):
-        moved = rows[(rows["beyond"] != "") | (rows["turned_lo"] > _MANY)]
+        moved = rows[(rows["beyond"] != "") | (rows["lost"] != "") | (rows["turned_lo"] > _MANY)]
         most = rows.loc[rows["turned"].idxmax()].to_dict()
         if len(moved): lines.append(f"Answers change over {sweep}: {turned_words(most)}.")
         else: held.append(f"{sweep} (at most {percent(most['turned'], [most['turned_lo'], most['turned_hi']])} of the answers turn)")

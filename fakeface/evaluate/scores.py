@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['THRESHOLD', 'SourceRow', 'TRAINED_ON', 'ERRORS', 'PredictionsError', 'check_predictions', 'read_predictions',
            'predicted', 'is_misclassified', 'cut_words', 'auc_interval', 'precision_interval', 'direction_notes',
-           'score_test', 'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided', 'sources_at',
-           'source_notes', 'score_predictions', 'scores_table', 'sources_scores', 'source_areas', 'sources_table',
-           'few_words', 'score_lines', 'base_rate_words', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
+           'score_test', 'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided', 'shown_sources',
+           'sources_at', 'source_notes', 'score_predictions', 'scores_table', 'sources_scores', 'source_areas',
+           'sources_table', 'few_words', 'score_lines', 'base_rate_words', 'rows_of', 'with_errors', 'sweep_row',
+           'plot_confusion']
 
 # %% ../../nbs/40_evaluate.scores.ipynb #71dd25eb
 from pathlib import Path
@@ -215,6 +216,14 @@ def source_rates(rows: list[SourceRow], # at a threshold
 def is_divided(sources: dict[str, dict[str, Any]]) -> bool: # as `source_rates` gives them
     "Whether a class of a test set has several sources: else its sources are what the whole says."
     return any(sum(r[n] > 0 for r in sources.values()) > 1 for n in ("n_real", "n_fake"))
+
+# %% ../../nbs/40_evaluate.scores.ipynb #8527a088
+def shown_sources(valid: dict[str, dict[str, Any]], # of validation, as `source_rates` gives them
+                  tests: dict[str, dict[str, dict[str, Any]]], # test set -> its sources
+                 ) -> dict[str, dict[str, dict[str, Any]]]: # test set -> its sources, validation last; empty where none is divided
+    "The sets of a table source by source: all of them where one is divided, so that nobody looks in vain for a test set."
+    some = tests | ({"validation": valid} if valid else {})
+    return some if any(map(is_divided, some.values())) else {}
 
 # %% ../../nbs/40_evaluate.scores.ipynb #33d5a2c9
 def sources_at(predictions: pd.DataFrame, # of one test set

@@ -29,7 +29,7 @@ from ..core.style import INK, card_figure, picture
 from ..data.sources import Card, read_cards, rights_words
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from ..evaluate.ledger import Ledger, same_images, uses
-from ..evaluate.scores import (ERRORS, base_rate_words, cut_words, is_divided, source_areas, source_notes, sources_at, sources_table,
+from ..evaluate.scores import (ERRORS, base_rate_words, cut_words, shown_sources, source_areas, source_notes, sources_at, sources_table,
                                       with_errors)
 from ..evaluate.thresholds import (OperatingPoint, elsewhere_words, frozen_threshold, load_point, plot_ppv, plot_reliability,
                                           point_notes, point_words, score_at_point)
@@ -561,9 +561,9 @@ def _frozen_point(run: Run, found: dict[str, Any]) -> OperatingPoint | None:
     return check_fields(found["point"], OperatingPoint, where) if found.get("point") else None
 
 
-def _source_rows(sources: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[str, ...]]:
-    "A row a set and source, of sets in which a class has several."
-    table = sources_table({name: s for name, s in sources.items() if is_divided(s)})
+def _source_rows(sources: dict[str, dict[str, dict[str, Any]]]) -> list[tuple[str, ...]]: # of `shown_sources`
+    "A row a set and source."
+    table = sources_table(sources)
     return [(*names, *row) for names, row in zip(table.index, table.itertuples(index=False))]
 
 # %% ../../nbs/70_report.run.ipynb #ad9afb3e
@@ -583,7 +583,7 @@ def _operating(run: Run) -> dict[str, Any] | None:
     lead = f"An image is called fake {cut_words(point.threshold)}; the scores above cut at 0.5."
     valid = run.predictions[run.predictions["split"] == "valid"]
     notes = [lead, *point_notes(point), *elsewhere_words(valid, point)]
-    return dict(notes=notes, tests=tests, sources=_source_rows(dict(valid=sources_at(valid, point.threshold)) | sources))
+    return dict(notes=notes, tests=tests, sources=_source_rows(shown_sources(sources_at(valid, point.threshold), sources)))
 
 
 def _drawing(plot: Callable, reading: dict[str, Any], words: Callable) -> str:

@@ -218,7 +218,8 @@ def answer_html(result: dict[str, Any], # of `Looker`
     kind = f"{len(faces)} faces were found; each has an answer of its own." if len(faces) > 1 else (
         "" if faces else "No face was found in it, so there is nothing to judge.")
     parts = [_face_part(k, len(faces) > 1, face, shown, about) for k, (face, shown) in enumerate(zip(faces, result["maps"]), 1)]
-    return Article(H3(name), P(badge(verdict), " ", kind or _sentence(verdict), cls="say"),
+    own = [P(Strong(answer["own_words"]), cls="say")] if answer.get("own_words") else []
+    return Article(H3(name), P(badge(verdict), " ", kind or _sentence(verdict), cls="say"), *own,
                    Div(Figure(_boxes(result, name), cls="picture"), Div(*parts, _chance(verdict, about["chances"], stop)), cls="pair"),
                    _marks_part(answer.get("marks", [])), cls="card answer", data_verdict=verdict)
 

@@ -102,7 +102,7 @@ def answer_rows(answers: list[Any], # answers of `serve.predict`
     rows = []
     for a, file in zip(answers, files):
         whole = dict(path=str(file), sha256=a.sha256, picture=a.verdict, refused=a.refused or "", kind=a.kind,
-                     marks="+".join(sorted({m.kind for m in a.marks})))
+                     marks="+".join(sorted({m.kind for m in a.marks})), own=a.own)
         for k, f in enumerate(a.answers, 1):
             edge = f.ood or {}
             lowest, highest = f.band or (None, None)

@@ -86,12 +86,9 @@ _ENOUGH, _SHORT = 5.0, 30.0 # seconds of training that a forecast needs; seconds
 
 def _at_once(learn: Learner) -> bool: return getattr(learn, "at_once", False) # a probe, see `train.probe`
 
-
-class Forecast(Callback):
-    "One line on about how long the training takes."
-    noted = ("done",)
-    def __init__(self, enough: float = _ENOUGH, short: float = _SHORT):
-        self.enough, self.short, self.done, self.told = enough, short, 0, None
+# %% ../../nbs/53_train.fitting.ipynb #07ba8a6b
+class _ProbeForecast(Callback):
+    "The same of a probe, which has no epochs: `train.probe` tells it how many features there are to come."
     def before_features(self, images: int, passes: int) -> None:
         self.open, self.images, self.passes, self.seen, self.began = True, images, passes, 0, time.time()
 
@@ -101,6 +98,12 @@ class Forecast(Callback):
         self.open, left = False, spent / self.seen * (self.images * self.passes - self.seen)
         if left > self.short: print(f"\rabout {_time_words(left)} for {_features_words(self)}; {_stop_words(self.learn)}", flush=True)
 
+# %% ../../nbs/53_train.fitting.ipynb #81eee6b2
+class Forecast(_ProbeForecast):
+    "One line on about how long the training takes."
+    noted = ("done",)
+    def __init__(self, enough: float = _ENOUGH, short: float = _SHORT):
+        self.enough, self.short, self.done, self.told = enough, short, 0, None
     def before_fit(self) -> None: self.open = not _at_once(self.learn) # of a probe it only measures
     def before_train(self) -> None: self.began = time.time()
     def after_epoch(self) -> None: self.done += not hasattr(self.learn, "gather_preds")
@@ -123,7 +126,7 @@ def _parts_words(learn: Learner) -> str:
     return f" ({first} frozen, of the head alone, and {then} of the whole network)" if first else ""
 
 
-def _features_words(f: Forecast) -> str:
+def _features_words(f: _ProbeForecast) -> str:
     "What a probe does, which has no epochs."
     drawn = f", drawn {f.passes - 1} time{'s' * (f.passes > 2)} and once as they are" if f.passes > 1 else ""
     return f"features of {f.images:,} training images{drawn}, to which the probe is then fitted at once"
