@@ -25,6 +25,7 @@ from ..core.page import page_links, render, table_html
 from ..core.schema import check_fields
 from ..core.stats import wilson
 from ..core.style import INK, card_figure, picture
+from ..data.duplicates import NOT_SOUGHT
 from ..data.sources import Card, read_cards, rights_words
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from ..evaluate.ledger import Ledger, same_images, uses
@@ -459,10 +460,15 @@ def data_words(run: Run) -> list[str]: # sentences
     if shrunk: lines.append(f"Smaller than asked for, so that each of their parts shrank: {', '.join(shrunk)}.")
     scale = run.info.get("scale") or 1
     if scale != 1: lines.append(f"Every count, asked for and found, is multiplied by {scale:g}: on purpose.")
-    copies = run.metrics.get("duplicates") or {}
-    if copies.get("found"): lines.append(f"{copies['found']:,} pictures stood in two splits: {copies['dropped']:,} copies were left out, "
-                                         f"{copies['kept']:,} kept on purpose.")
-    return lines
+    return [*lines, *_copies_words(run.metrics.get("duplicates"))]
+
+
+def _copies_words(copies: dict[str, int] | None) -> list[str]: # of metrics.json; None where the images were split before
+    "Pictures that stood in two splits, and which copies the search for them does not find."
+    if copies is None: return []
+    if not copies["found"]: return [f"No picture was found in two splits, resized, saved again or mirrored; {NOT_SOUGHT}."]
+    return [f"{copies['found']:,} pictures stood in two splits: {copies['dropped']:,} copies were left out, {copies['kept']:,} kept on "
+            f"purpose; {NOT_SOUGHT}."]
 
 # %% ../../nbs/70_report.run.ipynb #6583558e
 def _data(run: Run, cards: dict[str, Card]) -> dict[str, Any]:
