@@ -105,6 +105,7 @@ def _show_run(run: Any, output: Output) -> None:
                            "network's body were filled.")
     output.note(training_words(run.info.get("training", {})))
     if run.learnt: output.note(run.learnt)
+    for words in run.easier: output.note(words)
     output.table(run.scores.T)
     output.table(run.by_source)
     _show_shortcuts(run.metrics, output)

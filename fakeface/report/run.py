@@ -29,8 +29,8 @@ from ..data.duplicates import NOT_SOUGHT
 from ..data.sources import Card, read_cards, rights_words
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from ..evaluate.ledger import Ledger, same_images, uses
-from ..evaluate.scores import (ERRORS, base_rate_words, cut_words, is_divided, source_areas, source_notes, sources_at, sources_table,
-                                      with_errors)
+from ..evaluate.scores import (ERRORS, base_rate_words, cut_words, easier_notes, is_divided, source_areas, source_notes, sources_at,
+                                      sources_table, with_errors)
 from ..evaluate.thresholds import (OperatingPoint, elsewhere_words, frozen_threshold, load_point, plot_ppv, plot_reliability,
                                           point_notes, point_words, score_at_point)
 from ..interpret.losses import attribute_words, thumbnail, top_losses
@@ -363,7 +363,7 @@ def _test(run: Run, name: str, scores: dict[str, Any], title: str | None = None)
     words, best = baseline_words(baselines, scores["auc_ci95"]), highest(baselines)
     return dict(name=title or name, what=_what_is_in(scores, rows), majority=majority(scores), scores=scores,
                 areas=source_areas(scores), floor=best[1]["auc"] if best else 0.5,
-                remarks=[*remarks(scores), *filter(None, [words])], matrix=matrix,
+                remarks=[*remarks(scores), *easier_notes(run.metrics).get(name, []), *filter(None, [words])], matrix=matrix,
                 histogram=picture(_plot_p_fake(rows), _p_fake_words(rows, name)) if len(rows) else None)
 
 
@@ -633,7 +633,7 @@ def report_values(run: Run, # a loaded run
     return dict(title=i.get("title") or i.get("recipe") or run.folder.name, over="fakeface · report of a run",
                 answers=[*filter(None, [base_rate_words(run.metrics)]),
                          *(answer(n, s, run.predictions[run.predictions["split"] == n], run.metrics.get("baselines", {}).get(n))
-                           for n, s in scores.items())], verdicts=run_verdicts(run.metrics, run.learnt),
+                           for n, s in scores.items()), *run.easier], verdicts=run_verdicts(run.metrics, run.learnt),
                 meta=" · ".join(filter(None, meta)), banner=banner(run), tests=tests, scored=tests + valid,
                 published=published, citations=citations, ours=_our_rows(run.metrics), profiles=group_sections(run),
                 no_pictures=f"The images are not shown: {why}. The errors are listed by name." if hidden else "",
