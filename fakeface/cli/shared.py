@@ -6,7 +6,7 @@
 __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Labels', 'Map', 'Skip', 'Seed', 'FaceDetector', 'Scale', 'IN_ONE', 'print_table',
            'Output', 'printing', 'spread', 'Command', 'names_in', 'argument', 'option', 'shown', 'Training', 'Aim',
            'Detector', 'refuse_options', 'Many', 'write_parts', 'show_parts', 'data_root', 'check_suffix', 'run_root',
-           'run_folder', 'nobody_note', 'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index',
+           'nobody_note', 'run_folder', 'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index',
            'drawn_note']
 
 # %% ../../nbs/95_cli.shared.ipynb #ce33029f
@@ -384,19 +384,19 @@ def run_root(run: Path, # a finished run; of anything else the root is taken as 
     output.note(f"{words}: give it with --root{'' if found.usable else '; done without the images'}")
     return root if found.usable else None
 
-# %% ../../nbs/95_cli.shared.ipynb #b1214b46
-def run_folder(path: Path) -> Path:
-    "A run's folder. Raises `InputError` where nothing is there, before torch is imported."
-    if not path.exists(): raise InputError(f"{path} does not exist; give a run folder, as `fakeface run` makes one")
-    return path
-
-
+# %% ../../nbs/95_cli.shared.ipynb #3ad01c7e
 def nobody_note(known: bool, # whether a table says whose some of its images are
                ) -> str: # empty where it does
     "That intervals count images for people."
     if known: return ""
     return ("no column `subject`, so every image counts as a person of its own: where several show one person the intervals are too narrow "
             "(add the column, or name yours with --map subject=THEIRS)")
+
+# %% ../../nbs/95_cli.shared.ipynb #b1214b46
+def run_folder(path: Path) -> Path:
+    "A run's folder. Raises `InputError` where nothing is there, before torch is imported."
+    if not path.exists(): raise InputError(f"{path} does not exist; give a run folder, as `fakeface run` makes one")
+    return path
 
 
 def read_predictions_of(path: Path, # a run folder or a table

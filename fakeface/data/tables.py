@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.basics import LABELS, DataNote, InputError, data_manifests
-from .odds import merged, odds_note, order_note
+from .odds import merged, no_probability, odds_note, order_note
 from .sources import AGE_BANDS, mend_age_band, read_card
 
 # %% ../../nbs/11_data.tables.ipynb #75ed4058
@@ -658,22 +658,13 @@ def probabilities(table: pd.DataFrame, # with a column `p_fake`
     if logit: numbers = 1 / (1 + np.exp(-numbers.clip(-750, 700)))
     bad = ~numbers.between(0, 1).to_numpy(bool)
     if bad.any():
-        p.refuse(_no_probability(given.iloc[int(bad.argmax())], numbers), bad)
+        p.refuse(no_probability(_as_text(given.iloc[int(bad.argmax())]), numbers.to_numpy()), bad)
         numbers = numbers.where(~bad, 0.5)
     p.say("p_fake: decimal commas are read as points", int(_changed(given, plain).sum()))
     if flip: numbers = 1 - numbers
     if logit or flip: p.say(order_note("p_fake", merged(first.to_numpy(), numbers.to_numpy())), len(numbers))
     if passage is None: p.end()
     return numbers
-
-# %% ../../nbs/11_data.tables.ipynb #c6accf46
-def _no_probability(value: Any, numbers: pd.Series) -> str:
-    "What is wrong with a number that is none, and how numbers of that range become probabilities. A few strange ones hide no range."
-    value, known = "empty" if pd.isna(value) or _as_text(value) == "" else value, numbers[np.isfinite(numbers)]
-    percents = known.quantile(0.9) > 1 and known.between(0, 100).mean() > 0.9
-    hint = "; divide percentages by 100" if percents or str(value).rstrip().endswith("%") else ""
-    if not hint and known.min() < 0: hint = "; log-odds become one by 1 / (1 + exp(-x)), which `fakeface score --logit` does"
-    return f"p_fake is {value}; give a probability, 0 real to 1 fake{hint}"
 
 # %% ../../nbs/11_data.tables.ipynb #f6e101e8
 def check_once(table: pd.DataFrame, # tidy, with path, label and split

@@ -116,9 +116,8 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     with joined() as team:
         if team.rank: return Run(help_train(cbs), root)
         with _claimed(recipe, root, out, profile, overwrite, aim, options) as (recipe, place, claim):
-            clock, more = {"scan": time.time()}, (composed, own, aim, labels)
-            planned = plan(recipe, root, profile, seed, scale, split_seed, *more, **options)
-            out = _run_claimed(claim, place, planned, clock, schedule, each_epoch, progress, list(cbs), aim or {}, team, named=bool(out))
+            clock, task = {"scan": time.time()}, plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, labels, **options)
+            out = _run_claimed(claim, place, task, clock, schedule, each_epoch, progress, list(cbs), aim or {}, team, named=bool(out))
     return Run(out, root)
 
 # %% ../../nbs/81_experiments.run.ipynb #08055507

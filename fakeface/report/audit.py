@@ -102,9 +102,9 @@ def summary(audit: Audit) -> list[str]: # sentences
             f"from {audit.manifest['source'].nunique()} sources.")
     if audit.rejected: what += f" {audit.rejected:,} files could not be read and are left out."
     parts = [f"{len(by[v])} {v} ({', '.join(by[v])})" for v in ("fail", "warn") if by[v]]
-    asked = sum(check["why"] != NOT_ASKED for check in audit.checks.values())
-    rest = len(by["not measured"]) - (len(audit.checks) - asked)
-    return [what, f"Of {asked} check{'s' * (asked != 1)}: {''.join(f'{part}; ' for part in parts)}{len(by['pass'])} pass"
+    count = sum(check["why"] != NOT_ASKED for check in audit.checks.values())
+    rest = len(by["not measured"]) - (len(audit.checks) - count)
+    return [what, f"Of {count} check{'s' * (count != 1)}: {''.join(f'{part}; ' for part in parts)}{len(by['pass'])} pass"
             + (f", {rest} not measured." if rest else ".")]
 
 # %% ../../nbs/71_report.audit.ipynb #306754c0
