@@ -116,13 +116,17 @@ class Passage(_Notes):
 
     def end(self) -> None:
         "Says the notes, and raises the error with all faults of rows at once; or says how many rows are left out, and why."
-        if self.left:
-            n = int(self.bad.sum())
-            self.notes.append(f"{self.where}: {n:,} {'row is' if n == 1 else 'rows are'} left out: {fault_words(self.left)}")
-            if self.bad.all(): self.faults += self.left
+        if self.left: _leave_out(self)
         for note in self.notes: warnings.warn(note, DataNote, stacklevel=3)
         self.notes = []
         if self.faults: raise self.error(f"{self.where}: {fault_words(self.faults)}")
+
+# %% ../../nbs/11_data.tables.ipynb #d0b67a1f
+def _leave_out(p: Passage) -> None:
+    "Notes how many rows are left out, and why; where that is all of them, they are refused."
+    n = int(p.bad.sum())
+    p.notes.append(f"{p.where}: {n:,} {'row is' if n == 1 else 'rows are'} left out: {fault_words(p.left)}")
+    if p.bad.all(): p.faults += p.left
 
 # %% ../../nbs/11_data.tables.ipynb #76f79f07
 def _once(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
