@@ -57,6 +57,12 @@ def test_a_world_in_which_only_the_trace_tells_warns_of_nothing_else(clean):
     assert {name for name, t in checks.items() if t["verdict"] in WARNED} <= {"spectrum"}
 
 
+def test_a_pass_of_near_duplicates_says_which_copies_are_not_found(clean):
+    root, manifest = clean
+    found = audit(manifest, root, only=["near-duplicates"], workers=1).checks["near-duplicates"]
+    assert found["verdict"] == "pass" and found["why"].endswith("cropped by more than about 1 % a side, padded or captioned are not found.")
+
+
 def test_the_order_of_the_rows_changes_no_copy_and_no_subject(injected):
     root, manifest = injected
     shuffled = manifest.sample(frac=1, random_state=0).reset_index(drop=True)

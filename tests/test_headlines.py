@@ -12,7 +12,7 @@ from PIL import Image
 from fakeface.cli.main import main
 from fakeface.evaluate.fairness import fairness_report, fairness_reports, fairness_table
 from fakeface.evaluate.ledger import Ledger, ledger_table
-from fakeface.evaluate.scores import base_rate_words, score_predictions, scores_table
+from fakeface.evaluate.scores import base_rate_words, easier_notes, score_predictions, scores_table
 from fakeface.evaluate.thresholds import fit_operating_point, save_point
 from fakeface.report.robustness import robustness_report
 from fakeface.report.run import group_sections, load_run, report_values, write_report
@@ -214,6 +214,52 @@ def test_a_network_that_learnt_is_not_scolded(tmp_path):
     alone = pd.concat([answers("valid", 0.2, 0.8), answers("celeba", 0.3, 0.3)]) # learnt, and does not carry over
     assert base_rate_words(score_predictions(alone)) == ""
     assert base_rate_words(score_predictions(pd.concat([answers("valid", 0.8, 0.2), answers("celeba", 0.8, 0.2)]))) == "" # upside down
+
+
+# --- a test that is better than validation ----------------------------------------------------------------------------
+
+BETTER = "Better than validation, by more than chance"
+
+
+def test_a_test_that_is_clearly_better_than_validation_is_spoken_of_everywhere(tmp_path, capsys):
+    from fakeface.train.runs import Run
+    rows = pd.concat([answers("valid", 0.4, 0.6, seed=1), answers("celeba", 0.15, 0.85, n=40, seed=2), answers("lfw", 0.4, 0.6, seed=3)])
+    folder = run_folder(tmp_path/"run", rows)
+    run, values = Run(folder), report_values(load_run(folder))
+    assert [words.partition(":")[0] for words in run.easier] == ["celeba"] and BETTER in run.easier[0]
+    assert all(words in run.easier[0] for words in ("images are easier", "or they are known from training", "cropped copies are not found"))
+    assert BETTER in repr(run) and BETTER in run._repr_html_() and run.easier[0] in values["answers"]
+    assert [any(words.startswith(BETTER) for words in t["remarks"]) for t in values["tests"]] == [True, False]
+    assert not any("validation" in words for _, words in values["verdicts"]) and BETTER in write_report(folder).read_text()
+    rows.to_csv(tmp_path/"theirs.csv", index=False)
+    assert main(["score", str(tmp_path/"theirs.csv")]) == 0
+    assert f"celeba: {BETTER}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_test_like_validation_or_worse_is_not_spoken_of(tmp_path):
+    for real, fake in ((0.3, 0.7), (0.4, 0.6), (0.7, None)):
+        rows = pd.concat([answers("valid", 0.3, 0.7, seed=3), answers("celeba", real, fake, seed=4)])
+        assert easier_notes(score_predictions(rows)) == {}
+    assert easier_notes(score_predictions(answers("celeba", 0.1, 0.9))) == {} # there is no validation
+
+
+def test_people_who_recur_make_a_difference_less_certain():
+    rows = pd.concat([answers("valid", 0.4, 0.6, seed=1), answers("celeba", 0.3, 0.7, seed=2)], ignore_index=True)
+    whose = rows["split"] + rows["label"]
+    first = rows.sort_values("p_fake").groupby(["split", "label"]).cumcount().sort_index() // 30 # people are alike in their scores
+    alone, recur = (easier_notes(score_predictions(rows.assign(subject=whose + who.astype(str))))
+                    for who in (rows.index.to_series(), first))
+    assert alone and not recur
+
+
+# --- what a search does not find --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("found", [0, 3])
+def test_a_report_says_which_copies_are_not_found(found, tmp_path):
+    folder = run_folder(tmp_path/"run", whole())
+    metrics = json.loads((folder/"metrics.json").read_text()) | dict(duplicates=dict(found=found, dropped=found, kept=0))
+    (folder/"metrics.json").write_text(json.dumps(metrics))
+    assert sum("padded or captioned are not found" in words for words in report_values(load_run(folder))["data_words"]) == 1
 
 
 def test_an_auc_is_never_in_per_cent():

@@ -489,3 +489,22 @@ def test_a_readme_out_of_sync_is_named(checkout):
     (checkout / "docs/readme/old.png").write_bytes(b"")
     assert [f.file for f in check.check_readme(checkout)] == ["README.md", "docs/readme/old.png"]
     assert {f.mend for f in check.check_readme(checkout)} == {"run `make readme`"}
+
+
+@pytest.mark.parametrize("more, ran, code", [((), ["test_a.py"], 0), (("--notebooks",), ["notebooks.py", "test_a.py"], 0),
+                                             (("--notebooks", "-k", "test_other"), ["test_a.py"], 5)])
+def test_notebooks_are_tests_where_they_are_asked_for_and_it_is_no_success_where_none_ran(more, ran, code, tmp_path):
+    for name in ("conftest.py", "forked.py"): (tmp_path/name).write_text((ROOT/"tests"/name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path/"notebooks.py").write_text("def test_notebook(): pass\n")
+    (tmp_path/"test_a.py").write_text("def test_other(): pass\n")
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *more, "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout
+    assert [line.partition("::")[0] for line in done.stdout.splitlines() if "PASSED" in line] == ran
+    assert ("not one notebook was run" in done.stdout) == (code == 5)
+
+
+def test_make_test_asks_for_the_notebooks():
+    make = (ROOT/"Makefile").read_text(encoding="utf-8")
+    line, = (line for line in make.splitlines() if "-m pytest" in line and "-n 2" in line)
+    assert "--notebooks tests" in line and "tests/notebooks.py" not in line

@@ -618,3 +618,31 @@ def test_score_says_what_four_images_one_class_or_nobody_leave_open(tmp_path, ca
         assert ("cannot be read off so few" in said) == (name == "tiny"), said
         assert ("only fake images: always answering that scores 100 %" in said) == (name == "one"), said
         assert ("no column `subject`, so every image counts as a person of its own" in said) == (name != "people"), said
+
+
+@pytest.mark.parametrize("command", ["score", "operating", "fairness", "compare"])
+def test_bad_rows_are_left_out_where_that_is_asked_for_and_counted(command, tmp_path, capsys):
+    groups = dict(split=["valid", "valid", "test", "test"], gender=["male", "male", "female", "female"])
+    good = scores(200, **{k: words * 50 for k, words in groups.items()}, subject=range(200))
+    bad = scores(6, label=["real", "fake", "", "maybe", "real", "fake"], split="test", gender="male", subject=range(300, 306),
+                 path=[f"bad/{i}.jpg" for i in range(6)]).assign(p_fake=["n/a", "7", "0.5", "0.5", "", "-1"])
+    both = pd.concat([good[:50].astype({"p_fake": object}), bad[:4], good[50:], bad[4:]])
+    for name, table in (("good", good), ("both", both)): table.to_csv(tmp_path/f"{name}.csv", index=False)
+    def ask(name, *more): # exit code, JSON, what else was said
+        files = [str(tmp_path/f"{name}.csv")] * (2 if command == "compare" else 1)
+        code, told = main([command, *files, "--json", *more]), capsys.readouterr()
+        return code, json.loads(told.out) if code == 0 else None, told.err
+    assert ask("both")[0] == 2
+    code, found, said = ask("both", "--skip-bad-rows")
+    assert code == 0 and "6 rows are left out: 3 kinds of bad rows" in " ".join(said.split()), said
+    def bare(x): return json.dumps(x).replace("both.csv", "good.csv")
+    assert bare(found) == bare(ask("good")[1])
+
+
+def test_a_table_of_bad_rows_alone_is_refused_all_the_same(tmp_path):
+    with pytest.raises(InputError, match="p_fake is 7"): noted(read_predictions, _csv(scores(p_fake=7), tmp_path), skip=True)
+
+
+def _csv(table: pd.DataFrame, folder: Path) -> Path:
+    table.to_csv(folder/"p.csv", index=False)
+    return folder/"p.csv"

@@ -13,7 +13,7 @@ import pandas as pd
 
 from .checks import Check, verdict
 from .evidence import Evidence
-from ..data.duplicates import EVERYTHING, exact_duplicates, near_duplicates, straddles, with_sides
+from ..data.duplicates import EVERYTHING, NOT_SOUGHT, exact_duplicates, near_duplicates, straddles, with_sides
 
 # %% ../../nbs/34_audit.duplicates.ipynb #2f553c53
 def _in_training(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, dict[str, float]]: # test set -> n, in_train, share
@@ -79,7 +79,11 @@ def _check_duplicates(manifest: pd.DataFrame, # one row an image
 def _duplicates(e: Evidence, exact: bool, what: str) -> dict[str, Any]:
     "The verdict on the pairs of one kind."
     pairs = e.once(duplicate_pairs)
-    return _check_duplicates(e.manifest, pairs[(pairs["kind"] == "exact") == exact], what, e.unsplit)
+    found = _check_duplicates(e.manifest, pairs[(pairs["kind"] == "exact") == exact], what, e.unsplit)
+    return found if exact else found | dict(why=f"{found['why']} {_NOT_SOUGHT}") # a pass is no proof
+
+
+_NOT_SOUGHT = f"{NOT_SOUGHT[0].upper()}{NOT_SOUGHT[1:]}."
 
 
 _RULE = (f"warn where a pair lies across splits, fail where {100 * _LEAK:g} % of a test set lie in training; inside one split, pairs under "
@@ -89,6 +93,6 @@ _TERMS = dict(leak=_LEAK, within=_WITHIN)
 EXACT_DUPLICATES = Check("exact-duplicates", "Which files are the same byte for byte?", "pairs of files with the same sha256", _RULE,
                          lambda e: _duplicates(e, True, "byte for byte"), terms=_TERMS)
 NEAR_DUPLICATES = Check("near-duplicates", "Which images are the same picture, resized, mirrored or saved again?",
-                        "pairs of images whose 64-bit hashes are at most 6 bits apart, confirmed by pixels; mirror images too, cropped "
-                        "ones only where the crop is slight", _RULE,
-                        lambda e: _duplicates(e, False, "picture, resized or saved again"), terms=_TERMS)
+                        "pairs of images whose 64-bit hashes are at most 6 bits apart, confirmed by pixels; mirror images too; "
+                        f"{NOT_SOUGHT}", _RULE,
+                        lambda e: _duplicates(e, False, "picture, resized, saved again or mirrored"), terms=_TERMS)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from .shared import (IN_ONE, Aim, Detector, Many, Map, Output, Root, Test, about, argument, check_suffix, drawn_note,
+from .shared import (IN_ONE, Aim, Detector, Many, Map, Output, Root, Skip, Test, about, argument, check_suffix, drawn_note,
                                  log_use, nobody_note, option, read_predictions_of, refuse_options, run_folder, run_root, shown, write_page,
                                  write_parts)
 from ..core.basics import InputError
@@ -51,17 +51,19 @@ IN_MEMORY = Big()
 def score(predictions: _Predictions, output: Output, detector: Detector, root: Root = None, sample: _Sample = None,
           out: Annotated[Path | None, option("FILE", "Write the scores there as JSON.")] = None,
           save: Annotated[Path, shown("FILE", "With --detector or --model: the predictions, .csv or .parquet.")] = SAVED,
-          model: _Network = None, columns: Map = (), many: Many = IN_ONE, big: Big = IN_MEMORY) -> None:
+          model: _Network = None, columns: Map = (), skip: Skip = False, many: Many = IN_ONE, big: Big = IN_MEMORY) -> None:
     """Score any detector's predictions, or ask the detector itself.
 
     Example: fakeface score mine.csv; fakeface score faces --detector 'python detect.py {images}'"""
     detectors = _who(detector, model)
     _refuse_idle(predictions, detector, model, many, big, sample is not None, save != SAVED, out is not None)
+    if skip and (detectors or many.parts or big.given or _is_big(predictions)):
+        raise InputError("--skip-bad-rows is for one table of answers (.csv, .parquet), which is read whole")
     if many.parts: return _in_parts(predictions, root, sample, detector, model, many, columns, output)
     if not detectors and (big.given or _is_big(predictions)): return _score_big(predictions, big, detector, columns, out, output)
     from fakeface.evaluate.scores import score_predictions
     if detectors: rows = _ask_detector(predictions, root, sample, save, detector, model, columns, output)
-    else: rows = read_predictions_of(predictions, logit=detector.logit, flip=detector.flip, columns=columns)
+    else: rows = read_predictions_of(predictions, logit=detector.logit, flip=detector.flip, columns=columns, skip=skip)
     with about(predictions): metrics = score_predictions(rows, checked=not detectors)
     _show_scores(metrics, predictions, out, output)
 
@@ -184,7 +186,7 @@ _Runs = Annotated[list[Path], argument("RUN...", "Two of: a run folder, a folder
                                        "any number, the runs of one detector.")]
 
 # %% ../../nbs/96_cli.evaluate.ipynb #0581e8aa
-def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = (), out: _Page = None) -> None:
+def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = (), skip: Skip = False, out: _Page = None) -> None:
     """Compare two runs or two series of runs, paired where the test images are the same.
 
     Example: fakeface compare runs/first runs/second; fakeface compare a1 a2 a3 --against b1 b2 b3"""
@@ -195,7 +197,7 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
     from fakeface.evaluate.compare import compare as compare_tables
     from fakeface.evaluate.compare import compared_source_notes, compared_sources, comparison_table, comparison_words
     sides = [_series(side) for side in ((runs, against) if against else (runs[:1], runs[1:]))]
-    tables = [[_side(run, columns) for run in side] for side in sides]
+    tables = [[_side(run, columns, skip) for run in side] for side in sides]
     found = compare_tables(*tables, checked=True)
     by = compared_sources({name: side[0] for name, side in zip(("first", "second"), tables)}) # of each side's first run
     notes = compared_source_notes(by)
@@ -210,9 +212,9 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
     write_page(compare_page(found, *sides, out, by), out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #31634a1a
-def _side(run: Path, columns: list[str]) -> Any: # DataFrame
+def _side(run: Path, columns: list[str], skip: bool) -> Any: # DataFrame
     "The predictions of a run, or of a table by our names: the map is for the tables."
-    return read_predictions_of(run) if run.is_dir() else read_predictions_of(run, columns=columns)
+    return read_predictions_of(run) if run.is_dir() else read_predictions_of(run, columns=columns, skip=skip)
 
 
 def _series(paths: list[Path]) -> list[Path]:
@@ -224,14 +226,14 @@ def _series(paths: list[Path]) -> list[Path]:
 # %% ../../nbs/96_cli.evaluate.ipynb #d39cf473
 def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of predictions with split "
                                             "`valid` and tests.")],
-              output: Output, aim: Aim, test: Test = None, columns: Map = (),
+              output: Output, aim: Aim, test: Test = None, columns: Map = (), skip: Skip = False,
               refit: Annotated[bool, option(None, "Fit a new threshold although one is frozen; the old one stays on record.")] = False,
               out: Annotated[Path | None, option("FILE", "The picture, .png, .pdf or .svg.")] = None) -> None:
     """Choose a decision threshold on validation data, freeze it, and report it on the tests, with predictive values.
 
     Example: fakeface operating runs/first --test celeba --out point.png"""
     check_suffix(out, ".png", ".pdf", ".svg")
-    table = read_predictions_of(run, columns=columns)
+    table = read_predictions_of(run, columns=columns, skip=skip)
     tests = [str(t) for t in table["split"].unique() if t != "valid"]
     if test and test not in tests: raise InputError(f"{run}: no test set `{test}`; it has {', '.join(tests) or 'none'}")
     with about(run): point, chosen = _point(run, table, aim.given, refit)
@@ -340,7 +342,7 @@ def _cut(run: Path | None, # a run or a table; None where a detector is asked, f
 # %% ../../nbs/96_cli.evaluate.ipynb #90b8e2e0
 def fairness(run: _Scored, output: Output, test: Test = None,
              source: Annotated[str | None, option("NAME", "Only images of this source.")] = None,
-             by: _By = (), min_n: _MinN = None, columns: Map = (),
+             by: _By = (), min_n: _MinN = None, columns: Map = (), skip: Skip = False,
              margin: Annotated[float | None, option("SHARE", "The smallest difference of interest; 0.02 without it.")] = None,
              threshold: _Threshold = None,
              out: Annotated[Path | None, option("FILE", "A page with the pictures, .html; the figures go "
@@ -353,7 +355,7 @@ def fairness(run: _Scored, output: Output, test: Test = None,
     cut = _cut(run, threshold)
     options = {k: v for k, v in dict(min_n=min_n, margin=margin).items() if v is not None}
     if by: options["by"] = [tuple(b.split("+")) if "+" in b else b for b in by]
-    rows = read_predictions_of(run, columns=columns)
+    rows = read_predictions_of(run, columns=columns, skip=skip)
     with about(run): reports = fairness_reports(rows, test, source, checked=True, threshold=cut[0], cut=cut[1], **options)
     note = drawn_note(run)
     output.record(sections=[r.values for r in reports])

@@ -82,9 +82,10 @@ def _help() -> None:
 
 def _run_once(recipe: Any, root: Path, out: Path | None, output: Output, **options: Any) -> None:
     "One training: a bar where somebody watches, else a line now and then."
+    from fakeface.data.duplicates import NOT_SOUGHT
     from fakeface.experiments.run import run_recipe
     from fakeface.train.fitting import EpochLines, Forecast
-    output.note("Before the training: scan, duplicates across splits, what shortcuts alone reach.")
+    output.note(f"Before the training: scan, duplicates across splits ({NOT_SOUGHT}), what shortcuts alone reach.")
     lines = [] if output.quiet or output.json else [Forecast()] if output.watched else [Forecast(), EpochLines()]
     run_of = run_recipe(recipe, root, out, progress=output.watched, cbs=lines, **options)
     _show_run(run_of, output)
@@ -104,6 +105,7 @@ def _show_run(run: Any, output: Output) -> None:
                            "network's body were filled.")
     output.note(training_words(run.info.get("training", {})))
     if run.learnt: output.note(run.learnt)
+    for words in run.easier: output.note(words)
     output.table(run.scores.T)
     output.table(run.by_source)
     _show_shortcuts(run.metrics, output)

@@ -136,13 +136,20 @@ def slow_step(what: str, # is done
     log.debug("%s: %.1f s", what, time.monotonic() - began)
 
 
+# %% ../../nbs/00_core.basics.ipynb #7fb2c9a6
+def _digits(value: float, digits: int, times: int = 1) -> int:
+    "Digits behind the point: the usual ones, and more where a share that is neither 0 nor 1 would be rounded to it."
+    while digits < 8 and 1e-9 < value < 1 - 1e-9 and round(times * value, digits) in (0, times): digits += 1
+    return digits
+
+
 # %% ../../nbs/00_core.basics.ipynb #4c5add94
 def area(value: float | None, # an AUC or an average precision
          ci: list[float] | None = None, # its interval
         ) -> str: # such as "0.973 [0.961, 0.982]"
     "An area under a curve as people read it: never in per cent, a dash where there is none."
     if value is None or value != value: return "–"
-    d = 4 if 0.9995 <= value < 1 else 3
+    d = _digits(value, 4 if 0.9995 <= value < 1 else 3)
     return f"{value:.{d}f}" + (f" [{ci[0]:.{d}f}, {ci[1]:.{d}f}]" if ci else "")
 
 # %% ../../nbs/00_core.basics.ipynb #6ac50302
@@ -152,7 +159,7 @@ def percent(value: float | None, # a rate
     "A rate as people read it; more digits close to 0 and 1, a dash where there is none."
     if value is None or value != value: return "–"
     edge = min(abs(value), abs(1 - value), *([abs(x - round(x)) for x in ci if 0 < x < 1] if ci else []))
-    d = 2 if 0 < edge < 0.005 else 1
+    d = _digits(value, 2 if 0 < edge < 0.005 else 1, 100)
     return f"{100 * value:.{d}f} %" + (f" [{100 * ci[0]:.{d}f}, {100 * ci[1]:.{d}f}]" if ci else "")
 
 # %% ../../nbs/00_core.basics.ipynb #0fcfbb8d

@@ -101,6 +101,8 @@ class Passage(_Notes):
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, int)) # the number of each row as its owner counts, from 1
     faults: list[str] = field(default_factory=list) # of rows, one a kind
     bad: np.ndarray | None = None # bool, one a row: those with a fault
+    skip: bool = False # rows with a fault are to be left out, and counted, instead of being refused
+    left: list[str] = field(default_factory=list) # their faults, one a kind
 
     def refuse(self, what: str, bad: pd.Series | np.ndarray | None = None) -> None:
         "Raises the error; of some rows notes the first bad one and how many there are, for `end` to raise. Nothing where `bad` holds none."
@@ -110,10 +112,14 @@ class Passage(_Notes):
         if not bad.any(): return
         self.bad = bad if self.bad is None else self.bad | bad
         more = f" ({bad.sum():,} such rows)" if bad.sum() > 1 else ""
-        self.faults.append(f"row {self.rows[bad.argmax()]}: {what}{more}")
+        (self.left if self.skip else self.faults).append(f"row {self.rows[bad.argmax()]}: {what}{more}")
 
     def end(self) -> None:
-        "Says the notes, and raises the error with all faults of rows at once."
+        "Says the notes, and raises the error with all faults of rows at once; or says how many rows are left out, and why."
+        if self.left:
+            n = int(self.bad.sum())
+            self.notes.append(f"{self.where}: {n:,} {'row is' if n == 1 else 'rows are'} left out: {fault_words(self.left)}")
+            if self.bad.all(): self.faults += self.left
         for note in self.notes: warnings.warn(note, DataNote, stacklevel=3)
         self.notes = []
         if self.faults: raise self.error(f"{self.where}: {fault_words(self.faults)}")

@@ -515,11 +515,12 @@ def group_rates(t: BigTable,
                 by: Sequence[str], # columns
                 threshold: float = THRESHOLD, # an image is called fake from this p_fake on
                ) -> pd.DataFrame: # test set, attribute, group, n_real, fpr, fpr_ci95, n_fake, fnr, fnr_ci95
-    "Error rates of every group of each attribute, with intervals by subject; images without the attribute are left out."
+    "Error rates of every group of each attribute on each test set, with intervals by subject; images without the attribute are left out."
     rows = []
     for b in by:
         if b not in t.columns: raise InputError(f"{t.where}: no column `{b}`; it has {', '.join(sorted(t.columns))}")
         found = _subjects(t, (("split", b),), threshold, _in_groups(t, b))[0].dropna(subset=b)
+        found = found[~found["split"].isin(["train", "valid"])]
         for (split, group), some in found.groupby(["split", b]):
             row = {"test set": split, "attribute": b, "group": group}
             for label, name in (("real", "fpr"), ("fake", "fnr")):

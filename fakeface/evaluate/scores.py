@@ -7,8 +7,8 @@ __all__ = ['THRESHOLD', 'SourceRow', 'TRAINED_ON', 'ERRORS', 'PredictionsError',
            'predicted', 'is_misclassified', 'cut_words', 'auc_interval', 'precision_interval', 'direction_notes',
            'score_test', 'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided', 'shown_sources',
            'sources_at', 'source_notes', 'score_predictions', 'scores_table', 'sources_scores', 'source_areas',
-           'sources_table', 'few_words', 'score_lines', 'base_rate_words', 'rows_of', 'with_errors', 'sweep_row',
-           'plot_confusion']
+           'sources_table', 'easier_notes', 'few_words', 'score_lines', 'base_rate_words', 'rows_of', 'with_errors',
+           'sweep_row', 'plot_confusion']
 
 # %% ../../nbs/40_evaluate.scores.ipynb #71dd25eb
 from pathlib import Path
@@ -35,25 +35,27 @@ def check_predictions(predictions: pd.DataFrame, # one row an image
                       logit: bool = False, # p_fake holds log-odds
                       flip: bool = False, # p_fake speaks for real
                       columns: Any = None, # theirs for ours, see `data.tables.column_map`
+                      skip: bool = False, # rows that cannot be right are left out, and counted in a note
                      ) -> pd.DataFrame: # tidy; `split`, `source` and `path` are filled in where absent
     "Raises `PredictionsError` naming the column, or all kinds of rows, that cannot be right; see `data.tables` for what is read, and said."
-    p = Passage(where, PredictionsError)
+    p = Passage(where, PredictionsError, skip=skip)
     table = tidy_table(predictions, where, needs=("label", "p_fake"), error=PredictionsError, columns=columns, passage=p)
     table = table.assign(p_fake=probabilities(table, where, logit, flip, PredictionsError, p))
     filled = dict(split="test", source=table["label"], path=lambda rows: [str(i) for i in range(len(rows))])
     table = table.assign(**{c: v for c, v in filled.items() if c not in table})
     check_once(table, where, PredictionsError, p)
     p.end()
-    return table
+    return table if p.bad is None else table[~p.bad].reset_index(drop=True)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #da782ca7
 def read_predictions(path: str | Path, # CSV or parquet: path, label, p_fake, and what else is known
                      logit: bool = False, # p_fake holds log-odds
                      flip: bool = False, # p_fake speaks for real
                      columns: Any = None, # theirs for ours, as in "path=file,p_fake=score,fake=1" or a dict of the same
+                     skip: bool = False, # rows that cannot be right are left out, and counted in a note
                     ) -> pd.DataFrame: # checked
     "Any detector's scores from a file."
-    return check_predictions(read_table(path, PredictionsError, columns), Path(path).name, logit, flip)
+    return check_predictions(read_table(path, PredictionsError, columns), Path(path).name, logit, flip, skip=skip)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #c9e33744
 def predicted(predictions: pd.DataFrame,
@@ -337,6 +339,33 @@ def sources_table(sources: dict[str, dict[str, dict[str, Any]]], # test set -> i
             for t, some in sources.items() for name, r in some.items()]
     return pd.DataFrame(rows, columns=["test set", "source", "real", "fake", "AUC", "FPR", "TPR"]).set_index(["test set", "source"])
 
+# %% ../../nbs/40_evaluate.scores.ipynb #60d4d795
+_EASIER = dict(balanced_accuracy=percent, auc=area) # what is compared, and how it is written
+_CLEARLY = 0.02 # better than validation by at least as much
+
+
+def _above(valid: dict[str, Any], test: dict[str, Any], key: str, many: int) -> bool: # many: comparisons in all
+    "Whether a test is better than validation by much and by more than chance."
+    apart = test[key] - valid[key]
+    lowest = mover(valid[key], valid[f"{key}_ci95"], test[key], test[f"{key}_ci95"])[0]
+    return apart >= _CLEARLY and apart > ndtri(1 - 0.025 / many) / ndtri(0.975) * (apart - lowest)
+
+
+def easier_notes(metrics: dict[str, Any], # as `score_predictions` returns it, or a run's metrics.json
+                ) -> dict[str, list[str]]: # test set -> a sentence, of those alone that are clearly better than validation
+    "Test sets that are easier than validation, or known from training."
+    valid, out = metrics.get("valid") or {}, {}
+    tests = {name: s for name, s in metrics["tests"].items() if name != "train"} # which is known from training, and said to be
+    pairs = [(name, key) for name, s in tests.items() for key in _EASIER if s.get(key) is not None and valid.get(key) is not None]
+    for name in dict.fromkeys(name for name, key in pairs if _above(valid, tests[name], key, len(pairs))):
+        s, new = tests[name], [x for x in tests[name].get("sources", {}) if x not in valid.get("sources", {})]
+        figures = ", ".join(f"{'AUC' if key == 'auc' else key.replace('_', ' ')} {words(s[key], s[f'{key}_ci95'])} against "
+                            f"{words(valid[key], valid[f'{key}_ci95'])}" for key, words in _EASIER.items() if (name, key) in pairs)
+        other = f", which may be so of sources that validation lacks ({', '.join(new)})," if new else ""
+        out[name] = [f"Better than validation, by more than chance: {figures}. Either these images are easier{other} or they are known "
+                     "from training: see `near-duplicates` of the audit (cropped copies are not found), and who is in both."]
+    return out
+
 # %% ../../nbs/40_evaluate.scores.ipynb #be61f0a4
 _FEW = 10 # images of a class below which nothing can be read off its rate
 
@@ -355,8 +384,9 @@ def few_words(where: str, # such as "the test set ffhq"
 # %% ../../nbs/40_evaluate.scores.ipynb #3f4e6ef2
 def score_lines(metrics: dict[str, Any]) -> list[str]: # sentences, none where there is nothing to say
     "What has to be said beside the scores: the notes of each test set, and the validation rows, which are no test."
+    easier = easier_notes(metrics)
     lines = [f"{name}: {note}" for name, s in metrics["tests"].items()
-             for note in [*s.get("notes", []), *source_notes(s.get("sources", {}))]]
+             for note in [*s.get("notes", []), *source_notes(s.get("sources", {})), *easier.get(name, [])]]
     for name, s in metrics["tests"].items():
         n = {k: s[f"n_{k}"] for k in LABELS}
         lines += few_words(name, n)

@@ -26,11 +26,12 @@ from ..core.page import page_links, render, table_html
 from ..core.schema import check_fields
 from ..core.stats import wilson
 from ..core.style import INK, card_figure, picture
+from ..data.duplicates import NOT_SOUGHT
 from ..data.sources import Card, read_cards, rights_words
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from ..evaluate.ledger import Ledger, same_images, uses
-from ..evaluate.scores import (ERRORS, base_rate_words, cut_words, shown_sources, source_areas, source_notes, sources_at, sources_table,
-                                      with_errors)
+from ..evaluate.scores import (ERRORS, base_rate_words, cut_words, easier_notes, shown_sources, source_areas, source_notes,
+                                      sources_at, sources_table, with_errors)
 from ..evaluate.thresholds import (OperatingPoint, elsewhere_words, frozen_threshold, load_point, plot_ppv, plot_reliability,
                                           point_notes, point_words, score_at_point)
 from ..interpret.losses import attribute_words, thumbnail, top_losses
@@ -365,7 +366,7 @@ def _test(run: Run, name: str, scores: dict[str, Any], title: str | None = None)
     words, best = baseline_words(baselines, scores["auc_ci95"]), highest(baselines)
     return dict(name=title or name, what=_what_is_in(scores, rows), majority=majority(scores), scores=scores,
                 areas=source_areas(scores), floor=best[1]["auc"] if best else 0.5,
-                remarks=[*remarks(scores), *filter(None, [words])], matrix=matrix,
+                remarks=[*remarks(scores), *easier_notes(run.metrics).get(name, []), *filter(None, [words])], matrix=matrix,
                 histogram=picture(_plot_p_fake(rows), _p_fake_words(rows, name)) if len(rows) else None)
 
 
@@ -462,10 +463,15 @@ def data_words(run: Run) -> list[str]: # sentences
     if shrunk: lines.append(f"Smaller than asked for, so that each of their parts shrank: {', '.join(shrunk)}.")
     scale = run.info.get("scale") or 1
     if scale != 1: lines.append(f"Every count, asked for and found, is multiplied by {scale:g}: on purpose.")
-    copies = run.metrics.get("duplicates") or {}
-    if copies.get("found"): lines.append(f"{copies['found']:,} pictures stood in two splits: {copies['dropped']:,} copies were left out, "
-                                         f"{copies['kept']:,} kept on purpose.")
-    return lines
+    return [*lines, *_copies_words(run.metrics.get("duplicates"))]
+
+
+def _copies_words(copies: dict[str, int] | None) -> list[str]: # of metrics.json; None where the images were split before
+    "Pictures that stood in two splits, and which copies the search for them does not find."
+    if copies is None: return []
+    if not copies["found"]: return [f"No picture was found in two splits, resized, saved again or mirrored; {NOT_SOUGHT}."]
+    return [f"{copies['found']:,} pictures stood in two splits: {copies['dropped']:,} copies were left out, {copies['kept']:,} kept on "
+            f"purpose; {NOT_SOUGHT}."]
 
 # %% ../../nbs/70_report.run.ipynb #6583558e
 def _data(run: Run, cards: dict[str, Card]) -> dict[str, Any]:
@@ -630,7 +636,7 @@ def report_values(run: Run, # a loaded run
     return dict(title=i.get("title") or i.get("recipe") or run.folder.name, over="fakeface · report of a run",
                 answers=[*filter(None, [base_rate_words(run.metrics)]),
                          *(answer(n, s, run.predictions[run.predictions["split"] == n], run.metrics.get("baselines", {}).get(n))
-                           for n, s in scores.items())], verdicts=run_verdicts(run.metrics, run.learnt),
+                           for n, s in scores.items()), *run.easier], verdicts=run_verdicts(run.metrics, run.learnt),
                 meta=" · ".join(filter(None, meta)), banner=banner(run), tests=tests, scored=tests + valid,
                 published=published, citations=citations, ours=_our_rows(run.metrics), profiles=group_sections(run),
                 no_pictures=f"The images are not shown: {why}. The errors are listed by name." if hidden else "",

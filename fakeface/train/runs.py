@@ -15,7 +15,7 @@ from ..core.records import ModelInfo, read_record
 from ..data.images import to_rgb
 from ..data.recipes import SETTINGS, check_settings
 from ..evaluate.ledger import Ledger, images_fingerprint
-from ..evaluate.scores import base_rate_words, scores_table, sources_scores
+from ..evaluate.scores import base_rate_words, easier_notes, scores_table, sources_scores
 from ..evaluate.thresholds import OperatingPoint, frozen_threshold, load_point
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
                                    read_vocabulary)
@@ -149,10 +149,13 @@ class Run(RunFiles):
     data = property(lambda self: data_words(self.info), doc="On which data, in words.")
 
     learnt = property(lambda self: base_rate_words(self.metrics), doc="Empty where more than the base rate was learnt.")
+    easier = property(lambda self: [f"{t}: {n}" for t, notes in easier_notes(self.metrics).items() for n in notes], doc="Than validation.")
 
-    def __repr__(self) -> str: return f"{self.info['recipe']} ({self.data})\n{self.learnt and self.learnt + chr(10)}{self.scores.T}"
+    def __repr__(self) -> str:
+        return "\n".join([f"{self.info['recipe']} ({self.data})", *filter(None, [self.learnt, *self.easier]), str(self.scores.T)])
+
     def _repr_html_(self) -> str:
-        head = f"<p><b>{escape(self.learnt)}</b></p>" if self.learnt else ""
+        head = "".join(f"<p><b>{escape(words)}</b></p>" for words in filter(None, [self.learnt, *self.easier]))
         return f"<b>{escape(self.info['title'])}</b><br>{self.data}{head}{self.scores.T.to_html()}"
 
 # %% ../../nbs/54_train.runs.ipynb #779c81ab
