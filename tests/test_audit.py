@@ -189,7 +189,7 @@ def test_a_run_and_the_audit_of_one_folder_judge_the_file_facts_alike(tmp_path):
     checks = audit(manifest, tmp_path/"faces", only=["file-facts", "coverage"], workers=1).checks
     facts = checks["file-facts"]
     assert (facts["verdict"], facts["figure"]) == ("pass", 0.5)
-    assert "Bytes per pixel, which do not decide here, raise it to AUC 1.000" in facts["why"]
+    assert "Bytes per pixel added, which do not decide here, give AUC 1.000" in facts["why"]
     assert "harder compression of one class does the same. To find out, save both classes once more at one quality" in facts["why"]
     run = measure_baselines(manifest, tmp_path/"faces")["test"]
     assert run["file-facts"]["auc"] == 0.5 and run["file-facts"]["with_bytes"]["auc"] > 0.9
@@ -197,7 +197,7 @@ def test_a_run_and_the_audit_of_one_folder_judge_the_file_facts_alike(tmp_path):
     assert (checks["coverage"]["verdict"], "counterpart" in checks["coverage"]["why"]) == ("not measured", False)
 
 
-def test_every_step_of_an_audit_that_takes_long_is_named(injected, monkeypatch, caplog):
+def test_every_step_of_an_audit_that_takes_long_is_named(injected, own_cache, monkeypatch, caplog):
     manifest, root = injected[1], injected[0]
     monkeypatch.setattr("fakeface.core.basics._is_watched", lambda log: False)
     monkeypatch.setattr("fakeface.core.basics._SOON", -1) # any part of a bar is late

@@ -57,8 +57,8 @@ def check_shortcut(name: str, # out of SHORTCUTS
 def _bytes_words(full: Baseline, bare: Baseline) -> str: # two sentences, or a short one where there is nothing to explain
     "What bytes per pixel add to the other facts, what that means, and how to find out."
     if full.ci95[0] <= WARN or full.auc <= bare.auc:
-        return f" Bytes per pixel, which do not decide here, leave it at {_auc(full.auc, full.ci95)}."
-    return (f" Bytes per pixel, which do not decide here, raise it to {_auc(full.auc, full.ci95)}: generated pictures are often smoother "
+        return f" Bytes per pixel added, which do not decide here, give {_auc(full.auc, full.ci95)}."
+    return (f" Bytes per pixel added, which do not decide here, give {_auc(full.auc, full.ci95)}: generated pictures are often smoother "
             "and so smaller files, but harder compression of one class does the same. To find out, save both classes once more at one "
             "quality: `fakeface ladder`, docs/how-to/audit-your-folder.md.")
 
