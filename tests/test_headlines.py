@@ -227,7 +227,7 @@ def test_a_test_that_is_clearly_better_than_validation_is_spoken_of_everywhere(t
     folder = run_folder(tmp_path/"run", rows)
     run, values = Run(folder), report_values(load_run(folder))
     assert [words.partition(":")[0] for words in run.easier] == ["celeba"] and BETTER in run.easier[0]
-    assert all(words in run.easier[0] for words in ("images are easier", "or they are known from training", "cropped copies are not found"))
+    assert all(words in run.easier[0] for words in ("images are easier", "or they are known from training", "cropped copy is found"))
     assert BETTER in repr(run) and BETTER in run._repr_html_() and run.easier[0] in values["answers"]
     assert [any(words.startswith(BETTER) for words in t["remarks"]) for t in values["tests"]] == [True, False]
     assert not any("validation" in words for _, words in values["verdicts"]) and BETTER in write_report(folder).read_text()
@@ -259,7 +259,7 @@ def test_a_report_says_which_copies_are_not_found(found, tmp_path):
     folder = run_folder(tmp_path/"run", whole())
     metrics = json.loads((folder/"metrics.json").read_text()) | dict(duplicates=dict(found=found, dropped=found, kept=0))
     (folder/"metrics.json").write_text(json.dumps(metrics))
-    assert sum("padded or captioned are not found" in words for words in report_values(load_run(folder))["data_words"]) == 1
+    assert sum("or bear text are not found" in words for words in report_values(load_run(folder))["data_words"]) == 1
 
 
 def test_an_auc_is_never_in_per_cent():

@@ -13,7 +13,8 @@ import pandas as pd
 
 from .checks import Check, verdict
 from .evidence import Evidence
-from ..data.duplicates import EVERYTHING, NOT_SOUGHT, exact_duplicates, near_duplicates, straddles, with_sides
+from ..data.duplicates import (EVERYTHING, NOT_SOUGHT, exact_duplicates, near_duplicates, partial_copies, sides_of, straddles,
+                                      with_sides)
 
 # %% ../../nbs/34_audit.duplicates.ipynb #2f553c53
 def _in_training(manifest: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, dict[str, float]]: # test set -> n, in_train, share
@@ -33,8 +34,9 @@ def byte_duplicates(manifest: pd.DataFrame) -> pd.DataFrame: # as of `exact_dupl
 
 # %% ../../nbs/34_audit.duplicates.ipynb #2f6602a6
 def duplicate_pairs(e: Evidence) -> pd.DataFrame: # i, j, kind, alike, mirrored, and both rows' path, split, label, source, subject
-    "All pairs of duplicates among the images, exact and near."
+    "All pairs of duplicates among the images, exact and near; between splits also cropped and padded ones."
     found = [byte_duplicates(e.manifest), near_duplicates(e.manifest, e.thumbnails, mirrored=True)]
+    found.append(partial_copies(e.thumbnails, sides_of(e.manifest), pd.concat(found)))
     return with_sides(e.manifest, pd.concat(found, ignore_index=True))
 
 # %% ../../nbs/34_audit.duplicates.ipynb #a00e7d02
@@ -83,7 +85,7 @@ def _duplicates(e: Evidence, exact: bool, what: str) -> dict[str, Any]:
     return found if exact else found | dict(why=f"{found['why']} {_NOT_SOUGHT}") # a pass is no proof
 
 
-_NOT_SOUGHT = f"{NOT_SOUGHT[0].upper()}{NOT_SOUGHT[1:]}."
+_NOT_SOUGHT = f"{NOT_SOUGHT[0].upper()}{NOT_SOUGHT[1:]}, and inside one split none that is cropped or padded."
 
 
 _RULE = (f"warn where a pair lies across splits, fail where {100 * _LEAK:g} % of a test set lie in training; inside one split, pairs under "
@@ -92,7 +94,7 @@ _TERMS = dict(leak=_LEAK, within=_WITHIN)
 
 EXACT_DUPLICATES = Check("exact-duplicates", "Which files are the same byte for byte?", "pairs of files with the same sha256", _RULE,
                          lambda e: _duplicates(e, True, "byte for byte"), terms=_TERMS)
-NEAR_DUPLICATES = Check("near-duplicates", "Which images are the same picture, resized, mirrored or saved again?",
+NEAR_DUPLICATES = Check("near-duplicates", "Which images are the same picture, resized, mirrored, saved again, cropped or padded?",
                         "pairs of images whose 64-bit hashes are at most 6 bits apart, confirmed by pixels; mirror images too; "
-                        f"{NOT_SOUGHT}", _RULE,
-                        lambda e: _duplicates(e, False, "picture, resized, saved again or mirrored"), terms=_TERMS)
+                        f"between splits also the middle of a picture, and what lies inside plain bars; {NOT_SOUGHT}", _RULE,
+                        lambda e: _duplicates(e, False, "picture, resized, saved again, mirrored, cropped or padded"), terms=_TERMS)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ALIKE', 'EVERYTHING', 'NOT_SOUGHT', 'TREATMENTS', 'read_thumbnails', 'frequencies', 'Levels', 'near_pairs', 'alike',
-           'exact_duplicates', 'near_duplicates', 'thumbnail_table', 'near_duplicates_across', 'LeakError', 'is_test',
-           'with_sides', 'straddles', 'find_leakage', 'settle_duplicates']
+           'exact_duplicates', 'near_duplicates', 'partial_copies', 'LeakError', 'is_test', 'with_sides', 'sides_of',
+           'straddles', 'find_leakage', 'settle_duplicates']
 
 # %% ../../nbs/14_data.duplicates.ipynb #5ec9b7bb
 import os
@@ -193,9 +193,9 @@ def _equal_pairs(order: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.
     "Pairs of rows with one hash; `order` lists the rows group after group."
     start = np.concatenate([[0], np.cumsum(counts)[:-1]])
     pairs = [np.empty((0, 2), np.int64)]
-    for s, n in zip(start[counts > 1], counts[counts > 1]):
-        rows = order[s:s + n]
-        pairs.append(rows[np.stack(np.triu_indices(n, 1), 1)] if n <= _GROUP else np.stack([rows[:-1], rows[1:]], 1))
+    for n in np.unique(counts[counts > 1]): # all groups of one size at once
+        two = np.stack(np.triu_indices(n, 1) if n <= _GROUP else (np.arange(n - 1), np.arange(1, n)), 1)
+        pairs.append(order[start[counts == n][:, None, None] + two].reshape(-1, 2))
     both = np.concatenate(pairs)
     return both[:, 0], both[:, 1]
 
@@ -494,35 +494,109 @@ def near_duplicates(manifest: pd.DataFrame, # one row an image
     two = (sizes[table["i"]] != sizes[table["j"]]).any(1)
     return table.assign(kind=np.where(two, "two sizes", "near"))[_PAIR_COLUMNS]
 
-# %% ../../nbs/14_data.duplicates.ipynb #7ef5fb24
-def thumbnail_table(manifest: pd.DataFrame, # a shard: rows with path, sha256 and, where known, width and height
-                    root: str | Path, # the data root
-                    workers: int | None = None, # processes; default one a core
-                   ) -> pd.DataFrame: # path, sha256, width, height where they are there; thumbnail as 1,024 bytes
-    "What `near_duplicates_across` needs of a shard, to be written as parquet. Raises `InputError` for a file that cannot be opened."
-    known = manifest[[c for c in ("path", "sha256", "width", "height") if c in manifest]].reset_index(drop=True)
-    return known.assign(thumbnail=[t.tobytes() for t in read_thumbnails(known["path"], root, workers)])
+# %% ../../nbs/14_data.duplicates.ipynb #38ea263d
+_KEPT, _NEAR = (0.92, 0.86, 0.8), 5 # of a side, by a crop, what lies between is brought into register; bits that may differ
+_PART = 0.95 # correlation from which a part of a picture is the other; strangers stay below 0.93 even among drawn faces
 
 
-def near_duplicates_across(shards: Iterable[pd.DataFrame], # of `thumbnail_table`, in any order
-                           **options: Any, # of `near_duplicates`: distance, least, mirrored
-                          ) -> pd.DataFrame: # path_i, path_j, kind, alike, mirrored, in the order of the paths
-    "The near duplicates among all shards, as in one piece. Raises `InputError` where a path stands in two shards."
-    tables, looks = [], []
-    for shard in shards:
-        tables.append(shard.drop(columns="thumbnail"))
-        looks.append(np.frombuffer(b"".join(shard["thumbnail"]), np.uint8).reshape(-1, SIDE, SIDE))
-    known = pd.concat(tables, ignore_index=True)
-    twice = known["path"].duplicated()
-    if twice.any(): raise InputError(f"{known['path'][twice].iloc[0]} stands in two shards; give each image once")
-    order = np.argsort(known["path"].to_numpy(str), kind="stable")
-    known, thumbnails = known.iloc[order].reset_index(drop=True), np.concatenate(looks)[order]
-    pairs, path = near_duplicates(known, thumbnails, **options), known["path"].to_numpy()
-    return pd.DataFrame({"path_i": path[pairs["i"]], "path_j": path[pairs["j"]]}).join(pairs[["kind", "alike", "mirrored"]])
+def _stretch(low: np.ndarray, high: np.ndarray) -> np.ndarray: # (n,) each, shares of a line -> float32, (n, 32, 32)
+    "What shows the part of a line between two places on as many pixels, each the mean of four points."
+    share = (np.arange(4 * SIDE) + 0.5) / (4 * SIDE)
+    at = (share * (high - low)[:, None] + low[:, None]) * SIDE - 0.5
+    near = (1 - np.abs(at[..., None] - np.arange(SIDE))).clip(0)
+    return near.reshape(len(low), SIDE, 4, SIDE).mean(2).astype(np.float32)
+
+
+def _coarsened(low: np.ndarray, high: np.ndarray) -> np.ndarray: # as in `_stretch`
+    "What makes a whole line as coarse as the part of another is: it is shrunk into its place there and stretched again."
+    edges = ((np.arange(SIDE + 1) / SIDE - low[:, None]) / (high - low)[:, None]).clip(0, 1)[..., None] * SIDE
+    share = (np.minimum(edges[:, 1:], np.arange(1, SIDE + 1)) - np.maximum(edges[:, :-1], np.arange(SIDE))).clip(0)
+    outside, first = share.sum(-1) < 1e-6, np.arange(SIDE) < SIDE // 2
+    share[outside & first, 0] = share[outside & ~first, -1] = 1
+    return _stretch(low, high) @ (share / share.sum(-1, keepdims=True)).astype(np.float32)
+
+# %% ../../nbs/14_data.duplicates.ipynb #a8370e3b
+def _bar(thumbnails: np.ndarray) -> np.ndarray: # uint8, (n, 32, 32) -> (n,), share of the height
+    "How much of a picture's top is a plain bar; 0 where more than half of it is."
+    out, some = np.zeros(len(thumbnails)), np.flatnonzero(np.ptp(thumbnails[:, 0], axis=1) <= 10)
+    if not len(some): return out
+    x, every = thumbnails[some].astype(float), np.arange(len(some))
+    edge = np.median(x[:, 0], axis=1)
+    off = np.abs(x - edge[:, None, None])
+    plain = (np.median(off, axis=2) <= 4) & ((off <= 8).mean(2) >= 0.6) # text may stand in it
+    rows = np.cumprod(plain, axis=1).sum(1)
+    last, after = x[every, rows.clip(max=SIDE - 2)], x[every, (rows + 1).clip(max=SIDE - 1)]
+    apart = edge[:, None] - after # of the row in which the bar ends, as much is bar as it is like it
+    mixed = np.median(((last - after) / np.where(np.abs(apart) < 8, np.inf, apart)).clip(0, 1), axis=1)
+    out[some] = np.where(rows <= SIDE // 2, rows + mixed, 0) / SIDE
+    return out
+
+
+def _windows(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]: # rows (m,), and top, bottom, left, right of each (m, 4)
+    "The middle of every picture, in each size of `_KEPT`, then what lies inside its bars, of those that have any."
+    n, turned = len(thumbnails), thumbnails.transpose(0, 2, 1)
+    low = (1 - np.repeat(_KEPT, n)) / 2
+    bars = np.stack([_bar(t) for t in (thumbnails, thumbnails[:, ::-1], turned, turned[:, ::-1])], 1)
+    inside = np.abs(bars - [0, 1, 0, 1])
+    has = np.flatnonzero(bars.any(1) & (inside[:, 1::2] - inside[:, ::2] >= 0.5).all(1))
+    return np.concatenate([np.tile(np.arange(n), len(_KEPT)), has]), np.concatenate([np.stack([low, 1 - low] * 2, 1), inside[has]])
+
+# %% ../../nbs/14_data.duplicates.ipynb #6f1d4533
+def _window_hashes(thumbnails: np.ndarray, rows: np.ndarray, windows: np.ndarray) -> np.ndarray: # of `_windows` -> uint64, (m,)
+    "The hashes of parts; those of one size are made at once, since a part and its transform are one product."
+    n, out, lowest = len(thumbnails), [], _DCT[:12].astype(np.float32)
+    for k in range(len(_KEPT) if n else 0):
+        first = windows[k * n]
+        way = lowest @ _stretch(first[:1], first[1:2])[0]
+        bits = np.empty((n, 64), bool)
+        for s in range(0, n, _LOT):
+            bits[s:s + _LOT] = (way @ thumbnails[s:s + _LOT].astype(np.float32) @ way.T)[:, _LOWEST[:, 0], _LOWEST[:, 1]] > 0
+        out.append(np.packbits(bits, axis=1, bitorder="little").view("<u8").ravel())
+    for s in range(len(_KEPT) * n, len(rows), _LOT):
+        (top, bottom, left, right), some = windows[s:s + _LOT].T, thumbnails[rows[s:s + _LOT]].astype(np.float32)
+        out.append(_hash_thumbnails(_stretch(top, bottom) @ some @ _stretch(left, right).transpose(0, 2, 1)))
+    return np.concatenate([np.empty(0, np.uint64), *out]).astype(np.uint64)
+
+# %% ../../nbs/14_data.duplicates.ipynb #77bea921
+def _alike_in(window: np.ndarray, part: np.ndarray, whole: np.ndarray, spread: np.ndarray) -> np.ndarray: # (pairs, 4), looks -> (pairs,)
+    "How alike parts of some pictures and whole others are; doubtful pairs after they were brought into register."
+    sizes, of = np.unique(window, axis=0, return_inverse=True) # few
+    (own, across), (other, along) = ((way(*sizes.T[:2])[of], way(*sizes.T[2:])[of].transpose(0, 2, 1)) for way in (_stretch, _coarsened))
+    own, other = own @ part.astype(np.float32) @ across, other @ whole.astype(np.float32) @ along
+    a, b = _fine_structure(own, spread), _fine_structure(other, spread)
+    score = np.einsum("pf,pf->p", a, b)
+    if not len(hope := np.flatnonzero((score >= _DOUBTFUL) & (score < _PART))): return score
+    moved = _fine_structure(_into_register(other[hope], own[hope]), spread)
+    score[hope] = np.maximum(score[hope], np.einsum("pf,pf->p", a[hope], moved) - _FLATTERY)
+    return score
+
+# %% ../../nbs/14_data.duplicates.ipynb #93cec30c
+def partial_copies(thumbnails: np.ndarray, # of `read_thumbnails`
+                   sides: np.ndarray, # the side of each image, such as its split: pairs of one side are not looked for
+                   known: pd.DataFrame, # i, j: pairs to leave out
+                  ) -> pd.DataFrame: # i, j (row positions), kind `part`, alike, mirrored
+    "Pictures of two sides of which one is the middle of the other, or the other with a plain bar or frame."
+    n, hashes, spread, (of, windows) = len(thumbnails), _hash_thumbnails(thumbnails), _spread_of(thumbnails), _windows(thumbnails)
+    hashes = np.concatenate([hashes, _mirror_hashes(hashes), _window_hashes(thumbnails, of, windows)])
+    def other_side(i, j): # wholes and their mirror images come first, then the parts
+        out = (i < 2 * n) & (j >= 2 * n)
+        out[out] = sides[i[out] % n] != sides[of[j[out] - 2 * n]]
+        return out
+    levels = Levels(np.repeat([0, 1], [2 * n, len(of)]), np.array([1, 2]))
+    i, j = near_pairs(hashes, _NEAR, other_side, levels=levels).T
+    mirrored, i, j, window, score = i >= n, i % max(n, 1), of[j - 2 * n], windows[j - 2 * n], np.empty(len(i), np.float32)
+    for s in range(0, len(i), _LOT):
+        some, whole = slice(s, s + _LOT), thumbnails[i[s:s + _LOT]]
+        whole = np.where(mirrored[some, None, None], whole[:, :, ::-1], whole)
+        score[some] = _alike_in(window[some], thumbnails[j[some]], whole, spread)
+    table = pd.DataFrame({"i": np.minimum(i, j), "j": np.maximum(i, j), "kind": "part", "alike": score, "mirrored": mirrored})
+    table = table[table["alike"] >= _PART].sort_values("alike", ascending=False, kind="stable")
+    new = ~pd.concat([known[["i", "j"]], table[["i", "j"]]]).astype(int).duplicated().to_numpy()[len(known):]
+    return table[new].sort_values(["i", "j"], ignore_index=True)[_PAIR_COLUMNS]
 
 # %% ../../nbs/14_data.duplicates.ipynb #a8a84f4e
 EVERYTHING = "all" # the split of images that are not split yet
-NOT_SOUGHT = "copies that are cropped by more than about 1 % a side, padded or captioned are not found" # of a search that found none, too
+NOT_SOUGHT = "copies that are cropped unevenly or by more than a tenth a side, turned, or bear text are not found" # nor some others
 
 
 class LeakError(InputError):
@@ -533,13 +607,18 @@ def is_test(split: pd.Series) -> pd.Series: # bool
     "Whether a split is a test set."
     return ~split.isin(["train", "valid", EVERYTHING])
 
-
+# %% ../../nbs/14_data.duplicates.ipynb #a50ec585
 def with_sides(manifest: pd.DataFrame, # one row an image
                pairs: pd.DataFrame, # i, j: row positions
               ) -> pd.DataFrame: # the pairs with both rows' path, split, label, source and subject
     "What is known of both sides of a pair."
     known = ("path", "split", "label", "source", "subject")
     return pairs.assign(**{f"{c}_{k}": manifest[c].to_numpy()[pairs[k]] for c in known for k in ("i", "j")})
+
+
+def sides_of(manifest: pd.DataFrame) -> np.ndarray: # numbers, (n,)
+    "The sides between which a copy is a leak, as of `straddles`: training, validation, and all tests together."
+    return pd.factorize(manifest["split"].mask(is_test(manifest["split"]), "a test"))[0]
 
 
 def straddles(pairs: pd.DataFrame) -> pd.Series: # bool
@@ -552,19 +631,19 @@ def find_leakage(manifest: pd.DataFrame, # one row an image, with split and sha2
                root: str | Path | None = None, # the data root; None: by the bytes alone
                workers: int | None = None, # threads; default one a core
               ) -> pd.DataFrame: # the pairs of `with_sides` that straddle splits
-    """Duplicates across splits: byte for byte, and where the files can be opened also resized, saved again or mirrored ones; what is not
-    found says `NOT_SOUGHT`."""
-    pairs = [exact_duplicates(manifest)] if "sha256" in manifest else [pd.DataFrame(columns=_PAIR_COLUMNS)]
-    pairs[0] = _all_splits(manifest, pairs[0])
-    sides = pd.factorize(manifest["split"].mask(is_test(manifest["split"]), "a test"))[0] # as of `straddles`
+    """Duplicates across splits: byte for byte, and where the files can be opened also resized, saved again, mirrored, cropped or padded
+    ones; what is not found says `NOT_SOUGHT`."""
+    exact, sides = exact_duplicates(manifest) if "sha256" in manifest else pd.DataFrame(columns=_PAIR_COLUMNS), sides_of(manifest)
+    pairs = [_all_splits(manifest, exact)]
     if root is not None:
         thumbnails = read_thumbnails(manifest["path"], root, workers)
         with slow_step("looking for duplicates across splits"):
             pairs.append(near_duplicates(manifest, thumbnails, mirrored=True, sides=sides))
+            pairs.append(partial_copies(thumbnails, sides, pd.concat(pairs)))
     both = with_sides(manifest, pd.concat([p for p in pairs if len(p)] or pairs[:1], ignore_index=True).astype({"i": int, "j": int}))
     return both[straddles(both)].reset_index(drop=True)
 
-# %% ../../nbs/14_data.duplicates.ipynb #eb3216ec
+# %% ../../nbs/14_data.duplicates.ipynb #fff5de00
 def _all_splits(manifest: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     "Of a file that stands in several splits, a pair for every two of its copies, not only with the first."
     groups = {}
@@ -611,7 +690,7 @@ def settle_duplicates(manifest: pd.DataFrame, # one row an image
     refused = leaks[words == "refuse"]
     if len(refused):
         r, many = refused.iloc[0], "picture stands" if len(refused) == 1 else "pictures stand"
-        how = {"exact": "byte for byte", "two sizes": "at two sizes"}.get(r.kind, "saved again")
+        how = {"exact": "byte for byte", "two sizes": "at two sizes", "part": "cropped or padded"}.get(r.kind, "saved again")
         raise LeakError(f"{where}: {len(refused):,} {many} in two splits, such as {r.path_i} ({r.split_i}) and {r.path_j} "
                         f"({r.split_j}), {how}: say `duplicates: drop` in the recipe, or --duplicates drop, to leave the training copy "
                         "out, `keep` to keep both; `fakeface audit` shows them all")

@@ -363,7 +363,7 @@ def easier_notes(metrics: dict[str, Any], # as `score_predictions` returns it, o
                             f"{words(valid[key], valid[f'{key}_ci95'])}" for key, words in _EASIER.items() if (name, key) in pairs)
         other = f", which may be so of sources that validation lacks ({', '.join(new)})," if new else ""
         out[name] = [f"Better than validation, by more than chance: {figures}. Either these images are easier{other} or they are known "
-                     "from training: see `near-duplicates` of the audit (cropped copies are not found), and who is in both."]
+                     "from training: see `near-duplicates` of the audit (not every cropped copy is found), and who is in both."]
     return out
 
 # %% ../../nbs/40_evaluate.scores.ipynb #be61f0a4

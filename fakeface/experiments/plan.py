@@ -113,7 +113,7 @@ def without_duplicates(composed: Composition, # as split
                    recipe: Recipe, # says what to do with pictures that stand in two splits
                    root: str | Path, # the data root
                   ) -> tuple[Composition, dict[str, int]]: # without the dropped ones; pairs found, images dropped, pairs kept
-    "Refuses, drops or keeps duplicates across splits: the same bytes, or the same picture resized, saved again or mirrored."
+    "Refuses, drops or keeps duplicates across splits: the same bytes, or the same picture resized, saved again, mirrored or cropped."
     leaks = find_leakage(composed.manifest, root)
     manifest, counts = settle_duplicates(composed.manifest, leaks, recipe.duplicates, recipe.name)
     return (fewer(composed, manifest) if counts["dropped"] else composed), counts

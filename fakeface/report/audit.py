@@ -124,7 +124,7 @@ def _copies(audit: Audit) -> list[dict[str, Any]]:
     "The sections of copies: those across splits first, then strangers, then two sizes of one picture."
     out, p = [], audit.pairs
     for title, some in (("Byte for byte", p[p["kind"] == "exact"]), ("At two sizes", p[p["kind"] == "two sizes"]),
-                        ("Saved again", p[p["kind"] == "near"])):
+                        ("Saved again", p[p["kind"] == "near"]), ("Cropped or padded", p[p["kind"] == "part"])):
         if not len(some): continue
         rank = 2 * (some["split_i"] != some["split_j"]) + (some["subject_i"] != some["subject_j"])
         chosen = some.assign(rank=rank).sort_values(["rank", "alike"], ascending=False, kind="stable").head(SHOWN)

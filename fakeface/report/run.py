@@ -469,7 +469,7 @@ def data_words(run: Run) -> list[str]: # sentences
 def _copies_words(copies: dict[str, int] | None) -> list[str]: # of metrics.json; None where the images were split before
     "Pictures that stood in two splits, and which copies the search for them does not find."
     if copies is None: return []
-    if not copies["found"]: return [f"No picture was found in two splits, resized, saved again or mirrored; {NOT_SOUGHT}."]
+    if not copies["found"]: return [f"No picture was found in two splits, resized, saved again, mirrored, cropped or padded; {NOT_SOUGHT}."]
     return [f"{copies['found']:,} pictures stood in two splits: {copies['dropped']:,} copies were left out, {copies['kept']:,} kept on "
             f"purpose; {NOT_SOUGHT}."]
 
