@@ -631,7 +631,7 @@ def find_leakage(manifest: pd.DataFrame, # one row an image, with split and sha2
                root: str | Path | None = None, # the data root; None: by the bytes alone
                workers: int | None = None, # threads; default one a core
               ) -> pd.DataFrame: # the pairs of `with_sides` that straddle splits
-    "Duplicates across splits: by bytes, and where files can be opened also resized, saved again, mirrored, cropped or padded; see `NOT_SOUGHT`."
+    "Duplicates across splits: by bytes, and where files open also resized, saved again, mirrored, cropped, padded; see `NOT_SOUGHT`."
     exact, sides = exact_duplicates(manifest) if "sha256" in manifest else pd.DataFrame(columns=_PAIR_COLUMNS), sides_of(manifest)
     pairs = [_all_splits(manifest, exact)]
     if root is not None:
