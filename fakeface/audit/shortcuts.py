@@ -364,10 +364,10 @@ def shortcut_warning(auc: float | None, # the run's own on a test set
     if verdict not in ("below", "unclear"): return ""
     name, best = highest(baselines)
     what = WORDS.get(name, name)
-    lies = "below" if verdict == "below" else "not above" if auc <= best["auc"] else "higher, but by its interval not above"
-    return (f"Its AUC, {area(auc, auc_ci95)}, is {lies} what {what} alone "
-            f"reach{'es' * what.startswith('the ')} without a look at the face, {area(best['auc'], best['ci95'])}: it may know no more "
-            "than this shortcut.")
+    lies = "below" if verdict == "below" else "not above"
+    why = f" (higher, but its interval begins at {area(auc_ci95[0])})" if lies == "not above" and auc > best["auc"] else ""
+    return (f"Its AUC, {area(auc, auc_ci95)}, is {lies} what {what} alone reach{'es' * what.startswith('the ')} without a look at the "
+            f"face, {area(best['auc'], best['ci95'])}{why}: it may know no more than this shortcut.")
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #0ab4413f
 def baseline_words(baselines: dict[str, dict[str, Any]], # of one test set
