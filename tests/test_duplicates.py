@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 
 import fakeface.data.duplicates as duplicates
-from fakeface.data.duplicates import near_duplicates, near_pairs, read_thumbnails
+from fakeface.data.duplicates import find_leakage, near_duplicates, near_pairs, read_thumbnails
 from fakeface.data.images import grey_thumbnail
 from fakeface.data.manifest import scan
 from fakeface.synthetic.world import cached_world
@@ -87,3 +87,27 @@ def test_asking_first_loses_no_pair_that_trying_confirms(world, monkeypatch, few
     tried = near_duplicates(table, thumbnails, least=least, mirrored=True)
     pd.testing.assert_frame_equal(asked, tried)
     assert (tried["alike"] < 0.99).sum() > 50 # many of them are doubtful ones
+
+
+def inner(share: float):
+    "What cuts a share of the side off, on all sides."
+    return lambda i: i.crop((*(round(share * x) for x in i.size), *(round((1 - share) * x) for x in i.size)))
+
+
+EDITS = {"cropped by 12 of 256 px": inner(12 / 256), "cropped by 5 %": inner(0.05), "cropped by 10 %": inner(0.1),
+         "letterbox": lambda i: ImageOps.expand(i, (0, i.height // 8), "black"),
+         "caption bar": lambda i: ImageOps.expand(i, (0, 0, 0, i.height // 8), "white")}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_test_of_edited_training_pictures_is_a_leak(world, tmp_path, edit):
+    (root, images), rows = world, []
+    for n, path in enumerate(images["path"].iloc[::10]):
+        picture = Image.open(root/path).convert("RGB").resize((256, 256))
+        for split, one in (("train", picture), ("test", EDITS[edit](picture))):
+            one.save(tmp_path/f"{split}{n}.png")
+            rows.append(dict(path=f"{split}{n}.png", split=split, label="real", source="own", subject=f"{split}{n}"))
+    leaks = find_leakage(pd.DataFrame(rows), tmp_path)
+    found = {(i, j) for i, j in leaks[["path_i", "path_j"]].to_numpy()}
+    pairs = {(f"train{n}.png", f"test{n}.png") for n in range(len(rows) // 2)}
+    assert len(found & pairs) >= 0.85 * len(pairs) and (leaks.loc[leaks["kind"] == "part", "alike"] >= 0.95).all()
