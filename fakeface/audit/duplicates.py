@@ -36,7 +36,8 @@ def byte_duplicates(manifest: pd.DataFrame) -> pd.DataFrame: # as of `exact_dupl
 def duplicate_pairs(e: Evidence) -> pd.DataFrame: # i, j, kind, alike, mirrored, and both rows' path, split, label, source, subject
     "All pairs of duplicates among the images, exact and near; between splits also cropped and padded ones."
     found = [byte_duplicates(e.manifest), near_duplicates(e.manifest, e.thumbnails, mirrored=True)]
-    found.append(partial_copies(e.thumbnails, sides_of(e.manifest), pd.concat(found)))
+    sides = sides_of(e.manifest)
+    if len(np.unique(sides)) > 1: found.append(partial_copies(e.thumbnails, sides, pd.concat(found)))
     return with_sides(e.manifest, pd.concat(found, ignore_index=True))
 
 # %% ../../nbs/34_audit.duplicates.ipynb #a00e7d02
