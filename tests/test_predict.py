@@ -289,7 +289,7 @@ def test_exit_codes_are_zero_for_real_one_for_fake_three_for_no_verdict(verdicts
 def test_an_answer_about_an_image_of_the_run_is_called_no_test(made, tmp_path, capsys, split, word):
     home, run, bundle = made
     file = home/"world"/run.manifest.loc[run.manifest["split"] == split, "path"].iloc[0]
-    sentence = f"It is byte for byte one of the run's {word} images: this answer is no test of the network."
+    sentence = f"It is byte for byte one of the run's {word} images: this answer does not test the network."
     asked = Detector.load(run.folder, device="cpu")
     answer = asked.predict(file.read_bytes(), band=False)
     assert (answer.own, answer.to_dict()["own_words"]) == (word, sentence) and sentence in repr(answer)

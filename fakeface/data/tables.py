@@ -696,4 +696,4 @@ def _name_doubles(some: pd.DataFrame, p: Passage) -> None: # rows whose paths st
     side = some["split"].where(some["split"].isin(["train", "valid"]), "a test").groupby(some["path"], sort=False)
     mixed = side.nunique()
     first = " and ".join(f"`{s}`" for s in some["split"][some["path"] == mixed.index[mixed > 1][0]]) if (mixed > 1).any() else ""
-    name(mixed.index[mixed > 1], f"stands in two splits, {first}: what was trained or tuned on is no test; keep it in one")
+    name(mixed.index[mixed > 1], f"stands in two splits, {first}: what was trained or tuned on cannot be a test; keep it in one")

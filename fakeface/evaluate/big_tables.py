@@ -282,7 +282,7 @@ def _contrary(t: BigTable, n: int) -> list[str]: # a sentence, or none
     if h is None: return []
     path = t.rows("SELECT path FROM rows WHERE hash(path) = ? LIMIT 1", h)[0][0]
     return [f"{path} stands " + ("under both labels; find out which is right" if two else
-                                 "in two splits: what was trained or tuned on is no test; keep it in one")]
+                                 "in two splits: what was trained or tuned on cannot be a test; keep it in one")]
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #27ec728f
 _COUNTS = dict(n_real="NOT fake", right_real="NOT fake AND called = fake", n_fake="fake", right_fake="fake AND called = fake")

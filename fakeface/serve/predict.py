@@ -82,8 +82,8 @@ class Answer:
 
 # %% ../../nbs/92_serve.predict.ipynb #507daee2
 def own_words(answer: Answer) -> str: # a sentence; empty for a picture that is none of the run's
-    "That an answer is no test, where the network was made with this very file."
-    return f"It is byte for byte one of the run's {answer.own} images: this answer is no test of the network." if answer.own else ""
+    "That an answer does not test the network, where the network was made with this very file."
+    return f"It is byte for byte one of the run's {answer.own} images: this answer does not test the network." if answer.own else ""
 
 
 def answer_lines(answer: Answer) -> list[str]: # the first one is the verdict
