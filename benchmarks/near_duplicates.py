@@ -19,7 +19,8 @@ from multiprocessing import get_context
 import numpy as np
 import pandas as pd
 
-from fakeface.data.duplicates import frequencies, near_duplicates, near_pairs, read_thumbnails
+from fakeface.core.hamming import near_pairs
+from fakeface.data.duplicates import frequencies, near_duplicates, read_thumbnails
 from fakeface.data.manifest import scan
 from fakeface.synthetic.world import cached_world
 

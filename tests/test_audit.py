@@ -19,7 +19,8 @@ from fakeface.audit.subjects import check_subjects
 from fakeface.cli.main import main
 from fakeface.core import basics
 from fakeface.core.files import write_table
-from fakeface.data.duplicates import LeakError, find_leakage, near_pairs
+from fakeface.core.hamming import near_pairs
+from fakeface.data.duplicates import LeakError, find_leakage
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.report.audit import write_audit

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
+import fakeface.core.hamming as hamming
 import fakeface.data.duplicates as duplicates
-from fakeface.data.duplicates import find_leakage, near_duplicates, near_pairs, read_thumbnails
+from fakeface.core.hamming import near_pairs
+from fakeface.data.duplicates import find_leakage, near_duplicates, read_thumbnails
 from fakeface.data.images import grey_thumbnail
 from fakeface.data.manifest import scan
 from fakeface.synthetic.world import cached_world
@@ -49,7 +51,7 @@ def test_the_search_finds_the_pairs_that_comparing_all_with_all_finds(n, lean, k
 
 
 def test_pairs_are_settled_in_lots_and_each_once(monkeypatch):
-    monkeypatch.setattr(duplicates, "_MANY", 50)
+    monkeypatch.setattr(hamming, "_MANY", 50)
     h, asked = hashes(300, 0.3, 20, 0), []
     def settle(i, j):
         asked.append(np.stack([i, j], 1))

@@ -19,8 +19,8 @@ for _ in range(2):
 SEARCH = """
 import os, sys, time
 import numpy as np
-try: from fakeface.data.duplicates import near_pairs
-except ImportError: from fakeface.data.hashes import near_pairs
+try: from fakeface.core.hamming import near_pairs
+except ImportError: from fakeface.data.hashes import near_pairs  # as the room was called at the earlier commit
 h = np.load(sys.argv[1])
 start, clock = sum(os.times()[:4]), time.perf_counter()
 found = near_pairs(h, 6)

@@ -14,10 +14,10 @@ WORLD = 7_168  # images of a drawn world, one for each trace
 SEEDS = 5
 LEARNT = 0.6  # mean AUC below which a network has learnt nothing
 RESNET = dict(model="transfer", arch="resnet18", pretrained=False, weights=None)
-NETS = {  # name -> settings, pixels a side, images a step; for the AUC: images of training and validation, epochs, trace; the ratio aimed at
+NETS = {  # name -> settings, pixels a side, images a step; for the AUC images of training and validation, epochs, trace; the aim
     "small": (dict(model="small"), 64, 64, 1280, 512, 4, TRACE, 2.0),
-    "resnet18 at 128": (RESNET, 128, 32, 192, 192, 3, TRACE_128, 2.0),
-    "resnet18 at 224": (RESNET, 224, 32, 160, 128, 3, TRACE_224, 2.2),
+    "resnet18 at 128": (RESNET, 128, 32, 384, 256, 4, TRACE_128, 2.0),
+    "resnet18 at 224": (RESNET, 224, 32, 256, 192, 3, TRACE_224, 2.2),
 }
 
 
@@ -94,8 +94,8 @@ def auc_of(learn, x, y) -> float:
     return float(roc_auc_score(y.numpy(), p.numpy()))
 
 
-def aucs(make: dict, sets: list[tuple], seeds: int, epochs: int) -> dict[str, list[float]]:
-    "AUC of each way for each seed; a seed gives all ways the same network to start from."
+def aucs(make: dict, dls, sets: list[tuple], seeds: int, epochs: int) -> dict[str, list[float]]:
+    "AUC of each way for each seed; a seed gives all ways the same network to start from, and the same batches in the same order."
     import torch
     found: dict[str, list[float]] = {name: [] for name in make}
     for seed in range(seeds):
@@ -103,6 +103,7 @@ def aucs(make: dict, sets: list[tuple], seeds: int, epochs: int) -> dict[str, li
             random.seed(seed)
             torch.manual_seed(seed)
             learn = build()
+            dls.train.rng = random.Random(seed)  # else it goes on where the training before left it
             fit(learn, epochs)
             found[name].append(auc_of(learn, *sets[1]))
     return found
@@ -131,7 +132,7 @@ def step_row(name: str, quick: bool) -> Row:
     t = in_turns({k: lambda learn=learn: fit(learn, 1) for k, learn in learners.items()}, repeats)
     whole, body = batches(sets, batch), learnt_body(quick, batches) if settings is RESNET else None
     ways = {k: lambda make=make: tuned(make(settings, whole), body) for k, make in (("ours", ours), ("theirs", plain))}
-    difference, note = words_of(aucs(ways, sets, seeds, epochs))
+    difference, note = words_of(aucs(ways, whole, sets, seeds, epochs))
     ran = learners["ours"].at_precision.precision.words
     return Row(f"training step, {name}, batches of {batch} in memory", "plain fastai", steps * batch,
                *(t[k][i] for i in (0, 1) for k in ("ours", "theirs")), repeats, least=least, auc=difference,
