@@ -212,7 +212,7 @@ def test_verdicts_that_turn_are_counted_at_the_present_threshold(made, tmp_path)
     world, run = made[0], tmp_path/"run"
     shutil.copytree(made[1], run)
     measure_drift(run, world, "32", "torch")
-    assert list(read_drifts(run)) == ["torch-32"]
+    assert "torch-32" in read_drifts(run) # beside bf16, where the processor has it
     valid = read_part(run, "predictions").query("split == 'valid'")
     point = fit_operating_point(valid, aim="eer")
     save_point(point, run, True)
