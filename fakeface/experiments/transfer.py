@@ -273,9 +273,11 @@ def transfer_answer(table: pd.DataFrame, # of `transfer_table`
         lines.append(f"Lowest: trained on {low['train']}, tested on {low['test']}: {ci}; of the reals {percent(low['specificity'])} "
                      f"and of the fakes {percent(low['sensitivity'])} are correct.")
         at_home = away["test"].map(own.set_index("test")["balanced_accuracy"])
-        worse = int(((away["p_own"] < 0.05 / len(away)) & (away["balanced_accuracy"] < at_home)).sum())
-        lines.append(f"In {worse} of the {len(away)} cells elsewhere the detector is worse than the one trained on the set itself, by more "
-                     "than test sampling.")
+        known = int(at_home.notna().sum()) # a set whose own row is missing has nothing to be compared with
+        worse = int(((away["p_own"] < 0.05 / max(known, 1)) & (away["balanced_accuracy"] < at_home)).sum())
+        lines.append(f"In {worse} of the {known} cells elsewhere the detector is worse than the one trained on the set itself, by more "
+                     "than test sampling." if known else "No cell elsewhere can be compared with a detector trained on the set itself.")
+        if 0 < known < len(away): lines.append(f"{len(away) - known} more could not be compared: the set's own row is not there.")
         lines.append("One training a row: what another training seed would change is not known.")
     rest = table[table["status"] != "done"]
     return lines + [f"{r.train} is not finished" if r.status == "waiting" else f"FAILED {r.train}: {r.status}" for r in rest.itertuples()]
