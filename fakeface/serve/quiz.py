@@ -386,10 +386,11 @@ def _person_table(answers: pd.DataFrame) -> pd.DataFrame: # as text
     "Each person, to read; of the first answers."
     each, seconds = by_person(answers), answers.groupby("person")["seconds"].median()
     each = each.loc[sorted(each.index, key=lambda p: int(p.split()[1]))]
+    took = "seconds a page, median" if (answers["arm"] == "grid").any() else "seconds, median" # a page of the arm grid has several pictures
     ends = lambda r, k: f"{r[k]:.2f} [{r[f'{k}_lo']:.2f}, {r[f'{k}_hi']:.2f}]"
     rows = {p: {"pictures": int(r["n"]), "accuracy": percent(r["accuracy"]), "hit rate": percent(r["hit_rate"]),
                 "false-positive rate": percent(r["false_positive_rate"]), "d'": ends(r, "d_prime"), "criterion": ends(r, "criterion"),
-                "seconds, median": "–" if pd.isna(seconds[p]) else f"{seconds[p]:.1f}"} for p, r in each.iterrows()}
+                took: "–" if pd.isna(seconds[p]) else f"{seconds[p]:.1f}"} for p, r in each.iterrows()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("person (positive: fake)")
 
 # %% ../../nbs/93_serve.quiz.ipynb #fc32efa5
