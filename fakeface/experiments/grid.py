@@ -302,7 +302,7 @@ def grid_answer(table: pd.DataFrame, # of `grid_table`
     lines += [f"FAILED {row.trial}: {row.error}" for row in failed.itertuples()]
     return lines + ([f"{len(waiting)} trials are not finished."] if len(waiting) else [])
 
-
+# %% ../../nbs/86_experiments.grid.ipynb #63f72a8d
 def _unlike(done: pd.DataFrame) -> list[str]: # a sentence a setting and test
     "Settings that were not asked about all images: a crop to faces leaves out pictures without one."
     few = done.assign(most=done.groupby("test")["n"].transform("max")).query("n < most").drop_duplicates(["setting", "test"])

@@ -230,7 +230,7 @@ def transfer_table(out: str | Path, # of `run_transfer`, finished or not
                           "seconds": sum(run.info["seconds"].values())})
     return pd.DataFrame(cells)
 
-
+# %% ../../nbs/87_experiments.transfer.ipynb #1e4c6e7e
 def _p_balanced(own: pd.DataFrame, seen: pd.DataFrame) -> float:
     "p of a difference of balanced accuracy, the cells' figure, by subject: McNemar's would be of the larger class above all."
     both = own.merge(seen[["path", "p_fake"]], on="path", suffixes=("", "_seen"))

@@ -24,6 +24,7 @@ from scipy.stats import rankdata
 from torch import nn
 from torch.nn.functional import interpolate
 
+# %% ../../nbs/63_interpret.faithfulness.ipynb #fb9bda2d
 from ..core.basics import LABELS, InputError, progress
 from ..core.stats import rate_interval, subject_codes
 from ..core.style import BLUE, GREY, RED, figure
@@ -220,7 +221,7 @@ def _true_regions(rows: pd.DataFrame, # with `path`; and `edited` (left_eye+nose
         if not mask.any(): raise InputError(f"{path}: its place lies outside of what the network is given; leave it out")
     return masks
 
-
+# %% ../../nbs/63_interpret.faithfulness.ipynb #b08a6280
 def _share_seen(learn: Any) -> float:
     "The share of each side of a picture that a network is given; 1 where that is not known to be less."
     lists = getattr(getattr(getattr(learn, "dls", None), "valid_ds", None), "tls", None)
