@@ -1,8 +1,10 @@
 "A run in the browser: labels survive a kill, no address breaks a page, no file outside the data root is sent, the keys and the slider."
+import html
 import io
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -248,6 +250,16 @@ def test_the_same_address_gives_the_same_faces_as_the_table(root, runs):
         table = pd.read_csv(io.StringIO(client(app).get(f"/explore/table.csv?{query}").text))
         w = Wanted.read([tuple(pair.replace("+", " ").split("=", 1)) for pair in query.split("&")])
         assert table["row"].tolist() == chosen(wall, w).tolist() and len(table)
+
+
+def test_a_number_of_the_two_runs_opens_as_many_faces_as_it_counts(root, runs):
+    add_explore(app := make_app("a run"), runs[0], root, runs[1])
+    text = client(app).get("/explore/two?result=fp&low=0.9").text
+    found = re.findall(r'href="(/explore\?[^"]*side=[^"]*)"[^>]*><b>([\d,]+)</b>', text)
+    assert len(found) == 4
+    for address, n in found:
+        rows = client(app).get(html.unescape(address).replace("/explore?", "/explore/table.csv?")).text.splitlines()
+        assert len(rows) - 1 == int(n.replace(",", ""))
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from fakeface.cli.main import main
-from fakeface.core.basics import VERDICTS, count_words
+from fakeface.core.basics import VERDICTS, DataNote, count_words
 from fakeface.experiments.run import run_recipe
 from fakeface.serve.export import export_bundle
 from fakeface.serve.many import Question
@@ -313,3 +313,19 @@ def test_predict_repeats_that_a_shortcut_does_as_well(made, tmp_path, capsys):
     for model in (folder, export_bundle(folder, tmp_path/"b.fakeface")):
         main(["predict", str(file), "--model", str(model), "--fast"])
         assert "it may know no more than this shortcut." in capsys.readouterr().out.partition("Network: ")[2], model
+
+
+def test_what_a_folder_holds_and_is_not_asked_about_is_said_and_is_not_called_real(made, tmp_path, capsys):
+    from fakeface.cli.predict import picture_files
+    file = made[0]/"world"/made[1].predictions["path"].iloc[0]
+    for name in ("a", "b"):
+        (tmp_path/"some"/name).mkdir(parents=True)
+        shutil.copy(file, tmp_path/"some"/name/"x.jpg")
+    (tmp_path/"some"/"a"/"phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path/"some"/"notes.txt").write_text("no picture")
+    with pytest.warns(DataNote, match=r"1 of 4 are left out: 1 not read \(.txt\)"): files = picture_files([tmp_path/"some"])
+    assert [f.relative_to(tmp_path/"some").as_posix() for f in files] == ["a/phone.heic", "a/x.jpg", "b/x.jpg"]
+    main(["predict", str(tmp_path/"some"), "--model", str(made[2]), "--fast", "--json"])
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert [a["name"] for a in answers] == ["phone.heic", str(tmp_path/"some/a/x.jpg"), str(tmp_path/"some/b/x.jpg")] # told apart
+    assert answers[0]["verdict"] == "no verdict" and answers[0]["refused"].startswith("HEIC: not read here")

@@ -181,13 +181,15 @@ def _climb(recipe: Any, root: Path, out: Path, source: str | None, shortcuts: bo
     from fakeface.audit.shortcuts import SHORTCUTS
     from fakeface.core.files import save_figure
     from fakeface.experiments.ladder import ladder as climb, ladder_text, name_cause, plot_ladder, shortcuts_text
+    from fakeface.experiments.learning_curve import sweep_failures
     from fakeface.experiments.pages import ladder_page
     table = climb(recipe, root, out, shortcuts=SHORTCUTS if shortcuts else (), progress=not output.quiet, **options)
     cause = name_cause(table, source)
-    output.record(folder=out, table=table, cause=cause.name, answer=cause.said)
+    failures = sweep_failures(out, "ladder")
+    output.record(folder=out, table=table, cause=cause.name, answer=cause.said, failures=failures)
     output.table(ladder_text(table).T, "Mean over the trainings with its 95 % interval; lowest to highest training")
     if shortcuts: output.table(shortcuts_text(out), "AUC of fake against real by each shortcut alone (training and validation images)")
-    output.say(f"\nNamed: {cause.name}. {cause.said}")
+    output.say(f"\nNamed: {cause.name}. {cause.said}", *failures)
     save_figure(plot_ladder(table).figure, out/"ladder.png", bbox_inches="tight")
     write_page(ladder_page(table, out, source), out/"ladder.html", output)
     output.note(f"\nPositive class: fake. A training is a run folder below {out}; table: {out/'ladder.csv'}, picture: {out/'ladder.png'}")

@@ -6,6 +6,7 @@
 __all__ = ['export', 'predict', 'exit_code', 'picture_files']
 
 # %% ../../nbs/96_cli.predict.ipynb #58139b52
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -130,14 +131,22 @@ def _map_words(detector: Any, maps: Path) -> str:
 # %% ../../nbs/96_cli.predict.ipynb #2328e244
 def picture_files(images: list[Path], # files and folders
                  ) -> list[Path]: # files; of folders all that look like pictures, sorted
-    "What is asked about. Raises `InputError` for what is not there, and for a folder without pictures."
-    from fakeface.data.sources import find_files
+    """What is asked about; a kind that is not read here is among it and gets no verdict, other files are counted in a `DataNote`. Raises
+    `InputError` for what is not there, and for a folder without pictures."""
+    from fakeface.data.sources import UNREAD_SUFFIXES, find_files
+    from fakeface.evaluate.detectors import note_left_out
     files = []
     for path in images:
         if not path.exists(): raise InputError(f"{path} does not exist; give image files, or folders of them")
-        found = [path/p for p in find_files(path, others=True)[0]] if path.is_dir() else [path]
-        if not found: raise InputError(f"{path} holds no picture; give a folder with .jpg, .png, .webp files")
-        files += found
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = find_files(path, others=True)
+        unread = {p for p, _ in found.rejects if Path(p).suffix.lower() in UNREAD_SUFFIXES and not (path/p).is_symlink()}
+        if not (found.paths or unread): raise InputError(f"{path} holds no picture; give a folder with .jpg, .png, .webp files")
+        why = Counter(reason for p, reason in found.rejects if p not in unread)
+        note_left_out(path, why, len(found.paths) + len(found.rejects))
+        files += [path/p for p in sorted([*found.paths, *unread])]
     return files
 
 # %% ../../nbs/96_cli.predict.ipynb #f38e3ad6
@@ -147,7 +156,9 @@ _FEW = 20 # answers that are printed in full
 def _ask(detector: Any, files: list[Path], band: bool, maps: Path | None, output: Output) -> list[Any]: # answers
     "Asks about every file, with a progress bar."
     from fakeface.core.basics import progress
-    answers = detector.predict_many(files, band)
+    times = Counter(file.name for file in files)
+    names = [file.name if times[file.name] == 1 else str(file) for file in files] # of two of one name each with its folder
+    answers = detector.predict_many(files, band, names)
     if output.json or len(files) > _FEW: answers = progress(answers, len(files), f"asking about {len(files):,} files")
     out = []
     for file, answer in zip(files, answers):

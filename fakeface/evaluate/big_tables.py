@@ -470,7 +470,8 @@ def _areas(t: BigTable, part: tuple[str, ...], found: pd.DataFrame, n: dict[str,
     a = _area(t, part, key, n["real"], n["fake"])
     spread = _spread(t, part, key, a["auc"], found)
     errors = (0.0, 0.0) if exact else (a["auc_error"], a["precision_error"])
-    intervals = area_interval(a["auc"], *spread, 0.95), precision_interval(a["precision"], n["fake"])
+    fakes = n["fake"]**2 / float((found["times"] * found["n_fake"]**2).sum()) # Kish's effective number of subjects
+    intervals = area_interval(a["auc"], *spread, 0.95), precision_interval(a["precision"], fakes)
     wide = [[max(0.0, lo - e), min(1.0, hi + e)] for (lo, hi), e in zip(intervals, errors)]
     out = dict(zip(names, (a["auc"], wide[0], a["precision"], wide[1])))
     return out if exact else out | dict(auc_error=errors[0], average_precision_error=errors[1])

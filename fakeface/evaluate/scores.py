@@ -104,20 +104,22 @@ def _average_precision(is_fake: np.ndarray, p_fake: np.ndarray) -> float:
 
 # %% ../../nbs/40_evaluate.scores.ipynb #f3864f13
 def _precision_interval(is_fake: np.ndarray, p_fake: np.ndarray, # as in auc_interval
+                       subject: np.ndarray | None = None, # whose image each is; None: each its own
                        level: float = 0.95, # of confidence
                       ) -> tuple[float, float, float]: # average precision, lowest, highest
     """Average precision with the logit interval of Boyd, Eng and Page (ECML PKDD 2013). Close to 0 and 1 that one breaks
     down; then the interval of a rate on the fakes is taken, which errs on the wide side."""
     ap, m = min(_average_precision(is_fake, p_fake), 1.0), int(is_fake.sum()) # its sum can be a rounding above 1
-    return ap, *precision_interval(ap, m, level)
+    per = np.ones(m) if subject is None else np.unique(subject[is_fake], return_counts=True)[1]
+    return ap, *precision_interval(ap, m**2 / float((per**2).sum()), level)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #e08abe31
 def precision_interval(ap: float, # average precision
-                       fakes: int, # images
+                       fakes: float, # images; where several show one subject, their effective number (Kish)
                        level: float = 0.95, # of confidence
                       ) -> tuple[float, float]: # lowest, highest
     "The interval of an average precision."
-    if fakes * min(ap, 1 - ap) < 5: return wilson(round(ap * fakes), fakes, level)
+    if fakes * min(ap, 1 - ap) < 5: return wilson(round(ap * fakes) if float(fakes).is_integer() else ap * fakes, fakes, level)
     return _logit_interval(ap, 1 / np.sqrt(fakes * ap * (1 - ap)), level)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #3917d55a
@@ -146,7 +148,7 @@ def score_test(predictions: pd.DataFrame, # of one test set; `subject`, where kn
     both = 0 < n_fake < n
     auc, *auc_ci = auc_interval(is_fake, p, numbered(subject, n)) if both else (None, None)
     out |= dict(auc=auc, auc_ci95=auc_ci if both else None)
-    precision, *ci = _precision_interval(is_fake, p) if both else (None, None)
+    precision, *ci = _precision_interval(is_fake, p, subject) if both else (None, None)
     out |= dict(average_precision=precision, average_precision_ci95=ci if both else None)
     out |= {"majority_baseline": max(n_fake, n - n_fake) / n, **each["real"], **each["fake"]}
     calls = predicted(predictions, threshold)

@@ -297,9 +297,18 @@ def grid_answer(table: pd.DataFrame, # of `grid_table`
         if others: lines.append(f"Of the other {others} settings {len(alike)} cannot be told from it{names}." if alike else
                                 f"Each of the other {others} settings is behind it by more than the sampling of validation images.")
         if valid["seed"].nunique() == 1: lines.append("One training a setting: what another training seed would change is not known.")
+    lines += _unlike(table[table["status"] == "done"])
     failed, waiting = (table.loc[table["status"] == s, ["trial", "error"]] for s in ("failed", "waiting"))
     lines += [f"FAILED {row.trial}: {row.error}" for row in failed.itertuples()]
     return lines + ([f"{len(waiting)} trials are not finished."] if len(waiting) else [])
+
+# %% ../../nbs/86_experiments.grid.ipynb #63f72a8d
+def _unlike(done: pd.DataFrame) -> list[str]: # a sentence a setting and test
+    "Settings that were not asked about all images: a crop to faces leaves out pictures without one."
+    few = done.assign(most=done.groupby("test")["n"].transform("max")).query("n < most").drop_duplicates(["setting", "test"])
+    return [f"{r.setting} knows {r.n:,.0f} of the {r.most:,.0f} images of {'validation' if r.test == 'valid' else r.test}, for it leaves "
+            f"out those without a face: its accuracy there ({percent(r.majority)} by always naming the larger class) is of other images "
+            "than that of the rest." for r in few.itertuples()]
 
 
 def _one_interval(rows: pd.DataFrame) -> list[list[float]]:
@@ -323,12 +332,13 @@ def grid_scores(table: pd.DataFrame, # of `grid_table`
                ) -> pd.DataFrame: # one line a setting, as text, in the order of validation
     "The grid as a table to read; with several seeds the means. `as good` says: not to be told from the best."
     done, lines = table[table["status"] == "done"], {}
-    axes = grid_axes(done)
+    axes, most = grid_axes(done), done.groupby("test")["n"].max()
     for setting, rows in done.groupby("setting", sort=False):
         line = {"rank": int(rows["rank"].iloc[0]), **{a: _value_words(rows[a].iloc[0]) for a in axes}}
         for test, one in rows.groupby("test", sort=False):
             name = "validation" if test == "valid" else test
-            line[name] = percent(one["accuracy"].mean(), *_one_interval(one))
+            few = f", n = {one['n'].min():,.0f}" if one["n"].min() < most[test] else ""
+            line[name] = percent(one["accuracy"].mean(), *_one_interval(one)) + few
             if test == "valid" and one["auc"].notna().all(): line["AUC"] = percent(one["auc"].astype(float).mean())
         best = "the best" if line["rank"] == 1 else "yes" if rows["as_good"].iloc[0] else "no"
         lines[setting] = line | {"as good": best, "seconds": f"{rows.groupby('trial')['seconds'].first().mean():.0f}"}
@@ -373,7 +383,8 @@ def _panel(ax: Axes, rows: pd.DataFrame, settings: Sequence[str], title: str) ->
             color, marker = "#0072b2" if t.as_good else "#6d6a62", "D" if t.rank == 1 else "o"
             ax.plot([100 * t.accuracy_lo, 100 * t.accuracy_hi], [at, at], color=color, lw=1.4)
             ax.plot(100 * t.accuracy, at, marker, color=color, ms=6.5, mfc=color if t.as_good or t.rank == 1 else "white")
-    ax.axvline(100 * rows["majority"].iloc[0], color=GREY, ls="--", lw=1)
+        larger = 100 * group["majority"] # of other images, where pictures without a face are left out
+        ax.plot([larger.mean()] * 2, [y - 0.5, y + 0.5], color=GREY, ls="--", lw=1)
     ax.grid(axis="x", color="#e4e4e4")
     ax.set_axisbelow(True)
     ax.tick_params(length=0, labelsize=9)

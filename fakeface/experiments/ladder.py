@@ -138,8 +138,10 @@ def _cause_words(name: str, target: str, before: pd.Series, reals: float, t: pd.
     blind = [r for r in t.index if t.loc[r, "mended"] > _MENDED and t.loc[r, "inside"] < STILL]
     if name == NONE:
         best = t["mended"].where(t["inside"] >= STILL).idxmax() if (t["inside"] >= STILL).any() else None
-        lines.append(f"No step mends it{f'; at best {brings(best)}' if best else ''}. So it is generator bias or the trace, "
-                     "or something that is not on the ladder.")
+        gone = ", ".join(f"`{r}`" for r in STEPS if r not in ("nothing", *t.index))
+        lines.append(f"No step {'that was run ' if gone else ''}mends it{f'; at best {brings(best)}' if best else ''}. So it is "
+                     f"{f'what {gone} would equalise (not run), ' if gone else ''}generator bias or the trace, or something that is not on "
+                     "the ladder.")
     if blind: lines.append(" ".join(f"{brings(r)}, but there fakes are hardly found either ({inside[r]})." for r in blind))
     if t["seeds"].max() == 1: lines.append("One training a step: what another training seed would change is not known.")
     return " ".join(lines)

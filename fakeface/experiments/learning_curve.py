@@ -376,10 +376,10 @@ def _sweep_table(out: str | Path, # of `curve` or `mix`, finished or not
     return pd.concat(tables, ignore_index=True)
 
 
-def sweep_failures(out: str | Path, # of `curve` or `mix`
-                   kind: str, # curve or mix
+def sweep_failures(out: str | Path, # of a series
+                   kind: str, # curve, mix, seeds or ladder
                   ) -> list[str]: # sentences
-    "The cells that are missing from the table, and why."
+    "The trainings that are missing from the table, and why."
     return [f"FAILED {name}: {status}" for name, _, run, status in read_trials(out, kind) if not run and status != "waiting"]
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #eb8ff109

@@ -92,7 +92,8 @@ def _grid_words(table: pd.DataFrame, # of `grid_table`
     lines = []
     for test, rows in table[table["status"] == "done"].groupby("test", sort=False):
         mean, name = rows.groupby("setting", sort=False)["accuracy"].mean(), "Validation" if test == "valid" else test
-        lines.append(f"{name}, n = {rows['n'].iloc[0]:,.0f}: from {percent(mean.min())} ({mean.idxmin()}) to {percent(mean.max())} "
+        n = " to ".join(f"{k:,.0f}" for k in sorted({rows["n"].min(), rows["n"].max()}))
+        lines.append(f"{name}, n = {n}: from {percent(mean.min())} ({mean.idxmin()}) to {percent(mean.max())} "
                      f"({mean.idxmax()}); always the larger class {percent(rows['majority'].iloc[0])}.")
     return f"Accuracy of {table['setting'].nunique()} settings. {' '.join(lines)}"
 
@@ -112,7 +113,7 @@ def grid_page(table: pd.DataFrame, # of `grid_table`
     hidden = ("as good", "rank", *grid_axes(table)) # the name says the axes, the order the rank
     scores = scores[["as good", *(c for c in scores if c not in hidden)]]
     scores.insert(1, "runs", [_runs(f, _seed, setting=s) for s in scores.index])
-    n = {("validation" if t == "valid" else t): int(rows["n"].iloc[0]) for t, rows in table[table["status"] == "done"].groupby("test")}
+    n = {("validation" if t == "valid" else t): int(rows["n"].max()) for t, rows in table[table["status"] == "done"].groupby("test")}
     scores = scores.rename(columns={c: f"{c} (n = {k:,})" for c, k in n.items()})
     parts = [Section("Every setting, by validation", pictures=pictures), Section("The scores", table=scores.astype(object))]
     name = f.asked.get("grid") or Path(out).name

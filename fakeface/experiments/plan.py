@@ -136,15 +136,29 @@ def fingerprint(manifest: pd.DataFrame, # of an experiment
 # %% ../../nbs/80_experiments.plan.ipynb #bb76a7a3
 def _divided(images: pd.DataFrame, # of `labelled_folder`
              seed: int, share: float) -> pd.DataFrame:
-    "Every image with a split: the sides that the folders do not give are taken, class by class, from what is not given away."
+    "Every image with a split: the sides that the folders do not give are taken, class by class and whole subjects, from what is left."
     m, rng = images.sort_values("path").reset_index(drop=True), np.random.default_rng(seed)
     given, free = set(m["split"].dropna()), m["split"].isna() | (m["split"] == "train")
     m["split"] = m["split"].astype(object).where(m["split"].notna(), "train")
+    free &= ~m["subject"].isin(m.loc[~free, "subject"]) # whom a folder puts on a side stays out of the others
     for side in ("test", "valid"):
         for label in LABELS if side not in given else ():
-            pool = m.index[free & (m["split"] == "train") & (m["label"] == label)].to_numpy(copy=True) # an index's own cannot be written
-            m.loc[rng.permutation(pool)[:round(share * len(pool))], "split"] = side
+            mine, rest = m["label"] == label, free & (m["split"] == "train")
+            pool = m.index[rest & mine].to_numpy(copy=True) # an index's own cannot be written
+            there = int((mine & (m["split"] == side)).sum()) # they came with the same subjects' images of the other class
+            n, lot = round(share * (len(pool) + there)) - there, m.loc[rng.permutation(pool), "subject"]
+            m.loc[rest & m["subject"].isin(_first_subjects(lot, n, least=n > 0 and not there)), "split"] = side
     return m
+
+
+def _first_subjects(subjects: pd.Series, # one an image, in the order of the lot
+                    n: int, # images
+                    least: bool, # one at the least
+                   ) -> pd.Index: # as many as come to `n` images at most
+    "The first subjects of a lot."
+    codes, names = pd.factorize(subjects)
+    ends = np.bincount(codes, minlength=len(names)).cumsum()
+    return pd.Index(names[:max(int((ends <= n).sum()), int(least))])
 
 # %% ../../nbs/80_experiments.plan.ipynb #c281502e
 def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.manifest.labelled_folder`

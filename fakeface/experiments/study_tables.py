@@ -19,6 +19,7 @@ from .. import __version__
 from ..core.basics import InputError, area, data_manifests
 from ..core.files import FILES, is_finished, write_table
 from ..core.stats import wilson
+from .learning_curve import independent
 from .study import StudyData
 from ..synthetic.world import read_world
 from ..train.learners import LEARNERS
@@ -86,13 +87,15 @@ def mean_figures(table: pd.DataFrame, # one row a training
                  of: Sequence[str], # columns that tell what is averaged
                  measures: Mapping[str, str], # a rate's column -> the column with the number of images
                 ) -> pd.DataFrame: # COLUMNS
-    "Means over trainings; the intervals are those of sampling the test once."
+    "Means over trainings; the intervals are those of sampling the test once, by subject where the table has `effective_` numbers."
     rows = []
     for key, runs in table.groupby(list(of), sort=False):
         for m, n in measures.items():
             values, count = runs[m].dropna().astype(float), int(runs[n].iloc[0])
             if not len(values) or not count: continue
-            lo, hi = wilson(round(values.mean() * count), count)
+            size = independent(runs, n).mean() # several pictures of one person count as fewer
+            hits = values.mean() * size
+            lo, hi = wilson(round(hits) if size == count else hits, size)
             rows.append(dict(of=_named(of, key), measure=m, value=values.mean(), lo=min(lo, values.mean()), hi=max(hi, values.mean()),
                              n=count, trainings=len(values), lowest=values.min(), highest=values.max()))
     return _typed(rows)

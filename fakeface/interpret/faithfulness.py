@@ -24,14 +24,17 @@ from scipy.stats import rankdata
 from torch import nn
 from torch.nn.functional import interpolate
 
+# %% ../../nbs/63_interpret.faithfulness.ipynb #fb9bda2d
 from ..core.basics import LABELS, InputError, progress
 from ..core.stats import rate_interval, subject_codes
 from ..core.style import BLUE, GREY, RED, figure
+from ..data.mirror import read_cut
 from ..evaluate.scores import THRESHOLD, auc_interval
 from .attribution import METHODS, absent, methods_of, attribute, p_fake_of, photographs, smoothed
 from .features import device_of, image_batches, model_of
 from ..synthetic.defects import truth_boxes
 from ..synthetic.world import read_world
+from ..train.blocks import OpenFace
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #c579910c
 def alike(a: torch.Tensor, # maps, shape (n, h, w)
@@ -200,8 +203,10 @@ _FACE_BOXES: dict[str, tuple[float, float, float, float]] = { # left, top, right
 def _true_regions(rows: pd.DataFrame, # with `path`; and `edited` (left_eye+nose) outside the built-in world
                  root: str | Path, # the data root
                  size: int, # pixels a side of the network's square images
+                 crop: float = 1.0, # share of each side that the network is given
                 ) -> torch.Tensor: # bool, shape (n, size, size)
-    "The pixels where the truth lies. Raises `InputError` for an image without a known place."
+    "The pixels where the truth lies. Raises `InputError` for an image without a known place, and where the pictures were cropped to faces."
+    if read_cut(root): raise InputError("the pictures are crops of faces, and the places are known of whole pictures; leave them out")
     if world := read_world(root):
         boxes = truth_boxes(root)
         of = {path: b[["x0", "y0", "x1", "y1"]].to_numpy() * size / world["size"] for path, b in boxes.groupby("path")}
@@ -210,8 +215,17 @@ def _true_regions(rows: pd.DataFrame, # with `path`; and `edited` (left_eye+nose
     masks = torch.zeros(len(rows), size, size, dtype=torch.bool)
     for mask, path in zip(masks, rows["path"]):
         if path not in of: raise InputError(f"{path}: no place is known (no box in truth.csv, no `edited` words); leave it out")
-        for x0, y0, x1, y1 in of[path].round().astype(int): mask[y0:max(y1, y0 + 1), x0:max(x1, x0 + 1)] = True
+        place = ((of[path] - size * (1 - crop) / 2) / crop).round().astype(int)
+        for x0, y0, x1, y1 in np.column_stack([place[:, :2], np.maximum(place[:, 2:], place[:, :2] + 1)]).clip(0, size):
+            mask[y0:y1, x0:x1] = True
+        if not mask.any(): raise InputError(f"{path}: its place lies outside of what the network is given; leave it out")
     return masks
+
+# %% ../../nbs/63_interpret.faithfulness.ipynb #b08a6280
+def _share_seen(learn: Any) -> float:
+    "The share of each side of a picture that a network is given; 1 where that is not known to be less."
+    lists = getattr(getattr(getattr(learn, "dls", None), "valid_ds", None), "tls", None)
+    return next((t.crop for t in lists[0].tfms.fs if isinstance(t, OpenFace)), 1.0) if lists else 1.0
 
 # %% ../../nbs/63_interpret.faithfulness.ipynb #e79334a2
 def _pointing(maps: torch.Tensor, # shape (n, h, w)
@@ -326,7 +340,7 @@ def _found(learn: Learner | nn.Module, rows: pd.DataFrame | torch.Tensor, root: 
                          "since where it finds nothing there is nothing to locate")
     if regions is not None or not isinstance(rows, pd.DataFrame) or root is None:
         return x[found], None if regions is None else regions[found], auc, codes[found.numpy()]
-    try: return x[found], _true_regions(rows.iloc[found.numpy()], root, x.shape[-1]), auc, codes[found.numpy()]
+    try: return x[found], _true_regions(rows.iloc[found.numpy()], root, x.shape[-1], _share_seen(learn)), auc, codes[found.numpy()]
     except InputError: return x[found], None, auc, codes[found.numpy()] # no place is known
 
 

@@ -288,7 +288,7 @@ def plot_feature_pair(learn: Learner | nn.Module, # trained
 GROUPS = {"true positives": "label == 'fake' and error == ''", "true negatives": "label == 'real' and error == ''",
           "false positives": "error == 'false positive'", "false negatives": "error == 'false negative'",
           "errors": "error != ''", "right": "error == ''", "fakes": "label == 'fake'", "reals": "label == 'real'",
-          "most confident fakes": "label == 'fake'", "most confident reals": "label == 'real'"}
+          "most confident fakes": "label == 'fake' and error == ''", "most confident reals": "label == 'real' and error == ''"}
 _CONFIDENT = 20 # images in a group of the most confident
 
 

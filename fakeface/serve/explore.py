@@ -276,7 +276,9 @@ def _two_table(explorer: Explorer, w: Wanted) -> Any:
     a, b, n = explorer.run.folder.name, explorer.other.folder.name, counts["n"]
     def cell(side: str) -> Any:
         k = counts["counts"][side]
-        return Td(A(B(f"{k:,}"), href=_link("/explore", w, side=side, sort="change" if side in ("first", "second") else "loss")),
+        order = "change" if side in ("first", "second") else "loss"
+        faces = dict(side=side, sort=order, result="", low=0.0, high=1.0) # all that are counted
+        return Td(A(B(f"{k:,}"), href=_link("/explore", w, **faces)),
                   Span(f"{100 * k / n:.1f} %", cls="under"), cls="changed" if side in ("first", "second") else "same")
     rows = [Tr(Th(f"{a} correct", scope="row"), cell("both"), cell("first")),
             Tr(Th(f"{a} wrong", scope="row"), cell("second"), cell("neither"))]

@@ -361,7 +361,8 @@ def differences(answers: pd.DataFrame, # person, path, label, answer, arm, tips,
     "What tips did (other people, the same pictures) and what the machine's advice did (the same people, the same pictures), arm by arm."
     found = {}
     for arm, rows in answers.groupby("arm"):
-        first, asked_twice = rows[rows["phase"] == "first"], rows[rows["person"].isin(rows.loc[rows["phase"] == "final", "person"])]
+        first = rows[rows["phase"] == "first"]
+        asked_twice = rows[rows.groupby(["person", "path"])["phase"].transform("nunique") == 2] # who stopped was asked some pictures once
         sides = {"tips minus no tips": [first[first["tips"] == w] for w in ("tips", "no tips")],
                  "after the advice minus before": [asked_twice[asked_twice["phase"] == w] for w in ("final", "first")]}
         for name, (a, b) in sides.items():
@@ -385,10 +386,11 @@ def _person_table(answers: pd.DataFrame) -> pd.DataFrame: # as text
     "Each person, to read; of the first answers."
     each, seconds = by_person(answers), answers.groupby("person")["seconds"].median()
     each = each.loc[sorted(each.index, key=lambda p: int(p.split()[1]))]
+    took = "seconds a page, median" if (answers["arm"] == "grid").any() else "seconds, median" # a page of the arm grid has several pictures
     ends = lambda r, k: f"{r[k]:.2f} [{r[f'{k}_lo']:.2f}, {r[f'{k}_hi']:.2f}]"
     rows = {p: {"pictures": int(r["n"]), "accuracy": percent(r["accuracy"]), "hit rate": percent(r["hit_rate"]),
                 "false-positive rate": percent(r["false_positive_rate"]), "d'": ends(r, "d_prime"), "criterion": ends(r, "criterion"),
-                "seconds, median": "–" if pd.isna(seconds[p]) else f"{seconds[p]:.1f}"} for p, r in each.iterrows()}
+                took: "–" if pd.isna(seconds[p]) else f"{seconds[p]:.1f}"} for p, r in each.iterrows()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("person (positive: fake)")
 
 # %% ../../nbs/93_serve.quiz.ipynb #fc32efa5
@@ -396,10 +398,11 @@ def _machine_words(answers: pd.DataFrame, machine: pd.DataFrame) -> list[str]:
     "People and machine on the same pictures, in sentences."
     side = beside_machine(answers, machine)
     (lo, hi), m, w, alone = interval(side["difference"]), side["mcnemar"], side["wrong"], side["by_person"]
+    machine = side["people"].value - side["difference"].value # of the same answers, which are not one a picture where somebody stopped
     p = "p < 0.0001" if m["p"] < 1e-4 else f"p = {m['p']:.2g}"
     better, worse = (int((alone["p"].lt(0.05) & alone["difference"].mul(sign).gt(0)).sum()) for sign in (1, -1))
     return [f"On the same {side['n']} pictures people were right in {figure_words('', side['people'])} of their answers, the machine in "
-            f"{percent(side['machine'])}: {100 * side['difference'].value:+.1f} points [{100 * lo:+.1f}, {100 * hi:+.1f}] for people, over "
+            f"{percent(machine)}: {100 * side['difference'].value:+.1f} points [{100 * lo:+.1f}, {100 * hi:+.1f}] for people, over "
             "people and pictures.",
             f"The majority of the people was right on {percent(side['crowd'])} of the pictures. {w['crowd_only']} pictures only the crowd "
             f"got wrong, {w['machine_only']} only the machine (McNemar, exact: {p}).",

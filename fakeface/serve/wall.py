@@ -96,8 +96,11 @@ _KEPT = 24 # selections that are remembered
 def _choices(column: pd.Series) -> tuple[np.ndarray, list[str]] | None:
     "A column as numbers and what they mean; None where it has one value only, or too many."
     codes, values = pd.factorize(column, sort=False)
-    if not 1 < len(values) + bool((codes < 0).any()) <= _MOST_VALUES: return None
-    words = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+    if len(values) > _MOST_VALUES + 1: return None
+    words = [f"{v:g}" if isinstance(v, float) and float(f"{v:g}") == v else str(v).strip() for v in values] # no two numbers in one word
+    place, words = pd.factorize(np.array([word or None for word in words], object)) # a blank says nothing
+    codes, words = np.append(place, -1)[codes], list(words)
+    if not 1 < len(words) + bool((codes < 0).any()) <= _MOST_VALUES: return None
     return (codes, words) if (codes >= 0).all() else (np.where(codes < 0, len(words), codes), [*words, _UNKNOWN])
 
 # %% ../../nbs/93_serve.wall.ipynb #ba68eb8d
