@@ -20,6 +20,8 @@ STUDIES = sorted((ROOT / "nbs/studies").glob("*.ipynb"))
 NAMES = [p.stem for p in STUDIES]
 SHORT = dict(FAKEFACE_PROFILE="small", FAKEFACE_EPOCHS="1", FAKEFACE_SEEDS="1", FAKEFACE_SCALE="0.65", FAKEFACE_IMAGES="300",
              FAKEFACE_STEPS="nothing,alignment,all", HF_HUB_OFFLINE="1", IN_TEST="1")
+FEWER = {"08_generator_bias_or_framing": dict(FAKEFACE_SCALE="0.3"), "11_what_survives": dict(FAKEFACE_SCALE="0.3"),
+         "02_understanding_the_ai": dict(FAKEFACE_IMAGES="200")}  # of studies with many trainings
 REFERENCE = "\n".join(p.read_text(encoding="utf-8") for p in (data_manifests() / "reference").rglob("*.csv"))
 DRAWN_ONLY = {"09_known_answers"}  # asks about worlds whose answers are known, and says so
 NO_IMAGES = {"12_other_peoples_detectors"}  # reads the answers of published detectors, on whatever data root
@@ -57,7 +59,7 @@ def root(tmp_path_factory):
 def outputs(study, root, folder, **environment):
     "What each code cell of a study says on that root, as (source, text)."
     env = {k: v for k, v in os.environ.items() if not k.startswith("FAKEFACE_") or k in ("FAKEFACE_CACHE", forked.ADDRESS)}
-    env |= SHORT | environment | dict(FAKEFACE_DATA=str(root))
+    env |= SHORT | FEWER.get(study.stem, {}) | environment | dict(FAKEFACE_DATA=str(root))
     done = forked.run(["-c", RUN, study, folder / "told.json"], cwd=folder, capture_output=True, text=True,
                       env={k: v for k, v in env.items() if v})
     assert done.returncode == 0, done.stderr[-3000:]
