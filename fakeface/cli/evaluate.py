@@ -7,7 +7,7 @@ __all__ = ['SAVED', 'IN_MEMORY', 'SWEPT', 'Big', 'score', 'compare', 'operating'
 
 # %% ../../nbs/96_cli.evaluate.ipynb #c0d824e0
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -243,7 +243,7 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     with about(run):
         scores = {t: score_at_point(point, some) for t, some in rows.items()}
         elsewhere = elsewhere_words(table[table["split"] == "valid"], point)
-    output.record(point=point, elsewhere=elsewhere, tests=scores, test_use=used)
+    output.record(point=replace(point, sketches={}), elsewhere=elsewhere, tests=scores, test_use=used)
     output.say(f"{drawn_note(run)}Positive class: fake. {point}", *elsewhere)
     for t, found in scores.items(): output.say(f"\nOn {t}:", *(f"- {w}" for w in point_words(found)))
     _show_sources(table, point, scores, output)
