@@ -396,9 +396,10 @@ def export_bundle(run: str | Path, # a finished run's folder
     listed = dict(sha256=hashlib.sha256(weights).hexdigest(), bytes=len(weights)) # the card shows the fingerprint
     given = dict(version=1, name=name, made=datetime.now(timezone.utc).isoformat(timespec="seconds"), faces=m.faces,
                  point=replace(point, sketches={}), ood=m.ood, stability=m.stability, robustness=m.robustness or [], maps=m.maps,
-                 counts=verdict_counts(run, point), scores=run.metrics["tests"], sources=data_sources(run, _cards(root)), training=_training(run), world=run.world,
-                 files={FILES["weights"]: listed}, precision=read_drifts(run.folder), elsewhere=elsewhere_words(valid, point),
-                 shortcuts=_shortcut_words(run.metrics), network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
+                 counts=verdict_counts(run, point), scores=run.metrics["tests"], sources=data_sources(run, _cards(root)),
+                 training=_training(run), world=run.world, files={FILES["weights"]: listed}, precision=read_drifts(run.folder),
+                 elsewhere=elsewhere_words(valid, point), shortcuts=_shortcut_words(run.metrics),
+                 network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
     info = check_info(plain_json(given), name)
     parts = {FILES["weights"]: weights, CARD: model_card(info).encode()}
     return write_bundle(info, parts | ({OOD: m.arrays} if m.arrays else {}), out, overwrite)

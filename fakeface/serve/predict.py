@@ -22,7 +22,7 @@ from ..train.backends import rewriter
 from ..train.inference import FixedBatches, SeenLayers
 from ..train.learners import classes_of
 from ..train.drift import measure_drift
-from ..train.runs import Run, drift_of, normalised, opener_of, read_drifts
+from ..train.runs import drift_of, images_of, normalised, opener_of, read_drifts
 
 # %% ../../nbs/92_serve.predict.ipynb #925f99a4
 import hashlib
@@ -129,14 +129,6 @@ def together(verdicts: Sequence[str]) -> str: # of VERDICTS
 def _is_run(path: Path) -> bool: return path.is_dir() and is_finished(path) and not (path/INFO).is_file()
 
 
-def _own_images(path: str | Path) -> dict[str, str]: # SHA-256 -> training or validation; empty for a bundle, which lists no files
-    "The images that a run was made with."
-    if not _is_run(Path(path)): return {}
-    rows = Run(path).manifest
-    if "sha256" not in rows: return {}
-    by = {word: rows.loc[rows["split"] == split, "sha256"].dropna() for split, word in (("valid", "validation"), ("train", "training"))}
-    return {sha256.lower(): word for word, some in by.items() for sha256 in some} # of one in both, training is what counts
-
 # %% ../../nbs/92_serve.predict.ipynb #2f4c77c8
 def _bundle_of(path: str | Path, root: str | Path | None, precision: str, backend: str) -> Bundle:
     "A bundle; of a run folder, one that is made from it now, its way of being asked measured where it was not."
@@ -160,7 +152,7 @@ class _Network:
     "What a bundle says of its network, and what the network looks at."
     def __init__(self, bundle: Bundle, # of `serve.bundle`
                  device: str | torch.device | None = None, precision: str = "32", backend: str = "torch"): # as in `Detector.load`
-        self.bundle, self.info, self.own = bundle, bundle.info, {} # own: of `_own_images`
+        self.bundle, self.info, self.own = bundle, bundle.info, {} # own: of `train.runs.images_of`
         self.drift = drift_of({k: asdict(v) for k, v in bundle.info.precision.items()}, precision, backend, bundle.place)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = bundle.network().to(self.device)
@@ -193,7 +185,7 @@ class Detector(_Network):
             ) -> "Detector":
         "A detector from a file. Raises `InputError` naming what is damaged or missing, or a way of asking that was never measured."
         detector = cls(_bundle_of(path, root, precision, backend), device, precision, backend)
-        detector.own = _own_images(path)
+        detector.own = images_of(path) if _is_run(Path(path)) else {} # a bundle lists no files
         return detector
 
     def predict(self, image: str | Path | bytes, # an image file, or its bytes

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ASKED', 'store', 'read_part', 'RunFiles', 'network_fingerprint', 'run_fingerprint', 'Run', 'data_words',
            'log_test_use', 'network_card', 'read_card', 'fed_settings', 'run_settings', 'rebuilt', 'load_model',
-           'load_run_model', 'opener_of', 'normalised', 'RunScorer', 'read_drifts', 'drift_of', 'load_scorer',
-           'LearnerScorer']
+           'load_run_model', 'opener_of', 'normalised', 'RunScorer', 'images_of', 'read_drifts', 'drift_of',
+           'load_scorer', 'LearnerScorer']
 
 # %% ../../nbs/54_train.runs.ipynb #2f687f72
 from ..core.basics import LABELS, InputError
@@ -311,6 +311,7 @@ class RunScorer:
     stats: tuple | None # mean and std that batches are normalised with
     size: int # pixels a side that the network sees
     batch: int = 64 # images at a time
+    own: dict[str, str] = field(default_factory=dict, repr=False, compare=False) # of `images_of`, where they are known
 
     def __call__(self, images: Sequence[Image.Image | str | Path | bytes]) -> np.ndarray: # p_fake, shape (n,)
         device, found = next(self.model.parameters()).device, []
@@ -318,6 +319,15 @@ class RunScorer:
             x = self.prepare(torch.stack([self.open(image) for image in images[i:i + self.batch]]).to(device))
             found.append(self.asked(x).softmax(1)[:, classes_of(self.model)[1]].cpu().numpy())
         return np.concatenate(found) if found else np.empty(0, np.float32)
+
+# %% ../../nbs/54_train.runs.ipynb #174497f9
+def images_of(folder: str | Path, # of a finished run
+             ) -> dict[str, str]: # SHA-256 -> training or validation; empty where the run has no manifest, or one without hashes
+    "The images that a run was made with."
+    if not run_file(folder, "manifest").is_file() or "sha256" not in (rows := read_part(folder, "manifest")): return {}
+    by = {word: rows.loc[rows["split"] == split, "sha256"].dropna() for split, word in (("valid", "validation"), ("train", "training"))}
+    return {sha256.lower(): word for word, some in by.items() for sha256 in some} # of one in both, training is what counts
+
 
 # %% ../../nbs/54_train.runs.ipynb #a17d62b0
 def read_drifts(folder: str | Path, # of a run
@@ -353,7 +363,7 @@ def load_scorer(folder: str | Path, # of a finished run
     opener, model = opener_of(chosen), load_model(folder).to(device)
     batches, feed = FixedBatches(model, rewriter(precision, backend)), partial(normalised, stats=chosen["stats"])
     return RunScorer(Path(folder).name, model, batches, feed, lambda image: opener(image).as_subclass(torch.Tensor), chosen["stats"],
-                     chosen["size"], batch)
+                     chosen["size"], batch, images_of(folder))
 
 # %% ../../nbs/54_train.runs.ipynb #f027e1ab
 @dataclass(frozen=True)
