@@ -242,3 +242,40 @@ def test_a_test_of_validation_images_alone_is_refused():
     valid = two_sources("valid", 0).assign(sha256=[f"{i:064x}" for i in range(1200)])
     part = valid.head(100).assign(split="test", path=[f"copy/{i}" for i in range(100)])
     with pytest.raises(InputError, match="fitted on, all of them"): score_at_point(fit_operating_point(valid), part)
+
+
+# --- what is entered --------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def two_runs(tmp_path) -> Path:
+    "The folder of two finished runs on one test set, without networks."
+    for k, name in enumerate(("first", "second")):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        rows = pd.concat([two_sources("valid", 2 * k), two_sources("test", 2 * k + 1)], ignore_index=True)
+        rows["gender"] = np.where(np.arange(len(rows)) % 2, "Female", "Male")
+        rows.to_parquet(folder / "predictions.parquet")
+        (folder / "metrics.json").write_text(json.dumps({"tests": {}, "positive": "fake"}))
+        (folder / "run.json").write_text(json.dumps({"recipe": "r", "settings": {}, "started": f"2026-01-0{k + 1}"}))
+    return tmp_path / "runs"
+
+
+def test_a_comparison_and_rates_by_group_are_uses_of_the_test_set_and_the_same_again_is_a_re_reading(two_runs, capsys):
+    ask, book = [str(two_runs / name) for name in ("first", "second")], Ledger(two_runs)
+    for _ in range(2):
+        assert main(["compare", *ask]) == 0
+        assert main(["fairness", ask[0], "--by", "gender"]) == 0
+    assert [(e["model"], e["what"], e["again"]) for e in book.entries()] == [
+        (m, what, again) for again in (False, True) for m, what in
+        (("first", "compare with second"), ("second", "compare with first"), ("first", "fairness by gender"))]
+    shown = capsys.readouterr().out
+    assert shown.count("this test set was used") == 2  # the second's of the comparison, and the first's by group; not again
+    for run in ask: assert main(["score", run]) == 0  # what the training has answered already
+    assert len(book.entries()) == 6
+
+
+def test_a_ledger_that_cannot_be_written_is_named_and_the_comparison_goes_on(two_runs, capsys):
+    (two_runs / "test_use.jsonl").mkdir()  # whoever the user is, no file can be written there
+    assert main(["compare", str(two_runs / "first"), str(two_runs / "second")]) == 0
+    assert "could not be entered in the ledger" in capsys.readouterr().out
+    assert not [e for e in two_runs.iterdir() if e.is_file()]

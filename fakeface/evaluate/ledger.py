@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILE', 'Images', 'SealedError', 'images_fingerprint', 'images_sketch', 'shared_images', 'sketches_of', 'known_rows',
-           'uses', 'same_images', 'Ledger', 'ledger_words', 'ledger_table']
+           'uses', 'same_images', 'Ledger', 'log_test_use', 'ledger_words', 'ledger_table']
 
 # %% ../../nbs/42_evaluate.ledger.ipynb #3d0d8221
 import base64
@@ -191,6 +191,24 @@ class Ledger:
     def entries(self) -> list[dict[str, Any]]: # in the order in which they were written
         "The entries; torn lines are skipped."
         return _read(self.file)
+
+# %% ../../nbs/42_evaluate.ledger.ipynb #9b2e41aa
+def log_test_use(folder: str | Path, # of a run, finished or about to be
+                 rows: pd.DataFrame, # images, `split` among the columns
+                 what: str, # what they are read for
+                 trained: str = "", # when the network was trained
+                 test: str | None = None, # of one test set only
+                 whole: pd.DataFrame | None = None, # the run's manifest, whose test sets the images may be a part of
+                ) -> dict[str, dict[str, Any]]: # a test set's name -> its entry
+    "Enters the use of test sets into the ledger in the folder that holds the run."
+    folder, tests, of = Path(os.path.abspath(folder)), rows[~rows["split"].isin(["train", "valid"])], {}
+    if whole is not None and "sha256" in whole:
+        if "sha256" not in tests: tests = tests.assign(sha256=tests["path"].map(whole.drop_duplicates("path").set_index("path")["sha256"]))
+        of = {name: some for name, some in whole.groupby("split") if tests.loc[tests["split"] == name, "path"].isin(some["path"]).all()}
+    return {str(name): Ledger(folder.parent).enter(str(name), some, folder.name, what, trained,
+                                                   images_fingerprint(of[name]) if name in of else "")
+            for name, some in tests.groupby("split") if test in (None, name)}
+
 
 # %% ../../nbs/42_evaluate.ledger.ipynb #db84430d
 def ledger_words(entry: dict[str, Any], # as `Ledger.enter` returns it

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ASKED', 'store', 'read_part', 'RunFiles', 'network_fingerprint', 'run_fingerprint', 'Run', 'data_words',
-           'log_test_use', 'network_card', 'read_card', 'fed_settings', 'run_settings', 'rebuilt', 'load_model',
-           'load_run_model', 'opener_of', 'normalised', 'RunScorer', 'images_of', 'read_drifts', 'drift_of',
-           'load_scorer', 'LearnerScorer']
+           'network_card', 'read_card', 'fed_settings', 'run_settings', 'rebuilt', 'load_model', 'load_run_model',
+           'opener_of', 'normalised', 'RunScorer', 'images_of', 'read_drifts', 'drift_of', 'load_scorer',
+           'LearnerScorer']
 
 # %% ../../nbs/54_train.runs.ipynb #2f687f72
 from ..core.basics import LABELS, InputError
@@ -14,7 +14,7 @@ from ..core.files import is_finished, recover, run_file, write_table, write_whol
 from ..core.records import ModelInfo, read_record
 from ..data.images import to_rgb
 from ..data.recipes import SETTINGS, check_settings
-from ..evaluate.ledger import Ledger, images_fingerprint
+from ..evaluate.ledger import log_test_use
 from ..evaluate.scores import base_rate_words, easier_notes, scores_table, sources_scores
 from ..evaluate.thresholds import OperatingPoint, frozen_threshold, load_point
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
@@ -166,22 +166,6 @@ def data_words(info: dict[str, Any], # a run's `info`
     if not world: return f"data root {info.get('data')}, seed {info.get('seed')}"
     return f"built-in world (drawn faces, seed {world['seed']}, trace {world['trace']:g}), training seed {info.get('seed')}"
 
-
-def log_test_use(folder: str | Path, # of a run, finished or about to be
-                 rows: pd.DataFrame, # images, `split` among the columns
-                 what: str, # what they are read for
-                 trained: str = "", # when the network was trained
-                 test: str | None = None, # of one test set only
-                 whole: pd.DataFrame | None = None, # the run's manifest, whose test sets the images may be a part of
-                ) -> dict[str, dict[str, Any]]: # a test set's name -> its entry
-    "Enters the use of test sets into the ledger in the folder that holds the run."
-    folder, tests, of = Path(os.path.abspath(folder)), rows[~rows["split"].isin(["train", "valid"])], {}
-    if whole is not None and "sha256" in whole:
-        if "sha256" not in tests: tests = tests.assign(sha256=tests["path"].map(whole.drop_duplicates("path").set_index("path")["sha256"]))
-        of = {name: some for name, some in whole.groupby("split") if tests.loc[tests["split"] == name, "path"].isin(some["path"]).all()}
-    return {str(name): Ledger(folder.parent).enter(str(name), some, folder.name, what, trained,
-                                                   images_fingerprint(of[name]) if name in of else "")
-            for name, some in tests.groupby("split") if test in (None, name)}
 
 # %% ../../nbs/54_train.runs.ipynb #842050d8
 ASKED = ("model", "arch", "size", "resize", "color", "crop", "history", "pretrained") # of the settings, what rebuilds a network
