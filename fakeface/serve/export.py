@@ -13,7 +13,7 @@ from ..core.basics import LABELS, InputError, area, percent, plain_json, progres
 from ..core.files import FILES, run_file
 from ..core.records import ModelInfo
 from ..core.stats import effective_counts, subject_codes, wilson
-from ..data.faces import face_detector, find_faces
+from ..data.faces import DETECTORS, face_detector, find_faces
 from ..data.images import RejectedImage, open_rgb
 from ..data.manifest import check_images
 from ..data.mirror import read_cut
@@ -61,26 +61,30 @@ def validation_sample(run: Run, # finished
 def measure_faces(rows: pd.DataFrame, # of `validation_sample`
                   root: str | Path, # the data root
                   crop: str | None = None, # what of a picture the network is given; default what the data root says
-                  detector: str = "auto", # of `data.faces`
+                  detector: str | None = None, # of `data.faces`; default the one that cropped the faces of the data root
                   known: dict[str, Any] | None = None, # what run.json says of it, where the data root says nothing
                  ) -> FacePolicy:
-    "The face policy, with how often the detector finds a face in validation images."
-    detector, sides, cut = face_detector(detector), [], _cut(root, crop, known)
+    """The face policy, with how often the detector finds a face in validation images. Raises `InputError` where it is not installed."""
+    policy, sides = _policy(root, crop, detector, known), []
+    face_detector(policy.detector)
     for path in progress(rows["path"], len(rows), "finding faces"):
         try: image = open_rgb(Path(root)/path)
         except RejectedImage: continue
-        faces = find_faces(image, detector)
+        faces = find_faces(image, policy.detector)
         if faces: sides.append(face_share(faces[0]))
     ends = [float(v) for v in np.quantile(sides, [0.025, 0.975])] if sides else None
-    return FacePolicy(detector=detector, found=len(sides), asked=len(rows), share=ends, **cut)
+    return replace(policy, found=len(sides), asked=len(rows), share=ends)
 
 # %% ../../nbs/91_serve.export.ipynb #1334b21f
-def _cut(root: str | Path | None, crop: str | None, known: dict[str, Any] | None = None) -> dict[str, Any]: # crop, size, margin
-    "How the faces of a data root were cut out: as its faces.json says (`fakeface faces` wrote it), else as the run knows, else not at all."
+def _policy(root: str | Path | None, crop: str | None, detector: str | None, known: dict[str, Any] | None = None) -> FacePolicy:
+    """How the faces of a data root were found and cut out, nothing measured: as its faces.json says (`fakeface faces` wrote it), else as
+    the run knows, else not at all."""
     note_of = (read_cut(root) if root else None) or known or {}
     if crop in (None, note_of.get("crop")): crop = note_of.get("crop") or "whole"
     else: note_of = {}
-    return dict(crop=crop, size=note_of.get("size"), margin=float(note_of.get("margin") or 0.3))
+    name = detector or note_of.get("face_detector") or "auto"
+    name = face_detector(name) if name not in DETECTORS else name # whoever exports need not have it, whoever is asked does
+    return FacePolicy(crop, name, 0, 0, None, note_of.get("size"), float(note_of.get("margin") or 0.3))
 
 # %% ../../nbs/91_serve.export.ipynb #b33867c0
 def face_share(face: Any, # of `data.faces`
@@ -326,7 +330,8 @@ def _measured_words(info: BundleInfo) -> str:
     f, lines = info.faces, []
     lines.append(f"- Faces: `{f.detector}` finds one in {f.found:,} of {f.asked:,} images; "
                  + ("a picture without a face gets no verdict." if f.needed else "too few to refuse a picture without a face.")
-                 if f.asked else "- Faces: not measured.")
+                 if f.asked else f"- Faces: looked for with `{f.detector}`, not measured.")
+    if f.crop != "whole": lines[0] += f" It is given the crop `{f.crop}`{f', {f.size} pixels a side,' if f.size else ''} of a face."
     k = info.ood
     lines.append(f"- Out of distribution: a picture whose {k.score} distance lies above {k.thresholds[k.score]:.3g} gets no verdict; "
                  f"set to keep {percent(k.keep)} of {k.n_valid:,} images." if k else "- Out of distribution: not measured.")
@@ -351,10 +356,11 @@ class _Measured:
     maps: Maps | None = None
 
 
-def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str | None, detector: str, keep: float, n: int) -> _Measured:
+def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str | None, detector: str | None, keep: float,
+             n: int) -> _Measured:
     "All measurements, where the data root is at hand."
     known = run.info.get("faces")
-    if root is None: return _Measured(FacePolicy(detector=face_detector(detector), found=0, asked=0, **_cut(None, crop, known)))
+    if root is None: return _Measured(_policy(None, crop, detector, known))
     rows = validation_sample(run, root, n)
     steps = dict(faces=lambda: measure_faces(rows, root, crop, detector, known), ood=lambda: measure_ood(run, root, keep),
                  still=lambda: measure_robustness(run, rows, root, point.threshold), maps=lambda: measure_maps(run, rows, root))
@@ -382,7 +388,7 @@ def export_bundle(run: str | Path, # a finished run's folder
                   out: str | Path, # NAME.fakeface, or a folder
                   root: str | Path | None = None, # the data root, for what is measured on validation; None: not measured
                   crop: str | None = None, # what of a picture it is given: whole, or a crop of `data.faces`; default what the root says
-                  detector: str = "auto", # of faces
+                  detector: str | None = None, # of faces; default the one that cropped the training's, else auto
                   keep: float = 0.95, # share of validation images that shall not be called unknown
                   sample: int = 100, # validation images of each class to measure on, at most
                   overwrite: bool = False, # replace what is there

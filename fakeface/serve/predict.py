@@ -9,7 +9,7 @@ __all__ = ['FaceAnswer', 'Answer', 'own_words', 'answer_lines', 'decide', 'toget
 # %% ../../nbs/92_serve.predict.ipynb #cfb2da4f
 from ..core.basics import LABELS, InputError, percent
 from ..core.files import is_finished
-from ..data.faces import Face, crop_face, find_faces
+from ..data.faces import DETECTORS, Face, crop_face, find_faces
 from ..data.images import RejectedImage, read_file
 from ..data.marks import Mark, read_marks
 from ..evaluate.perturbations import HARMLESS, limit, open_file
@@ -139,6 +139,16 @@ def _bundle_of(path: str | Path, root: str | Path | None, precision: str, backen
     if root is not None and not default and f"{backend}-{precision}" not in read_drifts(path): measure_drift(path, root, precision, backend)
     with tempfile.TemporaryDirectory() as d: return read_bundle(export_bundle(path, Path(d)/f"{path.resolve().name}.fakeface", root))
 
+# %% ../../nbs/92_serve.predict.ipynb #7fd1ff2b
+def _checked(bundle: Bundle) -> Bundle:
+    "The bundle. Raises `InputError` where its face detector is not installed: another one finds other faces and crops them otherwise."
+    name = bundle.info.faces.detector
+    if name not in DETECTORS: raise InputError(f"{bundle.place}: its face detector {name!r} is unknown to this version; export it anew")
+    if DETECTORS[name].there(): return bundle
+    raise InputError(f"{bundle.place}: the face detector {name}, by which faces were found for this network, is not installed: "
+                     f"{DETECTORS[name].needs}")
+
+
 # %% ../../nbs/92_serve.predict.ipynb #b7967232
 @dataclass(frozen=True)
 class _Opened:
@@ -184,7 +194,7 @@ class Detector(_Network):
              precision: str = "32", backend: str = "torch", # of `train.backends`; measured now on a run with a data root
             ) -> "Detector":
         "A detector from a file. Raises `InputError` naming what is damaged or missing, or a way of asking that was never measured."
-        detector = cls(_bundle_of(path, root, precision, backend), device, precision, backend)
+        detector = cls(_checked(_bundle_of(path, root, precision, backend)), device, precision, backend)
         detector.own = images_of(path) if _is_run(Path(path)) else {} # a bundle lists no files
         return detector
 
