@@ -335,6 +335,19 @@ def test_a_score_on_images_that_the_run_was_made_with_says_how_many_wherever_the
     assert any("byte for byte images that the network" in note for note in report.notes)
 
 
+def test_a_card_names_what_falls_under_perturbations_on_the_runs_robustness_page(made, tmp_path):
+    _, run, _ = made
+    folder, lost = tmp_path/"run", "sensitivity falls from 91.0 % [85.0, 95.0] to 12.0 % [8.0, 18.0]"
+    shutil.copytree(run.folder, folder)
+    row = dict(perturbation="web", what="768 pixels, JPEG 60", sensitivity=0.12, specificity=1.0, change=0.01, beyond="", lost=lost)
+    worse = row | dict(perturbation="hard", lost="", change=-0.2, beyond="worse")
+    pd.DataFrame([row | dict(perturbation="clean", lost=""), row, worse]).to_csv(folder/"robustness.csv", index=False)
+    card = (export_bundle(folder, tmp_path/"card")/"README.md").read_text()
+    assert f"On test images, after the perturbation web (768 pixels, JPEG 60): {lost}." in card
+    assert "after the perturbation hard (768 pixels, JPEG 60): balanced accuracy falls by 20.0 points, to sensitivity 12.0 %" in card
+    assert card.count("On test images, after the perturbation") == 2
+
+
 def test_predict_repeats_that_a_shortcut_does_as_well(made, tmp_path, capsys):
     home, run, _ = made
     folder, name = tmp_path/"run", next(name for name, s in run.metrics["tests"].items() if s["auc"] is not None)

@@ -99,14 +99,36 @@ def measure_robustness(run: Run, # finished
                        root: str | Path, # the data root
                        threshold: float, # the frozen one
                       ) -> tuple[Stability, list[Robust]]:
-    "Stability at the frozen threshold, and balanced accuracy (at 0.5) after each perturbation, on validation images."
+    """Stability at the frozen threshold, balanced accuracy (at 0.5) after each perturbation, and what it loses at the frozen threshold, on
+    validation images."""
     ways = [*PERTURBATIONS.values(), *HARMLESS]
     answers = ask(load_scorer(run.folder), rows, root, ways)
     still, table = stability(answers, threshold=threshold), robustness_table(answers, ways)
+    lost = [_lost_words(r) for r in robustness_table(answers, ways, threshold).itertuples()]
     half, most = (float(v) for v in still["moved"].quantile([0.5, 0.95]))
     steady = Stability([d.name for d in HARMLESS], len(still), int((still["flips"] > 0).sum()), half, most)
     return steady, [Robust(r.perturbation, r.what, int(r.n_real + r.n_fake), float(r.accuracy),
-                           [float(r.change), float(r.change_lo), float(r.change_hi)]) for r in table.itertuples()]
+                           [float(r.change), float(r.change_lo), float(r.change_hi)], words) for r, words in zip(table.itertuples(), lost)]
+
+
+# %% ../../nbs/91_serve.export.ipynb #5d9e77c1
+def _lost_words(r: Any) -> str: # r: a row of `robustness_table`, or of the same as a file; empty where nothing is lost beyond chance
+    "What a perturbation costs: the rate that balanced accuracy hides, or balanced accuracy with both rates."
+    if isinstance(r.lost, str) and r.lost: return r.lost
+    return (f"balanced accuracy falls by {-100 * r.change:.1f} points, to sensitivity {percent(r.sensitivity)} and specificity "
+            f"{percent(r.specificity)}") if r.beyond == "worse" else ""
+
+
+def _perturbed_words(run: Run) -> list[str]: # sentences, of the robustness page that lies in the run; none where there is none
+    "What falls on test images after a perturbation, at the threshold of that page."
+    file = run.folder/"robustness.csv"
+    if not file.is_file(): return []
+    try: table = pd.read_csv(file)
+    except ValueError: return [f"{file.name} of the run is damaged; make it anew with `fakeface robustness`."]
+    if not {"perturbation", "what", "lost", "beyond", "change", "sensitivity", "specificity"} <= set(table): return []
+    return [f"On test images, after the perturbation {r.perturbation} ({r.what}): {words}." for r in table.itertuples()
+            if (words := _lost_words(r))]
+
 
 # %% ../../nbs/91_serve.export.ipynb #0f8a0714
 _METHOD = "grad_cam"
@@ -203,6 +225,7 @@ def known_failures(info: BundleInfo) -> list[str]: # sentences
             lines += _half_words(name, label, *(found if label == "fake" else (1 - found[0], [1 - x for x in reversed(found[1])])))
     lines += [f"Its balanced accuracy, at p_fake 0.5, falls by {-100 * r.change[0]:.1f} points after the perturbation {r.name} ({r.what})."
               for r in info.robustness if r.change[2] < 0]
+    lines += [f"At its threshold, after {r.name} ({r.what}): {r.lost}." for r in info.robustness if r.lost] + info.perturbed
     lines += [f"Not measured: {what}." for what, there in (("whether it knows a picture", info.ood),
              ("how still its verdicts stand", info.stability), ("whether its heat-maps are faithful", info.maps)) if there is None]
     return lines + ([f"Its heat-maps are not shown: {info.maps.said}."] if info.maps and not info.maps.faithful else [])
@@ -216,9 +239,10 @@ def _half_words(name: str, label: str, rate: float, ci: list[float]) -> list[str
     return [f"{_set_words(name)}: it may be less than half of the {label} images that are called {label} at its threshold: {words}."]
 
 
+# %% ../../nbs/91_serve.export.ipynb #2b34e3a0
 def _set_words(name: str) -> str: return "Validation" if name == "valid" else f"Test set {name}"
 
-# %% ../../nbs/91_serve.export.ipynb #2b34e3a0
+
 def _shortcut_words(metrics: dict[str, Any]) -> list[str]: # of a run; sentences
     "On which test sets a shortcut alone does as well."
     known = metrics.get("baselines", {})
@@ -404,7 +428,7 @@ def export_bundle(run: str | Path, # a finished run's folder
                  point=replace(point, sketches={}), ood=m.ood, stability=m.stability, robustness=m.robustness or [], maps=m.maps,
                  counts=verdict_counts(run, point), scores=run.metrics["tests"], sources=data_sources(run, _cards(root)),
                  training=_training(run), world=run.world, files={FILES["weights"]: listed}, precision=read_drifts(run.folder),
-                 elsewhere=elsewhere_words(valid, point), shortcuts=_shortcut_words(run.metrics),
+                 elsewhere=elsewhere_words(valid, point), shortcuts=_shortcut_words(run.metrics), perturbed=_perturbed_words(run),
                  network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
     info = check_info(plain_json(given), name)
     parts = {FILES["weights"]: weights, CARD: model_card(info).encode()}
