@@ -85,6 +85,7 @@ def test_a_cell_notes_the_body_that_was_asked_for_where_a_package_takes_its_plac
     for cell in tmp_path.glob("*/*-seed-0"):
         info = Run(cell).info
         assert (info["arch_asked"], info["settings"]["arch"]) == ("resnet34", "tf_efficientnet_lite0"), cell
+        assert pd.read_csv(cell / "epochs.csv").groupby("epoch")["frozen"].first().tolist() == [True, False]  # the head alone first
     assert len(list(tmp_path.glob("*/*-seed-0"))) == 2
 
 
