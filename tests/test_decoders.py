@@ -154,3 +154,32 @@ def test_a_dead_file_is_one_exception_with_path_and_reason_in_a_worker_too(tmp_p
 class OpenOne:
     "Opens the one file of a batch."
     def __call__(self, batch): return OpenFace(8)(batch[0])
+
+
+# --- 32 bits ---------------------------------------------------------------------------------------------------------------
+
+def depths() -> dict[str, np.ndarray]:
+    "One picture by number of bits, and where its darkest strip alone would not tell how many are used."
+    grey = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
+    return {"8 in 32": grey.astype(np.int32), "16 in 32": grey.astype(np.int32) * 257, "16": grey.astype(np.uint16) * 257, "8": grey}
+
+
+@pytest.mark.parametrize("name", depths())
+def test_values_of_8_bits_are_the_same_picture_to_every_reader_however_many_bits_hold_them(name, tmp_path, monkeypatch):
+    wanted, file = depths()["8"], tmp_path / "x.tif"
+    Image.fromarray(depths()[name]).save(file)
+    monkeypatch.setattr(images, "_in_strips", lambda image, real=images._in_strips: real(image, most=64 * 8))
+    net = both(tmp_path, file.read_bytes(), "x.tif")
+    seen = dict(rgb=np.asarray(open_rgb(file)), network=net.permute(1, 2, 0).numpy(), asked=np.asarray(open_file(file)),
+                fed=OpenFace(64, "squish")(file).permute(1, 2, 0).numpy())
+    assert {k: int(np.abs(v[..., 0].astype(int) - wanted).max()) for k, v in seen.items()} == dict.fromkeys(seen, 0)
+    thumbnail = np.frombuffer(image_facts(file, thumbnail=True)["thumbnail"], np.uint8)
+    assert np.array_equal(thumbnail, images.grey_thumbnail(Image.fromarray(wanted)).ravel())
+
+
+@pytest.mark.parametrize("high", [1.0, 255.0])
+def test_floating_point_is_refused_by_every_reader_since_no_file_states_its_range(high, tmp_path):
+    Image.fromarray(np.linspace(0, high, 64 * 64, dtype=np.float32).reshape(64, 64)).save(file := tmp_path / "x.tif")
+    for read in (open_rgb, open_image, open_file):
+        with pytest.raises(RejectedImage, match="floating-point"): read(file)
+    assert "floating-point" in image_facts(file)["reason"]

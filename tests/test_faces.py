@@ -196,3 +196,26 @@ def test_a_network_of_crops_is_given_crops_wherever_it_goes(world, tmp_path):
     assert (alone.crop, alone.size, alone.margin) == ("tight", 64, 0.3)  # without the data root, as the run knows
     whole = read_bundle(export_bundle(run.folder, tmp_path/"whole.fakeface", crop="whole")).info.faces
     assert (whole.crop, whole.size) == ("whole", None)
+
+
+def test_a_bundle_looks_for_faces_by_the_detector_that_cropped_its_training(world, tmp_path, monkeypatch):
+    from fakeface.experiments.run import run_recipe
+    from fakeface.serve.bundle import read_bundle
+    from fakeface.serve.export import export_bundle, measure_faces
+    from fakeface.serve.predict import Detector
+    crops, called = tmp_path/"crops", []
+    assert main(["faces", str(world), "--out", str(crops), "--framing", "tight", "--size", "64", "-q"]) == 0
+    note = json.loads((crops/"faces.json").read_text())
+    (crops/"faces.json").write_text(json.dumps(note | {"face_detector": "mtcnn"}))
+    run = run_recipe("man-2-test", crops, tmp_path/"run", profile="small", epochs=1, size=32, progress=False)
+    bundle = export_bundle(run.folder, tmp_path/"a.fakeface")  # nothing is looked for, so it need not be installed
+    assert read_bundle(bundle).info.faces.detector == run.info["faces"]["face_detector"] == "mtcnn"
+    assert "mtcnn" in read_bundle(bundle).parts["README.md"].decode()
+    gone, there = (DETECTORS["mtcnn"]._replace(there=lambda x=x: x, find=lambda im: called.append(im) or DETECTORS["blazeface"].find(im))
+                   for x in (False, True))
+    monkeypatch.setitem(DETECTORS, "mtcnn", gone)
+    with pytest.raises(InputError, match="a.fakeface.*mtcnn.*is not installed: pip install mtcnn"): Detector.load(bundle)
+    with pytest.raises(InputError, match="mtcnn is not installed"): measure_faces(run.manifest.head(4), crops)
+    monkeypatch.setitem(DETECTORS, "mtcnn", there)
+    Detector.load(bundle).predict(world/scan(world).images["path"].iloc[0], band=False)
+    assert len(called) == 1 and measure_faces(run.manifest.head(4), crops).detector == "mtcnn"

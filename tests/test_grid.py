@@ -205,6 +205,21 @@ def test_every_run_of_a_matrix_says_at_which_scale_it_was_made(world, tmp_path):
     assert all("multiplied by 0.5" in " ".join(data_words(r)) for r in runs)
 
 
+def test_weights_on_an_axis_or_in_a_trial_are_told_apart_too(world, tmp_path, monkeypatch):
+    file, out = tmp_path / "model.pth", tmp_path / "grid"
+    monkeypatch.chdir(tmp_path)  # the same words in the file of the grid, whatever lies there
+    texts = {"axis": "axes: {weights: [model.pth]}", "trial": "trials: [{name: one, weights: model.pth}]"}
+    for kind, text in texts.items():
+        (tmp_path / f"{kind}.yaml").write_text(f"name: {kind}\ntitle: t\nrecipe: man-2-test\nprofile: small\n{text}\n"
+                                               "settings: {model: transfer, arch: squeezenet1_1, epochs: 1, size: 32}\n")
+        torch.manual_seed(0)
+        torch.save(models.squeezenet1_1(weights=None).state_dict(), file)
+        run_grid(tmp_path / f"{kind}.yaml", world, out / kind, scale=0.2, progress=False)
+        torch.save(models.squeezenet1_1(weights=None).state_dict(), file)
+        with pytest.raises(InputError, match="weights_sha256.model.pth"):  # else the first one's figures would stand for the second
+            run_grid(tmp_path / f"{kind}.yaml", world, out / kind, scale=0.2, progress=False)
+
+
 def test_weights_of_the_same_name_are_told_apart(world, tmp_path):
     body = models.squeezenet1_1(weights=None).state_dict()
     for k in ("a", "b"):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakeface.cli.main import main
+from fakeface.core.basics import InputError
 from fakeface.core.stats import sign_flip
 from fakeface.evaluate.ledger import Ledger, SealedError
 from fakeface.evaluate.thresholds import fit_operating_point, load_point, point_words, save_point, score_at_point
@@ -206,3 +207,75 @@ def test_the_test_set_that_is_asked_for_stands_source_by_source_beside_validatio
     by_source = capsys.readouterr().out.partition("Source by source")[2]
     rows = [line.split()[:2] for line in by_source.splitlines() if line.startswith((" celeba", "celeba", "validation", " validation"))]
     assert rows and {row[0] for row in rows} == {"celeba", "validation"}, by_source
+
+
+# --- images that the threshold was fitted on, in a test set ---------------------------------------------------------------
+
+def test_test_images_that_are_validations_are_counted_and_named_in_python_command_and_file(tmp_path, capsys):
+    rows = pd.concat([two_sources("valid", 0), two_sources("test", 1)], ignore_index=True)
+    rows["sha256"] = [f"{i:064x}" for i in range(len(rows))]
+    test, valid = np.flatnonzero(rows["split"] == "test"), np.flatnonzero(rows["split"] == "valid")
+    rows.loc[test[:40], "sha256"] = rows.loc[valid[:40], "sha256"].to_numpy()  # the same files under other names
+    rows.to_csv(tmp_path / "p.csv", index=False)
+    point = fit_operating_point(rows[rows["split"] == "valid"])
+    found = score_at_point(point, rows[rows["split"] == "test"])
+    assert (found["fitted_on"]["n"], found["fitted_on"]["paths"][0]) == (40, "test/tidy/0")
+    sentence = "40 of 1,200 images here, such as test/tidy/0, are among those the threshold was fitted on and test nothing"
+    assert sentence in point_words(found)[0]
+    assert main(["operating", str(tmp_path / "p.csv")]) == 0
+    assert sentence in capsys.readouterr().out
+    save_point(point, tmp_path)  # and after a file
+    assert score_at_point(load_point(tmp_path), rows[rows["split"] == "test"])["fitted_on"] == found["fitted_on"]
+
+
+def test_images_without_hashes_are_known_by_source_and_path():
+    valid, test = two_sources("valid", 0), two_sources("test", 1)
+    both = pd.concat([test, valid.head(25).assign(split="test")])
+    assert score_at_point(fit_operating_point(valid), both)["fitted_on"]["n"] == 25
+    elsewhere = pd.concat([test, valid.head(25).assign(split="test", source="other")])
+    assert score_at_point(fit_operating_point(valid), elsewhere)["fitted_on"] is None
+    nameless = [t.drop(columns="path") for t in (valid, test.head(300))]  # a row's number is no name
+    assert score_at_point(fit_operating_point(nameless[0]), nameless[1])["fitted_on"] is None
+
+
+def test_a_test_of_validation_images_alone_is_refused():
+    valid = two_sources("valid", 0).assign(sha256=[f"{i:064x}" for i in range(1200)])
+    part = valid.head(100).assign(split="test", path=[f"copy/{i}" for i in range(100)])
+    with pytest.raises(InputError, match="fitted on, all of them"): score_at_point(fit_operating_point(valid), part)
+
+
+# --- what is entered --------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def two_runs(tmp_path) -> Path:
+    "The folder of two finished runs on one test set, without networks."
+    for k, name in enumerate(("first", "second")):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        rows = pd.concat([two_sources("valid", 2 * k), two_sources("test", 2 * k + 1)], ignore_index=True)
+        rows["gender"] = np.where(np.arange(len(rows)) % 2, "Female", "Male")
+        rows.to_parquet(folder / "predictions.parquet")
+        (folder / "metrics.json").write_text(json.dumps({"tests": {}, "positive": "fake"}))
+        (folder / "run.json").write_text(json.dumps({"recipe": "r", "settings": {}, "started": f"2026-01-0{k + 1}"}))
+    return tmp_path / "runs"
+
+
+def test_a_comparison_and_rates_by_group_are_uses_of_the_test_set_and_the_same_again_is_a_re_reading(two_runs, capsys):
+    ask, book = [str(two_runs / name) for name in ("first", "second")], Ledger(two_runs)
+    for _ in range(2):
+        assert main(["compare", *ask]) == 0
+        assert main(["fairness", ask[0], "--by", "gender"]) == 0
+    assert [(e["model"], e["what"], e["again"]) for e in book.entries()] == [
+        (m, what, again) for again in (False, True) for m, what in
+        (("first", "compare with second"), ("second", "compare with first"), ("first", "fairness by gender"))]
+    shown = capsys.readouterr().out
+    assert shown.count("this test set was used") == 2  # the second's of the comparison, and the first's by group; not again
+    for run in ask: assert main(["score", run]) == 0  # what the training has answered already
+    assert len(book.entries()) == 6
+
+
+def test_a_ledger_that_cannot_be_written_is_named_and_the_comparison_goes_on(two_runs, capsys):
+    (two_runs / "test_use.jsonl").mkdir()  # whoever the user is, no file can be written there
+    assert main(["compare", str(two_runs / "first"), str(two_runs / "second")]) == 0
+    assert "could not be entered in the ledger" in capsys.readouterr().out
+    assert not [e for e in two_runs.iterdir() if e.is_file()]

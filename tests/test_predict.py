@@ -18,13 +18,15 @@ from PIL import Image
 
 from fakeface.cli.main import main
 from fakeface.core.basics import VERDICTS, DataNote, count_words
+from fakeface.evaluate.detectors import images_to_score
 from fakeface.experiments.run import run_recipe
+from fakeface.report.robustness import robustness_report
 from fakeface.serve.export import export_bundle
 from fakeface.serve.many import Question
 from fakeface.serve.predict import Detector
 from fakeface.synthetic.world import build_world
 from fakeface.train.inference import predict
-from fakeface.train.runs import load_run_model
+from fakeface.train.runs import load_run_model, load_scorer
 
 ROOT = Path(__file__).resolve().parents[1]
 SAVED = { # name -> how a picture becomes a file of that kind
@@ -298,8 +300,52 @@ def test_an_answer_about_an_image_of_the_run_is_called_no_test(made, tmp_path, c
     assert Detector.load(bundle, device="cpu").predict(file, band=False).own == "" # a bundle has no hashes
     main(["predict", str(file), "--model", str(run.folder), "--fast", "--out", str(tmp_path/"answers.csv")])
     out = capsys.readouterr().out
-    assert sentence in out and "1 of 1 files are byte for byte images that it was trained or validated on" in out
+    assert sentence in out and "1 of 1 files are byte for byte images that the network was " in out
     assert pd.read_csv(tmp_path/"answers.csv")["own"].tolist() == [word]
+
+
+def test_a_score_on_images_that_the_run_was_made_with_says_how_many_wherever_the_answers_go(made, tmp_path, capsys, monkeypatch):
+    home, run, bundle = made
+    rows = run.manifest.groupby(["label", "split"]).head(6)
+    for i, r in enumerate(rows.itertuples()):
+        (tmp_path/"faces"/r.label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(home/"world"/r.path, tmp_path/"faces"/r.label/f"{i}{Path(r.path).suffix}")
+    n = rows["split"].value_counts()
+    known = (f"{n['train'] + n['valid']} of {len(rows)} images are byte for byte images that the network was trained ({n['train']}) or "
+             f"validated ({n['valid']}) on")
+    monkeypatch.chdir(tmp_path)
+    def asked(*words: str) -> str:
+        assert main(list(words)) == 0
+        shown = capsys.readouterr()
+        return shown.out + shown.err
+    model = ("--model", str(run.folder))
+    assert known in asked("score", "faces", *model)
+    assert known in asked("score", "predictions.csv")
+    assert known in asked("compare", "predictions.csv", "predictions.csv")
+    asked("score", "faces", *model, "--parts", "parts")
+    assert known in asked("score", "parts") # a folder of Parquet files
+    assert known.replace(" images are", " files are") in asked("merge", "parts", "--out", "all.parquet")
+    assert known in asked("score", "all.parquet")
+    pd.read_csv("predictions.csv").assign(gender=["Female", "Male"] * (len(rows) // 2)).to_csv("people.csv", index=False)
+    assert known in asked("fairness", "people.csv", "--min-n", "2")
+    asked("predict", "faces", *model, "--fast", "--parts", "verdicts")
+    assert known.replace(" images are", " files are") in asked("merge", "verdicts", "--out", "verdicts.csv")
+    assert "byte for byte" not in asked("score", "faces", "--model", str(bundle)) # it lists no files
+    report = robustness_report(load_scorer(run.folder), images_to_score("faces")[0], tmp_path/"faces", sweeps=[])
+    assert any("byte for byte images that the network" in note for note in report.notes)
+
+
+def test_a_card_names_what_falls_under_perturbations_on_the_runs_robustness_page(made, tmp_path):
+    _, run, _ = made
+    folder, lost = tmp_path/"run", "sensitivity falls from 91.0 % [85.0, 95.0] to 12.0 % [8.0, 18.0]"
+    shutil.copytree(run.folder, folder)
+    row = dict(perturbation="web", what="768 pixels, JPEG 60", sensitivity=0.12, specificity=1.0, change=0.01, beyond="", lost=lost)
+    worse = row | dict(perturbation="hard", lost="", change=-0.2, beyond="worse")
+    pd.DataFrame([row | dict(perturbation="clean", lost=""), row, worse]).to_csv(folder/"robustness.csv", index=False)
+    card = (export_bundle(folder, tmp_path/"card")/"README.md").read_text()
+    assert f"On test images, after the perturbation web (768 pixels, JPEG 60): {lost}." in card
+    assert "after the perturbation hard (768 pixels, JPEG 60): balanced accuracy falls by 20.0 points, to sensitivity 12.0 %" in card
+    assert card.count("On test images, after the perturbation") == 2
 
 
 def test_predict_repeats_that_a_shortcut_does_as_well(made, tmp_path, capsys):

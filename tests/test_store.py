@@ -161,7 +161,7 @@ def test_processes_that_read_the_same_files_at_once_leave_one_sound_store(folder
     assert [p.wait(120) for p in both] == [0, 0, 0]
     with sqlite3.connect(store_file()) as c:
         assert c.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        tables = ("files", "contents", "of_thumbnail", "of_shortcuts_1")
+        tables = ("files", "contents", "of_thumbnail_2", "of_shortcuts_2")
         assert [c.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables] == [N] * 4
 
 

@@ -19,6 +19,7 @@ from fakeface.experiments.advice import enough_epochs, rank_agreement
 from fakeface.experiments.learning_curve import curve, first_images, mix, nested_order
 from fakeface.experiments.plan import choose
 from fakeface.synthetic.world import build_world
+from fakeface.train.runs import Run
 
 ASKED = dict(sizes=(40, 70, 100), epochs=2, seeds=(0, 1), progress=False)
 SWEEP = """
@@ -74,6 +75,18 @@ def test_a_cell_that_was_being_written_is_not_taken_for_one(world, tmp_path):
     table = curve("man-2-test", world, tmp_path, **asked)
     assert set(table["epoch"]) == {1, 2}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.json", "size-40-seed-0", "sweep.csv", "test_use.jsonl"]
+
+
+def test_a_cell_notes_the_body_that_was_asked_for_where_a_package_takes_its_place(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("fakeface.train.models.hub_answers", lambda arch: False)  # a machine without internet
+    asked = dict(profile="published", size=32, epochs=1, augment="none", weights="auto", progress=False)
+    curve("man-2-test", world, tmp_path / "curve", sizes=(40,), seeds=(0,), **asked)
+    sweeps.mix("man-2-test", world, tmp_path / "mix", shares=(0.5,), total=40, seeds=(0,), **asked)
+    for cell in tmp_path.glob("*/*-seed-0"):
+        info = Run(cell).info
+        assert (info["arch_asked"], info["settings"]["arch"]) == ("resnet34", "tf_efficientnet_lite0"), cell
+        assert pd.read_csv(cell / "epochs.csv").groupby("epoch")["frozen"].first().tolist() == [True, False]  # the head alone first
+    assert len(list(tmp_path.glob("*/*-seed-0"))) == 2
 
 
 # --- a cell that raises -----------------------------------------------------------------------------------------------

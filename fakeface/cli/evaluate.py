@@ -7,7 +7,7 @@ __all__ = ['SAVED', 'IN_MEMORY', 'SWEPT', 'Big', 'score', 'compare', 'operating'
 
 # %% ../../nbs/96_cli.evaluate.ipynb #c0d824e0
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -149,9 +149,11 @@ def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path,
     from fakeface.evaluate.detectors import detect, images_to_score, sample_images
     check_suffix(save, ".csv", ".parquet", option="--save")
     rows, root = images_to_score(str(what), root and run_root(what, root, output), columns)
-    predictions = detect(_scorer(detector, model), sample_images(rows, sample), root)
+    rows, scorer = sample_images(rows, sample), _scorer(detector, model)
+    used = log_use(model, rows, "score") if model else []
+    predictions = detect(scorer, rows, root)
     output.record(predictions=write_table(predictions, save))
-    output.note(f"{len(predictions):,} images by `{_who(detector, model)}`; predictions: {save}")
+    output.note(f"{len(predictions):,} images by `{_who(detector, model)}`; predictions: {save}", *used)
     return predictions
 
 # %% ../../nbs/96_cli.evaluate.ipynb #8b0e0542
@@ -176,6 +178,7 @@ def _in_parts(what: Path, root: Path | None, sample: int | None, d: Detector, mo
     from fakeface.evaluate.many import list_images
     from fakeface.serve.many import Question
     rows, root = list_images(what, root and run_root(what, root, output), columns)
+    if model: output.note(*log_use(model, rows, "score"))
     write_parts(many, rows, Question("score", str(root), str(model) if model else None, d.detector, d.takes, d.batch, d.timeout, d.logit,
                                      d.flip), output)
 
@@ -191,8 +194,8 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
 
     Example: fakeface compare runs/first runs/second; fakeface compare a1 a2 a3 --against b1 b2 b3"""
     if not against and len(runs) != 2:
-        raise InputError(f"compare: {len(runs)} given; give two, or one side, --against and the other side, as in "
-                         "`fakeface compare a1 a2 --against b1 b2`")
+        raise InputError(f"compare: {len(runs)} given; give two, or one side, --against and the other side, as in `fakeface compare a1 a2 "
+                         "--against b1 b2`")
     check_suffix(out, ".html")
     from fakeface.evaluate.compare import compare as compare_tables
     from fakeface.evaluate.compare import compared_source_notes, compared_sources, comparison_table, comparison_words
@@ -200,16 +203,33 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
     tables = [[_side(run, columns, skip) for run in side] for side in sides]
     found = compare_tables(*tables, checked=True)
     by = compared_sources({name: side[0] for name, side in zip(("first", "second"), tables)}) # of each side's first run
-    notes = compared_source_notes(by)
+    notes, used = compared_source_notes(by), _enter_comparison(sides, tables, set(found.index.get_level_values(0)))
     output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found), sources=by, source_notes=notes)
+    output.record(test_use=used)
     output.note(*(f"{name}: {', '.join(map(str, side))}" for name, side in zip(("first", "second"), sides)),
                 "Positive class: fake, from p_fake 0.5 on. Difference: the second's accuracy minus the first's.")
     output.table(comparison_table(found).drop(columns="verdict"))
     output.say(*(f"- {words}" for words in [*comparison_words(found), *notes]))
-    if len(found) > 1: output.note(f"Each p stands for itself: of {len(found)} comparisons without a difference, 1 in 20 is below 0.05.")
-    if not out: return
+    each = [f"Each p stands for itself: of {len(found)} comparisons without a difference, 1 in 20 is below 0.05."]
+    output.note(*each[:len(found) > 1], *used)
+    if out: _comparison_page(found, sides, by, out, output)
+
+
+# %% ../../nbs/96_cli.evaluate.ipynb #55c47f02
+def _enter_comparison(sides: list[list[Path]], tables: list[list[Any]], tests: set[str]) -> list[str]: # sentences, of the last run's uses
+    "Enters in the ledgers of the runs that a choice between them is about to be made on these test sets. Tables have no ledger."
+    used = []
+    for own, other, rows in zip(sides, sides[::-1], tables):
+        question = f"compare with {', '.join(sorted(run.name for run in other))}"
+        for run, some in zip(own, rows): used = log_use(run, some[some["split"].isin(tests)], question) or used
+    return used
+
+
+def _comparison_page(found: Any, sides: list[list[Path]], by: dict[str, Any], out: Path, output: Output) -> None:
+    "The comparison as a page."
     from fakeface.report.compare import compare_page
     write_page(compare_page(found, *sides, out, by), out, output)
+
 
 # %% ../../nbs/96_cli.evaluate.ipynb #31634a1a
 def _side(run: Path, columns: list[str], skip: bool) -> Any: # DataFrame
@@ -243,7 +263,7 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
     with about(run):
         scores = {t: score_at_point(point, some) for t, some in rows.items()}
         elsewhere = elsewhere_words(table[table["split"] == "valid"], point)
-    output.record(point=point, elsewhere=elsewhere, tests=scores, test_use=used)
+    output.record(point=replace(point, sketches={}), elsewhere=elsewhere, tests=scores, test_use=used)
     output.say(f"{drawn_note(run)}Positive class: fake. {point}", *elsewhere)
     for t, found in scores.items(): output.say(f"\nOn {t}:", *(f"- {w}" for w in point_words(found)))
     _show_sources(table, point, scores, output)
@@ -357,9 +377,10 @@ def fairness(run: _Scored, output: Output, test: Test = None,
     if by: options["by"] = [tuple(b.split("+")) if "+" in b else b for b in by]
     rows = read_predictions_of(run, columns=columns, skip=skip)
     with about(run): reports = fairness_reports(rows, test, source, checked=True, threshold=cut[0], cut=cut[1], **options)
-    note = drawn_note(run)
-    output.record(sections=[r.values for r in reports])
-    output.say(note + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
+    used = log_use(run, rows, " ".join(["fairness", *(["by", *by] if by else [])]), test)
+    output.record(sections=[r.values for r in reports], test_use=used)
+    output.say(drawn_note(run) + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
+    output.note(*used)
     if out: _fairness_page(reports, run, out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #f89c0bc6

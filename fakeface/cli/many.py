@@ -40,9 +40,13 @@ def _show_verdicts(out: Path, output: Output) -> None:
     "How many files got each verdict, of a table of them: a file counts once, however many faces are in it."
     import pandas as pd
     import pyarrow.parquet as pq
-    columns, big = ["path", "picture"], out.suffix == ".parquet"
-    if not set(columns) <= set(pq.read_schema(out).names if big else pd.read_csv(out, nrows=0).columns): return
+    from fakeface.evaluate.scores import own_notes
+    big = out.suffix == ".parquet"
+    columns = [c for c in (pq.read_schema(out).names if big else pd.read_csv(out, nrows=0).columns) if c in ("path", "picture", "own")]
     table = pd.read_parquet(out, columns=columns) if big else pd.read_csv(out, usecols=columns)
-    counts = count_verdicts(table.drop_duplicates("path")["picture"])
+    table = table.drop_duplicates("path")
+    if "own" in table: output.say(*(f"{note}." for note in own_notes(table["own"].value_counts(), len(table), "files")))
+    if "picture" not in table: return
+    counts = count_verdicts(table["picture"])
     output.record(verdicts=counts)
     output.say(f"{sum(counts.values()):,} files: {count_words(counts)}")

@@ -189,7 +189,7 @@ def _write(answers: list[Any], files: list[Path], detector: Any, out: Path, outp
 # %% ../../nbs/96_cli.predict.ipynb #f57dc0b5
 def _show_network(detector: Any, answers: list[Any], prevalence: float, output: Output) -> None:
     "Counts, which network it was, and what its verdicts are good for."
-    from fakeface.evaluate.scores import cut_words
+    from fakeface.evaluate.scores import cut_words, own_notes
     counts, value = count_verdicts(a.verdict for a in answers), detector.ppv(prevalence)
     refused = [a for a in answers if a.refused]
     output.record(answers=[a.to_dict() for a in answers], verdicts=counts, network=detector.network, predictive_values=value)
@@ -200,8 +200,6 @@ def _show_network(detector: Any, answers: list[Any], prevalence: float, output: 
     output.note("", f"Network: {detector}. Positive class: fake.",
                 f"Called fake {cut_words(point.threshold)}, the threshold frozen on validation for: {point.wanted}.")
     output.note(*detector.info.shortcuts)
-    if own := [a for a in answers if a.own]:
-        output.note(f"{len(own):,} of {len(answers):,} files are byte for byte images that it was trained or validated on: these answers "
-                    "are no test of it.")
+    output.note(*(f"{note}." for note in own_notes(Counter(a.own for a in answers), len(answers), "files")))
     if detector.info.world: output.note("It was trained on drawn faces: what it says about a photograph means nothing.")
     output.note(value["text"])

@@ -434,11 +434,13 @@ def log_use(run: Path, # whose model is asked
             test: str | None = None, # one test set; default all of them
            ) -> list[str]: # sentences on how often each was used before
     "Enters in the ledger that a run's test sets are about to be used. Nothing where it is not a run."
-    from fakeface.evaluate.ledger import ledger_words
-    from fakeface.core.files import is_finished
+    from fakeface.core.files import is_finished, run_file
     if not is_finished(run): return []
-    from fakeface.train.runs import Run
-    lines = [ledger_words(entry) for entry in Run(run).log_test_use(rows, question, test).values()]
+    from fakeface.core.records import read_record
+    from fakeface.evaluate.ledger import ledger_words, log_test_use
+    info, whole = (read_record(file) if (file := run_file(run, name)).is_file() else None for name in ("info", "manifest"))
+    try: lines = [ledger_words(e) for e in log_test_use(run, rows, question, str((info or {}).get("started", "")), test, whole).values()]
+    except OSError as e: return [f"{run}: this use of its test sets could not be entered in the ledger beside it ({e.strerror or e})"]
     return [words for words in lines if words] # a re-reading says nothing
 
 # %% ../../nbs/95_cli.shared.ipynb #9c26fb70

@@ -21,7 +21,7 @@ from ..core.basics import InputError, slow_step
 from ..core.hamming import Levels, levels_of, near_pairs
 from .images import SIDE, RejectedImage, grey_thumbnail, open_rgb
 from .manifest import read_facts
-from .store import measured
+from .store import THUMBNAIL, measured
 
 # %% ../../nbs/14_data.duplicates.ipynb #bfe75de7
 def _grey_of(path: str, root: Path) -> np.ndarray:
@@ -39,7 +39,7 @@ def read_thumbnails(paths: Iterable[str], # image paths
     "The thumbnails of all images, kept for the next time. Raises `InputError` for a file that cannot be opened."
     paths, workers, like = list(paths), workers or os.cpu_count() or 1, np.zeros((SIDE, SIDE), np.uint8)
     sha256 = read_facts(root, paths, workers, thumbnails=True)["sha256"].tolist()
-    return measured("thumbnail", partial(_grey_of, root=Path(root)), paths, sha256, like, workers, "reading thumbnails")
+    return measured(THUMBNAIL, partial(_grey_of, root=Path(root)), paths, sha256, like, workers, "reading thumbnails")
 
 # %% ../../nbs/14_data.duplicates.ipynb #77feea13
 _K = np.arange(SIDE)

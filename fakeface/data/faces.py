@@ -232,7 +232,7 @@ def face_points(manifest: pd.DataFrame, # one row an image, with `path`
     "Eyes and mouth of every image. Raises `InputError` for a face detector that is unknown or not installed."
     paths, root, workers, detector = manifest["path"].tolist(), Path(root), workers or os.cpu_count() or 1, face_detector(detector)
     work, sha256 = partial(_points_of, root=root, detector=detector), read_facts(root, paths, workers)["sha256"].tolist()
-    points = measured(f"faces-2-{detector}", work, paths, sha256, np.full(len(POINTS), np.nan), workers, "finding faces")
+    points = measured(f"faces-3-{detector}", work, paths, sha256, np.full(len(POINTS), np.nan), workers, "finding faces")
     table = pd.DataFrame(points, columns=list(POINTS), index=manifest.index)
     table.attrs.update(face_detector=detector, licence=DETECTORS[detector].licence)
     return table

@@ -192,10 +192,12 @@ _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: 
 
 def to_rgb(image: Image.Image, # any mode
           ) -> Image.Image: # mode RGB, upright
-    "`image` as upright 8-bit RGB by the rules above. Raises `RejectedImage` for what cannot be decoded, and for floating point."
+    """`image` as upright 8-bit RGB by the rules above; 32-bit whole numbers up to 255 are 8-bit values. Raises `RejectedImage` for what
+    cannot be decoded, for more than 16 bits, and for floating point, whose range (to 1, or to 255) no file states."""
     with one_at_a_time(image.width * image.height):
         _load(image)
         turn = _TURNS.get(orientation(image))
+        if image.mode == "I" and image.getextrema()[1] < 2**8: image = image.convert("L") # asked of the whole, for strips may differ
         try: rgb = image.convert("RGB") if _is_plain(image) else _in_strips(image)
         except RejectedImage: raise
         except Exception as e: raise RejectedImage(f"broken ({_why(e)})") from e
@@ -204,6 +206,7 @@ def to_rgb(image: Image.Image, # any mode
     return rgb
 
 
+# %% ../../nbs/12_data.images.ipynb #7c1d0e2f
 def _load(image: Image.Image) -> None:
     "Decodes the pixels."
     try: image.load()
@@ -211,6 +214,7 @@ def _load(image: Image.Image) -> None:
     except Exception as e: raise RejectedImage(f"broken or truncated ({_why(e)})") from e
     if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16:
         raise RejectedImage("more than 16 bits a pixel (convert it to 8 bits)")
+
 
 # %% ../../nbs/12_data.images.ipynb #dc4173cc
 def _is_plain(image: Image.Image) -> bool:

@@ -139,11 +139,11 @@ def _config(out: Path, cut: Cut) -> dict[str, Any]:
 
 # %% ../../nbs/17_data.mirror.ipynb #157ab86a
 def read_cut(root: str | Path, # a data root
-            ) -> dict[str, Any] | None: # crop, size, margin; None where pictures are as they were found
+            ) -> dict[str, Any] | None: # crop, size, margin, face_detector; None where pictures are as they were found
     "How the faces of a data root were cropped, as `mirror_faces` notes it. Raises `InputError` for a damaged note."
     if not (Path(root)/_NOTE).is_file(): return None
     known = read_json(Path(root)/_NOTE, dict, "make the folder anew with `fakeface faces`")
-    return {name: known.get(name) for name in ("crop", "size", "margin")}
+    return {name: known.get(name) for name in ("crop", "size", "margin", "face_detector")}
 
 # %% ../../nbs/17_data.mirror.ipynb #307e304b
 def _done(out: Path, images: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -25,8 +25,8 @@ from ..data.odds import odds_note, order_note
 from ..data.tables import (BLANKS, MISSING, NAMES, NO_SOURCE, ColumnMap, Passage, column_map, fault_words, is_test_name, label_words,
                                   split_of)
 from .ledger import images_sketch
-from .scores import (THRESHOLD, TRAINED_ON, PredictionsError, SourceRow, balanced_rate, direction_notes, precision_interval,
-                                      source_accuracies, source_rates)
+from .scores import (OWN, THRESHOLD, TRAINED_ON, PredictionsError, SourceRow, balanced_rate, direction_notes, own_notes,
+                                      precision_interval, source_accuracies, source_rates)
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #7bc21188
 _TEXT = ("split", "source", "subject", "path", "sha256")
@@ -431,6 +431,19 @@ def _by_subject(t: BigTable, part: tuple[str, ...], key: str, pulls: Iterator[di
     return sum(two or 0.0 for two, _ in found), sum(four or 0.0 for _, four in found)
 
 
+# %% ../../nbs/43_evaluate.big_tables.ipynb #a9a579eb
+def _own_counts(t: BigTable, test: str) -> dict[str, int]: # training, validation -> images
+    "The images of a test set that the network was made with, as `evaluate.scores.own_images` finds them."
+    known = []
+    for split, word in (("train", "training"), ("valid", "validation")) if "sha256" in t.columns else ():
+        own = f"SELECT sha256 FROM rows WHERE split = '{split}' AND sha256 IS NOT NULL"
+        known.append(f"CASE WHEN sha256 IN ({own}) THEN '{word}' END")
+    if OWN in t.columns: known.append(f"CASE WHEN {OWN} IN ('training', 'validation') THEN {OWN} END")
+    if not known: return {}
+    rows = t.rows(f"SELECT coalesce({', '.join(known)}, NULL) AS word, count(*) FROM rows WHERE split = ? GROUP BY word", test)
+    return {word: n for word, n in rows if word}
+
+
 # %% ../../nbs/43_evaluate.big_tables.ipynb #3e4ee38f
 def score_big(t: BigTable,
               exact: bool = False, # sort all images for the areas, instead of putting them into bins
@@ -442,6 +455,7 @@ def score_big(t: BigTable,
     both = _with_both(t, sources, threshold)
     out = {str(name): _score(t, str(name), found, sources[sources["split"] == name], both, exact)
            for name, found in subjects.groupby("split")}
+    for name in set(out) - {"train", "valid"}: out[name]["notes"].extend(own_notes(_own_counts(t, name), out[name]["n"]))
     if "train" in out: out["train"]["notes"].append(TRAINED_ON)
     valid = {"valid": out.pop("valid")} if "valid" in out else {}
     return {"positive": "fake", "tests": out, **valid}

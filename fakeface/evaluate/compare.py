@@ -18,7 +18,8 @@ import pandas as pd
 from ..core.basics import LABELS, DataNote, InputError, percent
 from ..core.stats import (auc_difference, auc_difference_unpaired, difference_interval, matched_interval,
                                  mover, numbered, p_where_touching, paired_difference, rate_interval, subject_codes)
-from .scores import TRAINED_ON, check_predictions, is_divided, is_misclassified, source_notes, sources_at
+from .scores import (TRAINED_ON, check_predictions, is_divided, is_misclassified, own_images, own_notes, source_notes,
+                                      sources_at)
 
 # %% ../../nbs/41_evaluate.compare.ipynb #658608de
 def paired(only_a: int, # images that only the first got wrong
@@ -241,6 +242,17 @@ def _warn_other_files(test: str, runs: Sequence[pd.DataFrame], paths: pd.Index) 
     warnings.warn(f"{test}: {n:,} images have one path and another file (sha256) in another table, such as {paths[other[0]]}: they are not "
                   "compared as one image", DataNote, stacklevel=3)
 
+# %% ../../nbs/41_evaluate.compare.ipynb #db06ea53
+def _warn_rows(tests: Sequence[str], alone: Sequence[str], a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame]) -> None:
+    "A `DataNote` for tests that one table alone has, and for images that a side's own network was made with."
+    if alone: warnings.warn(f"not compared, as not every table has rows of it: {', '.join(alone)}", DataNote, stacklevel=3)
+    for side, run in [*(("first", run) for run in a), *(("second", run) for run in b)]:
+        own = own_images(run)
+        for test in tests:
+            some = own[run["split"] == test] if test != "train" else own[:0]
+            for note in own_notes(some.value_counts(), len(some)): warnings.warn(f"{test}, the {side}: {note}", DataNote, stacklevel=3)
+
+
 # %% ../../nbs/41_evaluate.compare.ipynb #669c9de0
 SOURCE = "source " # before the name, in the rows of `compare` that are about one source
 
@@ -274,7 +286,7 @@ def compare(a: pd.DataFrame | Sequence[pd.DataFrame], # predictions of a detecto
     tests = [test for test in have[0] if test != "valid" and all(test in splits for splits in have)]
     alone = [f"`{test}`" for test in dict.fromkeys(sum(have, [])) if test not in (*tests, "train", "valid")]
     if not tests: raise InputError(f"no test set in common: {', '.join(have[0])} against {', '.join(have[len(a)])}")
-    if alone: warnings.warn(f"not compared, as not every table has rows of it: {', '.join(alone)}", DataNote, stacklevel=2)
+    _warn_rows(tests, alone, a, b)
     if all(map(_is_numbered, (*a, *b))):
         warnings.warn("no table names its images: rows are compared by their place; give every table a `path`", DataNote, stacklevel=2)
     (a, b), paths = _numbered_paths((a, b))

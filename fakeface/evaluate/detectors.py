@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['DetectorError', 'check_scores', 'Detector', 'read_answers', 'load_detector', 'images_to_score', 'note_left_out',
-           'sample_images', 'open_row', 'detect']
+           'sample_images', 'own_of', 'open_row', 'detect']
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #05028fce
+import hashlib
 import inspect
 import re
 import shlex
@@ -32,6 +33,7 @@ from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
 from ..data.odds import merged, odds_note, order_note
 from ..data.tables import Passage, TableError, check_once, read_table, tidy_table
 from .perturbations import file_of, open_file
+from .scores import OWN
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8a21e719
 class DetectorError(InputError):
@@ -276,6 +278,15 @@ def sample_images(rows: pd.DataFrame, # path, label, source, and subject where k
     lot = lot.assign(_turn=turn).sort_values("_turn", kind="stable").groupby("label").head(n)
     return rows.loc[rows.index.isin(lot.index)]
 
+# %% ../../nbs/47_evaluate.detectors.ipynb #0a1f9c3e
+def own_of(detector: Callable[[list[Image.Image]], np.ndarray], # with `own` where the files are known that it was made with
+           images: list[Image.Image], # of `open_row`
+          ) -> list[str]: # training, validation or ""; empty where those files are not known
+    "Which pictures are byte for byte among the images that a network was made with."
+    own = getattr(detector, "own", None)
+    return [own.get(hashlib.sha256(file_of(image)[0]).hexdigest(), "") for image in images] if own else []
+
+
 # %% ../../nbs/47_evaluate.detectors.ipynb #55324a90
 def open_row(root: str | Path, path: str) -> Image.Image: # as `open_file` gives it
     "One image of a table. Raises `InputError` where it is not there or no image."
@@ -288,13 +299,14 @@ def open_row(root: str | Path, path: str) -> Image.Image: # as `open_file` gives
 def detect(detector: Callable[[list[Image.Image]], np.ndarray], # pictures -> p_fake
            rows: pd.DataFrame, # path, label, and what else is known
            root: str | Path, # the data root
-          ) -> pd.DataFrame: # the rows with p_fake, loss and run: predictions
+          ) -> pd.DataFrame: # the rows with p_fake, loss and run, and `own` where a network knows its images: predictions
     "Asks about every image, with a progress bar. Raises `DetectorError` where the answers cannot be used."
-    batch, name, p = getattr(detector, "batch", 64), getattr(detector, "name", "detector"), []
+    batch, name, p, own = getattr(detector, "batch", 64), getattr(detector, "name", "detector"), [], []
     starts = range(0, len(rows), batch)
     for i in progress(starts, len(starts), f"asking about {len(rows):,} images"):
         images = [open_row(root, path) for path in rows["path"].iloc[i:i + batch]]
         p.append(check_scores(detector(images), len(images), name))
+        own += own_of(detector, images)
     p = np.concatenate(p) if p else np.zeros(0)
     truth = np.where(rows["label"] == "fake", p, 1 - p)
-    return rows.assign(p_fake=p, loss=-np.log(np.clip(truth, 1e-7, 1)), run=name)
+    return rows.assign(p_fake=p, loss=-np.log(np.clip(truth, 1e-7, 1)), run=name, **({OWN: own} if own else {}))

@@ -22,7 +22,7 @@ from ..core.stats import subject_codes
 from .group_metrics import (BY, MEASURES, SPLITS, JointDraws, Split, Tally, Terms, compare_tally, confusion_of, enough,
                                              group_codes, has_attribute, in_order, joint_draws, parts_of, rates_of, subject_patterns,
                                              tally, tally_draws, useless)
-from .scores import THRESHOLD, TRAINED_ON, check_predictions, cut_words, rows_of, with_errors
+from .scores import OWN, THRESHOLD, TRAINED_ON, check_predictions, cut_words, own_images, own_notes, rows_of, with_errors
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #8cecef80
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def _level(test_use: list[_Comparison], terms: Terms) -> tuple[int, float, Terms
 # %% ../../nbs/45_evaluate.fairness.ipynb #4489eea0
 def _checked(predictions: pd.DataFrame, already: bool = False) -> pd.DataFrame:
     "Checked predictions, their rows numbered."
-    return (predictions if already else check_predictions(predictions)).reset_index(drop=True)
+    rows = (predictions if already else check_predictions(predictions)).reset_index(drop=True)
+    return rows.assign(**{OWN: own_images(rows)})
 
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #0470cbc4
@@ -475,7 +476,7 @@ def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], wanted: Sequen
     out = [f"Test set {facts['test']}" + (f", source {facts['source']}" if facts["source"] else "") + ". Positive class: fake. "
            + " and ".join(f"{a:,} of {b:,} {k}" for k, (a, b) in n.items()) + " carry an attribute.",
            f"An image is called fake {cut_words(t.threshold)} ({facts['cut']})."]
-    if facts["test"] in _NO_TEST: out.append(f"{facts['test']}: {_NO_TEST[facts['test']]}.")
+    out += [f"{facts['test']}: {_NO_TEST[facts['test']]}."] if facts["test"] in _NO_TEST else _own(rows)
     if facts["only"]: out.append(f"All images here are {facts['only']}, so nothing tells whether the detector is of any use: a difference "
                                  "is named, but no group is called equivalent. Add the other class.")
     if not n["fakes"][0]: out.append(_NO_FAKES)
@@ -485,6 +486,12 @@ def _notes(rows: pd.DataFrame, by: Sequence[str | Sequence[str]], wanted: Sequen
     if sources.max() > 1: out.append("The groups come from more than one source: a difference between groups can be one between sources. "
                                      "Look at one source alone.")
     return out + _method_notes(rows[known], facts, t)
+
+# %% ../../nbs/45_evaluate.fairness.ipynb #a05f122c
+def _own(rows: pd.DataFrame) -> list[str]:
+    "How many of the images the network was made with."
+    return [f"{note}." for note in own_notes(rows[OWN].value_counts(), len(rows))]
+
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #9116253c
 def _method_notes(rows: pd.DataFrame, facts: dict[str, Any], t: Terms) -> list[str]:

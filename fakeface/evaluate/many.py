@@ -19,7 +19,8 @@ from ..core.basics import InputError
 from ..core.files import run_file
 from ..data.manifest import folder_words, is_labelled
 from ..data.sources import find_files
-from .detectors import check_scores, images_to_score, open_row, note_left_out
+from .detectors import check_scores, images_to_score, note_left_out, open_row, own_of
+from .scores import OWN
 
 # %% ../../nbs/48_evaluate.many.ipynb #2f358725
 def list_images(where: str | Path, # a table, a run folder, or a folder with real/ and fake/
@@ -55,13 +56,16 @@ def score_rows(detector: Callable[[list[Image.Image]], np.ndarray], # pictures -
     """Asks about every image but those that cannot be opened, as `detect` does. Raises `InputError` where none can, and
     `DetectorError` where the answers cannot be used."""
     batch, name = getattr(detector, "batch", 64), getattr(detector, "name", "detector")
-    p, why = np.full(len(rows), np.nan), np.full(len(rows), None, object)
+    p, why, own = np.full(len(rows), np.nan), np.full(len(rows), None, object), np.full(len(rows), "", object)
     for start in range(0, len(rows), batch):
         images = _opened(rows["path"].iloc[start:start + batch], root, why[start:start + batch])
-        if images: p[[start + k for k in images]] = check_scores(detector([*images.values()]), len(images), name)
+        at = [start + k for k in images]
+        if images: p[at] = check_scores(detector([*images.values()]), len(images), name)
+        if some := own_of(detector, [*images.values()]): own[at] = some
     if len(rows) and all(why) and not (part and any(_NOT_THERE not in reason for reason in why)): raise InputError(why[0])
     truth = np.where(rows["label"] == "fake", p, 1 - p)
-    return rows.assign(p_fake=p, loss=-np.log(np.clip(truth, 1e-7, 1)), run=name, reason=pd.Series(why, rows.index, dtype=object))
+    known = {OWN: own.astype(str)} if getattr(detector, "own", None) else {}
+    return rows.assign(p_fake=p, loss=-np.log(np.clip(truth, 1e-7, 1)), run=name, reason=pd.Series(why, rows.index, dtype=object), **known)
 
 # %% ../../nbs/48_evaluate.many.ipynb #4c002c5d
 def _opened(paths: pd.Series, root: str | Path, why: np.ndarray) -> dict[int, Image.Image]: # by their place among the paths

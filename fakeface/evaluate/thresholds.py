@@ -25,7 +25,7 @@ from ..core.basics import InputError, percent
 from ..core.files import FILES, write_whole
 from ..core.schema import OPEN, Count, Interval, Rate, Share, read_json, unknown_words
 from ..core.stats import effective_counts, photograph_kinds, rate_interval, subject_codes, wilson
-from .ledger import SealedError, images_fingerprint
+from .ledger import SealedError, images_fingerprint, known_rows, sketches_of
 from .scores import THRESHOLD, TRAINED_ON, check_predictions, source_notes, sources_at
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #5e285faa
@@ -145,10 +145,9 @@ class OperatingPoint:
     fitted_on: str = "valid" # nothing else is accepted
     real_sources: dict[str, Count] | None = None # `each` and `unseen`: source or kind -> its real validation images
     valid_tpr_ci95: Interval | None = field(default=None, compare=False) # by subject; None of a point that was frozen before it was kept
-    @property
-    def wanted(self) -> str: # such as "most fakes caught at 1 % false positives"
-        "The aim in words."
-        return _aim_words(self)
+    sketches: dict[str, str] = field(default_factory=dict, compare=False, repr=False) # of the images, see `evaluate.ledger.known_rows`
+
+    wanted = property(lambda self: _aim_words(self), doc='The aim in words, such as "most fakes caught at 1 % false positives".')
 
     def __str__(self) -> str: return "\n".join([f"threshold {self.threshold:.4g}, temperature {self.temperature:.3g}", *point_notes(self)])
 
@@ -234,7 +233,7 @@ def fit_operating_point(predictions: pd.DataFrame, # validation rows only
     return OperatingPoint(aim, float(fpr), float(cost), float(prevalence), at, _fit_temperature(p, is_fake), n, len(fake), positive / n,
                           float((fake >= at).mean()), [float(x) for x in reach], images_fingerprint(rows),
                           real_sources=None if by is None else by["source"].value_counts().sort_index().to_dict(),
-                          valid_tpr_ci95=list(rate_interval(fake >= at, subject_codes(rows[is_fake]))[1:]))
+                          valid_tpr_ci95=list(rate_interval(fake >= at, subject_codes(rows[is_fake]))[1:]), sketches=sketches_of(rows))
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #f9f3b432
 def independent_share(subject: np.ndarray, # whose image each is, shape (n,)
@@ -470,23 +469,41 @@ def value_words(value: float | None, # a predictive value
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #4fac7459
 def _test_rows(point: OperatingPoint, predictions: pd.DataFrame) -> pd.DataFrame:
-    "The rows a point may be read on. Raises `InputError` for several test sets at once, or the images it was fitted on."
+    "The rows a point may be read on. Raises `InputError` for several test sets at once, or where all are images it was fitted on."
     rows = check_predictions(predictions, "predictions").reset_index(drop=True)
     names = list(rows["split"].unique())
     if len(names) > 1: raise InputError(f"a point is read on one test set, here are {', '.join(map(str, names))}; choose one by its split")
-    if images_fingerprint(rows) == point.images:
-        raise InputError(f"`{names[0]}` are the images the point was fitted on; read it on a test set")
+    if images_fingerprint(rows) == point.images or known_rows(rows, point.sketches)[0].all():
+        raise InputError(f"`{names[0]}` are images the point was fitted on, all of them; read it on a test set")
     return rows
+
+
+def _fitted_on(point: OperatingPoint, rows: pd.DataFrame) -> dict[str, Any] | None: # n, share, paths (the first three); None of none
+    "The images of a test set that the point was fitted on; `share` is of those of which it is known."
+    found, within = known_rows(rows, point.sketches)
+    if not found.any(): return None
+    return dict(n=int(found.sum()), share=float(found[within].mean()), all_known=bool(within.all()),
+                paths=rows.loc[found, "path"].astype(str).head(3).tolist())
+
+
+def _fitted_words(r: dict[str, Any]) -> list[str]:
+    "That some images of the test set are validation's."
+    if not (own := r.get("fitted_on")): return []
+    n, of = own["n"], r["n_real"] + r["n_fake"]
+    many = f"{n:,} of {of:,} images" if own["all_known"] else f"{n:,} or more of {of:,} images (about {percent(own['share'])})"
+    return [f"{many} here, such as {own['paths'][0]}, are among those the threshold was fitted on and test nothing: leave them out of the "
+            "test."]
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #515a7cb3
 def score_at_point(point: OperatingPoint, # frozen
                predictions: pd.DataFrame, # of one test set
               ) -> dict[str, Any]: # plain values: rates at the threshold, curve, calibration, predictive_values; None where a class lacks
-    "A point on a test set. Raises `InputError` for several test sets at once, or the images it was fitted on."
+    """A point on a test set; `fitted_on` counts images that the point was fitted on. Raises `InputError` for several test sets at once, or
+    where all are such images."""
     rows = _test_rows(point, predictions)
     p, is_fake, who = rows["p_fake"].to_numpy(float), (rows["label"] == "fake").to_numpy(), subject_codes(rows)
     positive, test = p >= point.threshold, str(rows["split"].iloc[0])
-    out = dict(test=test, aim=point.aim, aim_words=point.wanted, threshold=point.threshold)
+    out = dict(test=test, aim=point.aim, aim_words=point.wanted, threshold=point.threshold, fitted_on=_fitted_on(point, rows))
     counts, sizes = {}, {}
     for name, mask in (("fpr", ~is_fake), ("tpr", is_fake)):
         rate, *ci = rate_interval(positive[mask], who[mask])
@@ -512,6 +529,7 @@ def point_words(r: dict[str, Any], # as `score_at_point` returns it
                  ) -> list[str]: # sentences
     "The rates at the threshold, what they do not say, calibration and positive predictive value."
     lines = [TRAINED_ON[0].upper() + TRAINED_ON[1:] + "."] if r["test"] == "train" else []
+    lines += _fitted_words(r)
     if r["tpr"] is not None: lines.append(f"{percent(r['tpr'], r['tpr_ci95'])} of {r['n_fake']:,} fakes are caught.")
     lines += _sensitivity_words(r)
     if r["fpr"] is not None:

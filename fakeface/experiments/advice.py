@@ -215,7 +215,7 @@ def _enough_images(agreement: pd.DataFrame, # of `rank_agreement`
 class Advice(NamedTuple):
     "What a sweep says about data and epochs; missing where it cannot say it, with the reason among the words."
     images: int | None # the smallest part that ranks as the full set does
-    epoch: int | None # after it, gains are within noise
+    epoch: int | None # after it, gains are within noise; counted as the sweep counts, frozen ones first
     doubled: Forecast | None # with twice the largest size
     words: list[str] # sentences
 
@@ -248,8 +248,17 @@ def _on_epochs(table: pd.DataFrame, test: str | None) -> tuple[int | None, list[
     if e.epoch is None:
         return None, [f"Epochs: with {size:,} images the accuracy still rises when the sweep ends, at epoch {last} ({noise}); "
                       "train longer."]
-    return e.epoch, [f"Epochs: with {size:,} images, {e.epoch} of {last} are enough ({percent(e.accuracy)}); the best later one "
+    return e.epoch, [f"Epochs: with {size:,} images, {_enough_words(e.epoch, last, rows)} ({percent(e.accuracy)}); the best later one "
                      f"brings {points(e.later)} more, which is within noise ({noise})."]
+
+
+def _enough_words(epoch: int, last: int, rows: pd.DataFrame) -> str: # such as "3 of 9 after 1 frozen one are enough"
+    "How many epochs are enough, as a recipe counts them: without those of the head alone, which come before."
+    frozen = rows.loc[rows["frozen"].eq(True), "epoch"].nunique() if "frozen" in rows else 0
+    if not frozen: return f"{epoch} of {last} are enough"
+    ones = f"{frozen} frozen {'one' if frozen == 1 else 'ones'}"
+    if epoch <= frozen: return f"{epoch} of the {ones}, of the head alone, {'is' if epoch == 1 else 'are'} enough"
+    return f"{epoch - frozen} of {last - frozen} after {ones} are enough"
 
 # %% ../../nbs/85_experiments.advice.ipynb #a29572d7
 def _on_images(table: pd.DataFrame, test: str | None) -> tuple[int | None, list[str]]:

@@ -33,10 +33,10 @@ from ..data.recipes import (SETTINGS, Recipe, check_settings, read_recipe, read_
 from ..evaluate.compare import compare
 from .plan import choose, fingerprint, plan, sources_of, with_weights
 from .run import run_recipe
-from .series import Trial, flat_scores, noted_settings, read_trials, run_series, write_series
+from .series import DIGEST, Trial, flat_scores, noted_settings, read_trials, run_series, write_series
 from ..train.blocks import face_datablock, loader_options
 from ..train.learners import idle_settings, refuse_idle_options
-from ..train.models import read_call
+from ..train.models import read_call, weights_digest
 from ..train.runs import read_part
 
 # %% ../../nbs/86_experiments.grid.ipynb #e2503243
@@ -266,7 +266,14 @@ def _config(grid: Grid, manifest: pd.DataFrame) -> dict[str, Any]:
     common |= {k: v for k, v in grid.settings.items() if "." in k}
     return dict(grid=grid.name, recipe=grid.recipe.name, profile=grid.profile, scale=grid.scale, images=fingerprint(manifest),
                 settings={k: v for k, v in common.items() if k.removesuffix("_sha256") not in grid.axes}, axes=grid.axes, skip=grid.skip,
-                trials=grid.trials, seeds=grid.seeds)
+                trials=grid.trials, seeds=grid.seeds, **_digests(grid))
+
+
+def _digests(grid: Grid) -> dict[str, dict[str, str]]:
+    "Of the files of weights on an axis or in a trial, by name: one name may stand for another file later."
+    files = [*grid.axes.get("weights", ()), *(trial.get("weights") for trial in grid.trials)]
+    found = {str(file): digest for file in files if (digest := weights_digest(file))}
+    return {DIGEST: found} if found else {}
 
 # %% ../../nbs/86_experiments.grid.ipynb #aaf6fb23
 def _warn_idle(grid: Grid) -> None:

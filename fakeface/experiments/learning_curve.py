@@ -360,7 +360,7 @@ def run_cells(plan: Plan, # the images of all cells
 
 def _run_cell(plan: Plan, composed: Composition, seed: int, schedule: str, folder: Path) -> Run:
     "One training. Settled weights that are None are those of the hub: None would be the profile's own again."
-    settled = plan.settings | {"weights": plan.settings["weights"] or "hub"}
+    settled = plan.settings | {"weights": plan.settings["weights"] or "hub"} | ({"arch": None} if plan.arch_asked else {}) # so it is noted
     return run_recipe(plan.recipe, plan.root, folder, plan.profile, seed, plan.scale, progress=False, split_seed=plan.split_seed,
                       composed=composed, schedule=schedule, each_epoch=True, **settled)
 

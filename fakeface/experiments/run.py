@@ -43,7 +43,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -403,7 +403,8 @@ def _operate(folder: Path, predictions: pd.DataFrame, aim: Mapping[str, Any]) ->
     except InputError as e: return dict(point=None, why=str(e), tests={})
     run_file(folder, "operating").unlink(missing_ok=True) # of a run that was gone on with
     save_point(point, folder)
-    return dict(point=asdict(point), tests={str(test): score_at_point(point, rows) for test, rows in predictions[~valid].groupby("split")})
+    tests = {str(test): score_at_point(point, rows) for test, rows in predictions[~valid].groupby("split")}
+    return dict(point=asdict(replace(point, sketches={})), tests=tests)
 
 # %% ../../nbs/81_experiments.run.ipynb #155e6d96
 def _write_results(job: Job, plan: Plan, predictions: pd.DataFrame, composed: Composition, more: dict[str, Any],

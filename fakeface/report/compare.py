@@ -62,6 +62,11 @@ def _side_name(runs: Sequence[str | Path]) -> str: # such as "a" or "a1, a2 and 
     names = [Path(r).name for r in runs]
     return ", ".join(names[:2] if len(names) > 3 else names) + (f" and {len(names) - 2} more" if len(names) > 3 else "")
 
+
+def _n_words(row: pd.Series) -> str: # such as "200", or "200 against 150" where these are not the same images
+    "How many images were compared, of both sides where they are not paired."
+    return f"{row['n_a']:,}" if row["how"].startswith("paired") else f"{row['n_a']:,} against {row['n_b']:,}"
+
 # %% ../../nbs/75_report.compare.ipynb #87eb56aa
 def compare_page(table: pd.DataFrame, # as `evaluate.compare.compare` returns it
                  first: Sequence[str | Path], # run folders or tables of one side
@@ -71,8 +76,8 @@ def compare_page(table: pd.DataFrame, # as `evaluate.compare.compare` returns it
                 ) -> str: # HTML
     "The comparison as a page."
     whole = table[table.index.get_level_values("images") == "all"]
-    answers = [f"{test}: {signed(d)} points [{signed(lo)}, {signed(hi)}], n = {n:,}; {v}." for (test, _), v, d, (lo, hi), n
-               in zip(whole.index, whole["verdict"], whole["difference"], whole["ci95"], whole["n_a"])]
+    answers = [f"{test}: {signed(r['difference'])} points [{', '.join(map(signed, r['ci95']))}], n = {_n_words(r)}; {r['verdict']}."
+               for (test, _), r in whole.iterrows()]
     runs = [Path(r) for r in (*first, *second)]
     banner = next((b for r in runs if (b := banner_of(r))), [])
     answers += compared_source_notes(sources or {})

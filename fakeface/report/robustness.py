@@ -25,7 +25,7 @@ from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS, SWEEPS, Perturbation, marks_kept, marks_words, read_sweeps
 from ..evaluate.robustness import (FormatMatched, Scorer, ask, change_words, format_match, robustness_table,
                                           robustness_text, source_rates, stability, stability_words, turned_words, twins, wide)
-from ..evaluate.scores import THRESHOLD, cut_words
+from ..evaluate.scores import OWN, THRESHOLD, cut_words, own_notes
 from ..interpret.losses import thumbnail
 
 # %% ../../nbs/72_report.robustness.ipynb #c5fd2c96
@@ -180,6 +180,7 @@ def robustness_report(scorer: Scorer, # pictures -> p_fake
                      ) -> RobustnessReport:
     "Asks a scorer about the same images by every perturbation, about twins, and ten harmless times; raises what `ask` raises."
     ways, rows = [*PERTURBATIONS.values(), *read_sweeps(sweeps)], _sample(rows, root, n, test, seed)
+    if (own := getattr(scorer, "own", None)) and "sha256" in rows: rows[OWN] = rows["sha256"].map(own).fillna("")
     facts = read_facts(root, rows["path"].tolist())[["width", "height", "quality"]]
     twin = format_match(rows[["label"]].join(facts), twin_side, match_quality)
     both, known = rows["label"].nunique() == 2, {d.name for d in ways}
@@ -207,6 +208,7 @@ def _notes(report: RobustnessReport, ways: list[Perturbation]) -> list[str]:
              + f"; {span} pixels at their longest side."]
     if "subject" not in rows or rows["subject"].isna().any():
         lines.append("Who is in some of the images is not known: each of these counts as a subject, and the intervals may be too narrow.")
+    if OWN in rows: lines += [f"{note}." for note in own_notes(rows[OWN].value_counts(), len(rows))]
     lines += [f"`{d}`: {note}." for d, note in zip(report.table["perturbation"], report.table["note"]) if note]
     lines.append(f"An image is called fake {cut_words(report.threshold)} ({report.cut})." + _elsewhere(report))
     lines.append("Intervals are 95 % each, of this sample of images, by subject; changes are paired, image by image. *Beyond chance* "

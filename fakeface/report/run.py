@@ -9,7 +9,7 @@ __all__ = ['plot_history', 'group_words', 'load_run', 'majority', 'run_verdicts'
 # %% ../../nbs/70_report.run.ipynb #9ff825ac
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -666,7 +666,7 @@ def refresh_operating(folder: str | Path, # of a run with a frozen point
     "Writes what depends on the frozen point anew: the operating part of metrics.json, and the report. Raises as `load_run` does."
     run, point = load_run(folder), load_point(folder)
     tests = {test: score_at_point(point, run.predictions[run.predictions["split"] == test]) for test in run.metrics["tests"]}
-    run.metrics["operating"] = dict(point=asdict(point), tests=tests)
+    run.metrics["operating"] = dict(point=asdict(replace(point, sketches={})), tests=tests)
     store(run.folder, "metrics", run.metrics)
     file = run.file("report")
     if not file.is_file(): return None

@@ -89,6 +89,7 @@ class Robust:
     n: Count
     accuracy: Rate
     change: Annotated[list[float], Field(min_length=3, max_length=3)] # against the clean file, paired: value, lowest, highest
+    lost: str = "" # in words: what falls beyond chance at the frozen threshold; empty where nothing does
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class BundleInfo:
     precision: dict[str, Drift] = field(default_factory=dict) # backend-precision -> how far it moves the answers
     elsewhere: list[str] = field(default_factory=list) # sentences: what to expect of the threshold on other photographs
     shortcuts: list[str] = field(default_factory=list) # sentences: on which test sets a shortcut alone does as well
-
+    perturbed: list[str] = field(default_factory=list) # sentences of the run's robustness page: what falls on test images
     fingerprint = property(lambda i: network_fingerprint(i.files[FILES["weights"]].sha256, asdict(i.network), i.point), doc="The run's.")
 
 # %% ../../nbs/91_serve.bundle.ipynb #76a2dc2a

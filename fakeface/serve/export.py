@@ -13,7 +13,7 @@ from ..core.basics import LABELS, InputError, area, percent, plain_json, progres
 from ..core.files import FILES, run_file
 from ..core.records import ModelInfo
 from ..core.stats import effective_counts, subject_codes, wilson
-from ..data.faces import face_detector, find_faces
+from ..data.faces import DETECTORS, face_detector, find_faces
 from ..data.images import RejectedImage, open_rgb
 from ..data.manifest import check_images
 from ..data.mirror import read_cut
@@ -35,7 +35,7 @@ from ..train.runs import Run, load_run_model, load_scorer, read_card, read_drift
 
 # %% ../../nbs/91_serve.export.ipynb #63bc2d7b
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -61,26 +61,30 @@ def validation_sample(run: Run, # finished
 def measure_faces(rows: pd.DataFrame, # of `validation_sample`
                   root: str | Path, # the data root
                   crop: str | None = None, # what of a picture the network is given; default what the data root says
-                  detector: str = "auto", # of `data.faces`
+                  detector: str | None = None, # of `data.faces`; default the one that cropped the faces of the data root
                   known: dict[str, Any] | None = None, # what run.json says of it, where the data root says nothing
                  ) -> FacePolicy:
-    "The face policy, with how often the detector finds a face in validation images."
-    detector, sides, cut = face_detector(detector), [], _cut(root, crop, known)
+    """The face policy, with how often the detector finds a face in validation images. Raises `InputError` where it is not installed."""
+    policy, sides = _policy(root, crop, detector, known), []
+    face_detector(policy.detector)
     for path in progress(rows["path"], len(rows), "finding faces"):
         try: image = open_rgb(Path(root)/path)
         except RejectedImage: continue
-        faces = find_faces(image, detector)
+        faces = find_faces(image, policy.detector)
         if faces: sides.append(face_share(faces[0]))
     ends = [float(v) for v in np.quantile(sides, [0.025, 0.975])] if sides else None
-    return FacePolicy(detector=detector, found=len(sides), asked=len(rows), share=ends, **cut)
+    return replace(policy, found=len(sides), asked=len(rows), share=ends)
 
 # %% ../../nbs/91_serve.export.ipynb #1334b21f
-def _cut(root: str | Path | None, crop: str | None, known: dict[str, Any] | None = None) -> dict[str, Any]: # crop, size, margin
-    "How the faces of a data root were cut out: as its faces.json says (`fakeface faces` wrote it), else as the run knows, else not at all."
+def _policy(root: str | Path | None, crop: str | None, detector: str | None, known: dict[str, Any] | None = None) -> FacePolicy:
+    """How the faces of a data root were found and cut out, nothing measured: as its faces.json says (`fakeface faces` wrote it), else as
+    the run knows, else not at all."""
     note_of = (read_cut(root) if root else None) or known or {}
     if crop in (None, note_of.get("crop")): crop = note_of.get("crop") or "whole"
     else: note_of = {}
-    return dict(crop=crop, size=note_of.get("size"), margin=float(note_of.get("margin") or 0.3))
+    name = detector or note_of.get("face_detector") or "auto"
+    name = face_detector(name) if name not in DETECTORS else name # whoever exports need not have it, whoever is asked does
+    return FacePolicy(crop, name, 0, 0, None, note_of.get("size"), float(note_of.get("margin") or 0.3))
 
 # %% ../../nbs/91_serve.export.ipynb #b33867c0
 def face_share(face: Any, # of `data.faces`
@@ -95,14 +99,36 @@ def measure_robustness(run: Run, # finished
                        root: str | Path, # the data root
                        threshold: float, # the frozen one
                       ) -> tuple[Stability, list[Robust]]:
-    "Stability at the frozen threshold, and balanced accuracy (at 0.5) after each perturbation, on validation images."
+    """Stability at the frozen threshold, balanced accuracy (at 0.5) after each perturbation, and what it loses at the frozen threshold, on
+    validation images."""
     ways = [*PERTURBATIONS.values(), *HARMLESS]
     answers = ask(load_scorer(run.folder), rows, root, ways)
     still, table = stability(answers, threshold=threshold), robustness_table(answers, ways)
+    lost = [_lost_words(r) for r in robustness_table(answers, ways, threshold).itertuples()]
     half, most = (float(v) for v in still["moved"].quantile([0.5, 0.95]))
     steady = Stability([d.name for d in HARMLESS], len(still), int((still["flips"] > 0).sum()), half, most)
     return steady, [Robust(r.perturbation, r.what, int(r.n_real + r.n_fake), float(r.accuracy),
-                           [float(r.change), float(r.change_lo), float(r.change_hi)]) for r in table.itertuples()]
+                           [float(r.change), float(r.change_lo), float(r.change_hi)], words) for r, words in zip(table.itertuples(), lost)]
+
+
+# %% ../../nbs/91_serve.export.ipynb #5d9e77c1
+def _lost_words(r: Any) -> str: # r: a row of `robustness_table`, or of the same as a file; empty where nothing is lost beyond chance
+    "What a perturbation costs: the rate that balanced accuracy hides, or balanced accuracy with both rates."
+    if isinstance(r.lost, str) and r.lost: return r.lost
+    return (f"balanced accuracy falls by {-100 * r.change:.1f} points, to sensitivity {percent(r.sensitivity)} and specificity "
+            f"{percent(r.specificity)}") if r.beyond == "worse" else ""
+
+
+def _perturbed_words(run: Run) -> list[str]: # sentences, of the robustness page that lies in the run; none where there is none
+    "What falls on test images after a perturbation, at the threshold of that page."
+    file = run.folder/"robustness.csv"
+    if not file.is_file(): return []
+    try: table = pd.read_csv(file)
+    except ValueError: return [f"{file.name} of the run is damaged; make it anew with `fakeface robustness`."]
+    if not {"perturbation", "what", "lost", "beyond", "change", "sensitivity", "specificity"} <= set(table): return []
+    return [f"On test images, after the perturbation {r.perturbation} ({r.what}): {words}." for r in table.itertuples()
+            if (words := _lost_words(r))]
+
 
 # %% ../../nbs/91_serve.export.ipynb #0f8a0714
 _METHOD = "grad_cam"
@@ -199,6 +225,7 @@ def known_failures(info: BundleInfo) -> list[str]: # sentences
             lines += _half_words(name, label, *(found if label == "fake" else (1 - found[0], [1 - x for x in reversed(found[1])])))
     lines += [f"Its balanced accuracy, at p_fake 0.5, falls by {-100 * r.change[0]:.1f} points after the perturbation {r.name} ({r.what})."
               for r in info.robustness if r.change[2] < 0]
+    lines += [f"At its threshold, after {r.name} ({r.what}): {r.lost}." for r in info.robustness if r.lost] + info.perturbed
     lines += [f"Not measured: {what}." for what, there in (("whether it knows a picture", info.ood),
              ("how still its verdicts stand", info.stability), ("whether its heat-maps are faithful", info.maps)) if there is None]
     return lines + ([f"Its heat-maps are not shown: {info.maps.said}."] if info.maps and not info.maps.faithful else [])
@@ -212,9 +239,10 @@ def _half_words(name: str, label: str, rate: float, ci: list[float]) -> list[str
     return [f"{_set_words(name)}: it may be less than half of the {label} images that are called {label} at its threshold: {words}."]
 
 
+# %% ../../nbs/91_serve.export.ipynb #2b34e3a0
 def _set_words(name: str) -> str: return "Validation" if name == "valid" else f"Test set {name}"
 
-# %% ../../nbs/91_serve.export.ipynb #2b34e3a0
+
 def _shortcut_words(metrics: dict[str, Any]) -> list[str]: # of a run; sentences
     "On which test sets a shortcut alone does as well."
     known = metrics.get("baselines", {})
@@ -326,7 +354,8 @@ def _measured_words(info: BundleInfo) -> str:
     f, lines = info.faces, []
     lines.append(f"- Faces: `{f.detector}` finds one in {f.found:,} of {f.asked:,} images; "
                  + ("a picture without a face gets no verdict." if f.needed else "too few to refuse a picture without a face.")
-                 if f.asked else "- Faces: not measured.")
+                 if f.asked else f"- Faces: looked for with `{f.detector}`, not measured.")
+    if f.crop != "whole": lines[0] += f" It is given the crop `{f.crop}`{f', {f.size} pixels a side,' if f.size else ''} of a face."
     k = info.ood
     lines.append(f"- Out of distribution: a picture whose {k.score} distance lies above {k.thresholds[k.score]:.3g} gets no verdict; "
                  f"set to keep {percent(k.keep)} of {k.n_valid:,} images." if k else "- Out of distribution: not measured.")
@@ -351,10 +380,11 @@ class _Measured:
     maps: Maps | None = None
 
 
-def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str | None, detector: str, keep: float, n: int) -> _Measured:
+def _measure(run: Run, root: str | Path | None, point: OperatingPoint, crop: str | None, detector: str | None, keep: float,
+             n: int) -> _Measured:
     "All measurements, where the data root is at hand."
     known = run.info.get("faces")
-    if root is None: return _Measured(FacePolicy(detector=face_detector(detector), found=0, asked=0, **_cut(None, crop, known)))
+    if root is None: return _Measured(_policy(None, crop, detector, known))
     rows = validation_sample(run, root, n)
     steps = dict(faces=lambda: measure_faces(rows, root, crop, detector, known), ood=lambda: measure_ood(run, root, keep),
                  still=lambda: measure_robustness(run, rows, root, point.threshold), maps=lambda: measure_maps(run, rows, root))
@@ -382,7 +412,7 @@ def export_bundle(run: str | Path, # a finished run's folder
                   out: str | Path, # NAME.fakeface, or a folder
                   root: str | Path | None = None, # the data root, for what is measured on validation; None: not measured
                   crop: str | None = None, # what of a picture it is given: whole, or a crop of `data.faces`; default what the root says
-                  detector: str = "auto", # of faces
+                  detector: str | None = None, # of faces; default the one that cropped the training's, else auto
                   keep: float = 0.95, # share of validation images that shall not be called unknown
                   sample: int = 100, # validation images of each class to measure on, at most
                   overwrite: bool = False, # replace what is there
@@ -394,11 +424,11 @@ def export_bundle(run: str | Path, # a finished run's folder
     m = _measure(run, root, point, crop, detector, keep, sample)
     valid, weights = run.predictions[run.predictions["split"] == "valid"], run_file(run.folder, "weights").read_bytes()
     listed = dict(sha256=hashlib.sha256(weights).hexdigest(), bytes=len(weights)) # the card shows the fingerprint
-    given = dict(version=1, name=name, made=datetime.now(timezone.utc).isoformat(timespec="seconds"), faces=m.faces, point=point, ood=m.ood,
-                 stability=m.stability, robustness=m.robustness or [], maps=m.maps, counts=verdict_counts(run, point),
-                 scores=run.metrics["tests"], sources=data_sources(run, _cards(root)), training=_training(run), world=run.world,
-                 files={FILES["weights"]: listed},
-                 precision=read_drifts(run.folder), elsewhere=elsewhere_words(valid, point), shortcuts=_shortcut_words(run.metrics),
+    given = dict(version=1, name=name, made=datetime.now(timezone.utc).isoformat(timespec="seconds"), faces=m.faces,
+                 point=replace(point, sketches={}), ood=m.ood, stability=m.stability, robustness=m.robustness or [], maps=m.maps,
+                 counts=verdict_counts(run, point), scores=run.metrics["tests"], sources=data_sources(run, _cards(root)),
+                 training=_training(run), world=run.world, files={FILES["weights"]: listed}, precision=read_drifts(run.folder),
+                 elsewhere=elsewhere_words(valid, point), shortcuts=_shortcut_words(run.metrics), perturbed=_perturbed_words(run),
                  network=ModelInfo(**{f.name: card[f.name] for f in fields(ModelInfo) if f.name in card}))
     info = check_info(plain_json(given), name)
     parts = {FILES["weights"]: weights, CARD: model_card(info).encode()}

@@ -9,7 +9,7 @@ __all__ = ['FaceAnswer', 'Answer', 'own_words', 'answer_lines', 'decide', 'toget
 # %% ../../nbs/92_serve.predict.ipynb #cfb2da4f
 from ..core.basics import LABELS, InputError, percent
 from ..core.files import is_finished
-from ..data.faces import Face, crop_face, find_faces
+from ..data.faces import DETECTORS, Face, crop_face, find_faces
 from ..data.images import RejectedImage, read_file
 from ..data.marks import Mark, read_marks
 from ..evaluate.perturbations import HARMLESS, limit, open_file
@@ -22,7 +22,7 @@ from ..train.backends import rewriter
 from ..train.inference import FixedBatches, SeenLayers
 from ..train.learners import classes_of
 from ..train.drift import measure_drift
-from ..train.runs import Run, drift_of, normalised, opener_of, read_drifts
+from ..train.runs import drift_of, images_of, normalised, opener_of, read_drifts
 
 # %% ../../nbs/92_serve.predict.ipynb #925f99a4
 import hashlib
@@ -129,14 +129,6 @@ def together(verdicts: Sequence[str]) -> str: # of VERDICTS
 def _is_run(path: Path) -> bool: return path.is_dir() and is_finished(path) and not (path/INFO).is_file()
 
 
-def _own_images(path: str | Path) -> dict[str, str]: # SHA-256 -> training or validation; empty for a bundle, which lists no files
-    "The images that a run was made with."
-    if not _is_run(Path(path)): return {}
-    rows = Run(path).manifest
-    if "sha256" not in rows: return {}
-    by = {word: rows.loc[rows["split"] == split, "sha256"].dropna() for split, word in (("valid", "validation"), ("train", "training"))}
-    return {sha256.lower(): word for word, some in by.items() for sha256 in some} # of one in both, training is what counts
-
 # %% ../../nbs/92_serve.predict.ipynb #2f4c77c8
 def _bundle_of(path: str | Path, root: str | Path | None, precision: str, backend: str) -> Bundle:
     "A bundle; of a run folder, one that is made from it now, its way of being asked measured where it was not."
@@ -146,6 +138,16 @@ def _bundle_of(path: str | Path, root: str | Path | None, precision: str, backen
     default = (precision, backend) == ("32", "torch")
     if root is not None and not default and f"{backend}-{precision}" not in read_drifts(path): measure_drift(path, root, precision, backend)
     with tempfile.TemporaryDirectory() as d: return read_bundle(export_bundle(path, Path(d)/f"{path.resolve().name}.fakeface", root))
+
+# %% ../../nbs/92_serve.predict.ipynb #7fd1ff2b
+def _checked(bundle: Bundle) -> Bundle:
+    "The bundle. Raises `InputError` where its face detector is not installed: another one finds other faces and crops them otherwise."
+    name = bundle.info.faces.detector
+    if name not in DETECTORS: raise InputError(f"{bundle.place}: its face detector {name!r} is unknown to this version; export it anew")
+    if DETECTORS[name].there(): return bundle
+    raise InputError(f"{bundle.place}: the face detector {name}, by which faces were found for this network, is not installed: "
+                     f"{DETECTORS[name].needs}")
+
 
 # %% ../../nbs/92_serve.predict.ipynb #b7967232
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class _Network:
     "What a bundle says of its network, and what the network looks at."
     def __init__(self, bundle: Bundle, # of `serve.bundle`
                  device: str | torch.device | None = None, precision: str = "32", backend: str = "torch"): # as in `Detector.load`
-        self.bundle, self.info, self.own = bundle, bundle.info, {} # own: of `_own_images`
+        self.bundle, self.info, self.own = bundle, bundle.info, {} # own: of `train.runs.images_of`
         self.drift = drift_of({k: asdict(v) for k, v in bundle.info.precision.items()}, precision, backend, bundle.place)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.net = bundle.network().to(self.device)
@@ -192,8 +194,8 @@ class Detector(_Network):
              precision: str = "32", backend: str = "torch", # of `train.backends`; measured now on a run with a data root
             ) -> "Detector":
         "A detector from a file. Raises `InputError` naming what is damaged or missing, or a way of asking that was never measured."
-        detector = cls(_bundle_of(path, root, precision, backend), device, precision, backend)
-        detector.own = _own_images(path)
+        detector = cls(_checked(_bundle_of(path, root, precision, backend)), device, precision, backend)
+        detector.own = images_of(path) if _is_run(Path(path)) else {} # a bundle lists no files
         return detector
 
     def predict(self, image: str | Path | bytes, # an image file, or its bytes

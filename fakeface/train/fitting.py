@@ -235,8 +235,9 @@ def _epoch_rows(reader: ReadEpochs, predictions: pd.DataFrame) -> list[dict[str,
     "The scores of the epoch that has just ended."
     epoch = len({r["epoch"] for r in reader.read}) + 1
     loss = float(reader.learn.recorder.smooth_loss.value)
-    return [dict(epoch=epoch, test=test, **sweep_row(rows, reader.fakes_in_training), train_loss=loss, seconds=round(reader.seconds, 3))
-            for test, rows in predictions.groupby("split")]
+    frozen = epoch <= getattr(reader.learn, "planned", (0, 0))[0] # of the head alone, before those that a recipe counts
+    return [dict(epoch=epoch, frozen=frozen, test=test, **sweep_row(rows, reader.fakes_in_training), train_loss=loss,
+                 seconds=round(reader.seconds, 3)) for test, rows in predictions.groupby("split")]
 
 # %% ../../nbs/53_train.fitting.ipynb #e4282342
 _HELD = 512 * 2**20 # bytes: test images up to this are opened once a training, not once an epoch

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ASKED', 'store', 'read_part', 'RunFiles', 'network_fingerprint', 'run_fingerprint', 'Run', 'data_words',
-           'log_test_use', 'network_card', 'read_card', 'fed_settings', 'run_settings', 'rebuilt', 'load_model',
-           'load_run_model', 'opener_of', 'normalised', 'RunScorer', 'read_drifts', 'drift_of', 'load_scorer',
+           'network_card', 'read_card', 'fed_settings', 'run_settings', 'rebuilt', 'load_model', 'load_run_model',
+           'opener_of', 'normalised', 'RunScorer', 'images_of', 'read_drifts', 'drift_of', 'load_scorer',
            'LearnerScorer']
 
 # %% ../../nbs/54_train.runs.ipynb #2f687f72
@@ -14,7 +14,7 @@ from ..core.files import is_finished, recover, run_file, write_table, write_whol
 from ..core.records import ModelInfo, read_record
 from ..data.images import to_rgb
 from ..data.recipes import SETTINGS, check_settings
-from ..evaluate.ledger import Ledger, images_fingerprint
+from ..evaluate.ledger import log_test_use
 from ..evaluate.scores import base_rate_words, easier_notes, scores_table, sources_scores
 from ..evaluate.thresholds import OperatingPoint, frozen_threshold, load_point
 from .blocks import (OpenFace, face_dataloaders, face_test_loader, feed_of, loader_options, preprocess,
@@ -167,22 +167,6 @@ def data_words(info: dict[str, Any], # a run's `info`
     return f"built-in world (drawn faces, seed {world['seed']}, trace {world['trace']:g}), training seed {info.get('seed')}"
 
 
-def log_test_use(folder: str | Path, # of a run, finished or about to be
-                 rows: pd.DataFrame, # images, `split` among the columns
-                 what: str, # what they are read for
-                 trained: str = "", # when the network was trained
-                 test: str | None = None, # of one test set only
-                 whole: pd.DataFrame | None = None, # the run's manifest, whose test sets the images may be a part of
-                ) -> dict[str, dict[str, Any]]: # a test set's name -> its entry
-    "Enters the use of test sets into the ledger in the folder that holds the run."
-    folder, tests, of = Path(os.path.abspath(folder)), rows[~rows["split"].isin(["train", "valid"])], {}
-    if whole is not None and "sha256" in whole:
-        if "sha256" not in tests: tests = tests.assign(sha256=tests["path"].map(whole.drop_duplicates("path").set_index("path")["sha256"]))
-        of = {name: some for name, some in whole.groupby("split") if tests.loc[tests["split"] == name, "path"].isin(some["path"]).all()}
-    return {str(name): Ledger(folder.parent).enter(str(name), some, folder.name, what, trained,
-                                                   images_fingerprint(of[name]) if name in of else "")
-            for name, some in tests.groupby("split") if test in (None, name)}
-
 # %% ../../nbs/54_train.runs.ipynb #842050d8
 ASKED = ("model", "arch", "size", "resize", "color", "crop", "history", "pretrained") # of the settings, what rebuilds a network
 
@@ -311,6 +295,7 @@ class RunScorer:
     stats: tuple | None # mean and std that batches are normalised with
     size: int # pixels a side that the network sees
     batch: int = 64 # images at a time
+    own: dict[str, str] = field(default_factory=dict, repr=False, compare=False) # of `images_of`, where they are known
 
     def __call__(self, images: Sequence[Image.Image | str | Path | bytes]) -> np.ndarray: # p_fake, shape (n,)
         device, found = next(self.model.parameters()).device, []
@@ -318,6 +303,15 @@ class RunScorer:
             x = self.prepare(torch.stack([self.open(image) for image in images[i:i + self.batch]]).to(device))
             found.append(self.asked(x).softmax(1)[:, classes_of(self.model)[1]].cpu().numpy())
         return np.concatenate(found) if found else np.empty(0, np.float32)
+
+# %% ../../nbs/54_train.runs.ipynb #174497f9
+def images_of(folder: str | Path, # of a finished run
+             ) -> dict[str, str]: # SHA-256 -> training or validation; empty where the run has no manifest, or one without hashes
+    "The images that a run was made with."
+    if not run_file(folder, "manifest").is_file() or "sha256" not in (rows := read_part(folder, "manifest")): return {}
+    by = {word: rows.loc[rows["split"] == split, "sha256"].dropna() for split, word in (("valid", "validation"), ("train", "training"))}
+    return {sha256.lower(): word for word, some in by.items() for sha256 in some} # of one in both, training is what counts
+
 
 # %% ../../nbs/54_train.runs.ipynb #a17d62b0
 def read_drifts(folder: str | Path, # of a run
@@ -353,7 +347,7 @@ def load_scorer(folder: str | Path, # of a finished run
     opener, model = opener_of(chosen), load_model(folder).to(device)
     batches, feed = FixedBatches(model, rewriter(precision, backend)), partial(normalised, stats=chosen["stats"])
     return RunScorer(Path(folder).name, model, batches, feed, lambda image: opener(image).as_subclass(torch.Tensor), chosen["stats"],
-                     chosen["size"], batch)
+                     chosen["size"], batch, images_of(folder))
 
 # %% ../../nbs/54_train.runs.ipynb #f027e1ab
 @dataclass(frozen=True)
