@@ -240,7 +240,10 @@ def _side(run: Path, columns: list[str], skip: bool) -> Any: # DataFrame
 def _series(paths: list[Path]) -> list[Path]:
     "The runs or tables that a side names; a folder of `fakeface run --seeds` stands for its runs."
     from fakeface.core.files import is_finished
-    runs = lambda path: sorted(p for p in path.glob("seed-*") if is_finished(p)) if (path/"seeds.json").is_file() else []
+    from fakeface.core.records import read_record
+    def runs(path): # those that the series names now; what an earlier, longer one left beside them is not of it
+        names = read_record(path/"seeds.json")["trials"] if (path/"seeds.json").is_file() else []
+        return [path/name for name in names if is_finished(path/name)]
     return [run for path in paths for run in runs(path) or [path]]
 
 # %% ../../nbs/96_cli.evaluate.ipynb #d39cf473

@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from scipy.stats import chi2, t
 
-from ..core.basics import InputError, percent
+from ..core.basics import InputError, area, percent
 from ..core.files import save_figure, write_table
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.recipes import Composition, Recipe, read_recipe
@@ -87,27 +87,30 @@ def seeds_words(table: pd.DataFrame, # as `summarise` returns it
     "Mean, both kinds of chance, and where one more training would be expected."
     lines = []
     for (test, measure), r in table.iterrows():
-        lead = f"{test}, {measure}: {percent(r['mean'], [r['lo'], r['hi']])} of {r['n']:,} images"
-        if measure == "AUC": lead = f"{test}, AUC: {r['mean']:.4f} [{r['lo']:.4f}, {r['hi']:.4f}] on {r['n']:,} images"
+        shown, scale, unit, of = (area, 1, "", "on") if measure == KINDS["auc"] else (percent, 100, " points", "of")
+        lead = f"{test}, {measure}: {shown(r['mean'], [r['lo'], r['hi']])} {of} {r['n']:,} images"
         if r["runs"] < 2:
             lines.append(f"{lead}; one run, so training noise is unknown.")
             continue
-        lie = f"They lie from {percent(r['lowest'])} to {percent(r['highest'])}, standard deviation {100 * r['sd']:.2g} points"
-        lines.append(f"{lead}, the mean of {r['runs']} runs. {lie}, test sampling {100 * r['sampling']:.2g}: {_NOISE[r['noise']]}. One "
-                     f"more training is expected from {percent(r['next_lo'])} to {percent(r['next_hi'])}.")
+        lie = f"They lie from {shown(r['lowest'])} to {shown(r['highest'])}, standard deviation {scale * r['sd']:.2g}{unit}"
+        lines.append(f"{lead}, the mean of {r['runs']} runs. {lie}, test sampling {scale * r['sampling']:.2g}: {_NOISE[r['noise']]}. One "
+                     f"more training is expected from {shown(r['next_lo'])} to {shown(r['next_hi'])}.")
     return lines
 
 # %% ../../nbs/83_experiments.seeds.ipynb #829ea882
 def seeds_table(table: pd.DataFrame, # as `summarise` returns it
                ) -> pd.DataFrame: # as text
-    "The summary to read. Both kinds of chance as standard deviations in points of per cent."
-    points = lambda x: "–" if pd.isna(x) else f"{100 * x:.2f}"
-    noise = [f"{points(sd)} [{points(lo)}, {points(hi)}]" for sd, lo, hi in zip(table["sd"], table["sd_lo"], table["sd_hi"])]
-    cells = {"n": table["n"].map("{:,}".format), "runs": table["runs"],
-             "mean": [percent(m, [lo, hi]) for m, lo, hi in zip(table["mean"], table["lo"], table["hi"])],
-             "lowest": table["lowest"].map(percent), "highest": table["highest"].map(percent),
-             "training noise": noise, "test sampling": table["sampling"].map(points), "training noise is": table["noise"]}
-    return pd.DataFrame(cells, index=table.index)
+    "The summary to read. Both kinds of chance as standard deviations: of an AUC as it is, of rates in points of per cent."
+    rows = []
+    for (_, measure), r in table.iterrows():
+        is_area = measure == KINDS["auc"]
+        shown = area if is_area else percent
+        sd, lo, hi, sampling = ("–" if pd.isna(r[k]) else f"{r[k]:.4f}" if is_area else f"{100 * r[k]:.2f}"
+                                for k in ("sd", "sd_lo", "sd_hi", "sampling"))
+        rows.append({"n": f"{r['n']:,}", "runs": r["runs"], "mean": shown(r["mean"], [r["lo"], r["hi"]]), "lowest": shown(r["lowest"]),
+                     "highest": shown(r["highest"]), "training noise": f"{sd} [{lo}, {hi}]", "test sampling": sampling,
+                     "training noise is": r["noise"]})
+    return pd.DataFrame(rows, index=table.index)
 
 # %% ../../nbs/83_experiments.seeds.ipynb #4a61b96b
 def plot_seeds(table: pd.DataFrame, # as `summarise` returns it
