@@ -347,6 +347,13 @@ def test_reading_finished_predictions_again_uses_no_test_set_and_writes_nothing(
     assert not re.search(r"\bused\b", capsys.readouterr().out)
 
 
+def test_a_ledger_that_cannot_be_written_is_named_and_the_command_goes_on(tmp_path, capsys):
+    run = run_folder(tmp_path/"runs"/"one", whole(), {})
+    (tmp_path/"runs"/"test_use.jsonl").mkdir() # whoever the user is, no file can be written there
+    assert main(["operating", str(run), "--aim", "eer", "--refit"]) == 0
+    assert "could not be entered in the ledger" in capsys.readouterr().out
+
+
 def test_another_aim_is_a_use_and_the_same_again_is_a_re_reading(tmp_path, capsys):
     run = run_folder(tmp_path/"runs"/"one", whole(), {})
     for _ in range(3): main(["operating", str(run), "--aim", "eer", "--refit"])

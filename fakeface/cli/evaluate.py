@@ -203,30 +203,14 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
     tables = [[_side(run, columns, skip) for run in side] for side in sides]
     found = compare_tables(*tables, checked=True)
     by = compared_sources({name: side[0] for name, side in zip(("first", "second"), tables)}) # of each side's first run
-    notes, used = compared_source_notes(by), _enter_comparison(sides, tables, set(found.index.get_level_values(0)))
+    notes = compared_source_notes(by)
     output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found), sources=by, source_notes=notes)
-    output.record(test_use=used)
     output.note(*(f"{name}: {', '.join(map(str, side))}" for name, side in zip(("first", "second"), sides)),
                 "Positive class: fake, from p_fake 0.5 on. Difference: the second's accuracy minus the first's.")
     output.table(comparison_table(found).drop(columns="verdict"))
     output.say(*(f"- {words}" for words in [*comparison_words(found), *notes]))
-    each = [f"Each p stands for itself: of {len(found)} comparisons without a difference, 1 in 20 is below 0.05."]
-    output.note(*each[:len(found) > 1], *used)
-    if out: _comparison_page(found, sides, by, out, output)
-
-
-# %% ../../nbs/96_cli.evaluate.ipynb #55c47f02
-def _enter_comparison(sides: list[list[Path]], tables: list[list[Any]], tests: set[str]) -> list[str]: # sentences, of the last run's uses
-    "Enters in the ledgers of the runs that a choice between them is about to be made on these test sets. Tables have no ledger."
-    used = []
-    for own, other, rows in zip(sides, sides[::-1], tables):
-        question = f"compare with {', '.join(sorted(run.name for run in other))}"
-        for run, some in zip(own, rows): used = log_use(run, some[some["split"].isin(tests)], question) or used
-    return used
-
-
-def _comparison_page(found: Any, sides: list[list[Path]], by: dict[str, Any], out: Path, output: Output) -> None:
-    "The comparison as a page."
+    if len(found) > 1: output.note(f"Each p stands for itself: of {len(found)} comparisons without a difference, 1 in 20 is below 0.05.")
+    if not out: return
     from fakeface.report.compare import compare_page
     write_page(compare_page(found, *sides, out, by), out, output)
 
@@ -380,10 +364,8 @@ def fairness(run: _Scored, output: Output, test: Test = None,
     if by: options["by"] = [tuple(b.split("+")) if "+" in b else b for b in by]
     rows = read_predictions_of(run, columns=columns, skip=skip)
     with about(run): reports = fairness_reports(rows, test, source, checked=True, threshold=cut[0], cut=cut[1], **options)
-    used = log_use(run, rows, " ".join(["fairness", *(["by", *by] if by else [])]), test)
-    output.record(sections=[r.values for r in reports], test_use=used)
+    output.record(sections=[r.values for r in reports])
     output.say(drawn_note(run) + "\n\n".join(f"== {r.title} ==\n{r}" for r in reports))
-    output.note(*used)
     if out: _fairness_page(reports, run, out, output)
 
 # %% ../../nbs/96_cli.evaluate.ipynb #f89c0bc6

@@ -312,7 +312,8 @@ def grid_answer(table: pd.DataFrame, # of `grid_table`
 # %% ../../nbs/86_experiments.grid.ipynb #63f72a8d
 def _unlike(done: pd.DataFrame) -> list[str]: # a sentence a setting and test
     "Settings that were not asked about all images: a crop to faces leaves out pictures without one."
-    few = done.assign(most=done.groupby("test")["n"].transform("max")).query("n < most").drop_duplicates(["setting", "test"])
+    done = done.assign(most=done.groupby("test")["n"].transform("max"))
+    few = done[done["n"] < done["most"]].drop_duplicates(["setting", "test"])
     return [f"{r.setting} knows {r.n:,.0f} of the {r.most:,.0f} images of {'validation' if r.test == 'valid' else r.test}, for it leaves "
             f"out those without a face: its accuracy there ({percent(r.majority)} by always naming the larger class) is of other images "
             "than that of the rest." for r in few.itertuples()]
