@@ -379,6 +379,7 @@ def _cam_line(learn: Learner | nn.Module, methods: Iterable[str]) -> str: # a li
     return f"\n{words}" if words else ""
 
 # %% ../../nbs/62_interpret.attribution.ipynb #4b8275f7
+_CALLED = f"called fake from p_fake {THRESHOLD:g} on, whatever a run's own threshold"
 _SCALE = "same scale down each column; orange speaks for it, purple against; in maps of one sign brighter is more"
 
 
@@ -396,7 +397,7 @@ def explain(learn: Learner | nn.Module, # trained
     names = methods_of(methods, learn, x)
     columns = [(METHODS[m].title.replace(" ", "\n", 1), attribute(learn, x, m, target, layer, **kwargs), METHODS[m].signed) for m in names]
     says = [_caption(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
-    return _lines(pixels(learn, x), says, columns, f"Evidence for {target}\n{_SCALE}{_cam_line(learn, names)}")
+    return _lines(pixels(learn, x), says, columns, f"Evidence for {target}; {_CALLED}\n{_SCALE}{_cam_line(learn, names)}")
 
 # %% ../../nbs/62_interpret.attribution.ipynb #f7f1ccb7
 def explain_layers(learn: Learner | nn.Module, # trained
@@ -413,7 +414,7 @@ def explain_layers(learn: Learner | nn.Module, # trained
         columns = [(_short(conv), attribute(learn, x, "grad_cam", target, read), False) for conv, read in shown]
     says = [_caption(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
     title = (f"Grad-CAM for {target} at the last {len(layers)} convolutions, later ones further right\n"
-             f"bright speaks for it; each layer on its own scale, the same for all images{_cam_line(learn, ['grad_cam'])}")
+             f"bright speaks for it; each layer on its own scale, the same for all images; {_CALLED}{_cam_line(learn, ['grad_cam'])}")
     return _lines(pixels(learn, x), says, columns, title)
 
 # %% ../../nbs/62_interpret.attribution.ipynb #7e8026a4

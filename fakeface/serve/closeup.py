@@ -248,7 +248,7 @@ def tested_methods(closeup: Closeup, job: Job,
     "Which maps are faithful to this network. Raises `InputError` where that cannot be tested."
     rows = _validation(closeup)
     if not len(rows): raise InputError("no validation image is at hand, so that no map can be tested")
-    file = cache_folder()/f"maps-{_digest(closeup.network, *rows['path'])}.json"
+    file = cache_folder()/f"maps-2-{_digest(closeup.network, *rows['path'])}.json"
     found, learn = _verdicts(file), closeup.learn
     names = methods_of(methods, learn, torch.cat([b.cpu() for b in image_batches(learn, rows.head(1), closeup.root)]))
     for i, method in enumerate(names):
