@@ -7,6 +7,7 @@ from timing.training import SEEDS, auc_of, body_file, fit, images_of, items, our
 
 TRACE = 8  # grey levels, chosen with plain fastai and another seed: not at the ceiling
 
+
 def frozen_row(quick: bool) -> Row:
     "Five epochs of the head on a frozen resnet18 at 128 pixels; the trainings that are timed are those whose AUCs are compared."
     import torch
