@@ -18,6 +18,7 @@ from fakeface.experiments import learning_curve as sweeps
 from fakeface.experiments.advice import enough_epochs, rank_agreement
 from fakeface.experiments.learning_curve import curve, first_images, mix, nested_order
 from fakeface.experiments.plan import choose
+from fakeface.experiments.series import series_failures
 from fakeface.synthetic.world import build_world
 from fakeface.train.runs import Run
 
@@ -100,7 +101,7 @@ def test_a_cell_that_raises_stops_no_other_and_each_of_the_others_is_a_run(world
     monkeypatch.setattr(sweeps, "_run_cell", moody)
     table = curve("man-2-test", world, tmp_path / "sweep", **{**ASKED, "epochs": 1, "seeds": (0,), "sizes": (40, 60, 80, 100)})
     assert set(table["size"]) == {40, 60, 100}
-    assert sweeps.sweep_failures(tmp_path / "sweep", "curve") == ["FAILED size-80-seed-0: ValueError: out of luck"]
+    assert series_failures(tmp_path / "sweep", "curve") == ["FAILED size-80-seed-0: ValueError: out of luck"]
     cells = [tmp_path / "sweep" / f"size-{n}-seed-0" for n in (40, 60, 100)]
     assert main(["compare", *map(str, cells[:2])]) == 0 and main(["score", str(cells[2])]) == 0
     for cell in cells:

@@ -36,14 +36,14 @@ def curve(recipe: Recipe, output: Output, training: Training, root: Root = None,
     Example: fakeface curve man-2-in --root faces --out runs/curve --sizes 200 400 800"""
     _refuse_idle(mix, bool(sizes), bool(shares), images is not None)
     root, out = data_root(root), out or Path(f"runs/{'mix' if mix else 'curve'}-{Path(recipe).stem}")
-    from fakeface.experiments.learning_curve import curve as sweep_sizes, mix as sweep_mix, sweep_failures
+    from fakeface.experiments.learning_curve import curve as sweep_sizes, mix as sweep_mix
+    from fakeface.experiments.series import series_failures
     from fakeface.experiments.pages import curve_page
     common = dict(seeds=range(seeds), profile=training.profile, progress=not output.quiet) | training.settings
     if schedule: common["schedule"] = schedule
     if mix: table = sweep_mix(recipe, root, out, **({"shares": shares} if shares else {}), total=images, **common)
     else: table = sweep_sizes(recipe, root, out, sizes=sizes or None, **common)
-    failures = sweep_failures(out, "mix" if mix else "curve")
-    output.record(folder=out, table=table, failures=failures)
+    output.record(folder=out, table=table, failures=(failures := series_failures(out, "mix" if mix else "curve")))
     _show_sweep(table, out, mix, output)
     output.say(*failures)
     write_page(curve_page(table, out), out/"curve.html", output)
@@ -181,11 +181,11 @@ def _climb(recipe: Any, root: Path, out: Path, source: str | None, shortcuts: bo
     from fakeface.audit.shortcuts import SHORTCUTS
     from fakeface.core.files import save_figure
     from fakeface.experiments.ladder import ladder as climb, ladder_text, name_cause, plot_ladder, shortcuts_text
-    from fakeface.experiments.learning_curve import sweep_failures
+    from fakeface.experiments.series import series_failures
     from fakeface.experiments.pages import ladder_page
     table = climb(recipe, root, out, shortcuts=SHORTCUTS if shortcuts else (), progress=not output.quiet, **options)
     cause = name_cause(table, source)
-    failures = sweep_failures(out, "ladder")
+    failures = series_failures(out, "ladder")
     output.record(folder=out, table=table, cause=cause.name, answer=cause.said, failures=failures)
     output.table(ladder_text(table).T, "Mean over the trainings with its 95 % interval; lowest to highest training")
     if shortcuts: output.table(shortcuts_text(out), "AUC of fake against real by each shortcut alone (training and validation images)")

@@ -152,12 +152,12 @@ def _run_seeds(recipe: Any, root: Path, out: Path | None, overwrite: bool, seeds
     "Several trainings of one split."
     if overwrite: raise InputError("--overwrite and --seeds: finished runs of a series are kept; give another --out for a new one")
     if seeds < 1: raise InputError(f"--seeds {seeds}: give 1 or more")
-    from fakeface.experiments.learning_curve import sweep_failures
+    from fakeface.experiments.series import series_failures
     from fakeface.experiments.pages import seeds_page
     from fakeface.experiments.seeds import run_seeds, seeds_table, seeds_words
     out = out or Path(f"runs/{recipe.name}/seeds")
     table = run_seeds(recipe, root, out, seeds, progress=not output.quiet, **options)
-    failures = sweep_failures(out, "seeds")
+    failures = series_failures(out, "seeds")
     output.record(folder=out, runs=sorted(out.glob("seed-*")), table=table, answer=seeds_words(table), failures=failures)
     output.table(seeds_table(table), f"{drawn_note(root)}Positive class: fake. Spread between trainings and from the test sample, both as "
                                      "standard deviations in percentage points.")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'at', 'by_epoch', 'points', 'independent', 'curve_table', 'PowerLaw', 'fit_power_law', 'Forecast',
-           'predict_at', 'plot_curve', 'plot_epochs', 'plot_mix', 'nested_order', 'first_images', 'run_cells',
-           'sweep_failures', 'curve', 'mix']
+           'predict_at', 'plot_curve', 'plot_epochs', 'plot_mix', 'nested_order', 'first_images', 'run_cells', 'curve',
+           'mix']
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #5d0084cc
 import warnings
@@ -374,13 +374,6 @@ def _sweep_table(out: str | Path, # of `curve` or `mix`, finished or not
               for _, columns, run, _ in trials if run]
     if not tables: raise InputError(f"{out}: no cell is finished; the first one: {trials[0][3]}")
     return pd.concat(tables, ignore_index=True)
-
-
-def sweep_failures(out: str | Path, # of a series
-                   kind: str, # curve, mix, seeds or ladder
-                  ) -> list[str]: # sentences
-    "The trainings that are missing from the table, and why."
-    return [f"FAILED {name}: {status}" for name, _, run, status in read_trials(out, kind) if not run and status != "waiting"]
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #eb8ff109
 def curve(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIGEST', 'Trial', 'open_folder', 'check_folder', 'run_trials', 'run_series', 'noted_settings', 'write_series',
-           'read_trials', 'with_bounds', 'flat_scores']
+           'read_trials', 'series_failures', 'with_bounds', 'flat_scores']
 
 # %% ../../nbs/82_experiments.series.ipynb #9c8c4c8d
 import json
@@ -170,6 +170,13 @@ def read_trials(out: str | Path, # of `open_folder`
         status = "done" if is_finished(out/name) else note.read_text(errors="replace").partition("\n")[0] if note.exists() else "waiting"
         rows.append((name, columns, Run(out/name) if status == "done" else None, status))
     return rows
+
+# %% ../../nbs/82_experiments.series.ipynb #82f4a1e0
+def series_failures(out: str | Path, # of `open_folder`
+                    kind: str, # as in `read_trials`
+                   ) -> list[str]: # sentences
+    "The trainings that are missing from the table, and why."
+    return [f"FAILED {name}: {status}" for name, _, run, status in read_trials(out, kind) if not run and status != "waiting"]
 
 # %% ../../nbs/82_experiments.series.ipynb #fe16c56c
 def with_bounds(s: dict[str, Any], # of `evaluate.scores.score_test`
