@@ -106,14 +106,14 @@ def near_duplicates_across(shards: Iterable[pd.DataFrame], # of `thumbnail_table
                            **options: Any, # of `near_duplicates`: distance, least, mirrored
                           ) -> pd.DataFrame: # path_i, path_j, kind, alike, mirrored, in the order of the paths
     "The near duplicates among all shards, as in one piece. Raises `InputError` where a path stands in two shards."
-    tables, looks = [], []
+    tables, pictures = [], []
     for shard in shards:
         tables.append(shard.drop(columns="thumbnail"))
-        looks.append(np.frombuffer(b"".join(shard["thumbnail"]), np.uint8).reshape(-1, SIDE, SIDE))
+        pictures.append(np.frombuffer(b"".join(shard["thumbnail"]), np.uint8).reshape(-1, SIDE, SIDE))
     known = pd.concat(tables, ignore_index=True)
     twice = known["path"].duplicated()
     if twice.any(): raise InputError(f"{known['path'][twice].iloc[0]} stands in two shards; give each image once")
     order = np.argsort(known["path"].to_numpy(str), kind="stable")
-    known, thumbnails = known.iloc[order].reset_index(drop=True), np.concatenate(looks)[order]
+    known, thumbnails = known.iloc[order].reset_index(drop=True), np.concatenate(pictures)[order]
     pairs, path = near_duplicates(known, thumbnails, **options), known["path"].to_numpy()
     return pd.DataFrame({"path_i": path[pairs["i"]], "path_j": path[pairs["j"]]}).join(pairs[["kind", "alike", "mirrored"]])

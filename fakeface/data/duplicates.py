@@ -52,7 +52,7 @@ _LOT = 256 # pictures whose transforms stay in the processor's cache: six times 
 
 def frequencies(thumbnails: np.ndarray, # (n, 32, 32)
                ) -> np.ndarray: # float32, (n, 32, 32): the orthonormal cosine transform, [0, 0] the mean
-    "The cosine transform of looks."
+    "The cosine transform of thumbnails."
     left, right, out = _DCT.astype(np.float32), _DCT.T.astype(np.float32), np.empty((len(thumbnails), SIDE, SIDE), np.float32)
     for i in range(0, len(out), _LOT): out[i:i + _LOT] = left @ thumbnails[i:i + _LOT].astype(np.float32) @ right
     return out
@@ -86,9 +86,9 @@ def _spread_of(thumbnails: np.ndarray, # uint8, (n, 32, 32)
 
 
 def _fine_structure(thumbnails: np.ndarray, # uint8, (n, 32, 32)
-                   spread: np.ndarray | None = None, # of `_spread_of`; default that of these looks
+                   spread: np.ndarray | None = None, # of `_spread_of`; default that of these thumbnails
                   ) -> np.ndarray: # float32, (n, frequencies), each row of length 1; 0 for a picture without structure
-    "The looks' middle frequencies, each divided by its spread."
+    "The thumbnails' middle frequencies, each divided by its spread."
     spread = _spread_of(thumbnails) if spread is None else spread
     out = np.empty((len(thumbnails), _BAND.sum()), np.float32)
     for i in range(0, len(thumbnails), _LOT): out[i:i + _LOT] = frequencies(thumbnails[i:i + _LOT])[:, _BAND] / spread
@@ -132,7 +132,7 @@ def _into_register(thumbnails: np.ndarray, # uint8, (n, 32, 32)
                   onto: np.ndarray, # uint8, the same shape
                   most: float = 2.5, # pixels of shift, and of stretch at the border
                  ) -> np.ndarray: # uint8, (n, 32, 32): `thumbnails`, shifted and stretched
-    "Each look moved so that it lies on its partner."
+    "Each thumbnail moved so that it lies on its partner."
     a, b, n = onto.astype(np.float32), thumbnails.astype(np.float32), len(thumbnails)
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     u, v = (x - SIDE / 2 + 0.5) / SIDE * 2, (y - SIDE / 2 + 0.5) / SIDE * 2
@@ -230,20 +230,20 @@ def _scorers(thumbnails: np.ndarray, # uint8, (n, 32, 32)
             ) -> tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...]: # two, each rows i, j -> correlation
     "How alike pairs of rows are as they lie, by `alike`, and in register, by `_alike_moved`."
     n, spread = len(thumbnails), _spread_of(thumbnails)
-    def looks(rows): # uint8, (rows, 32, 32)
+    def pictures(rows): # uint8, (rows, 32, 32)
         some = thumbnails[rows % n]
         some[rows >= n] = some[rows >= n, :, ::-1]
         return some
     moved = partial(_alike_moved, spread=spread, least=least)
     if n * (1 + mirrored) <= _FEW:
-        fine = _fine_structure(every := looks(np.arange(n * (1 + mirrored))), spread)
+        fine = _fine_structure(every := pictures(np.arange(n * (1 + mirrored))), spread)
         return partial(alike, fine, every), partial(moved, fine, every)
     def in_blocks(how, i, j):
         out, order = np.empty(len(i), np.float32), np.argsort(i, kind="stable") # a block has few rows, each in many pairs
         for s in range(0, len(i), 5_000):
             pairs = order[s:s + 5_000]
             rows, back = np.unique(np.stack([i[pairs], j[pairs]]), return_inverse=True)
-            out[pairs] = how(_fine_structure(some := looks(rows), spread), some, *back.reshape(2, -1))
+            out[pairs] = how(_fine_structure(some := pictures(rows), spread), some, *back.reshape(2, -1))
         return out
     return partial(in_blocks, alike), partial(in_blocks, moved)
 
@@ -351,7 +351,7 @@ def _window_hashes(thumbnails: np.ndarray, rows: np.ndarray, windows: np.ndarray
     return np.concatenate([np.empty(0, np.uint64), *out]).astype(np.uint64)
 
 # %% ../../nbs/14_data.duplicates.ipynb #77bea921
-def _alike_in(window: np.ndarray, part: np.ndarray, whole: np.ndarray, spread: np.ndarray) -> np.ndarray: # (pairs, 4), looks -> (pairs,)
+def _alike_in(window: np.ndarray, part: np.ndarray, whole: np.ndarray, spread: np.ndarray) -> np.ndarray: # (p, 4), (p, 32, 32) -> (p,)
     "How alike parts of some pictures and whole others are; doubtful pairs after they were brought into register."
     sizes, of = np.unique(window, axis=0, return_inverse=True) # few
     (own, across), (other, along) = ((way(*sizes.T[:2])[of], way(*sizes.T[2:])[of].transpose(0, 2, 1)) for way in (_stretch, _coarsened))

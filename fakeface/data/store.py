@@ -144,7 +144,7 @@ def keep_files(root: str | Path, # the data root
                       (r["width"], r["height"], r["format"], r["quality"], r["bytes"], r["marks"], h) for r, h in good])
         c.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, (SELECT id FROM contents WHERE sha256=?))",
                       [(number, r["path"], r["size"], r["mtime"], r["ctime"], r.get("reason"), h) for r, h in (*good, *bad)])
-        if looks := [(h, r["thumbnail"]) for r, h in good if "thumbnail" in r]: _put(c, THUMBNAIL, looks)
+        if pictures := [(h, r["thumbnail"]) for r, h in good if "thumbnail" in r]: _put(c, THUMBNAIL, pictures)
     if rows: _written(work)
 
 # %% ../../nbs/12_data.store.ipynb #a62c1fa5

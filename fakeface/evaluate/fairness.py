@@ -32,7 +32,7 @@ class _Comparison:
     group: str # its name in words
     side: np.ndarray # of each row: 1 in the group, 0 among the others, -1 neither
     tally: Tally # their images, counted
-    same: tuple[bytes, bytes] # what two looks share that divide the same images into the same two groups
+    same: tuple[bytes, bytes] # what two comparisons share that divide the same images into the same two groups
     split: Split | None = None
 
     known = property(lambda self: self.side >= 0, doc="Which rows belong to either side.")
@@ -48,28 +48,28 @@ def _comparisons(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: 
                  call: np.ndarray, subject: np.ndarray) -> list[_Comparison]:
     "Splits first, then every group of every attribute; only those that occur."
     found = []
-    def look(attribute: str, group: str, inside: np.ndarray, known: np.ndarray, split: Split | None = None) -> None:
+    def compare(attribute: str, group: str, inside: np.ndarray, known: np.ndarray, split: Split | None = None) -> None:
         some = inside[known]
         same = np.packbits(known).tobytes(), np.packbits(some ^ some[0]).tobytes()
         side = np.where(known, inside, -1).astype(np.int8)
         found.append(_Comparison(attribute, group, side, tally(4 * some + call[known], subject[known]), same, split))
     for s in splits:
         side = s.sides(rows)
-        if (side >= 0).any(): look(s.attribute, s.unprivileged, side == 1, side >= 0, s)
+        if (side >= 0).any(): compare(s.attribute, s.unprivileged, side == 1, side >= 0, s)
     for b in by:
         (codes, names), name = group_codes(rows, b), b if isinstance(b, str) else " × ".join(b)
         place, known = {g: k for k, g in enumerate(names)}, codes >= 0
-        for g in in_order(names[k] for k in np.unique(codes[known])): look(name, g, codes == place[g], known)
+        for g in in_order(names[k] for k in np.unique(codes[known])): compare(name, g, codes == place[g], known)
     return found
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #0bfce747
-def _level(test_use: list[_Comparison], terms: Terms) -> tuple[int, float, Terms]:
+def _level(comparisons: list[_Comparison], terms: Terms) -> tuple[int, float, Terms]:
     "How many comparisons can be judged, the level of each interval, and the terms with as many draws as that asks for."
     rowwise, splits = [], set()
-    for look in test_use:
-        counts, people = look.tally.counts, look.tally.people
-        judged = [(m, *look.same) for m in MEASURES if enough(counts, m, terms, people).all()]
-        if look.split: splits |= set(judged)
+    for one in comparisons:
+        counts, people = one.tally.counts, one.tally.people
+        judged = [(m, *one.same) for m in MEASURES if enough(counts, m, terms, people).all()]
+        if one.split: splits |= set(judged)
         else: rowwise += judged
     many = len(rowwise) + len(splits - set(rowwise))
     level = 1 - (1 - terms.confidence) / max(many, 1)
@@ -158,25 +158,25 @@ def _short(row: dict[str, Any], margin: float, refused: str | None) -> str:
 _FEW, _MUCH = 2_000, 2**24 # patterns a comparison that are fewer than its own, as a rule; numbers to hold, 128 MB
 
 
-def _together(looks: list[_Comparison], call: np.ndarray, subject: np.ndarray, terms: Terms) -> JointDraws | None:
+def _together(comparisons: list[_Comparison], call: np.ndarray, subject: np.ndarray, terms: Terms) -> JointDraws | None:
     "The draws of comparisons that cut the same people apart; None where each had better be drawn alone."
-    part, side_of = parts_of([look.side for look in looks])
+    part, side_of = parts_of([one.side for one in comparisons])
     if 4 * side_of.shape[1] * terms.draws > _MUCH: return None
     known = (side_of >= 0).any(0)[part]
     patterns, times = subject_patterns((4 * part + call)[known], subject[known])
-    return joint_draws(side_of, patterns, times, terms.draws, terms.seed) if len(times) <= _FEW * len(looks) else None
+    return joint_draws(side_of, patterns, times, terms.draws, terms.seed) if len(times) <= _FEW * len(comparisons) else None
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #dc6eca50
-def _draws(looks: list[_Comparison], call: np.ndarray, subject: np.ndarray, terms: Terms) -> Iterator[np.ndarray]:
+def _draws(comparisons: list[_Comparison], call: np.ndarray, subject: np.ndarray, terms: Terms) -> Iterator[np.ndarray]:
     "The draws of each comparison; one that mirrors an earlier one takes its, sides changed."
     have, each = {}, {}
-    for look in looks: each.setdefault(look.attribute, {}).setdefault(look.same, look)
+    for one in comparisons: each.setdefault(one.attribute, {}).setdefault(one.same, one)
     joint = {name: _together([*of.values()], call, subject, terms) for name, of in each.items()}
-    for look in looks:
-        key, first, of = look.same, look.tally.first, joint[look.attribute]
+    for one in comparisons:
+        key, first, of = one.same, one.tally.first, joint[one.attribute]
         if key not in have:
-            place = [*each[look.attribute]].index(key)
-            have[key] = first, of.of(place, look.tally) if of else tally_draws(look.tally, terms.draws, terms.seed)
+            place = [*each[one.attribute]].index(key)
+            have[key] = first, of.of(place, one.tally) if of else tally_draws(one.tally, terms.draws, terms.seed)
         yield have[key][1] if have[key][0] == first else have[key][1][:, ::-1]
 
 
@@ -187,29 +187,29 @@ def _tables(rows: pd.DataFrame, by: Iterable[str | Sequence[str]], splits: Itera
             facts: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The groups' table and the splits' table, judged together."
     subject, call = subject_codes(rows), 2 * (rows["label"] == "fake").to_numpy() + (rows["predicted"] == "fake").to_numpy()
-    if not (test_use := _comparisons(rows, by, splits, call, subject)):
+    if not (comparisons := _comparisons(rows, by, splits, call, subject)):
         raise InputError(f"no image in {facts['test']} has a known attribute; give columns such as {', '.join(BY)}")
-    many, level, terms = _level(test_use, terms)
-    facts, known = facts | dict(lines=_lines(rows, test_use)), rows[np.logical_or.reduce([look.known for look in test_use])]
+    many, level, terms = _level(comparisons, terms)
+    facts, known = facts | dict(lines=_lines(rows, comparisons)), rows[np.logical_or.reduce([one.known for one in comparisons])]
     overall = rates_of(confusion_of(known, pd.Series(True, known.index)))
     attrs = facts | dict(compared=many, level=level, terms=asdict(terms), **{m: float(v[1]) for m, v in overall.items()})
     parts, numbers = {True: [], False: []}, {}
-    for look, draws in zip(test_use, _draws(test_use, call, subject, terms)):
-        row = compare_tally(look.tally, terms, level, draws)
+    for one, draws in zip(comparisons, _draws(comparisons, call, subject, terms)):
+        row = compare_tally(one.tally, terms, level, draws)
         if facts["only"] or facts["refused"]:
             row |= {f"{m}_verdict": _WITHHELD.get(row[f"{m}_verdict"], row[f"{m}_verdict"]) for m in MEASURES}
         words = "refused" if facts["mute"] else _short(row, terms.margin, facts["refused"])
-        row |= dict(partition=numbers.setdefault(look.same, len(numbers)), verdict=words) # one number for the same comparison
-        parts[look.split is None].append(look.named() | row)
+        row |= dict(partition=numbers.setdefault(one.same, len(numbers)), verdict=words) # one number for the same comparison
+        parts[one.split is None].append(one.named() | row)
     for table in (both := tuple(map(pd.DataFrame, parts.values()))): table.attrs = attrs
     return both
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #3a7c9f7f
-def _lines(rows: pd.DataFrame, test_use: list[_Comparison]) -> dict[str, dict[str, float]]:
+def _lines(rows: pd.DataFrame, comparisons: list[_Comparison]) -> dict[str, dict[str, float]]:
     "The rates of all images of an attribute, for the plot's dashed lines; only where they come from one source."
     out, wrong, source = {}, (rows["predicted"] != rows["label"]).to_numpy(bool), pd.factorize(rows["source"])[0]
     of = {m: (rows["label"] == LABELS[c]).to_numpy(bool) for m, c in MEASURES.items()}
-    for attribute, known in {look.attribute: look.known for look in test_use}.items(): # of a split and its attribute the latter
+    for attribute, known in {one.attribute: one.known for one in comparisons}.items(): # of a split and its attribute the latter
         some = {m: known & mine for m, mine in of.items()}
         out[attribute] = {m: float(wrong[mine].mean()) for m, mine in some.items() if len(np.unique(source[mine])) == 1}
     return out
