@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 # %% ../../nbs/70_report.run.ipynb #30c962ba
 from ..audit.shortcut_checks import FAIL
 from ..audit.shortcuts import against_shortcuts, baseline_words, highest, shortcut_warning
-from ..core.basics import LABELS, RATES, InputError, data_manifests, percent
+from ..core.basics import LABELS, RATES, InputError, area, data_manifests, percent
 from ..core.files import write_whole
 from ..core.page import page_links, render, table_html
 from ..core.schema import check_fields
@@ -30,8 +30,8 @@ from ..data.duplicates import NOT_SOUGHT
 from ..data.sources import Card, read_cards, rights_words
 from ..evaluate.fairness import carries_attribute, fairness_reports, fairness_text, plot_fairness
 from ..evaluate.ledger import Ledger, same_images, uses
-from ..evaluate.scores import (ERRORS, base_rate_words, cut_words, easier_notes, shown_sources, source_areas, source_notes,
-                                      sources_at, sources_table, with_errors)
+from ..evaluate.scores import (ERRORS, base_rate_words, cut_words, direction_notes, easier_notes, few_words, shown_sources,
+                                      source_areas, source_notes, sources_at, sources_table, with_errors)
 from ..evaluate.thresholds import (OperatingPoint, elsewhere_words, frozen_threshold, load_point, plot_ppv, plot_reliability,
                                           point_notes, point_words, score_at_point)
 from ..interpret.losses import attribute_words, thumbnail, top_losses
@@ -292,8 +292,10 @@ def remarks(s: dict[str, Any], # the scores of one test set
     wrong = s["confusion"]["real"]["fake"] + s["confusion"]["fake"]["real"]
     if not wrong: lines.append(f"None was misclassified; a true error rate of up to {most} would still be plausible.")
     if wrong == n: lines.append("Every one was misclassified.")
-    if n < 30: lines.append(f"With n = {n} the intervals are wide: nothing fine can be read from them.")
-    lines += source_notes(s.get("sources", {}))
+    if few := few_words("This test set", {k: s[f"n_{k}"] for k in LABELS}): lines.append(f"{few[0]}.")
+    elif n < 30: lines.append(f"With n = {n} the intervals are wide: nothing fine can be read from them.")
+    direction = direction_notes(s["auc"], s["auc_ci95"]) # in the words of a table whose p_fake may have another sense
+    lines += [f"{note}." for note in s.get("notes", []) if note not in direction] + source_notes(s.get("sources", {}))
     if s["n_real"] and s["n_fake"]: return lines + _remarks_on_both(s)
     return [*lines, f"Only {majority(s)} images: no AUC, average precision or balanced accuracy can be given."]
 
@@ -304,6 +306,7 @@ def _remarks_on_both(s: dict[str, Any]) -> list[str]:
     better, worse = ("real", "fake") if r_lo > f_hi else ("fake", "real") if f_lo > r_hi else (None, None)
     if better: lines.append(f"The errors are lopsided: {percent(s[RATES[better]])} of the {better} images are "
                             f"recognised, {percent(s[RATES[worse]])} of the {worse} ones.")
+    if s["auc_ci95"][1] < 0.5: lines.append(f"AUC {area(s['auc'], s['auc_ci95'])}: these fakes look more real to it than the real images.")
     if s["auc_ci95"][0] > s["balanced_accuracy_ci95"][1] + 0.05:
         lines.append("The order is better than the calls (AUC above balanced accuracy): on these images another "
                      "threshold than 0.5 would part real from fake better.")
