@@ -445,6 +445,17 @@ def test_a_training_that_diverged_is_not_gone_on_with(stopped, tmp_path):
     assert not hasattr(error.value, "__notes__") and list(tmp_path.iterdir()) == []
 
 
+def test_a_kill_between_the_saved_network_and_the_end_of_its_checkpoint_leaves_none_in_the_finished_run(stopped, tmp_path, monkeypatch):
+    def killed(self, all_of_it: bool = False) -> None: raise KeyboardInterrupt
+    with monkeypatch.context() as broken:
+        broken.setattr(Checkpoint, "forget", killed)
+        with pytest.raises(KeyboardInterrupt): stopped(tmp_path / "run")
+    (kept,) = tmp_path.glob(".run.partial-*")
+    assert {"training.pt", "model.json"} <= {p.name for p in kept.iterdir()}
+    run = stopped(tmp_path / "run")
+    assert not (run.folder / "training.pt").exists() and len(run.predictions)
+
+
 def test_a_disk_that_cannot_take_a_checkpoint_costs_the_training_nothing(stopped, tmp_path, monkeypatch):
     def full(*args: object) -> None: raise OSError(28, "No space left on device", "training.pt")
     with monkeypatch.context() as patched:

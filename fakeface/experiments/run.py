@@ -24,7 +24,7 @@ from ..train.inference import predict
 from ..train.learners import LEARNERS, DivergedError, classes_of, make_learner, seeded, used_settings
 from ..train.models import weights_digest
 from ..core.ranks import Place
-from ..train.checkpoint import Checkpoint, begun_training
+from ..train.checkpoint import Checkpoint, begun_training, forget_training
 from ..train.distributed import batch_of, predicted_together, team_info, team_words, trained_together
 from ..train.team import Team, gather, joined, share
 from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
@@ -247,7 +247,7 @@ def _train_and_predict(composed: Composition, root: Path, chosen: dict[str, Any]
     if job.each_epoch:
         test_use = _log_use(job, m, f"read after each of {chosen['epochs']} epochs")
         cbs = [*cbs, ReadEpochs(m, run_file(job.folder, "epochs"), (root, lost))]
-    trained = run_file(job.folder, "card").is_file() # before it was killed
+    if trained := run_file(job.folder, "card").is_file(): forget_training(job.folder) # it was killed in between
     learn = on_sound_images(lambda rows: _build(rows, root, chosen, cbs, job.folder if trained else None, job.team), m, root, lost)
     begun = None if trained else _begun(job, learn)
     part = _Part(m[~m["path"].isin(lost.paths())], root, chosen, job.asked["seed"], job.schedule, job.name, begun)

@@ -299,7 +299,7 @@ def remarks(s: dict[str, Any], # the scores of one test set
     if s["n_real"] and s["n_fake"]: return lines + _remarks_on_both(s)
     return [*lines, f"Only {majority(s)} images: no AUC, average precision or balanced accuracy can be given."]
 
-
+# %% ../../nbs/70_report.run.ipynb #9e8be591
 def _remarks_on_both(s: dict[str, Any]) -> list[str]:
     "What is to be noticed where both labels occur."
     lines, (r_lo, r_hi), (f_lo, f_hi) = [], s["specificity_ci95"], s["sensitivity_ci95"]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FILE', 'plain', 'write_state', 'read_state', 'chances', 'set_chances', 'state_of', 'set_state', 'made_with',
-           'begun_training', 'epoch_words', 'Checkpoint']
+           'begun_training', 'forget_training', 'epoch_words', 'Checkpoint']
 
 # %% ../../nbs/53_train.checkpoint.ipynb #96f3fc8d
 import io
@@ -181,6 +181,11 @@ def begun_training(folder: Path, # of an unfinished run
     warnings.warn(f"the training that was stopped ran on {was}; on {now} it begins anew", DataNote, stacklevel=2)
     return None
 
+# %% ../../nbs/53_train.checkpoint.ipynb #452ac709
+def forget_training(folder: Path) -> None: # of a run
+    "Removes what is kept of a training: it is finished, or leads nowhere."
+    (folder/FILE).unlink(missing_ok=True)
+
 # %% ../../nbs/53_train.checkpoint.ipynb #270f2d38
 def epoch_words(done: int, # epochs so far, of both kinds
                 planned: tuple[int, int], # frozen epochs, and those after them
@@ -254,4 +259,5 @@ class Checkpoint(_Kept):
 
     def forget(self, all_of_it: bool = False) -> None: # the note as well, by which the folder is gone on with
         "Removes what is kept: the training is finished, or leads nowhere."
-        for name in (FILE, KEPT) if all_of_it else (FILE,): (self.folder/name).unlink(missing_ok=True)
+        forget_training(self.folder)
+        if all_of_it: (self.folder/KEPT).unlink(missing_ok=True)
