@@ -251,3 +251,18 @@ def test_thousands_of_rejects_are_told_in_a_line(tmp_path):
 def test_cards_of_the_package_name_several_folders():  # one name alone is a user's, and its absence is said
     assert min(len(card.folders) for card in read_cards().values()) > 1
     assert find_files(os.path.dirname(__file__)).paths == []
+
+
+@pytest.mark.parametrize("folders, labels", [
+    (("real", "fake/photos"), ("real", "fake")), # what stands side by side decides
+    (("photos/real", "photos/fake"), ("real", "fake")),
+    (("train/real", "train/fake/original", "test/real", "test/fake/original"), ("real", "fake", "real", "fake")),
+    (("real/generated", "fake"), ("real", "fake"))])
+def test_folders_that_say_both_real_and_fake_are_named_and_the_side_by_side_ones_decide(tmp_path, folders, labels):
+    for i, folder in enumerate(folders):
+        picture(tmp_path / folder / "a.jpg", i)
+    found, notes = told(lambda: manifest.labelled_folder(tmp_path))
+    assert found.images.set_index("path").label.to_dict() == {f"{f}/a.jpg": label for f, label in zip(folders, labels)}
+    odd = [f"{f}/a.jpg" for f, label in zip(folders, labels) if f.count("/") > f.startswith(("train/", "test/"))]
+    if odd[0].startswith("photos/"): odd = odd[1:] # photos/real says real twice
+    assert len(notes) == 1 and "both real and fake" in notes[0] and any(f"{p}, taken for" in notes[0] for p in odd)

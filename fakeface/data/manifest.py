@@ -251,15 +251,34 @@ def is_labelled(folder: str | Path) -> bool:
     return {label_of(w) for w in top} >= set(LABELS) or any(
         split_of(w) in _SIDES and any(map(label_of, words(Path(folder)/w))) for w in top)
 
+# %% ../../nbs/13_data.manifest.ipynb #1944ab0d
+def _labels_of(folders: set[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]: # the names above an image -> its label
+    "The label of the innermost folder that stands beside one of the other label, else of the innermost that says one."
+    beside: dict[tuple[str, ...], set[str]] = {}
+    for words in folders:
+        for k, word in enumerate(words):
+            if label := label_of(word): beside.setdefault(words[:k], set()).add(label)
+    def label(words):
+        said = [(len(beside[words[:k]]), k, found) for k, word in enumerate(words) if (found := label_of(word))]
+        return max(said, default=(0, 0, None))[2]
+    return {words: label(words) for words in folders}
+
 # %% ../../nbs/13_data.manifest.ipynb #754c965f
 def folder_words(paths: pd.Series, # image paths below a labelled folder
                 ) -> pd.DataFrame: # label, split (missing where no folder says one) and source of each
-    "What the folders around an image say of it; no file is opened."
-    inside = paths.str.split("/").map(lambda p: p[:-1])
-    label = inside.map(lambda words: next(filter(None, map(label_of, reversed(words))), None))
-    split = inside.map(lambda words: next((split_of(w) for w in words if split_of(w) in _SIDES), None))
-    more = inside.map(lambda words: "-".join(w for w in words if not label_of(w) and split_of(w) not in _SIDES))
-    return pd.DataFrame(dict(label=label, split=split, source=more.where(more != "", label)))
+    "What the folders around an image say of it; no file is opened. A `DataNote` counts those whose folders say both real and fake."
+    inside = paths.str.split("/").map(lambda p: tuple(p[:-1]))
+    said, labels = {}, _labels_of(set(inside))
+    for words in labels:
+        split = next((split_of(w) for w in words if split_of(w) in _SIDES), None)
+        more = "-".join(w for w in words if label_of(w) in (None, *set(LABELS) - {labels[words]}) and split_of(w) not in _SIDES)
+        said[words] = labels[words], split, more or labels[words], len({label_of(w) for w in words} - {None}) > 1
+    table = pd.DataFrame([said[words] for words in inside], paths.index, ["label", "split", "source", "both"], dtype=object)
+    both = table.pop("both").astype(bool)
+    if both.any():
+        warnings.warn(f"{both.sum():,} {'image lies' if both.sum() == 1 else 'images lie'} in folders that say both real and fake, such as "
+                      f"{paths[both].iloc[0]}, taken for {table['label'][both].iloc[0]}; rename one of the folders", DataNote, stacklevel=3)
+    return table
 
 # %% ../../nbs/13_data.manifest.ipynb #dc3d9045
 def labelled_folder(folder: str | Path, # see `is_labelled`
