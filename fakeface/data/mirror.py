@@ -31,7 +31,7 @@ from ..core.files import Claim, die_with_parent, holds_something, write_table, w
 from ..core.page import data_uri, render, table_html
 from ..core.schema import read_json
 from .faces import DETECTORS, POINTS, Face, crop_face, crop_square, face_detector, find_faces
-from .images import RejectedImage, open_rgb
+from .images import LostImage, RejectedImage, open_rgb
 from .manifest import folder_images, scan
 
 # %% ../../nbs/17_data.mirror.ipynb #eec7e495
@@ -77,12 +77,11 @@ _NUMBERS = ("score", *_BOX, *POINTS, "roll", "pixels") # pixels: the side of the
 _NONE = "no face found"
 
 
-def _crop_one(job: tuple[str, str], root: Path, out: Path, cut: Cut) -> dict[str, Any]: # job: path, sha256
-    "A row of the table; the crop lies in its place."
-    path, sha256 = job
+def _cropped(path: str, sha256: str, root: Path, out: Path, cut: Cut) -> dict[str, Any]:
+    "A row of the table, with the `reason` why there is no crop; `lost` where the next call is to try again."
     row = dict(path=path, sha256=sha256, faces=0, reason="")
     try: image = open_rgb(root/path)
-    except RejectedImage as e: return row | dict(reason=str(e))
+    except RejectedImage as e: return row | dict(reason=str(e), lost=isinstance(e, LostImage))
     faces = find_faces(image, cut.face_detector)
     if not faces: return row | dict(reason=_NONE)
     try:
@@ -97,6 +96,13 @@ def _crop_one(job: tuple[str, str], root: Path, out: Path, cut: Cut) -> dict[str
     face = faces[0]
     numbers = (face.score, *face.box, *face.points.ravel(), face.roll, side)
     return row | dict(faces=len(faces)) | dict(zip(_NUMBERS, np.round(numbers, 5).tolist()))
+
+# %% ../../nbs/17_data.mirror.ipynb #be800841
+def _crop_one(job: tuple[str, str], root: Path, out: Path, cut: Cut) -> dict[str, Any]: # job: path, sha256
+    "A row of the table; the crop lies in its place, and none that another picture of this name had there before."
+    row = _cropped(*job, root, out, cut)
+    if row["reason"]: (out/job[0]).unlink(missing_ok=True)
+    return row
 
 # %% ../../nbs/17_data.mirror.ipynb #e779d4d0
 _KEPT = frozenset((".csv", ".tsv", ".txt", ".json", ".yaml", ".yml"))
@@ -156,7 +162,8 @@ def _done(out: Path, images: pd.DataFrame) -> dict[str, dict[str, Any]]:
         if isinstance(row, dict) and {"path", "sha256", "faces", "reason"} <= row.keys(): done[row["path"]] = row
     for path in done.keys() - digests.keys():
         if Path(os.path.realpath(out/path)).is_relative_to(os.path.realpath(out)): (out/path).unlink(missing_ok=True)
-    return {path: row for path, row in done.items() if row["sha256"] == digests.get(path) and (row["reason"] or (out/path).is_file())}
+    return {path: row for path, row in done.items() if row["sha256"] == digests.get(path) and not row.get("lost")
+            and (row["reason"] or (out/path).is_file())}
 
 # %% ../../nbs/17_data.mirror.ipynb #ee14c063
 def _crops(jobs: list[tuple[str, str]], work: partial, workers: int) -> Iterator[dict[str, Any]]:
