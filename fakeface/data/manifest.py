@@ -177,6 +177,7 @@ def scan(root: str | Path, # the data root
     none = pd.DataFrame(columns=[*COLUMNS, "layout"], dtype=object)
     images = pd.concat([t for t, _ in listed if len(t)] or [none], ignore_index=True)
     _warn_shared(images)
+    if sources is None and len(images): _warn_unknown(root, {p.split("/")[0] for p in pd.concat([images, *(r for _, r in listed)])["path"]})
     facts = read_facts(root, images["path"].tolist(), workers, thumbnails)
     bad = facts["reason"].notna()
     rejects = pd.concat([images[bad].assign(reason=facts["reason"][bad]), *(r for _, r in listed)])[["path", "source", "reason"]]
@@ -205,6 +206,18 @@ def _warn_shared(images: pd.DataFrame) -> None:
     if len(twice):
         warnings.warn(f"{twice['path'].nunique():,} files belong to several sources ({', '.join(sorted(set(twice['source'])))}), such as "
                       f"{twice['path'].iloc[0]}; give each source a folder of its own", DataNote, stacklevel=3)
+
+# %% ../../nbs/13_data.manifest.ipynb #13944f30
+def _warn_unknown(root: Path, known: set[str]) -> None: # the names at the top of the root that sources have
+    "Says which others there hold images that no card knows."
+    more = {name: find_files(root/name, root).paths if (root/name).is_dir() else [""] * (Path(name).suffix.lower() in IMAGE_SUFFIXES)
+            for name in sorted(set(os.listdir(root)) - known) if not name.startswith(".")}
+    lost = {printable(name): len(paths) for name, paths in more.items() if paths}
+    if not lost: return
+    names = ", ".join(list(lost)[:5]) + (", …" if len(lost) > 5 else "")
+    warnings.warn(f"{sum(lost.values()):,} image files in {names} belong to no source and are left out; name the folder in "
+                  f"{root/'fakeface.yaml'} (docs/how-to/add-a-dataset-card.md)", DataNote, stacklevel=3)
+
 
 # %% ../../nbs/13_data.manifest.ipynb #010566c6
 class Folder(NamedTuple):
