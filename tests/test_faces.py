@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fakeface.cli.main import main
-from fakeface.core.basics import InputError, data_manifests
+from fakeface.core.basics import DataNote, InputError, data_manifests
 from fakeface.data.faces import CROPS, DETECTORS, POINTS, Face, crop_face, face_points, find_faces
 from fakeface.data.images import LostImage, open_rgb
 from fakeface.data.manifest import scan
@@ -191,6 +191,16 @@ def test_a_picture_that_was_replaced_by_one_without_a_face_leaves_no_crop_behind
     Image.new("RGB", (64, 64), "tan").save(tmp_path/"mine"/"a.png")
     again = mirror_faces(tmp_path/"mine", tmp_path/"out", Cut(size=48), workers=1)
     assert again.rejects.path.tolist() == ["a.png"] and [p.name for p in (tmp_path/"out").rglob("*.png")] == ["b.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_the_label_files_of_a_linked_dataset_come_along(world, tmp_path):
+    (tmp_path/"root").mkdir()
+    (tmp_path/"root"/"celeba").symlink_to(world/"celeba")
+    with pytest.warns(DataNote, match="is a link to"): # it is followed
+        mirror_faces(tmp_path/"root", tmp_path/"out", Cut(size=48), workers=1)
+        before, after = scan(tmp_path/"root").images, scan(tmp_path/"out").images
+    pd.testing.assert_frame_equal(before[["path", "subject", "gender"]], after[["path", "subject", "gender"]])
 
 
 def test_a_picture_that_could_not_be_read_once_is_tried_again(world, tmp_path, monkeypatch):

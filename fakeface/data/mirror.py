@@ -12,7 +12,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -109,15 +109,17 @@ _KEPT = frozenset((".csv", ".tsv", ".txt", ".json", ".yaml", ".yml"))
 _NOT_KEPT = frozenset(("truth.csv", "faces.csv", "faces.json", "left_out.csv"))
 
 
-def _copy_rest(root: Path, out: Path) -> int: # how many
-    "Copies the small text files below a data root; links are not followed."
-    n = 0
-    for here, folders, files in os.walk(root):
+def _copy_rest(root: Path, out: Path, tops: Iterable[str] = ()) -> int: # tops: of the pictures, linked folders too; how many
+    "Copies the small text files below a data root. Links are followed as for pictures: the folders at its top, and files inside."
+    n, linked = 0, [root/top for top in sorted(tops) if (root/top).is_symlink() and (root/top).is_dir()]
+    within = [Path(os.path.realpath(p)) for p in (root, *linked)]
+    for here, folders, files in (step for start in (root, *linked) for step in os.walk(start)):
         folders[:] = [f for f in folders if not f.startswith(".")]
         for name in files:
             of = Path(here)/name
-            if name.startswith(".") or of.suffix.lower() not in _KEPT or of.is_symlink(): continue
+            if name.startswith(".") or of.suffix.lower() not in _KEPT or not of.is_file(): continue
             if Path(here) == root and name in _NOT_KEPT: continue
+            if not any(Path(os.path.realpath(of)).is_relative_to(p) for p in within): continue
             to = out/of.relative_to(root)
             to.parent.mkdir(parents=True, exist_ok=True)
             beside = to.with_name(f".{to.name}.part")
@@ -200,7 +202,7 @@ def mirror_faces(root: str | Path, # a data root, or any folder of pictures
     listed = list_pictures(root, sources)
     with Claim(out, inside=True):
         if not (out/_NOTE).is_file(): write_text(out/_NOTE, json.dumps(config | dict(finished=False), indent=1))
-        copied, done = _copy_rest(root, out), _done(out, listed.images)
+        copied, done = _copy_rest(root, out, {p.split("/")[0] for p in listed.images["path"]}), _done(out, listed.images)
         jobs = [job for job in zip(listed.images["path"], listed.images["sha256"]) if job[0] not in done]
         with open(out/_LINES, "ab") as lines:
             lines.write(b"\n") # ends what a killed job left
