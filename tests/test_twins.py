@@ -119,3 +119,11 @@ def test_of_a_folder_with_real_and_fake_in_it_no_fake_is_taken_for_a_photograph(
 def test_a_quality_of_0_is_refused_and_not_taken_for_none(faces, tmp_path):
     with pytest.raises(InputError, match="quality is 0; give 1 to 100"):
         make_twins("fairface", "PIL.ImageOps:mirror", tmp_path/"pairs", faces, quality=0)
+
+
+def test_a_generator_may_return_a_mode_that_png_has_not(faces, tmp_path, monkeypatch):
+    (tmp_path/"modes.py").write_text("def cmyk(i): return i.convert('CMYK')\ndef floats(i): return i.convert('F')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert make_twins("fairface", "modes:cmyk", tmp_path/"pairs", faces).pairs == 16
+    with pytest.raises(InputError, match="no pair could be made .* floating-point pixels"):
+        make_twins("fairface", "modes:floats", tmp_path/"none", faces)

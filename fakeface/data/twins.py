@@ -122,7 +122,8 @@ def _function(name: str) -> Generator:
         try: twin = found(given)
         except Exception as e: raise RejectedImage(f"the generator failed: {type(e).__name__}: {e}"[:300]) from e
         if not isinstance(twin, Image.Image): raise RejectedImage(f"the generator returned {type(twin).__name__}, not a Pillow image")
-        twin.save(buffer := io.BytesIO(), "PNG")
+        try: twin.save(buffer := io.BytesIO(), "PNG")
+        except OSError: to_rgb(twin).save(buffer := io.BytesIO(), "PNG") # a mode that PNG has not, such as CMYK
         return buffer.getvalue()
     return Generator(name, make, version)
 
