@@ -23,7 +23,7 @@ from fakeface.core.hamming import near_pairs
 from fakeface.data.duplicates import LeakError, find_leakage
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.report.audit import write_audit
+from fakeface.report.audit import summary, write_audit
 from fakeface.synthetic.world import build_world
 
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces")
@@ -208,3 +208,38 @@ def test_every_step_of_an_audit_that_takes_long_is_named(injected, own_cache, mo
     steps = "\n".join(r.getMessage() for r in caplog.records)
     for step in ("looking for duplicates", "measuring the shortcut thumbnail", "finding faces", "checking labels", "checking coverage"):
         assert step in steps, step
+
+
+def test_what_an_audit_leaves_out_is_named_with_its_reason_and_is_not_called_unreadable(tmp_path):
+    for i, name in enumerate(("real/0.png", "real/1.png", "fake/0.png", "odd/0.png", "odd/1.png")):
+        (tmp_path/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path/name)
+    (tmp_path/"fake"/"x.jpg").write_bytes(b"no picture")
+    found = audit(tmp_path, faces=0, only=["size"])
+    assert found.rejected == 3 and json.loads(found.to_json())["left_out"] == found.left_out
+    assert "2 files: in no folder called real or fake, such as odd/0.png" in summary(found)[0]
+    assert "fake/x.jpg: not an image" in summary(found)[0]
+    listed = found.manifest[["path", "label"]]
+    (tmp_path/"real"/"1.png").write_bytes(b"")
+    assert "real/1.png: empty (0 bytes)" in summary(audit(listed, tmp_path, faces=0, only=["size"]))[0]
+
+
+def test_a_single_name_among_files_is_no_pass_and_a_pass_says_of_how_many_nobody_is_known():
+    paths = [f"real/{i}.jpg" for i in range(8)] + ["real/old logo.jpg"]
+    manifest = pd.DataFrame(dict(path=paths, split="all", label="real", source="real", subject=paths))
+    assert check_subjects(manifest, True)["verdict"] == "not measured"
+    named = manifest.assign(subject=[*paths[:7], "real/Ada Lovelace.jpg", "lfw/Alan_Turing"])
+    assert check_subjects(named, True)["why"] == "No name stands under two subjects; who is in 7 of the 9 images nobody says."
+    twice = manifest.assign(subject=[*paths[:7], "real/Alan Turing.jpg", "lfw/Alan_Turing"])
+    assert check_subjects(twice, True)["figure"] == 1 # the suffix is no part of a name
+
+
+def test_a_table_with_other_columns_and_numbers_for_labels_is_audited_by_the_map_that_the_message_names(tmp_path, capsys):
+    for i, name in enumerate("abcd"):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path/f"{name}.png")
+    (tmp_path/"train.csv").write_text("id,label,file\n0,1,a.png\n1,1,b.png\n2,0,c.png\n3,0,d.png\n")
+    line = ["audit", str(tmp_path/"train.csv"), "--root", str(tmp_path), "--sample-faces", "0", "--only", "size", "--json"]
+    assert main(line) == 2 and "--map path=THEIRS" in capsys.readouterr().err
+    assert main([*line, "--map", "path=file"]) == 2 and "--map real=0,fake=1" in capsys.readouterr().err
+    assert main([*line, "--map", "path=file,real=1,fake=0"]) == 0 and json.loads(capsys.readouterr().out)["images"] == 4
+    assert main(["audit", str(tmp_path), "--map", "path=file"]) == 2 and "is a folder; --map says" in capsys.readouterr().err

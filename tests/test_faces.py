@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -16,10 +17,11 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fakeface.cli.main import main
-from fakeface.core.basics import InputError, data_manifests
+from fakeface.core.basics import DataNote, InputError, data_manifests
 from fakeface.data.faces import CROPS, DETECTORS, POINTS, Face, crop_face, face_points, find_faces
-from fakeface.data.images import open_rgb
+from fakeface.data.images import LostImage, open_rgb
 from fakeface.data.manifest import scan
+from fakeface.data.mirror import Cut, mirror_faces
 from fakeface.synthetic.objects import nonface_picture
 from fakeface.synthetic.world import build_world, world_points
 
@@ -179,6 +181,36 @@ def test_the_mirror_is_a_data_root(world, tmp_path, capsys):
     assert set(POINTS) <= set(points) and len(points) == told["found"]
     kept = json.loads((tmp_path/"out"/"faces.json").read_text())
     assert kept["licence"] == told["licence"] and kept["finished"] is True
+
+
+def test_a_picture_that_was_replaced_by_one_without_a_face_leaves_no_crop_behind(world, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path/"mine").mkdir(exist_ok=True)
+        shutil.copy(world/next(p for p in scan(world, ["ffhq"]).images.path), tmp_path/"mine"/name)
+    assert mirror_faces(tmp_path/"mine", tmp_path/"out", Cut(size=48), workers=1).told["found"] == 2
+    Image.new("RGB", (64, 64), "tan").save(tmp_path/"mine"/"a.png")
+    again = mirror_faces(tmp_path/"mine", tmp_path/"out", Cut(size=48), workers=1)
+    assert again.rejects.path.tolist() == ["a.png"] and [p.name for p in (tmp_path/"out").rglob("*.png")] == ["b.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_the_label_files_of_a_linked_dataset_come_along(world, tmp_path):
+    (tmp_path/"root").mkdir()
+    (tmp_path/"root"/"celeba").symlink_to(world/"celeba")
+    with pytest.warns(DataNote, match="is a link to"): # it is followed
+        mirror_faces(tmp_path/"root", tmp_path/"out", Cut(size=48), workers=1)
+        before, after = scan(tmp_path/"root").images, scan(tmp_path/"out").images
+    pd.testing.assert_frame_equal(before[["path", "subject", "gender"]], after[["path", "subject", "gender"]])
+
+
+def test_a_picture_that_could_not_be_read_once_is_tried_again(world, tmp_path, monkeypatch):
+    (tmp_path/"mine").mkdir()
+    shutil.copy(world/scan(world, ["ffhq"]).images.path.iloc[0], tmp_path/"mine"/"a.png")
+    def lost(path): raise LostImage("cannot be read (Input/output error)")
+    with monkeypatch.context() as patched:
+        patched.setattr("fakeface.data.mirror.open_rgb", lost)
+        assert mirror_faces(tmp_path/"mine", tmp_path/"out", Cut(size=48), workers=1).told["found"] == 0
+    assert mirror_faces(tmp_path/"mine", tmp_path/"out", Cut(size=48), workers=1).told["found"] == 1
 
 
 # --- what a network was trained on is what it is given ------------------------------------------------------------------

@@ -251,3 +251,31 @@ def test_thousands_of_rejects_are_told_in_a_line(tmp_path):
 def test_cards_of_the_package_name_several_folders():  # one name alone is a user's, and its absence is said
     assert min(len(card.folders) for card in read_cards().values()) > 1
     assert find_files(os.path.dirname(__file__)).paths == []
+
+
+@pytest.mark.parametrize("folders, labels", [
+    (("real", "fake/photos"), ("real", "fake")), # what stands side by side decides
+    (("photos/real", "photos/fake"), ("real", "fake")),
+    (("train/real", "train/fake/original", "test/real", "test/fake/original"), ("real", "fake", "real", "fake")),
+    (("real/generated", "fake"), ("real", "fake"))])
+def test_folders_that_say_both_real_and_fake_are_named_and_the_side_by_side_ones_decide(tmp_path, folders, labels):
+    for i, folder in enumerate(folders):
+        picture(tmp_path / folder / "a.jpg", i)
+    found, notes = told(lambda: manifest.labelled_folder(tmp_path))
+    assert found.images.set_index("path").label.to_dict() == {f"{f}/a.jpg": label for f, label in zip(folders, labels)}
+    odd = [f"{f}/a.jpg" for f, label in zip(folders, labels) if f.count("/") > f.startswith(("train/", "test/"))]
+    if odd[0].startswith("photos/"): odd = odd[1:] # photos/real says real twice
+    assert len(notes) == 1 and "both real and fake" in notes[0] and any(f"{p}, taken for" in notes[0] for p in odd)
+
+
+def test_images_beside_the_sources_that_no_card_knows_are_counted_and_named(tmp_path):
+    picture(tmp_path / "lfw" / "lfw-deepfunneled" / "A_B" / "1.jpg")
+    (images, rejects), notes = told(lambda: scan(tmp_path))
+    assert notes == []
+    picture(tmp_path / "my_fakes" / "deep" / "2.jpg", 1)
+    picture(tmp_path / "3.png", 2)
+    (tmp_path / "notes").mkdir()
+    found, notes = told(lambda: scan(tmp_path))
+    assert found.images.path.tolist() == images.path.tolist()
+    assert len(notes) == 1 and notes[0].startswith("2 image files in 3.png, my_fakes belong to no source and are left out; name ")
+    assert told(lambda: scan(tmp_path, ["lfw"]))[1] == []  # what was not asked for is not missed

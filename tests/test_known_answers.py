@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from fakeface.audit.audit import CHECKS, audit
+from fakeface.core.basics import InputError
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
 from fakeface.synthetic.world import build_world
@@ -92,3 +93,11 @@ def test_the_committed_card_says_what_the_general_tools_found():
     assert joined(card, tools)["found_by"].tolist() == card["found_by"].tolist()
     default = card[card["default"].astype(str) == "True"]
     assert (default["found_by"] != "").all() and len(default) == 11
+
+
+def test_a_defect_that_lies_in_no_source_that_is_drawn_is_refused_and_no_world_bears_its_name(tmp_path):
+    with pytest.raises(InputError, match="defect group-bias lies in fairface, fairface_psp_twins, none of which is drawn"):
+        build_world(tmp_path/"w", images=100, size=16, workers=1, sources=["utkface"], defect=["group-bias"])
+    assert not (tmp_path/"w").exists()
+    with pytest.raises(InputError, match="defect shared-subject lies in lag"):
+        build_world(tmp_path/"w", images=100, size=16, workers=1, sources=["lfw"], defect=["jpeg-quality", "shared-subject"])

@@ -1,4 +1,6 @@
 "The published figures re-derived: what data_manifests/reference/*.csv says, and what follows from it by arithmetic alone."
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -249,3 +251,15 @@ def test_kyllo_odds_differences_would_not_stand_out_among_ten_thousand_faces_a_g
     points, n = abs(FAIRNESS.loc[group, "average_odds_difference"]), 10_000
     found = from_counts(round((error + points / 2) * n), n, round((error - points / 2) * n), n)
     assert found["p"] > 0.05 and found["ci95"][0] < 0 < found["ci95"][1]
+
+
+# --- our own: what the how-to says of a class that was saved twice ----------------------------------------------------
+
+def test_the_how_to_says_of_double_compression_what_the_benchmark_found():
+    table = pd.read_csv(data_manifests() / "reference" / "double_compression.csv")
+    page = (Path(__file__).resolve().parents[1] / "docs/how-to/audit-your-folder.md").read_text(encoding="utf-8")
+    spectrum = table[table["check"] == "spectrum"].set_index(["first", "second"])
+    for pair, verdict in (((75, 90), "warn"), ((90, 75), "warn"), ((85, 95), "warn"), ((95, 90), "warn"), ((95, 85), "pass")):
+        assert f"{spectrum.auc[pair]:.3f}" in page and spectrum.verdict[pair] == verdict, pair
+    blind = table[table["first"].eq(95) & table["second"].eq(85)]
+    assert set(blind["verdict"]) == {"pass"} and f"Of {table['n'].iloc[0]} drawn faces" in page

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import forked
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from fakeface.cli.main import main
+from fakeface.core.basics import DataNote, InputError
 from fakeface.data.manifest import labelled_folder, scan
 from fakeface.data.recipes import compose, read_recipe
 from fakeface.data.twins import make_twins
@@ -103,3 +105,25 @@ def test_the_words_of_a_command_are_arguments_and_no_shell_reads_them(faces, tmp
     told = tmp_path/"told; touch x"
     make_twins("fairface", f"{sys.executable} -c \"{code}\" {{in}} {{out}} '{told}' '$HOME' '`id`' ';'", faces/"t", faces)
     assert told.read_text().splitlines() == [str(told), "$HOME", "`id`", ";"]
+
+
+def test_of_a_folder_with_real_and_fake_in_it_no_fake_is_taken_for_a_photograph(tmp_path):
+    for i, name in enumerate(("real/a.png", "real/b.png", "fake/a.png", "odd/c.png")):
+        (tmp_path/"mine"/name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path/"mine"/name)
+    with pytest.warns(DataNote, match="2 pictures in no folder called real are no photographs"):
+        make_twins(str(tmp_path/"mine"), "PIL.ImageOps:mirror", tmp_path/"pairs")
+    assert sorted(pd.read_csv(tmp_path/"pairs"/"pairs.csv").original) == ["real/a.png", "real/b.png"]
+
+
+def test_a_quality_of_0_is_refused_and_not_taken_for_none(faces, tmp_path):
+    with pytest.raises(InputError, match="quality is 0; give 1 to 100"):
+        make_twins("fairface", "PIL.ImageOps:mirror", tmp_path/"pairs", faces, quality=0)
+
+
+def test_a_generator_may_return_a_mode_that_png_has_not(faces, tmp_path, monkeypatch):
+    (tmp_path/"modes.py").write_text("def cmyk(i): return i.convert('CMYK')\ndef floats(i): return i.convert('F')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert make_twins("fairface", "modes:cmyk", tmp_path/"pairs", faces).pairs == 16
+    with pytest.raises(InputError, match="no pair could be made .* floating-point pixels"):
+        make_twins("fairface", "modes:floats", tmp_path/"none", faces)

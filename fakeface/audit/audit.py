@@ -57,9 +57,10 @@ class Audit:
     coverage: pd.DataFrame # of `coverage_table`
     spectra: pd.DataFrame # mean radial spectrum, one row a label and source, one column a frequency
     points: pd.DataFrame # source, label and the six points of the sampled images whose face was found
-    rejected: int = 0 # files that could not be read
+    rejected: int = 0 # files and folders that are left out
     face_detector: str = "" # which face detector of `data.faces`
     terms: dict[str, float] = field(default_factory=terms) # of the verdicts
+    left_out: str = "" # what is left out: how many for which reason, in words
 
     def lines(self) -> list[str]: # one a check
         return [f"{name:17} {t['verdict']:13} {t['why']}" for name, t in self.checks.items() if t["why"] != NOT_ASKED]
@@ -75,7 +76,8 @@ def _head(a: Audit) -> str:
 
 def _as_json(a: Audit) -> str:
     "The verdicts, what was audited and on which terms, for audit.json."
-    about = dict(what=a.name, kind=a.kind, images=len(a.manifest), rejected=a.rejected, positive="fake", terms=a.terms)
+    about = dict(what=a.name, kind=a.kind, images=len(a.manifest), rejected=a.rejected, left_out=a.left_out, positive="fake",
+                 terms=a.terms)
     return json.dumps(about | {"checks": a.checks}, indent=1, ensure_ascii=False)
 
 # %% ../../nbs/39_audit.audit.ipynb #5cd3cb34
@@ -99,11 +101,11 @@ def _folded(why: str, most: int = 110) -> str:
     start = why[:most].rsplit(" ", 1)[0]
     return f'<details><summary>{escape(start)} …</summary><div style="max-width:60em">{escape(why)}</div></details>'
 
-# %% ../../nbs/39_audit.audit.ipynb #3a54bf00
+# %% ../../nbs/39_audit.audit.ipynb #3e01b0b4
 def _measured(check: Check, e: Evidence) -> dict[str, Any]:
     with slow_step(f"checking {check.name}"): return check.measure(e)
 
-
+# %% ../../nbs/39_audit.audit.ipynb #3a54bf00
 def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data root, or a run folder
           root: str | Path | None = None, # the data root of a manifest or a run
           most: int = 8_000, # images in the sample for shortcuts
@@ -112,18 +114,20 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
           seed: int = 0, # of samples and folds
           workers: int | None = None, # processes; default one a core
           only: Iterable[str] | None = None, # these of CHECKS, default all; coverage looks at the shortcuts among them
+          columns: Any = None, # of a manifest: theirs for ours, see `data.tables.column_map`
          ) -> Audit:
     """Audits images before anything is trained on them: a verdict a check. `CHECKS` says the rule of each: an
     AUC's 95 % interval above 0.6 is warn, above 0.95 fail; duplicates across splits are warn, from 2 % of a test set on fail."""
     names = tuple(CHECKS if only is None else only)
     if unknown := set(names) - set(CHECKS): raise InputError(f"unknown check `{min(unknown)}`; known: {', '.join(CHECKS)}")
-    s = read_audited(what, root)
+    s = read_audited(what, root, columns)
     e = gather(s, names, most, faces if "geometry" in names else 0, face_detector, seed, workers)
     with slow_step("looking for duplicates"): e.once(duplicate_pairs)
     e.once(judged_shortcuts) # before the checks that ask for them, so that each step has its name
     checks = {name: _measured(c, e) if name in names else verdict("not measured", NOT_ASKED) for name, c in CHECKS.items()}
     return Audit(s.name, s.kind, s.root, checks, s.manifest, e.once(duplicate_pairs), e.once(judged_labels)[1],
-                 confident_errors(s.predictions), coverage_table(s.manifest), mean_spectra(e), found_points(e), s.rejected, e.face_detector)
+                 confident_errors(s.predictions), coverage_table(s.manifest), mean_spectra(e), found_points(e), s.rejected, e.face_detector,
+                 left_out=s.left_out)
 
 # %% ../../nbs/39_audit.audit.ipynb #db598797
 def by_tests(checks: dict[str, dict[str, Any]], # of an `Audit`

@@ -34,18 +34,20 @@ class Audited:
     kind: str # manifest, root or run
     manifest: pd.DataFrame # complete: path, source, label, split, subject, width, height, sha256, ...
     root: Path # where the images lie
-    rejected: int = 0 # files that could not be read
+    rejected: int = 0 # files and folders that are left out
     predictions: pd.DataFrame | None = None # of a run
+    left_out: str = "" # how many for which reason, in words
 
 # %% ../../nbs/31_audit.evidence.ipynb #42a4fe63
 def read_audited(what: str | Path | pd.DataFrame, # a manifest (table or file), a data root, or a run folder
                  root: str | Path | None = None, # the data root of a manifest or a run
+                 columns: Any = None, # of a manifest: theirs for ours, see `data.tables.column_map`
                 ) -> Audited:
     "What is to be audited, complete. Raises `InputError` where it is none of the three, or the data root is not given."
-    if isinstance(what, pd.DataFrame): return _listed("manifest", "manifest", what, root)
+    if isinstance(what, pd.DataFrame): return _listed("manifest", "manifest", what, root, columns=columns)
     what = Path(what)
-    if what.is_file():
-        return _listed(what.name, "manifest", read_table(what), root)
+    if what.is_file(): return _listed(what.name, "manifest", read_table(what, columns=columns), root)
+    if columns and what.exists(): raise InputError(f"{what} is a folder; --map says how a table calls its columns")
     if (manifest := run_file(what, "manifest")).is_file():
         predictions = run_file(what, "predictions")
         return _listed(what.name, "run", read_table(manifest), root,
@@ -59,7 +61,7 @@ def read_audited(what: str | Path | pd.DataFrame, # a manifest (table or file), 
         _refuse_one_label(what)
         raise InputError(f"{what}: no source that a card knows, and no {FILES['manifest']}; `fakeface sources --root {what}` says "
                          "what is looked for")
-    return Audited(what.resolve().name, "root", _complete(found.images), what, len(found.rejects))
+    return Audited(what.resolve().name, "root", _complete(found.images), what, len(found.rejects), left_out=rejects_words(found.rejects))
 
 # %% ../../nbs/31_audit.evidence.ipynb #6265bae4
 def _refuse_one_label(folder: Path) -> None:
@@ -72,11 +74,12 @@ def _refuse_one_label(folder: Path) -> None:
                      f"{folder/other}")
 
 # %% ../../nbs/31_audit.evidence.ipynb #b378c7a7
-def _listed(name: str, kind: str, table: pd.DataFrame, root: str | Path | None, predictions: pd.DataFrame | None = None) -> Audited:
+def _listed(name: str, kind: str, table: pd.DataFrame, root: str | Path | None, predictions: pd.DataFrame | None = None,
+            columns: Any = None) -> Audited:
     "A table with its root, rejected files left out."
     if root is None: raise InputError(f"{name}: an audit opens the images: give the data root they lie in (--root FOLDER)")
     if not Path(root).is_dir(): raise InputError(f"the data root {root} is no folder; give the one that the images lie in")
-    table = tidy_table(table, name, root, needs=("path", "label"))
+    table = tidy_table(table, name, root, needs=("path", "label"), columns=columns)
     gone = [p for p in dict.fromkeys(table["path"]) if not os.path.isfile(Path(root)/p)] # also where the name is too long
     if gone:
         of = table["path"].nunique()
@@ -85,20 +88,22 @@ def _listed(name: str, kind: str, table: pd.DataFrame, root: str | Path | None, 
     if again.any(): warnings.warn(f"{name}: {table['path'][again].iloc[0]} and others: {again.sum():,} rows stand twice, the first is kept",
                                   DataNote, stacklevel=3)
     table = table[~again].reset_index(drop=True)
-    full = _complete(_as_listed(table, name, Path(root)))
-    if not len(full): raise InputError(f"{name}: none of its {len(table):,} images is as listed; list them anew (`fakeface manifest`)")
-    return Audited(name, kind, full, Path(root), len(table) - len(full), predictions)
+    kept, rejects = _as_listed(table, name, Path(root))
+    if not len(kept): raise InputError(f"{name}: none of its {len(table):,} images is as listed; list them anew (`fakeface manifest`)")
+    return Audited(name, kind, _complete(kept), Path(root), len(rejects), predictions, rejects_words(rejects))
 
 # %% ../../nbs/31_audit.evidence.ipynb #6aa6d2d8
-def _as_listed(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:
-    "The table with the facts of its files as they are now; files that are rejected, or others than those listed, left out."
+def _as_listed(table: pd.DataFrame, name: str, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]: # the second: path, reason
+    "The table with the facts of its files as they are now; and what is left out: files that are rejected, or others than those listed."
     facts = read_facts(root, table["path"].tolist(), thumbnails=True).drop(columns="path")
     listed = [h.lower() if isinstance(h, str) and len(h) == 64 else None for h in table.get("sha256", [None] * len(table))]
     other = np.array([bool(was) and was != now for was, now in zip(listed, facts["sha256"])], bool) & facts["reason"].isna()
     if other.any(): warnings.warn(f"{name}: {table['path'][other].iloc[0]} and others: {other.sum():,} images {CHANGED}; they are left out",
                                   DataNote, stacklevel=4)
     table = table.drop(columns=[c for c in facts if c in table]).join(facts)
-    return table[table["reason"].isna() & ~other].drop(columns="reason").reset_index(drop=True)
+    table["reason"] = table["reason"].mask(other, CHANGED)
+    good = table["reason"].isna()
+    return table[good].drop(columns="reason").reset_index(drop=True), table.loc[~good, ["path", "reason"]]
 
 
 def _complete(table: pd.DataFrame) -> pd.DataFrame:

@@ -30,12 +30,16 @@ from ..data.tables import read_table, tidy_table
 # %% ../../nbs/38_audit.shards.ipynb #9a3bc15e
 def list_files(what: str | Path, # a manifest, a data root, a folder with real/ and fake/, or a run folder
                root: str | Path | None = None, # the data root of a manifest or a run
+               columns: Any = None, # of a manifest: theirs for ours, see `data.tables.column_map`
               ) -> tuple[pd.DataFrame, Path]: # path; the data root
     "The files that an audit opens, and a data root's others; none is opened here. Raises `InputError` where there are none."
     what, manifest = Path(what), run_file(what, "manifest")
     table = what if what.is_file() else manifest if manifest.is_file() else None
     if table and root is None: raise InputError(f"{what}: an audit opens the images: give the data root they lie in (--root FOLDER)")
-    if table: return tidy_table(read_table(table), table.name, Path(root), needs=("path",))[["path"]].drop_duplicates(), Path(root)
+    if columns and not table: raise InputError(f"{what} is a folder; --map says how a table calls its columns")
+    if table:
+        rows = tidy_table(read_table(table, columns=columns), table.name, Path(root), needs=("path",))
+        return rows[["path"]].drop_duplicates(), Path(root)
     if not what.is_dir(): raise InputError(f"{what} is no manifest, no data root and no run: give one of them")
     return pd.DataFrame({"path": find_files(what, others=True).paths}, dtype="str"), what
 

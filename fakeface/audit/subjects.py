@@ -6,18 +6,24 @@
 __all__ = ['SHARED_SUBJECTS', 'check_subjects']
 
 # %% ../../nbs/35_audit.subjects.ipynb #f21c7759
+import re
 from typing import Any
 
 import pandas as pd
 
 from .checks import Check, verdict
 from ..data.duplicates import is_test
+from ..data.sources import IMAGE_SUFFIXES
 
 # %% ../../nbs/35_audit.subjects.ipynb #dc28e497
+_SUFFIX = rf"({'|'.join(re.escape(s) for s in sorted(IMAGE_SUFFIXES))})$"
+
+
 def _person_names(subject: pd.Series, # such as lfw/Aaron_Eckhart
                 ) -> pd.Series: # such as aaron eckhart; missing where it is a number or a code
     "The name of a person, so that the same one can be found in two sources."
-    name = subject.str.rsplit("/", n=1).str[-1].str.replace(r"[\s_.-]+", " ", regex=True).str.strip().str.lower()
+    stem = subject.str.rsplit("/", n=1).str[-1].str.lower().str.replace(_SUFFIX, "", regex=True) # of a file: where nobody is named
+    name = stem.str.replace(r"[\s_.-]+", " ", regex=True).str.strip()
     return name.where(name.str.fullmatch(r"[^\W\d]{2,}( [^\W\d]+)+"))
 
 
@@ -28,11 +34,16 @@ def _straddling(manifest: pd.DataFrame, key: pd.Series) -> pd.Index: # of keys
     sides = side.groupby(key[known]).nunique()
     return sides.index[sides > 1]
 
-# %% ../../nbs/35_audit.subjects.ipynb #30fa76f6
+# %% ../../nbs/35_audit.subjects.ipynb #7b67dd15
 _NOBODY = ("Nobody says who is in the images: no column, card or file name. People who stand in two splits cannot be found, and every "
            "interval counts images.")
 
 
+def _of_how_many(known: pd.Series) -> str:
+    "The end of a sentence: how many images anything is known of, where it is not all."
+    return "." if known.all() else f"; who is in {(~known).sum():,} of the {len(known):,} images nobody says."
+
+# %% ../../nbs/35_audit.subjects.ipynb #30fa76f6
 def check_subjects(manifest: pd.DataFrame, # one row an image
                   root: bool, # a data root: nothing is split yet
                  ) -> dict[str, Any]:
@@ -50,9 +61,10 @@ def check_subjects(manifest: pd.DataFrame, # one row an image
     if twins: lines.append(f"{len(twins):,} images stand in another split than the image they were made from, such as {twins[0]}")
     if names: lines.append(f"{len(names):,} names stand under two subjects{'' if root else ' in two splits'}, such as {names[0]} "
                            f"({' and '.join(manifest['subject'][shared == names[0]].unique()[:2])})")
-    if not found and name.isna().all() and home.isna().all() and manifest["subject"].is_unique: return verdict("not measured", _NOBODY)
-    if not found: return verdict("pass", "No subject, twin or name stands in training and in a test." if not root else
-                              "No name stands under two subjects.", 0, names=[])
+    known = name.notna() | home.notna() | manifest["subject"].duplicated(keep=False)
+    if not found and known.sum() < 2: return verdict("not measured", _NOBODY) # one alone stands beside nobody
+    if not found: return verdict("pass", ("No name stands under two subjects" if root else
+                              "No subject, twin or name stands in training and in a test") + _of_how_many(known), 0, names=[])
     return verdict("warn", "; ".join(lines) + ". Give them one subject, so that they are split together.", found, names=sorted(names)[:50])
 
 # %% ../../nbs/35_audit.subjects.ipynb #45ec14b2

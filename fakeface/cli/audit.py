@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 
-from .shared import IN_ONE, FaceDetector, Many, Output, Root, argument, drawn_note, option, shown, write_parts
+from .shared import IN_ONE, FaceDetector, Many, Map, Output, Root, argument, drawn_note, option, shown, write_parts
 from ..core.basics import InputError, slow_step
 
 # %% ../../nbs/96_cli.audit.ipynb #31813e8a
@@ -32,17 +32,17 @@ def audit(what: _What, output: Output, root: Root = None,
           only: Annotated[list[str], option("CHECK...", "Only these; `fakeface checks` lists them.")] = (),
           fail_on: Annotated[Literal["warn", "fail"] | None, option(None, "Exit with 3 where a check has this verdict or a worse "
                                                                     "one.")] = None,
-          measured: _Measured = None, many: Many = IN_ONE) -> int | None:
+          columns: Map = (), measured: _Measured = None, many: Many = IN_ONE) -> int | None:
     """Check the images before any training: shortcuts, duplicates, subjects, labels and coverage, each with a verdict.
 
     Example: fakeface audit man-1.csv --root faces --out audit"""
     if out and out.is_file(): raise InputError(f"--out {out} is a file; give a folder")
     if not what.exists(): raise InputError(f"{what} does not exist: give a manifest (`fakeface manifest` writes one), a data root or a run")
-    if many.parts: return _in_parts(what, root, many, output)
+    if many.parts: return _in_parts(what, root, many, columns, output)
     from fakeface.audit.audit import audit as ask
-    if measured: _put_in_store(measured, what, root, output)
+    if measured: _put_in_store(measured, what, root, columns, output)
     output.note(f"Auditing {what}: every image is opened and measured, which takes minutes for tens of thousands or on a busy machine.")
-    result = ask(what, root, sample, sample_faces, face_detector or "auto", seed, **({"only": only} if only else {}))
+    result = ask(what, root, sample, sample_faces, face_detector or "auto", seed, only=only or None, columns=columns)
     _show_audit(result, out, output)
     found = {check["verdict"] for check in result.checks.values()}
     return FAILED if fail_on and found & {"fail", fail_on} else None
@@ -65,18 +65,18 @@ def _show_audit(result: Any, out: Path | None, output: Output) -> None:
     output.say(f"\n{page}\n{page.with_suffix('.json')}")
 
 # %% ../../nbs/96_cli.audit.ipynb #37242cab
-def _in_parts(what: Path, root: Path | None, many: Many, output: Output) -> None:
+def _in_parts(what: Path, root: Path | None, many: Many, columns: list[str], output: Output) -> None:
     "What files tell, in parts."
     from fakeface.audit.shards import Files, list_files
-    listing, root = list_files(what, root)
+    listing, root = list_files(what, root, columns)
     write_parts(many, listing, Files(str(root)), output)
     output.note(f"When all shards are done: fakeface audit {what} --measured {many.parts}")
 
 
-def _put_in_store(measured: Path, what: Path, root: Path | None, output: Output) -> None:
+def _put_in_store(measured: Path, what: Path, root: Path | None, columns: list[str], output: Output) -> None:
     "What shards measured, as if it had been read here."
     from fakeface.audit.shards import list_files, put_in_store
-    n = put_in_store(measured, list_files(what, root)[1])
+    n = put_in_store(measured, list_files(what, root, columns)[1])
     output.note(f"{n:,} files as measured in {measured}")
 
 # %% ../../nbs/96_cli.audit.ipynb #01d1ac5f

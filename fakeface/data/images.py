@@ -93,7 +93,8 @@ _LUMINANCE_SUM = 3688 # of the standard luminance table (ITU-T T.81, annex K.1)
 
 def jpeg_quality(tables: dict[int, list[int]], # Pillow's `Image.quantization`
                 ) -> float: # libjpeg's quality, 1 to 100; missing (nan) without a table
-    "The libjpeg quality whose scaled standard table comes closest to this one (exact for libjpeg's own files)."
+    """The libjpeg quality whose scaled standard table comes closest to this one. Exact for libjpeg's own files from 20 to 99; 100 reads as
+    99, and what lies below 20, where entries are cut at 255, as up to 10 more."""
     if not tables: return float("nan")
     scale = 100 * sum(tables[min(tables)]) / _LUMINANCE_SUM
     return float(round(min(100.0, (200 - scale) / 2 if scale <= 100 else 5000 / scale)))

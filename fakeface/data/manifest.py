@@ -177,6 +177,7 @@ def scan(root: str | Path, # the data root
     none = pd.DataFrame(columns=[*COLUMNS, "layout"], dtype=object)
     images = pd.concat([t for t, _ in listed if len(t)] or [none], ignore_index=True)
     _warn_shared(images)
+    if sources is None and len(images): _warn_unknown(root, {p.split("/")[0] for p in pd.concat([images, *(r for _, r in listed)])["path"]})
     facts = read_facts(root, images["path"].tolist(), workers, thumbnails)
     bad = facts["reason"].notna()
     rejects = pd.concat([images[bad].assign(reason=facts["reason"][bad]), *(r for _, r in listed)])[["path", "source", "reason"]]
@@ -205,6 +206,18 @@ def _warn_shared(images: pd.DataFrame) -> None:
     if len(twice):
         warnings.warn(f"{twice['path'].nunique():,} files belong to several sources ({', '.join(sorted(set(twice['source'])))}), such as "
                       f"{twice['path'].iloc[0]}; give each source a folder of its own", DataNote, stacklevel=3)
+
+# %% ../../nbs/13_data.manifest.ipynb #13944f30
+def _warn_unknown(root: Path, known: set[str]) -> None: # the names at the top of the root that sources have
+    "Says which others there hold images that no card knows."
+    more = {name: find_files(root/name, root).paths if (root/name).is_dir() else [""] * (Path(name).suffix.lower() in IMAGE_SUFFIXES)
+            for name in sorted(set(os.listdir(root)) - known) if not name.startswith(".")}
+    lost = {printable(name): len(paths) for name, paths in more.items() if paths}
+    if not lost: return
+    names = ", ".join(list(lost)[:5]) + (", …" if len(lost) > 5 else "")
+    warnings.warn(f"{sum(lost.values()):,} image files in {names} belong to no source and are left out; name the folder in "
+                  f"{root/'fakeface.yaml'} (docs/how-to/add-a-dataset-card.md)", DataNote, stacklevel=3)
+
 
 # %% ../../nbs/13_data.manifest.ipynb #010566c6
 class Folder(NamedTuple):
@@ -251,15 +264,34 @@ def is_labelled(folder: str | Path) -> bool:
     return {label_of(w) for w in top} >= set(LABELS) or any(
         split_of(w) in _SIDES and any(map(label_of, words(Path(folder)/w))) for w in top)
 
+# %% ../../nbs/13_data.manifest.ipynb #1944ab0d
+def _labels_of(folders: set[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]: # the names above an image -> its label
+    "The label of the innermost folder that stands beside one of the other label, else of the innermost that says one."
+    beside: dict[tuple[str, ...], set[str]] = {}
+    for words in folders:
+        for k, word in enumerate(words):
+            if label := label_of(word): beside.setdefault(words[:k], set()).add(label)
+    def label(words):
+        said = [(len(beside[words[:k]]), k, found) for k, word in enumerate(words) if (found := label_of(word))]
+        return max(said, default=(0, 0, None))[2]
+    return {words: label(words) for words in folders}
+
 # %% ../../nbs/13_data.manifest.ipynb #754c965f
 def folder_words(paths: pd.Series, # image paths below a labelled folder
                 ) -> pd.DataFrame: # label, split (missing where no folder says one) and source of each
-    "What the folders around an image say of it; no file is opened."
-    inside = paths.str.split("/").map(lambda p: p[:-1])
-    label = inside.map(lambda words: next(filter(None, map(label_of, reversed(words))), None))
-    split = inside.map(lambda words: next((split_of(w) for w in words if split_of(w) in _SIDES), None))
-    more = inside.map(lambda words: "-".join(w for w in words if not label_of(w) and split_of(w) not in _SIDES))
-    return pd.DataFrame(dict(label=label, split=split, source=more.where(more != "", label)))
+    "What the folders around an image say of it; no file is opened. A `DataNote` counts those whose folders say both real and fake."
+    inside = paths.str.split("/").map(lambda p: tuple(p[:-1]))
+    said, labels = {}, _labels_of(set(inside))
+    for words in labels:
+        split = next((split_of(w) for w in words if split_of(w) in _SIDES), None)
+        more = "-".join(w for w in words if label_of(w) in (None, *set(LABELS) - {labels[words]}) and split_of(w) not in _SIDES)
+        said[words] = labels[words], split, more or labels[words], len({label_of(w) for w in words} - {None}) > 1
+    table = pd.DataFrame([said[words] for words in inside], paths.index, ["label", "split", "source", "both"], dtype=object)
+    both = table.pop("both").astype(bool)
+    if both.any():
+        warnings.warn(f"{both.sum():,} {'image lies' if both.sum() == 1 else 'images lie'} in folders that say both real and fake, such as "
+                      f"{paths[both].iloc[0]}, taken for {table['label'][both].iloc[0]}; rename one of the folders", DataNote, stacklevel=3)
+    return table
 
 # %% ../../nbs/13_data.manifest.ipynb #dc3d9045
 def labelled_folder(folder: str | Path, # see `is_labelled`

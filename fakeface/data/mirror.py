@@ -12,7 +12,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -31,7 +31,7 @@ from ..core.files import Claim, die_with_parent, holds_something, write_table, w
 from ..core.page import data_uri, render, table_html
 from ..core.schema import read_json
 from .faces import DETECTORS, POINTS, Face, crop_face, crop_square, face_detector, find_faces
-from .images import RejectedImage, open_rgb
+from .images import LostImage, RejectedImage, open_rgb
 from .manifest import folder_images, scan
 
 # %% ../../nbs/17_data.mirror.ipynb #eec7e495
@@ -77,12 +77,11 @@ _NUMBERS = ("score", *_BOX, *POINTS, "roll", "pixels") # pixels: the side of the
 _NONE = "no face found"
 
 
-def _crop_one(job: tuple[str, str], root: Path, out: Path, cut: Cut) -> dict[str, Any]: # job: path, sha256
-    "A row of the table; the crop lies in its place."
-    path, sha256 = job
+def _cropped(path: str, sha256: str, root: Path, out: Path, cut: Cut) -> dict[str, Any]:
+    "A row of the table, with the `reason` why there is no crop; `lost` where the next call is to try again."
     row = dict(path=path, sha256=sha256, faces=0, reason="")
     try: image = open_rgb(root/path)
-    except RejectedImage as e: return row | dict(reason=str(e))
+    except RejectedImage as e: return row | dict(reason=str(e), lost=isinstance(e, LostImage))
     faces = find_faces(image, cut.face_detector)
     if not faces: return row | dict(reason=_NONE)
     try:
@@ -98,20 +97,29 @@ def _crop_one(job: tuple[str, str], root: Path, out: Path, cut: Cut) -> dict[str
     numbers = (face.score, *face.box, *face.points.ravel(), face.roll, side)
     return row | dict(faces=len(faces)) | dict(zip(_NUMBERS, np.round(numbers, 5).tolist()))
 
+# %% ../../nbs/17_data.mirror.ipynb #be800841
+def _crop_one(job: tuple[str, str], root: Path, out: Path, cut: Cut) -> dict[str, Any]: # job: path, sha256
+    "A row of the table; the crop lies in its place, and none that another picture of this name had there before."
+    row = _cropped(*job, root, out, cut)
+    if row["reason"]: (out/job[0]).unlink(missing_ok=True)
+    return row
+
 # %% ../../nbs/17_data.mirror.ipynb #e779d4d0
 _KEPT = frozenset((".csv", ".tsv", ".txt", ".json", ".yaml", ".yml"))
 _NOT_KEPT = frozenset(("truth.csv", "faces.csv", "faces.json", "left_out.csv"))
 
 
-def _copy_rest(root: Path, out: Path) -> int: # how many
-    "Copies the small text files below a data root; links are not followed."
-    n = 0
-    for here, folders, files in os.walk(root):
+def _copy_rest(root: Path, out: Path, tops: Iterable[str] = ()) -> int: # tops: of the pictures, linked folders too; how many
+    "Copies the small text files below a data root. Links are followed as for pictures: the folders at its top, and files inside."
+    n, linked = 0, [root/top for top in sorted(tops) if (root/top).is_symlink() and (root/top).is_dir()]
+    within = [Path(os.path.realpath(p)) for p in (root, *linked)]
+    for here, folders, files in (step for start in (root, *linked) for step in os.walk(start)):
         folders[:] = [f for f in folders if not f.startswith(".")]
         for name in files:
             of = Path(here)/name
-            if name.startswith(".") or of.suffix.lower() not in _KEPT or of.is_symlink(): continue
+            if name.startswith(".") or of.suffix.lower() not in _KEPT or not of.is_file(): continue
             if Path(here) == root and name in _NOT_KEPT: continue
+            if not any(Path(os.path.realpath(of)).is_relative_to(p) for p in within): continue
             to = out/of.relative_to(root)
             to.parent.mkdir(parents=True, exist_ok=True)
             beside = to.with_name(f".{to.name}.part")
@@ -156,7 +164,8 @@ def _done(out: Path, images: pd.DataFrame) -> dict[str, dict[str, Any]]:
         if isinstance(row, dict) and {"path", "sha256", "faces", "reason"} <= row.keys(): done[row["path"]] = row
     for path in done.keys() - digests.keys():
         if Path(os.path.realpath(out/path)).is_relative_to(os.path.realpath(out)): (out/path).unlink(missing_ok=True)
-    return {path: row for path, row in done.items() if row["sha256"] == digests.get(path) and (row["reason"] or (out/path).is_file())}
+    return {path: row for path, row in done.items() if row["sha256"] == digests.get(path) and not row.get("lost")
+            and (row["reason"] or (out/path).is_file())}
 
 # %% ../../nbs/17_data.mirror.ipynb #ee14c063
 def _crops(jobs: list[tuple[str, str]], work: partial, workers: int) -> Iterator[dict[str, Any]]:
@@ -193,7 +202,7 @@ def mirror_faces(root: str | Path, # a data root, or any folder of pictures
     listed = list_pictures(root, sources)
     with Claim(out, inside=True):
         if not (out/_NOTE).is_file(): write_text(out/_NOTE, json.dumps(config | dict(finished=False), indent=1))
-        copied, done = _copy_rest(root, out), _done(out, listed.images)
+        copied, done = _copy_rest(root, out, {p.split("/")[0] for p in listed.images["path"]}), _done(out, listed.images)
         jobs = [job for job in zip(listed.images["path"], listed.images["sha256"]) if job[0] not in done]
         with open(out/_LINES, "ab") as lines:
             lines.write(b"\n") # ends what a killed job left

@@ -340,8 +340,8 @@ def mend_age_band(text: Any, # a band as found in a label file
 def age_band(age: pd.Series, # years, missing allowed
             ) -> pd.Series: # FairFace's bands as text, missing where the age is
     "The FairFace band of an age, so that every dataset's ages can be compared."
-    edges = [-1, 2, 9, 19, 29, 39, 49, 59, 69, 200]
-    return pd.cut(pd.to_numeric(age, errors="coerce"), edges, labels=list(AGE_BANDS)).astype(object)
+    edges = [*(low for low, _ in AGE_BANDS.values()), 200] # whoever is 19.6 is not 20 yet
+    return pd.cut(pd.to_numeric(age, errors="coerce"), edges, right=False, labels=list(AGE_BANDS)).astype(object)
 
 # %% ../../nbs/10_data.sources.ipynb #eda8be42
 def _label_files(patterns: list[str], folder: Path, root: Path) -> list[Path]:

@@ -17,6 +17,7 @@ import shlex
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -30,12 +31,12 @@ import yaml
 from PIL import Image
 
 from .. import __version__
-from ..core.basics import InputError, progress
+from ..core.basics import DataNote, InputError, progress
 from ..core.foreign import is_function_name, named_function, run_within
 from ..core.files import FILES, Claim, write_table, write_text, write_whole
 from ..core.schema import read_json
 from .images import RejectedImage, open_header, read_file, to_rgb
-from .manifest import COLUMNS, folder_images, scan
+from .manifest import COLUMNS, folder_images, folder_words, is_labelled, scan
 from .sources import CARD_FILE, read_cards
 
 # %% ../../nbs/19_data.twins.ipynb #07170734
@@ -121,7 +122,8 @@ def _function(name: str) -> Generator:
         try: twin = found(given)
         except Exception as e: raise RejectedImage(f"the generator failed: {type(e).__name__}: {e}"[:300]) from e
         if not isinstance(twin, Image.Image): raise RejectedImage(f"the generator returned {type(twin).__name__}, not a Pillow image")
-        twin.save(buffer := io.BytesIO(), "PNG")
+        try: twin.save(buffer := io.BytesIO(), "PNG")
+        except OSError: to_rgb(twin).save(buffer := io.BytesIO(), "PNG") # a mode that PNG has not, such as CMYK
         return buffer.getvalue()
     return Generator(name, make, version)
 
@@ -138,6 +140,19 @@ def _command(words: list[str], image: Image.Image, timeout: float) -> bytes:
         if code: raise RejectedImage(f"the generator ended with exit code {code}: {last}")
         if not out.is_file(): raise RejectedImage("the generator wrote no file at {out}")
         return read_file(out)
+
+# %% ../../nbs/19_data.twins.ipynb #c23dd7f7
+def _no_fakes(rows: pd.DataFrame, # of `folder_images`
+              folder: str, # that was given
+             ) -> pd.DataFrame: # the photographs
+    "Of a folder with real and fake in it the real ones, which is said. Raises `InputError` where there are none."
+    if not is_labelled(folder): return rows
+    kept = (folder_words(rows["path"])["label"] == "real").to_numpy()
+    if not kept.any(): raise InputError(f"{folder}: none of its {len(rows):,} pictures lies in a folder called real; give photographs")
+    if not kept.all():
+        warnings.warn(f"{folder}: {(~kept).sum():,} pictures in no folder called real are no photographs, and are left out", DataNote,
+                      stacklevel=4)
+    return rows[kept].reset_index(drop=True)
 
 # %% ../../nbs/19_data.twins.ipynb #f5fd86f4
 class Photographs(NamedTuple):
@@ -161,7 +176,7 @@ def read_photographs(source: str, # a source's name, or a folder of photographs
         if not len(rows): raise InputError(f"{source}: no photograph of it under {root}; `fakeface sources --root {root}` tells what is")
         return Photographs(source, Path(root), _numbered(rows, source), card.licence.strip(), card.citation.strip())
     if not Path(source).is_dir(): raise InputError(f"{source} is no folder and no source; known: {', '.join(known)}")
-    rows = folder_images(source).images
+    rows = _no_fakes(folder_images(source).images, source)
     named = rows.assign(subject=Path(source).resolve().name + "/" + rows["path"].str.replace(r"\.[^./]+$", "", regex=True))
     return Photographs(Path(source).resolve().name, Path(source), _numbered(named.drop(columns="kind"), source), "the user's own", "-")
 
@@ -274,7 +289,7 @@ def make_twins(source: str, # a source's name, or a folder of photographs
               ) -> Twins:
     "Makes what is missing of a folder of twins. What fails is listed with its reason. Raises `InputError` where no pair could be made."
     photographs, made_by = read_photographs(source, root), load_generator(generator, timeout)
-    saving = Saving(size, None if lossless else quality or _usual_quality(photographs.rows), keep)
+    saving = Saving(size, None if lossless else _usual_quality(photographs.rows) if quality is None else quality, keep)
     if workers < 1: raise InputError(f"workers is {workers}; give 1 or more")
     _check_place(photographs, Path(out), root is not None)
     with Claim(Path(out)/f"shard-{shard[0]}-of-{shard[1]}"):

@@ -174,12 +174,26 @@ def data_root(**kwargs: Any, # of build_world, for the case that a world is draw
     if images and not images.isdigit(): raise InputError(f"FAKEFACE_IMAGES is {images}; give a whole number of images")
     return Path(own) if own else cached_world(**({"images": int(images)} if images else {}) | kwargs)
 
+# %% ../../nbs/23_synthetic.world.ipynb #57629318
+def _check_injected(plan: pd.DataFrame, # of the whole world
+                    kept: Iterable[str], # the sources that are drawn
+                    defects: Iterable[str], # names
+                   ) -> None:
+    "Raises `InputError` for a defect that is in none of the sources drawn: a world without it would bear its name."
+    had = plan["injected"].fillna("").str.split("+")
+    for name in defects:
+        touched = set(plan["source"][[name in names for names in had]])
+        if touched and not touched & set(kept):
+            raise InputError(f"world: the defect {name} lies in {', '.join(sorted(touched))}, none of which is drawn; give one of them "
+                             "with --sources, or leave it out")
+
 # %% ../../nbs/23_synthetic.world.ipynb #0423c656
 def _write_world(root: Path, config: dict[str, Any], workers: int) -> None:
     "Plans, draws and marks."
     given = [config[k] for k in ("seed", "images", "psi", "trace", "size")]
     table, texts = plan_world(*given, config.get("defects"), config.get("equal", False))
     kept = config.get("sources") or table["source"].unique()
+    _check_injected(table, kept, config.get("defects", {}))
     table = table[table["source"].isin(kept)]
     rows = table.reset_index().to_dict("records")
     chunks = [rows[i:i + 50] for i in range(0, len(rows), 50)]
