@@ -21,6 +21,7 @@ import fakeface.train.blocks as blocks
 import fakeface.train.pixels as pixels
 from fakeface.cli.main import main
 from fakeface.core.basics import DataNote, InputError
+from fakeface.core.files import Claim
 from fakeface.data.images import RejectedImage, open_rgb
 from fakeface.train.blocks import FaceDL, OpenFace, face_dataloaders, face_test_loader, fed_dataloaders, image_loader, open_image
 from fakeface.train.fitting import LostImages, skipping
@@ -287,6 +288,17 @@ def test_a_killed_writer_leaves_nothing_half_taken_for_whole_and_its_file_is_gon
     files = list(store.files)
     put(store, [10**6])
     assert list(store.files) == files and held(PixelStore("16-x", 16), [10**6]) == [10**6]
+
+
+def test_the_claim_of_a_killed_process_goes_with_the_next_one_and_that_of_a_living_one_stays():
+    put(PixelStore("16-x", 16), [0])
+    left = pixels.pixel_folder() / "..claim"
+    left.touch()
+    PixelStore("16-x", 16)
+    assert not left.exists()
+    with Claim(pixels.pixel_folder(), inside=True):
+        PixelStore("16-x", 16)
+        assert left.exists()
 
 
 def test_pixels_without_a_record_and_half_a_record_are_written_over():

@@ -246,6 +246,7 @@ class _Shelf:
         self.files: dict[Path, _Segment] = {}
         self.places: dict[bytes, tuple[_Segment, int]] = {}
         self.pid, self.lock, self.rests_until = os.getpid(), threading.RLock(), 0.0
+        clean(pixel_folder()) # of the claim of a process that was killed
         self.refresh()
 
     def alone(self) -> threading.RLock: # a context
