@@ -6,18 +6,21 @@
 __all__ = ['SHARED_SUBJECTS', 'check_subjects']
 
 # %% ../../nbs/35_audit.subjects.ipynb #f21c7759
+import re
 from typing import Any
 
 import pandas as pd
 
 from .checks import Check, verdict
 from ..data.duplicates import is_test
+from ..data.sources import IMAGE_SUFFIXES
 
 # %% ../../nbs/35_audit.subjects.ipynb #dc28e497
 def _person_names(subject: pd.Series, # such as lfw/Aaron_Eckhart
                 ) -> pd.Series: # such as aaron eckhart; missing where it is a number or a code
     "The name of a person, so that the same one can be found in two sources."
-    name = subject.str.rsplit("/", n=1).str[-1].str.replace(r"[\s_.-]+", " ", regex=True).str.strip().str.lower()
+    name = subject.str.rsplit("/", n=1).str[-1].str.lower().str.replace(rf"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})$", "", regex=True)
+    name = name.str.replace(r"[\s_.-]+", " ", regex=True).str.strip()
     return name.where(name.str.fullmatch(r"[^\W\d]{2,}( [^\W\d]+)+"))
 
 
