@@ -23,7 +23,7 @@ from fakeface.core.hamming import near_pairs
 from fakeface.data.duplicates import LeakError, find_leakage
 from fakeface.data.manifest import scan
 from fakeface.data.recipes import Part, Recipe, compose
-from fakeface.report.audit import write_audit
+from fakeface.report.audit import summary, write_audit
 from fakeface.synthetic.world import build_world
 
 SOURCES = ("utkface", "lfw", "lag", "celeba", "1m_fake_faces")
@@ -208,3 +208,17 @@ def test_every_step_of_an_audit_that_takes_long_is_named(injected, own_cache, mo
     steps = "\n".join(r.getMessage() for r in caplog.records)
     for step in ("looking for duplicates", "measuring the shortcut thumbnail", "finding faces", "checking labels", "checking coverage"):
         assert step in steps, step
+
+
+@pytest.mark.parametrize("extra, reason", [("notes.csv", "notes.csv: not read (.csv)"),
+                                           ("real/empty.jpg", "real/empty.jpg: empty (0 bytes)"),
+                                           ("cats/a.png", "cats/a.png: in no folder called real or fake")])
+def test_the_summary_says_why_files_are_left_out(extra, reason, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in (f"{label}/{k}.png" for label in ("real", "fake") for k in range(6)):
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path/name)
+    (tmp_path/extra).parent.mkdir(exist_ok=True)
+    (tmp_path/extra).write_bytes((tmp_path/"real/0.png").read_bytes() if extra.endswith("png") else b"")
+    done = audit(tmp_path, faces=0, workers=1, only=("size",))
+    assert done.rejected == 1 and f"12 images, 6 real and 6 fake, from 2 sources. Left out: {reason}" in summary(done)[0]

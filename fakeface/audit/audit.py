@@ -57,7 +57,8 @@ class Audit:
     coverage: pd.DataFrame # of `coverage_table`
     spectra: pd.DataFrame # mean radial spectrum, one row a label and source, one column a frequency
     points: pd.DataFrame # source, label and the six points of the sampled images whose face was found
-    rejected: int = 0 # files that could not be read
+    rejected: int = 0 # files that are left out
+    left_out: str = "" # for which reasons
     face_detector: str = "" # which face detector of `data.faces`
     terms: dict[str, float] = field(default_factory=terms) # of the verdicts
 
@@ -123,7 +124,8 @@ def audit(what: str | Path | pd.DataFrame, # a manifest (table or file), a data 
     e.once(judged_shortcuts) # before the checks that ask for them, so that each step has its name
     checks = {name: _measured(c, e) if name in names else verdict("not measured", NOT_ASKED) for name, c in CHECKS.items()}
     return Audit(s.name, s.kind, s.root, checks, s.manifest, e.once(duplicate_pairs), e.once(judged_labels)[1],
-                 confident_errors(s.predictions), coverage_table(s.manifest), mean_spectra(e), found_points(e), s.rejected, e.face_detector)
+                 confident_errors(s.predictions), coverage_table(s.manifest), mean_spectra(e), found_points(e), s.rejected,
+                 s.left_out, e.face_detector)
 
 # %% ../../nbs/39_audit.audit.ipynb #db598797
 def by_tests(checks: dict[str, dict[str, Any]], # of an `Audit`

@@ -34,7 +34,8 @@ class Audited:
     kind: str # manifest, root or run
     manifest: pd.DataFrame # complete: path, source, label, split, subject, width, height, sha256, ...
     root: Path # where the images lie
-    rejected: int = 0 # files that could not be read
+    rejected: int = 0 # files that are left out
+    left_out: str = "" # for which reasons
     predictions: pd.DataFrame | None = None # of a run
 
 # %% ../../nbs/31_audit.evidence.ipynb #42a4fe63
@@ -59,7 +60,7 @@ def read_audited(what: str | Path | pd.DataFrame, # a manifest (table or file), 
         _refuse_one_label(what)
         raise InputError(f"{what}: no source that a card knows, and no {FILES['manifest']}; `fakeface sources --root {what}` says "
                          "what is looked for")
-    return Audited(what.resolve().name, "root", _complete(found.images), what, len(found.rejects))
+    return Audited(what.resolve().name, "root", _complete(found.images), what, len(found.rejects), rejects_words(found.rejects))
 
 # %% ../../nbs/31_audit.evidence.ipynb #6265bae4
 def _refuse_one_label(folder: Path) -> None:
@@ -87,7 +88,8 @@ def _listed(name: str, kind: str, table: pd.DataFrame, root: str | Path | None, 
     table = table[~again].reset_index(drop=True)
     full = _complete(_as_listed(table, name, Path(root)))
     if not len(full): raise InputError(f"{name}: none of its {len(table):,} images is as listed; list them anew (`fakeface manifest`)")
-    return Audited(name, kind, full, Path(root), len(table) - len(full), predictions)
+    gone = len(table) - len(full)
+    return Audited(name, kind, full, Path(root), gone, f"{gone:,} of those listed, unreadable or not as listed", predictions)
 
 # %% ../../nbs/31_audit.evidence.ipynb #6aa6d2d8
 def _as_listed(table: pd.DataFrame, name: str, root: Path) -> pd.DataFrame:

@@ -99,8 +99,8 @@ def summary(audit: Audit) -> list[str]: # sentences
     by = {v: [n for n, t in audit.checks.items() if t["verdict"] == v] for v in VERDICTS}
     counts = audit.manifest["label"].value_counts()
     what = (f"{len(audit.manifest):,} images, {counts.get('real', 0):,} real and {counts.get('fake', 0):,} fake, "
-            f"from {audit.manifest['source'].nunique()} sources.")
-    if audit.rejected: what += f" {audit.rejected:,} files could not be read and are left out."
+            f"from {(n := audit.manifest['source'].nunique())} source{'s' * (n != 1)}.")
+    if audit.rejected: what += f" Left out: {audit.left_out}."
     parts = [f"{len(by[v])} {v} ({', '.join(by[v])})" for v in ("fail", "warn") if by[v]]
     count = sum(check["why"] != NOT_ASKED for check in audit.checks.values())
     rest = len(by["not measured"]) - (len(audit.checks) - count)
@@ -230,7 +230,7 @@ def _audit_values(audit: Audit) -> dict[str, Any]: # what the templates name
     errors = audit.errors.assign(p_fake=audit.errors["p_fake"]) if len(audit.errors) else audit.errors
     return dict(title=f"Audit of {audit.name}", over="fakeface · before any training", answers=summary(audit), banner=_banner(audit),
                 meta=("a data root" if audit.kind == "root" else f"a {audit.kind}")
-                + (f" · {audit.rejected:,} files could not be read" if audit.rejected else ""), checks=rows,
+                + (f" · {audit.rejected:,} file{'s' * (audit.rejected != 1)} left out" if audit.rejected else ""), checks=rows,
                 baselines=[(name, *row) for name, row in zip(baselines.index, baselines.to_numpy())],
                 baseline_heads=["shortcut alone", *baselines],
                 copies=_copies(audit), by_test=_by_test(audit),
