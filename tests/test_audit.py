@@ -243,3 +243,17 @@ def test_a_table_with_other_columns_and_numbers_for_labels_is_audited_by_the_map
     assert main([*line, "--map", "path=file"]) == 2 and "--map real=0,fake=1" in capsys.readouterr().err
     assert main([*line, "--map", "path=file,real=1,fake=0"]) == 0 and json.loads(capsys.readouterr().out)["images"] == 4
     assert main(["audit", str(tmp_path), "--map", "path=file"]) == 2 and "is a folder; --map says" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("extra, reason", [("notes.csv", "notes.csv: not read (.csv)"),
+                                           ("real/empty.jpg", "real/empty.jpg: empty (0 bytes)"),
+                                           ("cats/a.png", "cats/a.png: in no folder called real or fake")])
+def test_the_summary_says_why_files_are_left_out(extra, reason, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in (f"{label}/{k}.png" for label in ("real", "fake") for k in range(6)):
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), np.uint8)).save(tmp_path/name)
+    (tmp_path/extra).parent.mkdir(exist_ok=True)
+    (tmp_path/extra).write_bytes((tmp_path/"real/0.png").read_bytes() if extra.endswith("png") else b"")
+    done = audit(tmp_path, faces=0, workers=1, only=("size",))
+    assert done.rejected == 1 and f"12 images, 6 real and 6 fake, from 2 sources. Left out: {reason}" in summary(done)[0]

@@ -9,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 from typer import TyperException
 
 from fakeface.cli.main import command_line, main
@@ -99,6 +100,13 @@ def test_every_command_prints_json_and_is_quiet_or_talkative_on_demand_and_shows
         assert {"--json", "--quiet", "-q", "--verbose", "-v"} <= options(name).keys()
         assert main([name, "--help"]) == 0 and f"Example: fakeface {name}" in " ".join(capsys.readouterr().out.split())
         assert command.help
+
+
+def test_help_shows_every_word_that_is_written_in_brackets():
+    texts = [(name, text) for name, c in COMMANDS.items() for text in [c.help, *(getattr(p, "help", None) for p in c.params)] if text]
+    assert any(r"\[" in text for _, text in texts)
+    lost = [(name, text) for name, text in texts if Text.from_markup(text).plain != text.replace(r"\[", "[")]
+    assert lost == [] # rich reads [fast] as a style and shows nothing; \\[fast] is shown
 
 
 def test_the_same_option_is_the_same_thing_everywhere():

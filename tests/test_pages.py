@@ -310,3 +310,26 @@ def widths(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tu
 def test_no_page_scrolls_sideways_on_a_phone(name, widths):
     wide, seen = widths[name]
     assert seen <= 390 and wide <= seen
+
+
+LONGEST = "0.99998 [0.98245, 1.00000]" # an average precision
+SPILLED = """<script>
+onload = () => { const d = document.querySelector("iframe").contentDocument, p = document.createElement("p");
+  const right = e => e.getBoundingClientRect().right, tables = [...d.querySelectorAll(".card table.scores")];
+  for (const t of tables) t.querySelectorAll("td:nth-child(2)").forEach(n => n.textContent = "LONGEST");
+  p.textContent = "spilled " + tables.filter(t => right(t) > right(t.closest(".card"))).length + " of " + tables.length;
+  document.body.append(p);
+};
+</script>""".replace("LONGEST", LONGEST)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here to lay the pages out")
+@pytest.mark.parametrize("wide", [1020, 900, 390])
+def test_scores_with_many_digits_stay_on_their_card(wide, runs, tmp_path):
+    frame = FRAME.replace("390", str(wide)).format(name="run", page=html.escape((runs/"man/report.html").read_text(), quote=True))
+    (tmp_path/"m.html").write_text(f"<!doctype html><body>{frame}{SPILLED}</body>")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom",
+               "--window-size=1200,900", f"--user-data-dir={tmp_path/'u'}", f"file://{tmp_path/'m.html'}"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+    spilled, of = re.search(r"<p>spilled (\d+) of (\d+)</p>", shown).groups()
+    assert int(of) > 0 and spilled == "0"

@@ -41,7 +41,7 @@ def audit(what: _What, output: Output, root: Root = None,
     if many.parts: return _in_parts(what, root, many, columns, output)
     from fakeface.audit.audit import audit as ask
     if measured: _put_in_store(measured, what, root, columns, output)
-    output.note(f"Auditing {what}: every image is opened and measured, which takes minutes for tens of thousands or on a busy machine.")
+    else: output.note(f"Auditing {what}: every image is opened and measured: minutes for tens of thousands or on a busy machine.")
     result = ask(what, root, sample, sample_faces, face_detector or "auto", seed, only=only or None, columns=columns)
     _show_audit(result, out, output)
     found = {check["verdict"] for check in result.checks.values()}

@@ -56,7 +56,7 @@ _Model = Annotated[Path, Option("--model", metavar="NAME", show_default=False, h
 _Csv = Annotated[Path | None, option("FILE", "One row a face, .csv or .parquet; without it the answers are only printed.")]
 _Precision = Annotated[Literal["32", "bf16"], shown(None, "bf16 takes about half the time and moves p_fake a little: by how much was "
                                                       "measured on validation, or is now where --model is a run folder with its --root.")]
-_Backend = Annotated[Literal["torch", "openvino"], shown(None, "What calculates; openvino comes with pip install 'fakeface[fast]'.")]
+_Backend = Annotated[Literal["torch", "openvino"], shown(None, "What calculates; openvino comes with pip install 'fakeface\\[fast]'.")]
 
 # %% ../../nbs/96_cli.predict.ipynb #897351e4
 def predict(images: _Images, model: _Model, output: Output, root: Root = None,

@@ -291,9 +291,10 @@ def write_whole(path: str | Path, # of the file
     path.parent.mkdir(parents=True, exist_ok=True)
     for rest in path.parent.glob(f".{_escaped(path.name)}.partial-x*"): remove_dead(rest)
     partial = path.with_name(f".{path.name}.partial-{_token()}")
-    held = lock(partial)
+    held, mode = lock(partial), partial.stat().st_mode
     try:
         write(partial)
+        with suppress(PermissionError): partial.chmod(mode) # safetensors makes its own file, which its owner alone may read
         partial.replace(path)
     except OSError as e: raise OSError(e.errno, e.strerror or str(e), str(path)) from e
     finally:

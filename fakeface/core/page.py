@@ -107,7 +107,7 @@ tbody tr:last-child td { border-bottom:0; } td:last-child,th:last-child { paddin
 .card { --back:var(--card); background:var(--card); border:1px solid var(--line); border-radius:10px; padding:16px 20px; min-width:0;
   break-inside:avoid; }
 .card h3 { margin:0 0 .1em; } .card p { margin:.2em 0 .6em; } .card table { font-size:.86rem; }
-.scores td:first-child { white-space:nowrap; } .scores .bar { width:84px; }
+.scores .bar { width:84px; }
 .under { display:block; color:var(--soft); font-size:.92em; line-height:1.4; }
 .matrix th { text-align:center; border:0; padding:8px; vertical-align:middle; }
 .card .matrix td { text-align:center; border:3px solid var(--card); padding:14px 8px; width:40%; border-radius:8px; }
@@ -152,7 +152,7 @@ summary { cursor:pointer; color:var(--soft); font-size:.9rem; }
   .card { padding:14px; } td,th { padding-right:10px; } .many table { min-width:36rem; }
   .many::after,.panels::after { content:"\\2194  scroll sideways for the rest"; position:sticky; left:0; display:block; width:max-content;
     margin-top:6px; font-size:.8rem; color:var(--soft); }
-  .scores td:first-child { white-space:normal; } .scores .bar { width:54px; }
+  .scores .bar { width:40px; } .scores td { padding-right:6px; }
   .stack thead { display:none; } .stack td { display:block; border:0; padding:2px 0; }
   .stack td:last-child { border-bottom:1px solid var(--line); padding-bottom:10px; margin-bottom:8px; } }
 @media print { :root { --paper:#fff; --card:#fff; } main { max-width:none; padding:0; } h2 { margin-top:1.6em; }

@@ -99,7 +99,7 @@ def summary(audit: Audit) -> list[str]: # sentences
     by = {v: [n for n, t in audit.checks.items() if t["verdict"] == v] for v in VERDICTS}
     counts = audit.manifest["label"].value_counts()
     what = (f"{len(audit.manifest):,} images, {counts.get('real', 0):,} real and {counts.get('fake', 0):,} fake, "
-            f"from {audit.manifest['source'].nunique()} sources.")
+            f"from {(n := audit.manifest['source'].nunique())} source{'s' * (n != 1)}.")
     if audit.rejected: what += f" Left out: {audit.left_out}."
     parts = [f"{len(by[v])} {v} ({', '.join(by[v])})" for v in ("fail", "warn") if by[v]]
     count = sum(check["why"] != NOT_ASKED for check in audit.checks.values())

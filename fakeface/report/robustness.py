@@ -211,7 +211,7 @@ def _notes(report: RobustnessReport, ways: list[Perturbation]) -> list[str]:
     if OWN in rows: lines += [f"{note}." for note in own_notes(rows[OWN].value_counts(), len(rows))]
     lines += [f"`{d}`: {note}." for d, note in zip(report.table["perturbation"], report.table["note"]) if note]
     lines.append(f"An image is called fake {cut_words(report.threshold)} ({report.cut})." + _elsewhere(report))
-    lines.append("Intervals are 95 % each, of this sample of images, by subject; changes are paired, image by image. *Beyond chance* "
+    lines.append("Intervals are 95 % each, of this sample of images, by subject; changes are paired, image by image. “Beyond chance” "
                  f"allows for all {len(ways) - 1} perturbations of this test together (Bonferroni), of accuracy and of AUC apart.")
     lines.append("Blur is in pixels and noise in grey levels of the file: they mean less where a network shrinks a large picture first.")
     lines.append(marks_words(marks_kept(ways)))
