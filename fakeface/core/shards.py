@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .basics import InputError, progress
+from .basics import OWN, UNKNOWN, InputError, progress
 from .files import Claim, write_table, write_text, write_whole
 from .schema import CLOSED, Count, Number, check_fields, read_json
 
@@ -239,8 +239,13 @@ def _part(file: Path, schema: pa.Schema, shard: Shard) -> pa.Table:
     table = _read(file, partial(pq.read_table, partitioning=None))
     if not shard.takes(table["path"].to_pylist()).all():
         raise InputError(f"{file} holds another shard's images; remove it and run shard {shard} again")
-    columns = [table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type) for f in schema]
+    columns = [table[f.name].cast(f.type) if f.name in table.column_names else _absent(f, len(table)) for f in schema]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _absent(field: pa.Field, n: int) -> pa.Array:
+    "A column that other parts have and this one has not; whom a network was made with is not known then, and nobody is not meant."
+    return pa.array([UNKNOWN] * n).cast(field.type) if field.name == OWN else pa.nulls(n, field.type)
 
 # %% ../../nbs/09_core.shards.ipynb #94f7db67
 def _follow(rows: pa.Table, last: int, several: bool, folder: str | Path) -> int: # number of the last row
