@@ -1,4 +1,5 @@
 "A grid that is killed goes on with its finished trials untouched, and a trial that raises stops no other."
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from torchvision import models
 
 from fakeface.core.basics import InputError
 from fakeface.experiments.grid import combinations, grid_answer, grid_table, read_grid, run_grid
+from fakeface.experiments.holdout import run_holdout
 from fakeface.experiments.run import run_recipe
 from fakeface.experiments.seeds import run_seeds
 from fakeface.experiments.transfer import (divide, present_sets, read_transfer, row_manifest, run_transfer,
@@ -142,6 +144,57 @@ def test_a_grid_file_that_was_changed_is_refused_in_its_old_folder(world, grid, 
             run_grid(only, world, tmp_path / "old", progress=False, epochs=1)
         assert "--out" in str(error.value)
     assert done(tmp_path / "old") == before
+
+
+@pytest.fixture
+def holdout(tmp_path: Path) -> Path:
+    "A holdout of two by two kinds."
+    (tmp_path / "pairs.yaml").write_text("""
+name: pairs
+title: four cells
+real: {celeba: [{source: celeba, count: 500}], celeba-hq: [{source: lfw, count: 500}]}
+fake: {one: [{source: 1m_fake_faces, count: 500}], two: [{source: thispersondoesnotexist, count: 500}]}
+profiles: {small: {model: small, size: 32, epochs: 1}}
+seeds: [0, 1, 1]
+""")
+    return tmp_path / "pairs.yaml"
+
+
+@pytest.mark.parametrize("kind", ["grid", "holdout", "seeds"])
+def test_a_series_ends_where_files_change_between_two_of_its_trainings(world, grid, holdout, tmp_path, monkeypatch, kind):
+    root, out, begun = tmp_path / "root", tmp_path / "series", []
+    shutil.copytree(world, root)
+    def train(*args, **kwargs):
+        begun.append(kwargs.get("out"))
+        if len(begun) == 2: next(root.glob("celeba/**/*.jpg")).unlink()
+        raise ValueError("out of luck")
+    monkeypatch.setattr(f"fakeface.experiments.{kind}.run_recipe", train)
+    run = dict(grid=lambda: run_grid(grid, root, out, progress=False), holdout=lambda: run_holdout(holdout, root, out, progress=False),
+               seeds=lambda: run_seeds("man-2-in", root, out, progress=False, epochs=1, size=32))[kind]
+    with pytest.raises(InputError, match=r"series: files below the data root have changed since its first training began \(2 of"): run()
+    assert len(begun) == 2
+
+
+def test_a_holdout_whose_subjects_are_mended_is_begun_anew(world, holdout, tmp_path, monkeypatch):
+    def train(*args, **kwargs): raise ValueError("out of luck")
+    monkeypatch.setattr("fakeface.experiments.holdout.run_recipe", train)
+    root, out = tmp_path / "root", tmp_path / "series"
+    shutil.copytree(world, root)
+    assert len(run_holdout(holdout, root, out, progress=False)) == 2 * 2 * 2  # a seed that is there twice is one
+    note = json.loads((out / "holdout.json").read_text())
+    (root / "celeba" / "identity_CelebA.txt").unlink()  # no image changes, but who is on which side
+    with pytest.raises(InputError, match=r"its trials were made with kinds.celeba '\w{16}', now '\w{16}'; give another folder"):
+        run_holdout(holdout, root, out, progress=False)
+    del note["asked"]["kinds"]  # one that was begun before it was noted goes on
+    (out / "holdout.json").write_text(json.dumps(note))
+    run_holdout(holdout, root, out, progress=False)
+
+
+def test_two_cells_of_one_name_are_refused(world, holdout, tmp_path):
+    holdout.write_text(holdout.read_text().replace("one:", "hq-two:"))
+    with pytest.raises(InputError, match="two trainings would lie in detector_celeba-hq-two_seed-0: rename one of the kinds"):
+        run_holdout(holdout, world, tmp_path / "series", progress=False)
+    assert not (tmp_path / "series").exists()
 
 
 def test_trials_have_readable_names_of_their_own(grid):

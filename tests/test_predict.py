@@ -331,8 +331,37 @@ def test_a_score_on_images_that_the_run_was_made_with_says_how_many_wherever_the
     asked("predict", "faces", *model, "--fast", "--parts", "verdicts")
     assert known.replace(" images are", " files are") in asked("merge", "verdicts", "--out", "verdicts.csv")
     assert "byte for byte" not in asked("score", "faces", "--model", str(bundle)) # it lists no files
+    parts = sorted(Path("parts").glob("*/part-*")) + sorted(Path("verdicts").glob("*/part-*"))
+    for part in parts: pd.read_parquet(part).drop(columns="own").to_parquet(part, index=False)
+    for folder in ("parts", "verdicts"): # none of their parts says it, as those of an earlier version
+        assert not [word for word in ("byte for byte", "come from parts") if word in asked("merge", folder, "--out", "old.csv")]
     report = robustness_report(load_scorer(run.folder), images_to_score("faces")[0], tmp_path/"faces", sweeps=[])
     assert any("byte for byte images that the network" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("kind", ["score", "predict"])
+def test_parts_that_do_not_say_what_the_network_was_made_with_are_counted_as_such(made, tmp_path, capsys, monkeypatch, kind):
+    home, run, _ = made
+    rows = run.manifest[run.manifest["split"] == "train"].groupby("label").head(4)
+    for i, r in enumerate(rows.itertuples()):
+        (tmp_path/"faces"/r.label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(home/"world"/r.path, tmp_path/"faces"/r.label/f"{i}{Path(r.path).suffix}")
+    monkeypatch.chdir(tmp_path)
+    def asked(*words: str) -> str:
+        assert main(list(words)) == 0
+        shown = capsys.readouterr()
+        return shown.out + shown.err
+    asked(kind, "faces", "--model", str(run.folder), "--parts", "parts", "--part", "3", *(["--fast"] if kind == "predict" else []))
+    first = next(Path("parts").glob("*/part-000000.parquet"))
+    pd.read_parquet(first).drop(columns="own").to_parquet(first, index=False) # begun by an earlier version
+    said = ["5 of 8 {} are byte for byte images that the network was trained (5) on",
+            "3 of 8 {} come from parts that do not say whether the network was made with them"]
+    found = asked("merge", "parts", "--out", "all.csv") # where an empty cell may be either
+    assert all(words.format("files") in found for words in said)
+    if kind == "predict": return
+    asked("merge", "parts", "--out", "all.parquet")
+    for table in ("parts", "all.csv", "all.parquet"):
+        assert all(words.format("images") in asked("score", table) for words in said), table
 
 
 def test_a_card_names_what_falls_under_perturbations_on_the_runs_robustness_page(made, tmp_path):

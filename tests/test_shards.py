@@ -1,4 +1,5 @@
 "Many images: shards and their parts, a process that is killed in the middle, and the workers of a cluster, one of whom is killed."
+import json
 import os
 import signal
 import subprocess
@@ -113,6 +114,24 @@ def test_a_merge_refuses_gaps_doubles_and_other_detectors(home: Path, capsys: py
     refused("remove the shards and begin anew")
     parts[1].write_bytes(kept)
     assert main([*merge, "--quiet"]) == 0
+
+
+def test_a_table_that_is_corrected_between_two_shards_is_not_mixed(home: Path, capsys: pytest.CaptureFixture) -> None:
+    table = pd.DataFrame({"path": [f"{('real', 'fake')[k % 2]}/{k:03d}.png" for k in range(80)], "label": ["real", "fake"] * 40})
+    def score(*more: str) -> int:
+        return main(["score", str(home/"list.csv"), "--root", str(home/"faces"), *command(home, *more, "--quiet")[2:]])
+    table.to_csv(home/"list.csv", index=False)
+    assert score("--shard", "1/2") == 0
+    table.assign(label="real").to_csv(home/"list.csv", index=False)
+    capsys.readouterr()
+    assert score("--shard", "1/2") == 2
+    assert "shard-00001-of-00002: the lists have the same images and differ in label" in capsys.readouterr().err
+    assert score("--shard", "2/2") == 0
+    merge = ["merge", str(home/"parts"), "--out", str(home/"all.csv")]
+    assert main(merge) == 2 and "do not belong together: the lists have the same images and differ in label" in capsys.readouterr().err
+    for plan in home.glob(f"parts/*/{PLAN}"): # of an earlier version, which has not noted it
+        plan.write_text(json.dumps({k: v for k, v in json.loads(plan.read_text()).items() if k != "known"}))
+    assert main(merge) == 0 and score("--shard", "2/2") == 0
 
 
 def test_two_processes_are_not_at_the_same_shard(home: Path, capsys: pytest.CaptureFixture) -> None:

@@ -87,6 +87,7 @@ def test_a_cell_notes_the_body_that_was_asked_for_where_a_package_takes_its_plac
         info = Run(cell).info
         assert (info["arch_asked"], info["settings"]["arch"]) == ("resnet34", "tf_efficientnet_lite0"), cell
         assert pd.read_csv(cell / "epochs.csv").groupby("epoch")["frozen"].first().tolist() == [True, False]  # the head alone first
+        assert Run(cell).history["frozen"].tolist() == [True, False], cell
     assert len(list(tmp_path.glob("*/*-seed-0"))) == 2
 
 

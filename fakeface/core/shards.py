@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .basics import InputError, progress
+from .basics import OWN, UNKNOWN, InputError, progress
 from .files import Claim, write_table, write_text, write_whole
 from .schema import CLOSED, Count, Number, check_fields, read_json
 
@@ -68,13 +68,14 @@ class Plan:
     listing: str # SHA-256 over the list's paths, in order
     size: Count # images a part
     asked: dict[str, str | int | float | bool | None] # who was asked, and how
+    known: dict[str, str] = field(default_factory=dict, compare=False) # of `_known`; plans of earlier versions have not noted it
 
     parts = property(lambda self: -(-self.mine // self.size), doc="How many parts it has.")
     folder = property(lambda self: f"shard-{self.shard:05d}-of-{self.of:05d}", doc="The name of its folder.")
 
     def shared(self) -> dict[str, Any]:
         "What all shards of one list have in common."
-        return {k: v for k, v in asdict(self).items() if k not in ("shard", "mine", "asked", "size")} | dict(asked=self.asked)
+        return {k: v for k, v in asdict(self).items() if k not in ("shard", "mine", "asked", "size", "known")} | dict(asked=self.asked)
 
 # %% ../../nbs/09_core.shards.ipynb #b8d208e2
 def plan_shard(listing: pd.DataFrame, # one row an image: path, and what is known of it
@@ -89,7 +90,13 @@ def plan_shard(listing: pd.DataFrame, # one row an image: path, and what is know
     paths = listing["path"].tolist()
     digest = hashlib.sha256("\n".join(paths).encode("utf-8", "surrogateescape")).hexdigest()
     mine = listing.assign(row=np.arange(len(listing)))[shard.takes(paths)].reset_index(drop=True)
-    return Plan(kind, shard.number, shard.of, len(listing), len(mine), digest, size, question), mine
+    return Plan(kind, shard.number, shard.of, len(listing), len(mine), digest, size, question, _known(listing)), mine
+
+
+def _known(listing: pd.DataFrame) -> dict[str, str]: # column -> 16 hexadecimal digits
+    "What a list says of its images: labels, splits, subjects, ..., which go into the parts and may be corrected between two of them."
+    texts = {c: listing[c].to_csv(index=False) for c in listing if c != "path"}
+    return {c: hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16] for c, text in texts.items()}
 
 # %% ../../nbs/09_core.shards.ipynb #32146436
 def part_file(folder: str | Path, # of all shards
@@ -115,12 +122,19 @@ def start_shard(folder: str | Path, # of all shards
     file = Path(folder)/plan.folder/PLAN
     if not file.is_file(): write_text(file, json.dumps(asdict(plan), indent=1)); return
     before = check_fields(read_json(file), Plan, str(file))
-    if before != plan: raise InputError(f"{file.parent}: {_differ(before, plan)}; give another folder, or remove this one to begin anew")
+    if before == plan and not _corrected(before, plan): return
+    raise InputError(f"{file.parent}: {_differ(before, plan)}; give another folder, or remove this one to begin anew")
 
 # %% ../../nbs/09_core.shards.ipynb #56842d95
+def _corrected(a: Plan, b: Plan) -> list[str]:
+    "The columns of which two lists of the same images say different things, where both plans have noted it."
+    return [c for c in {**a.known, **b.known} if a.known.get(c) != b.known.get(c)] if a.known and b.known else []
+
+
 def _differ(a: Plan, b: Plan) -> str:
     "How two plans that should be one differ."
-    own = ("asked", "shard", "mine") if a.shard != b.shard else ("asked",)
+    if a.listing == b.listing and (some := _corrected(a, b)): return f"the lists have the same images and differ in {', '.join(some)}"
+    own = ("asked", "shard", "mine", "known") if a.shard != b.shard else ("asked", "known")
     a, b = ({**asdict(p), **{f"asked: {k}": v for k, v in p.asked.items()}} for p in (a, b))
     field = next(k for k in {**a, **b} if a.get(k) != b.get(k) and k not in own)
     if field in ("listing", "images", "mine"): return f"the lists of images differ ({a['images']:,} and {b['images']:,} images)"
@@ -174,9 +188,10 @@ def read_plans(folder: str | Path, # of all shards
     files = sorted(folder.glob(f"shard-*-of-*/{PLAN}"))
     if not files: raise InputError(f"{folder} holds no shard; `fakeface score`, `predict` and `audit` write them with --parts {folder}")
     plans = sorted((check_fields(read_json(f), Plan, str(f)) for f in files), key=lambda p: (p.of, p.shard))
-    for plan in plans[1:]:
-        if plan.shared() != plans[0].shared():
-            raise InputError(f"{folder}: {plan.folder} and {plans[0].folder} do not belong together: {_differ(plans[0], plan)}")
+    first = next((p for p in plans if p.known), plans[0])
+    for plan in plans:
+        if plan.shared() != first.shared() or _corrected(first, plan):
+            raise InputError(f"{folder}: {plan.folder} and {first.folder} do not belong together: {_differ(first, plan)}")
     gone = sorted(set(range(1, plans[0].of + 1)) - {p.shard for p in plans})
     if gone: raise InputError(f"{folder}: {_listed(gone)} of {plans[0].of} shards {'is' if len(gone) == 1 else 'are'} missing; run them "
                               f"with --shard {gone[0]}/{plans[0].of}" + (" and so on" if len(gone) > 1 else ""))
@@ -224,8 +239,13 @@ def _part(file: Path, schema: pa.Schema, shard: Shard) -> pa.Table:
     table = _read(file, partial(pq.read_table, partitioning=None))
     if not shard.takes(table["path"].to_pylist()).all():
         raise InputError(f"{file} holds another shard's images; remove it and run shard {shard} again")
-    columns = [table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type) for f in schema]
+    columns = [table[f.name].cast(f.type) if f.name in table.column_names else _absent(f, len(table)) for f in schema]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _absent(field: pa.Field, n: int) -> pa.Array:
+    "A column that other parts have and this one has not; whom a network was made with is not known then, and nobody is not meant."
+    return pa.array([UNKNOWN] * n).cast(field.type) if field.name == OWN else pa.nulls(n, field.type)
 
 # %% ../../nbs/09_core.shards.ipynb #94f7db67
 def _follow(rows: pa.Table, last: int, several: bool, folder: str | Path) -> int: # number of the last row

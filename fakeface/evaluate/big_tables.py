@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from ..core.basics import LABELS, RATES, DataNote, InputError
+from ..core.basics import LABELS, OWN, RATES, UNKNOWN, DataNote, InputError
 from ..core.shards import PLAN, read_plans
 from ..core.stats import area_interval, counted_rate_interval
 from ..data.odds import odds_note, order_note
-from ..data.tables import (BLANKS, MISSING, NAMES, NO_SOURCE, ColumnMap, Passage, column_map, fault_words, is_test_name, label_words,
-                                  split_of)
+from ..data.tables import (BLANKS, MISSING, NAMES, NO_SOURCE, TWO_SPLITS, UNDER_BOTH, ColumnMap, Passage, column_map, fault_words,
+                                  is_test_name, label_words, split_of)
 from .ledger import images_sketch
-from .scores import (OWN, THRESHOLD, TRAINED_ON, PredictionsError, SourceRow, balanced_rate, direction_notes, own_notes,
+from .scores import (THRESHOLD, TRAINED_ON, PredictionsError, SourceRow, balanced_rate, direction_notes, own_notes,
                                       precision_interval, source_accuracies, source_rates)
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #7bc21188
@@ -281,8 +281,8 @@ def _contrary(t: BigTable, n: int) -> list[str]: # a sentence, or none
     h, two = next((row for some in _passes(t, "path", n // _GROUPS + 1) for row in t.rows(query.format(some))), (None, None))
     if h is None: return []
     path = t.rows("SELECT path FROM rows WHERE hash(path) = ? LIMIT 1", h)[0][0]
-    return [f"{path} stands " + ("under both labels; find out which is right" if two else
-                                 "in two splits: what was trained or tuned on cannot be a test; keep it in one")]
+    splits = " and ".join(f"`{s}`" for s, in t.rows("SELECT DISTINCT split FROM rows WHERE path = ? ORDER BY split", path))
+    return [f"{path} {UNDER_BOTH if two else TWO_SPLITS.format(splits)}"]
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #27ec728f
 _COUNTS = dict(n_real="NOT fake", right_real="NOT fake AND called = fake", n_fake="fake", right_fake="fake AND called = fake")
@@ -432,13 +432,15 @@ def _by_subject(t: BigTable, part: tuple[str, ...], key: str, pulls: Iterator[di
 
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #a9a579eb
-def _own_counts(t: BigTable, test: str) -> dict[str, int]: # training, validation -> images
+def _own_counts(t: BigTable, test: str) -> dict[str, int]: # training, validation, unknown -> images
     "The images of a test set that the network was made with, as `evaluate.scores.own_images` finds them."
     known = []
     for split, word in (("train", "training"), ("valid", "validation")) if "sha256" in t.columns else ():
         own = f"SELECT sha256 FROM rows WHERE split = '{split}' AND sha256 IS NOT NULL"
         known.append(f"CASE WHEN sha256 IN ({own}) THEN '{word}' END")
-    if OWN in t.columns: known.append(f"CASE WHEN {OWN} IN ('training', 'validation') THEN {OWN} END")
+    if OWN in t.columns:
+        absent = f" OR {OWN} IS NULL" if next(t.where.glob(f"*/{PLAN}"), None) else "" # in parts that lack what others have
+        known += [f"CASE WHEN {OWN} IN ('training', 'validation') THEN {OWN} WHEN {OWN} = '{UNKNOWN}'{absent} THEN '{UNKNOWN}' END"]
     if not known: return {}
     rows = t.rows(f"SELECT coalesce({', '.join(known)}, NULL) AS word, count(*) FROM rows WHERE split = ? GROUP BY word", test)
     return {word: n for word, n in rows if word}

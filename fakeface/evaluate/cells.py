@@ -106,16 +106,22 @@ def detector_ranks(cells: pd.DataFrame, # detector, real, fake, auc: of `kind_ce
     ranks = pd.DataFrame(rankdata(-wide.to_numpy(float), axis=0), wide.index, wide.columns)
     worst = wide.idxmin(axis=1)
     table = pd.DataFrame(dict(mean_auc=wide.mean(axis=1), lowest_auc=wide.min(axis=1), worst_real=[w[0] for w in worst],
-                              worst_fake=[w[1] for w in worst], mean_rank=ranks.mean(axis=1), first=(ranks == 1).sum(axis=1)))
+                              worst_fake=[w[1] for w in worst], mean_rank=ranks.mean(axis=1), first=(wide == wide.max()).sum(axis=1)))
     table = table.sort_values("mean_auc", ascending=False)
-    table.attrs |= dict(cells=len(wide.columns), W=_concordance(ranks.to_numpy()))
+    table.attrs |= dict(cells=len(wide.columns), W=_concordance(ranks.to_numpy(), _ties(ranks.to_numpy())))
     return table
 
 
-def _concordance(ranks: np.ndarray) -> float | None: # (detectors, cells)
-    "Kendall's W; None for one detector."
+def _concordance(ranks: np.ndarray, ties: float = 0.0) -> float | None: # ranks: (detectors, cells)
+    "Kendall's W; None for one detector, and where no cell puts any before another."
     n, m = ranks.shape
-    return 12 * float(((ranks.sum(axis=1) - m * (n + 1) / 2)**2).sum()) / (m**2 * (n**3 - n)) if n > 1 else None
+    most = m**2 * (n**3 - n) - m * ties
+    return 12 * float(((ranks.sum(axis=1) - m * (n + 1) / 2)**2).sum()) / most if most > 0 else None
+
+
+def _ties(ranks: np.ndarray) -> float:
+    "What equal ranks take from the most that W could be (Kendall's correction)."
+    return float(sum((k**3 - k).sum() for k in (np.unique(column, return_counts=True)[1] for column in ranks.T)))
 
 # %% ../../nbs/48_evaluate.cells.ipynb #f15d1f2a
 def order_agreement(predictions: pd.DataFrame, # detector, source, label, p_fake, path: every detector on the same images

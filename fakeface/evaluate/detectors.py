@@ -25,7 +25,7 @@ from PIL import Image, UnidentifiedImageError
 from scipy.special import expit
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8894baaa
-from ..core.basics import DataNote, InputError, progress
+from ..core.basics import OWN, DataNote, InputError, progress
 from ..core.foreign import is_function_name, named_function, run_within
 from ..core.files import run_file
 from ..data.images import RejectedImage
@@ -33,7 +33,6 @@ from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
 from ..data.odds import merged, odds_note, order_note
 from ..data.tables import Passage, TableError, check_once, read_table, tidy_table
 from .perturbations import file_of, open_file
-from .scores import OWN
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8a21e719
 class DetectorError(InputError):

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.basics import LABELS, InputError, percent, signed
+from ..core.basics import LABELS, OWN, InputError, percent, signed
 from ..core.page import table_html, words_html
 from ..core.stats import subject_codes
 from .group_metrics import (BY, MEASURES, SPLITS, JointDraws, Split, Tally, Terms, compare_tally, confusion_of, enough,
                                              group_codes, has_attribute, in_order, joint_draws, parts_of, rates_of, subject_patterns,
                                              tally, tally_draws, useless)
-from .scores import OWN, THRESHOLD, TRAINED_ON, check_predictions, cut_words, own_images, own_notes, rows_of, with_errors
+from .scores import THRESHOLD, TRAINED_ON, check_predictions, cut_words, own_images, own_notes, rows_of, with_errors
 
 # %% ../../nbs/45_evaluate.fairness.ipynb #8cecef80
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..core.basics import InputError
+from ..core.basics import OWN, InputError
 from ..core.files import run_file
 from ..data.manifest import folder_words, is_labelled
 from ..data.sources import find_files
 from .detectors import check_scores, images_to_score, note_left_out, open_row, own_of
-from .scores import OWN
 
 # %% ../../nbs/48_evaluate.many.ipynb #2f358725
 def list_images(where: str | Path, # a table, a run folder, or a folder with real/ and fake/

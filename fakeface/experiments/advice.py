@@ -18,6 +18,7 @@ from scipy.stats import t as student
 from ..core.basics import InputError, percent
 from ..core.stats import difference_interval, wilson
 from .learning_curve import Forecast, at, by_epoch, fit_power_law, independent, points, predict_at
+from ..train.checkpoint import epoch_words
 
 # %% ../../nbs/85_experiments.advice.ipynb #a954ee9f
 def _curve_noise(values: np.ndarray, # one a epoch, shape (epochs,)
@@ -38,7 +39,7 @@ _AFTER, _SHORTEST = 3, 8 # epochs needed after a turn; in all
 
 class Overfitting(NamedTuple):
     "What a history says about overfitting."
-    epoch: int | None # the last epoch that improved validation beyond noise, where the net overfits after it
+    epoch: int | None # the last epoch that improved validation beyond noise, where the net overfits after it; counted as the history is
     verdict: str # overfits, converged, still improving, too short, not finite
     turn: int | None # the same epoch whatever the verdict
     noise: float # what counts as noise on the validation loss, in its units
@@ -67,7 +68,7 @@ def _stopped(values: np.ndarray, at: int, margin: float) -> bool:
     return float(before[0] - before[-1]) / (len(before) - 1) * after > 3 * margin
 
 # %% ../../nbs/85_experiments.advice.ipynb #5d3cf8c8
-def find_overfitting(history: pd.DataFrame, # one row an epoch: train_loss, valid_loss, and epoch if it does not start at 1
+def find_overfitting(history: pd.DataFrame, # one row an epoch: train_loss, valid_loss, epoch if it does not start at 1, frozen where known
                      k: float = 2.5, # standard deviations of noise that an improvement has to exceed
                     ) -> Overfitting:
     "Whether and after which epoch a network overfits. Raises `InputError` where a loss is missing from the table."
@@ -85,8 +86,8 @@ def find_overfitting(history: pd.DataFrame, # one row an epoch: train_loss, vali
     falls, rises = bool(moved[0] < -max(margin, _margin(train, k))), bool(moved[1] > margin)
     if not _stopped(valid, at, margin): verdict = "still improving"
     else: verdict = "overfits" if falls else "converged"
-    epoch = int(numbers[at]) if verdict == "overfits" else None
-    return Overfitting(epoch, verdict, int(numbers[at]), margin, rises, _words(verdict, int(numbers[at]), rises, moved, margin))
+    epoch, name = int(numbers[at]) if verdict == "overfits" else None, _epoch_named(history, at)
+    return Overfitting(epoch, verdict, int(numbers[at]), margin, rises, _words(verdict, name, rises, moved, margin))
 
 # %% ../../nbs/85_experiments.advice.ipynb #9214ddfa
 def _overfitting_epoch(history: pd.DataFrame, # as in find_overfitting
@@ -96,14 +97,26 @@ def _overfitting_epoch(history: pd.DataFrame, # as in find_overfitting
     return find_overfitting(history, k).epoch
 
 # %% ../../nbs/85_experiments.advice.ipynb #df8eacbf
-def _words(verdict: str, epoch: int, rises: bool, moved: list[float], margin: float) -> str:
+def _words(verdict: str, epoch: str, rises: bool, moved: list[float], margin: float) -> str:
     "The verdict as a sentence, with the figures that it rests on."
     by_noise = f"(noise: ±{margin:.2g})"
-    if verdict == "still improving": return f"Validation loss improved until epoch {epoch} or later {by_noise}: no stop to be seen."
+    if verdict == "still improving": return f"Validation loss improved until {epoch} or later {by_noise}: no stop to be seen."
     fell = f"training loss {'fell by another ' if moved[0] < 0 else 'moved by '}{abs(moved[0]):.2g}"
     then = f"rose by {moved[1]:.2g}" if rises else "no longer improved"
-    if verdict == "overfits": return f"Overfits after epoch {epoch}: validation loss {then} {by_noise}, {fell}."
-    return f"Converged at epoch {epoch}: validation loss {then} {by_noise}, {fell}, which is within noise."
+    if verdict == "overfits": return f"Overfits after {epoch}: validation loss {then} {by_noise}, {fell}."
+    return f"Converged at {epoch}: validation loss {then} {by_noise}, {fell}, which is within noise."
+
+
+def _epoch_named(history: pd.DataFrame, at: int) -> str: # such as "epoch 4"
+    "The epoch of a row, as a recipe counts: without those of the head alone, which come before."
+    frozen = _frozen_epochs(history)
+    if not frozen: return f"epoch {int(history['epoch'].iloc[at]) if 'epoch' in history else at + 1}"
+    return epoch_words(at, (frozen, len(history) - frozen)) + ", frozen ones not counted" * (at >= frozen)
+
+
+def _frozen_epochs(history: pd.DataFrame) -> int:
+    "Epochs of the head alone, where the history says which they are."
+    return int(history["frozen"].eq(True).sum()) if "frozen" in history else 0
 
 # %% ../../nbs/85_experiments.advice.ipynb #76413761
 _TRAIN_COLOUR, _VALID_COLOUR = "#0072b2", "#d55e00" # blue and vermilion of Okabe and Ito's palette for all kinds of sight
@@ -119,14 +132,14 @@ def plot_history(history: pd.DataFrame, # one row an epoch: train_loss, valid_lo
     x = history["epoch"] if "epoch" in history else pd.RangeIndex(1, len(history) + 1)
     ax.plot(x, history["train_loss"], color=_TRAIN_COLOUR, marker="o", ms=3, label="training")
     ax.plot(x, history["valid_loss"], color=_VALID_COLOUR, marker="s", ms=3, label="validation")
+    title = found.words.partition(":")[0].lower() if found.epoch is not None else found.verdict
     if found.turn is not None:
         at = smooth(history["valid_loss"].to_numpy(float))[list(x).index(found.turn)]
         ax.axhspan(at - found.noise, at + found.noise, color=_VALID_COLOUR, alpha=0.12, lw=0)
     if found.epoch is not None:
         ax.axvline(found.epoch, color="#444444", ls="--", lw=1)
-        ax.annotate(f" epoch {found.epoch}", (found.epoch, 1), xycoords=("data", "axes fraction"), va="top", fontsize=9)
-    title = f"overfits after epoch {found.epoch}" if found.epoch is not None else found.verdict
-    ax.set(xlabel="epoch", ylabel="loss (cross-entropy)", title=title)
+        ax.annotate(f" {title.removeprefix('overfits after ')}", (found.epoch, 1), xycoords=("data", "axes fraction"), va="top", fontsize=9)
+    ax.set(xlabel="epoch, frozen ones first" if _frozen_epochs(history) else "epoch", ylabel="loss (cross-entropy)", title=title)
     ax.legend(frameon=False)
     for side in ("top", "right"): ax.spines[side].set_visible(False)
     return ax

@@ -12,7 +12,7 @@ import itertools
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,8 @@ from ..core.style import GREY, figure
 from ..data.faces import DETECTORS, face_detector
 from ..data.mirror import cropped_root
 from ..data.recipes import (SETTINGS, Recipe, check_settings, read_recipe, read_spec, settings, spec_beside)
-from ..evaluate.compare import compare
-from .plan import choose, fingerprint, plan, sources_of, with_weights
+from ..evaluate.compare import compare_rows
+from .plan import choose, fingerprint, listed, plan, sources_of, with_weights
 from .run import run_recipe
 from .series import DIGEST, Trial, flat_scores, noted_settings, read_trials, run_series, write_series
 from ..train.blocks import face_datablock, loader_options
@@ -136,8 +136,7 @@ def combinations(grid: Grid, # of `read_grid`
         values = {k: v for k, v in trial.items() if k != "name"}
         name = _slug(str(trial["name"])) if "name" in trial else _trial_name(values)
         if values in found.values(): continue
-        if name.lower() in {n.lower() for n in found} | {"failed"}: name = f"{name}-{len(found) + 1}"
-        found[name] = values
+        found[_free_name(name, found)] = values
     if not found: raise InputError(f"{where}: no trial; give `axes` with values, or `trials`")
     return found
 
@@ -147,6 +146,13 @@ def _trial_name(values: dict[str, Any]) -> str: # such as color-grey_lr-0.001
     words = {k: "default" if v is None else Path(str(v)).name if k == "weights" else v for k, v in values.items()}
     name = _slug("_".join(f"{k.removeprefix('model.')}-{v}" for k, v in words.items())) or "base"
     return name if len(name) <= 120 else f"{name[:110]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _free_name(name: str, found: Collection[str]) -> str:
+    "The name, with a number behind it where another trial has it already, in whatever letter case."
+    taken = {n.lower() for n in found} | {"failed"}
+    if name.lower() not in taken: return name
+    return next(n for k in itertools.count(len(found) + 1) if (n := f"{name}-{k}").lower() not in taken)
 
 # %% ../../nbs/86_experiments.grid.ipynb #4e8868d2
 def _slug(text: str) -> str:
@@ -186,14 +192,13 @@ def _ranks(out: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _paired_p(out: Path, a: pd.Series, b: pd.Series) -> float:
-    "McNemar's p on the validation images of the seeds that both have."
+    "p on the validation images of the seeds that both have, by subject: an image that several seeds answer is one, and so is who is in it."
     seeds = [s for s in a.index if s in b.index]
     if not seeds: return 1.0
-    def valid(trial: str, seed: int) -> pd.DataFrame:
-        rows = read_part(out/trial, "predictions")[["path", "split", "label", "p_fake"]]
-        return rows[rows["split"] == "valid"].assign(split="held out", path=f"{seed}/" + rows["path"])
-    pair = [pd.concat([valid(trials[s], s) for s in seeds]) for trials in (a, b)]
-    return float(compare(*pair).loc[("held out", "all"), "p"])
+    def valid(trial: str) -> pd.DataFrame: # without sha256: a face that was cut out is another file
+        rows = read_part(out/trial, "predictions")
+        return rows.loc[rows["split"] == "valid", [c for c in ("path", "label", "subject", "p_fake") if c in rows]]
+    return float(compare_rows(*([valid(trials[s]) for s in seeds] for trials in (a, b)))["p"])
 
 # %% ../../nbs/86_experiments.grid.ipynb #cd797b2b
 def run_grid(grid: str | Path | Grid, # a name, a YAML file, or a grid
@@ -217,7 +222,8 @@ def run_grid(grid: str | Path | Grid, # a name, a YAML file, or a grid
     _warn_idle(grid)
     manifest = plan(grid.recipe, root, profile, scale=grid.scale).manifest # refused here, not trial by trial
     out = Path(out) if out else Path("runs")/f"grid-{grid.name}"
-    return run_series(out, "grid", _config(grid, manifest), trials, partial(write_series, grid_table, out/"grid.csv"), progress)
+    files = partial(listed, root, sources_of(grid.recipe))
+    return run_series(out, "grid", _config(grid, manifest), trials, partial(write_series, grid_table, out/"grid.csv"), progress, files)
 
 # %% ../../nbs/86_experiments.grid.ipynb #4ddd5963
 def _options(grid: Grid, values: dict[str, Any]) -> dict[str, Any]:

@@ -33,9 +33,9 @@ from ..data.recipes import (Part, PartList, Profiles, Recipe, TestName, Treatmen
                                    read_spec)
 from ..evaluate.cells import detector_ranks
 from ..evaluate.scores import THRESHOLD
-from .plan import choose, fingerprint
+from .plan import choose, fingerprint, listed
 from .run import run_recipe
-from .series import Trial, check_folder, noted_settings, read_trials, run_series, write_series
+from .series import KINDS_OF, Trial, check_folder, noted_settings, read_trials, run_series, write_series
 from ..train.runs import Run
 
 # %% ../../nbs/87_experiments.holdout.ipynb #02622c78
@@ -111,16 +111,17 @@ def run_holdout(spec: str | Path | Holdout, # a name, a YAML file, or a holdout
                ) -> pd.DataFrame: # as `holdout_table` gives it, also in <out>/holdout.csv
     "Trains what is not finished, and tests each on its pair. Raises `InputError` where it cannot work as a whole."
     spec = spec if isinstance(spec, Holdout) else read_holdout(spec)
-    spec, found = replace(spec, seeds=list(spec.seeds if seeds is None else seeds)), scan(root, _sources(spec))
+    spec, found = replace(spec, seeds=list(dict.fromkeys(spec.seeds if seeds is None else seeds))), scan(root, _sources(spec))
     spec, asked_kinds = present_kinds(spec, found.images), [*spec.real, *spec.fake]
     gone = [k for k in asked_kinds if k not in {**spec.real, **spec.fake}]
     if progress and gone: print(f"left out, no images: {', '.join(gone)}")
     out, trials = Path(out) if out else Path("runs")/f"holdout-{spec.name}", _trials(spec, root, profile, scale, options)
     config = dict(holdout=spec.name, profile=profile, scale=scale, settings=_settings(spec, root, profile, options),
-                  spec=_sum(spec), images=fingerprint(found.images.assign(split="")))
+                  spec=_sum(spec), images=fingerprint(found.images.assign(split=""))) | {KINDS_OF: _kind_sums(spec, found.images)}
     check_folder(out, "holdout", config) # before hours of choosing
     if choosing: choose_detectors(spec, root, out, profile, scale, progress, **options) # before any test set is used
-    return run_series(out, "holdout", config, trials, partial(write_series, holdout_table, out/"holdout.csv"), progress)
+    files = partial(listed, root, _sources(spec))
+    return run_series(out, "holdout", config, trials, partial(write_series, holdout_table, out/"holdout.csv"), progress, files)
 
 # %% ../../nbs/87_experiments.holdout.ipynb #0e237f1e
 def _sources(spec: Holdout) -> list[str]:
@@ -143,6 +144,14 @@ def _sum(spec: Holdout) -> str: # 16 hexadecimal digits
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     "The options that were given."
     return {k: v for k, v in options.items() if v is not None}
+
+# %% ../../nbs/87_experiments.holdout.ipynb #6f0c603b
+def _kind_sums(spec: Holdout, images: pd.DataFrame) -> dict[str, str]: # kind -> 16 hexadecimal digits
+    "Change when a kind has other images, or they show others: a table of attributes or subjects may be mended while no image changes."
+    columns = [c for c in ("path", "subject", "sha256") if c in images]
+    def rows(parts: list[Part]) -> pd.DataFrame: return pd.concat([eligible(images, p, spec.name) for p in parts])[columns]
+    texts = {k: rows(parts).sort_values("path").to_csv(index=False) for k, parts in {**spec.real, **spec.fake}.items()}
+    return {k: hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16] for k, text in texts.items()}
 
 # %% ../../nbs/87_experiments.holdout.ipynb #16786181
 def _trials(spec: Holdout, root: str | Path, profile: str | None, scale: float, options: dict[str, Any]) -> list[Trial]:
@@ -273,13 +282,15 @@ def _inner_folder(out: str | Path, real: str, fake: str) -> Path:
 
 
 def _has_chosen(inner: Path, outer: Path) -> bool:
-    "Whether all trainings of a choice have been made, with the settings of the trainings that it is for."
-    choices = []
+    "Whether all trainings of a choice have been made, with the settings and the images of the trainings that it is for."
+    choices, kinds = [], []
     for folder in (inner, outer):
         if not (folder/"holdout.json").is_file(): return False
         note = read_json(folder/"holdout.json", SERIES["holdout"], "give another folder with --out")["asked"]
         choices.append([note.get(k) for k in ("profile", "scale", "settings")])
-    return choices[0] == choices[1] and all(status != "waiting" for *_, status in read_trials(inner, "holdout"))
+        kinds.append(note.get(KINDS_OF, {}))
+    same = choices[0] == choices[1] and all(kinds[1].get(k, v) == v for k, v in kinds[0].items())
+    return same and all(status != "waiting" for *_, status in read_trials(inner, "holdout"))
 
 # %% ../../nbs/87_experiments.holdout.ipynb #3c67078a
 def chosen_cells(out: str | Path, # of `run_holdout` with `choosing`
@@ -346,8 +357,9 @@ def _stability_words(cells: pd.DataFrame) -> list[str]:
     r = detector_ranks(cells)
     if r.attrs["W"] is None or r.attrs["cells"] < 2: return []
     firsts = ", ".join(f"{name} in {n}" for name, n in r["first"].items())
-    return [f"First of {len(r)} detectors: {firsts} of {r.attrs['cells']} cells (Kendall's W of the orders {r.attrs['W']:.2f}; 1: all "
-            "agree)."]
+    shared = ", a shared first place counts for each" if r["first"].sum() > r.attrs["cells"] else ""
+    return [f"First of {len(r)} detectors: {firsts} of {r.attrs['cells']} cells{shared} (Kendall's W of the orders {r.attrs['W']:.2f}; 1: "
+            "all agree)."]
 
 # %% ../../nbs/87_experiments.holdout.ipynb #e957d294
 def plot_holdout(cells: pd.DataFrame, # of `holdout_cells`

@@ -305,6 +305,7 @@ def _train(learn: Learner, chosen: dict[str, Any], job: Job, lost: LostImages, b
     except DivergedError:
         kept.forget(all_of_it=True) # it would come to the same
         raise
+    if first := learn.planned[0]: history = history.assign(frozen=history["epoch"] <= first) # of the head alone, as in epochs.csv
     store(job.folder, "history", history)
     if (unseen := getattr(learn, "unseen", None)) is not None:
         write_table(unseen.rename_axis("path").rename(UNSEEN).reset_index(), job.folder/_UNSEEN)

@@ -23,7 +23,7 @@ from ..core.files import save_figure, write_table
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
 from ..data.recipes import Composition, Recipe, read_recipe
 from ..evaluate.scores import is_misclassified
-from .plan import fingerprint, plan
+from .plan import fingerprint, listed, plan, sources_of
 from .run import run_recipe
 from .series import Trial, noted_settings, read_trials, run_series
 
@@ -178,4 +178,5 @@ def run_seeds(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     make = partial(run_recipe, recipe, root, profile=planned.profile, scale=scale, split_seed=split_seed, progress=False, aim=aim, own=own,
                    **options)
     trials = [Trial(f"seed-{s}", dict(seed=s), partial(_one, make, s)) for s in seeds]
-    return run_series(out, "seeds", config | (dict(aim=dict(aim)) if aim else {}), trials, partial(_record, out), progress)
+    files = None if own else partial(listed, root, sources_of(recipe))
+    return run_series(out, "seeds", config | (dict(aim=dict(aim)) if aim else {}), trials, partial(_record, out), progress, files)

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..core.basics import LABELS, RATES, InputError, area, percent
+from ..core.basics import LABELS, OWN, RATES, InputError, area, percent
 from ..core.page import plain_page, table_html, words_html
 from ..core.style import INK, figure, picture
 from ..data.manifest import check_images, read_facts
@@ -25,7 +25,7 @@ from ..evaluate.detectors import sample_images
 from ..evaluate.perturbations import HARMLESS, PERTURBATIONS, SWEEPS, Perturbation, marks_kept, marks_words, read_sweeps
 from ..evaluate.robustness import (FormatMatched, Scorer, ask, change_words, format_match, robustness_table,
                                           robustness_text, source_rates, stability, stability_words, turned_words, twins, wide)
-from ..evaluate.scores import OWN, THRESHOLD, cut_words, own_notes
+from ..evaluate.scores import THRESHOLD, cut_words, own_notes
 from ..interpret.losses import thumbnail
 
 # %% ../../nbs/72_report.robustness.ipynb #c5fd2c96

@@ -36,6 +36,7 @@ from ..evaluate.thresholds import (OperatingPoint, elsewhere_words, frozen_thres
                                           point_notes, point_words, score_at_point)
 from ..interpret.losses import attribute_words, thumbnail, top_losses
 from ..synthetic.world import read_world
+from ..train.checkpoint import epoch_words
 from ..train.fitting import training_words
 from ..train.learners import idle_settings
 from ..train.models import read_call
@@ -541,13 +542,24 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
     return {"Run": rows(top), "Settings": rows(settings), "Versions": rows(i.get("versions", {})),
             "Time": [(k, f"{v:,.1f} s") for k, v in i.get("seconds", {}).items()]}
 
+# %% ../../nbs/70_report.run.ipynb #71da497b
+def _frozen_epochs(h: pd.DataFrame, settings: dict[str, Any]) -> int:
+    "Epochs of the head alone, which come first, where the settings say that there were such."
+    first, then = settings.get("frozen_epochs", 0), settings.get("epochs", 0)
+    return first if first and "frozen_epochs" not in idle_settings(settings) and len(h) == first + then else 0
+
+# %% ../../nbs/70_report.run.ipynb #29fcb7e0
+def _epoch_named(h: pd.DataFrame, epoch: int, settings: dict[str, Any]) -> str: # such as "epoch 4"
+    "An epoch of a history as a recipe counts: without the frozen ones."
+    first = _frozen_epochs(h, settings)
+    if not first: return f"epoch {epoch}"
+    return epoch_words(epoch - 1, (first, len(h) - first)) + ", frozen ones not counted" * (epoch > first)
+
 # %% ../../nbs/70_report.run.ipynb #5f0be7e2
 def _epochs_words(h: pd.DataFrame, settings: dict[str, Any]) -> str: # such as "1 frozen + 3 epochs"
-    "How many epochs there were; those of the head alone first, where the settings say that there were such."
-    first, then = settings.get("frozen_epochs", 0), settings.get("epochs", 0)
-    if first and "frozen_epochs" not in idle_settings(settings) and len(h) == first + then:
-        return f"{first} frozen + {then} {'epoch' if then == 1 else 'epochs'}"
-    return f"{len(h)} {'epoch' if len(h) == 1 else 'epochs'}"
+    "How many epochs there were."
+    first = _frozen_epochs(h, settings)
+    return (f"{first} frozen + " if first else "") + f"{len(h) - first} {'epoch' if len(h) - first == 1 else 'epochs'}"
 
 
 def _training(h: pd.DataFrame, ran: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
@@ -557,7 +569,7 @@ def _training(h: pd.DataFrame, ran: dict[str, Any], settings: dict[str, Any]) ->
     lead = "Fitted at once: no epochs. After it" if ran.get("head") else f"{_epochs_words(h, settings)}. After the last"
     words = (f"{lead}, the validation images gave a loss of {last['valid_loss']:.3f} and an accuracy of {percent(last['accuracy'])}.")
     if best["epoch"] < last["epoch"]:
-        words += f" Their lowest loss, {best['valid_loss']:.3f}, came after epoch {best['epoch']:.0f}."
+        words += f" Their lowest loss, {best['valid_loss']:.3f}, came after {_epoch_named(h, int(best['epoch']), settings)}."
     if ran: words += f" {training_words(ran)}"
     curves = [picture(plot_history(h, c), _history_words(h, c)) for c in (["train_loss", "valid_loss"], ["accuracy"])]
     return dict(training=words, curves=curves)
