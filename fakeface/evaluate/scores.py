@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtri
 
-from ..core.basics import LABELS, RATES, InputError, area, percent
+from ..core.basics import LABELS, RATES, InputError, area, percent, unrounded
 from ..core.stats import auc_with_interval, effective_counts, mover, numbered, rate_interval, subject_codes, wilson
 from ..data.tables import Passage, TableError, check_once, probabilities, read_table, tidy_table
 
@@ -77,7 +77,7 @@ def is_misclassified(predictions: pd.DataFrame,
 # %% ../../nbs/40_evaluate.scores.ipynb #cbe88064
 def cut_words(threshold: float) -> str: # such as "from p_fake 0.93 on"
     "Which images a threshold calls fake."
-    return f"from p_fake {threshold:.4g} on" if threshold <= 1 else "at no p_fake (the threshold lies above 1)"
+    return f"from p_fake {unrounded(threshold, f'{threshold:.4g}')} on" if threshold <= 1 else "at no p_fake (the threshold lies above 1)"
 
 # %% ../../nbs/40_evaluate.scores.ipynb #e52c9a2b
 def auc_interval(is_fake: np.ndarray, # bool, shape (n,)
