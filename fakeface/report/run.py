@@ -36,6 +36,7 @@ from ..evaluate.thresholds import (OperatingPoint, elsewhere_words, frozen_thres
                                           point_notes, point_words, score_at_point)
 from ..interpret.losses import attribute_words, thumbnail, top_losses
 from ..synthetic.world import read_world
+from ..train.checkpoint import epoch_words
 from ..train.fitting import training_words
 from ..train.learners import idle_settings
 from ..train.models import read_call
@@ -541,12 +542,18 @@ def _how(run: Run) -> dict[str, list[tuple[str, str]]]:
 # %% ../../nbs/70_report.run.ipynb #5f0be7e2
 def _epochs_words(h: pd.DataFrame, settings: dict[str, Any]) -> str: # such as "1 frozen + 3 epochs"
     "How many epochs there were; those of the head alone first, where the settings say that there were such."
-    first, then = settings.get("frozen_epochs", 0), settings.get("epochs", 0)
-    if first and "frozen_epochs" not in idle_settings(settings) and len(h) == first + then:
-        return f"{first} frozen + {then} {'epoch' if then == 1 else 'epochs'}"
+    first, then = _two_kinds(h, settings)
+    if first: return f"{first} frozen + {then} {'epoch' if then == 1 else 'epochs'}"
     return f"{len(h)} {'epoch' if len(h) == 1 else 'epochs'}"
 
 
+def _two_kinds(h: pd.DataFrame, settings: dict[str, Any]) -> tuple[int, int]: # epochs of the head alone, and those after them
+    "How many epochs there were of each kind; none of the first where the settings do not say so."
+    first, then = settings.get("frozen_epochs", 0), settings.get("epochs", 0)
+    known = first and "frozen_epochs" not in idle_settings(settings) and len(h) == first + then
+    return (first, then) if known else (0, len(h))
+
+# %% ../../nbs/70_report.run.ipynb #4c697f43
 def _training(h: pd.DataFrame, ran: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     "The curves and what they say, and in which numbers it was trained."
     if not len(h): return dict(training="There is no training history: the detector was used as it was.", curves=[])
@@ -554,7 +561,8 @@ def _training(h: pd.DataFrame, ran: dict[str, Any], settings: dict[str, Any]) ->
     lead = "Fitted at once: no epochs. After it" if ran.get("head") else f"{_epochs_words(h, settings)}. After the last"
     words = (f"{lead}, the validation images gave a loss of {last['valid_loss']:.3f} and an accuracy of {percent(last['accuracy'])}.")
     if best["epoch"] < last["epoch"]:
-        words += f" Their lowest loss, {best['valid_loss']:.3f}, came after epoch {best['epoch']:.0f}."
+        at, kinds = int(best["epoch"]), _two_kinds(h, settings)
+        words += f" Their lowest loss, {best['valid_loss']:.3f}, came after {epoch_words(at - 1, kinds) if kinds[0] else f'epoch {at}'}."
     if ran: words += f" {training_words(ran)}"
     curves = [picture(plot_history(h, c), _history_words(h, c)) for c in (["train_loss", "valid_loss"], ["accuracy"])]
     return dict(training=words, curves=curves)
