@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from typer import Option
 
 from .shared import (IN_ONE, Aim, Detector, Many, Map, Output, Root, Skip, Test, about, argument, check_suffix, drawn_note,
-                                 log_use, nobody_note, option, read_predictions_of, refuse_options, run_folder, run_root, shown, write_page,
-                                 write_parts)
+                                 log_use, nobody_note, option, read_predictions_of, refuse_options, run_folder, run_root, shown,
+                                 unlisted_note, write_page, write_parts)
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.evaluate.ipynb #8faf66ff
@@ -153,6 +153,7 @@ def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path,
     used = log_use(model, rows, "score") if model else []
     predictions = detect(scorer, rows, root)
     output.record(predictions=write_table(predictions, save))
+    if model and (words := unlisted_note(model)): used = [*used, f"{words}."]
     output.note(f"{len(predictions):,} images by `{_who(detector, model)}`; predictions: {save}", *used)
     return predictions
 
@@ -178,7 +179,7 @@ def _in_parts(what: Path, root: Path | None, sample: int | None, d: Detector, mo
     from fakeface.evaluate.many import list_images
     from fakeface.serve.many import Question
     rows, root = list_images(what, root and run_root(what, root, output), columns)
-    if model: output.note(*log_use(model, rows, "score"))
+    if model: output.note(*log_use(model, rows, "score"), *filter(None, [unlisted_note(model)]))
     write_parts(many, rows, Question("score", str(root), str(model) if model else None, d.detector, d.takes, d.batch, d.timeout, d.logit,
                                      d.flip), output)
 
