@@ -261,12 +261,12 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
 # %% ../../nbs/96_cli.evaluate.ipynb #59873037
 def _show_sources(table: Any, point: Any, scores: dict[str, dict[str, Any]], output: Output) -> None:
     "Source by source at the threshold, the test sets first; one table, where a class of one of them has several sources."
-    from fakeface.evaluate.scores import shown_sources, source_notes, sources_at, sources_table
+    from fakeface.evaluate.scores import cut_figure, shown_sources, source_notes, sources_at, sources_table
     valid = sources_at(table[table["split"] == "valid"], point.threshold)
     output.record(valid_sources=valid)
     shown = shown_sources(valid, {t: r["sources"] for t, r in scores.items()})
     if notes := source_notes(valid): output.say("\nOn validation:", *(f"- {note}" for note in notes))
-    title = f"Source by source at the threshold {point.threshold:.4g} (positive: fake; AUC within a source):"
+    title = f"Source by source at the threshold {cut_figure(point.threshold)} (positive: fake; AUC within a source):"
     if shown: output.table(sources_table(shown), title)
 
 
@@ -341,10 +341,11 @@ def _cut(run: Path | None, # a run or a table; None where a detector is asked, f
          given: float | None, # with --threshold
         ) -> tuple[float, str]: # an image is called fake from this p_fake on; whence, in words
     "The threshold that is given, else the frozen one of a run, else 0.5. Raises `InputError` for one that is no probability."
+    from fakeface.evaluate.scores import cut_figure
     from fakeface.evaluate.thresholds import POINT, frozen_threshold
     if given is None: return frozen_threshold(run) if run else (0.5, "none was given with --threshold, so it is 0.5")
     if not 0 <= given <= 1: raise InputError(f"--threshold {given:g}: give a p_fake from 0 to 1, such as 0.5")
-    frozen = f"; the run's frozen one is {frozen_threshold(run)[0]:.4g}" if run and (run/POINT).is_file() else ""
+    frozen = f"; the run's frozen one is {cut_figure(frozen_threshold(run)[0])}" if run and (run/POINT).is_file() else ""
     return given, f"given with --threshold{frozen}"
 
 # %% ../../nbs/96_cli.evaluate.ipynb #90b8e2e0

@@ -26,7 +26,7 @@ from ..core.files import FILES, write_whole
 from ..core.schema import OPEN, Count, Interval, Rate, Share, read_json, unknown_words
 from ..core.stats import effective_counts, photograph_kinds, rate_interval, subject_codes, wilson
 from .ledger import SealedError, images_fingerprint, known_rows, sketches_of
-from .scores import THRESHOLD, TRAINED_ON, check_predictions, source_notes, sources_at
+from .scores import THRESHOLD, TRAINED_ON, check_predictions, cut_figure, source_notes, sources_at
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #5e285faa
 def _validation_rows(predictions: pd.DataFrame, # to fit on
@@ -149,7 +149,8 @@ class OperatingPoint:
 
     wanted = property(lambda self: _aim_words(self), doc='The aim in words, such as "most fakes caught at 1 % false positives".')
 
-    def __str__(self) -> str: return "\n".join([f"threshold {self.threshold:.4g}, temperature {self.temperature:.3g}", *point_notes(self)])
+    def __str__(self) -> str:
+        return "\n".join([f"threshold {cut_figure(self.threshold)}, temperature {self.temperature:.3g}", *point_notes(self)])
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #29ce6419
 def _aim_words(p: OperatingPoint) -> str:
