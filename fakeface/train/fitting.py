@@ -161,7 +161,8 @@ def train(learn: Learner, # of `make_learner`
           frozen_epochs: int = 1, # of a pretrained body, before `epochs`
           kept: Checkpoint | None = None, # keeps it after its epochs, and goes on with what was kept
          ) -> pd.DataFrame: # one row an epoch: epoch, train_loss, valid_loss, accuracy, seconds
-    "`fit_one_cycle` from scratch, `fine_tune` for a pretrained body (frozen epochs first); or both at constant rates."
+    "`fit_one_cycle` from scratch, `fine_tune` for a pretrained body (frozen epochs first); or both at constant rates. Raises `InputError`."
+    if schedule not in SCHEDULES: raise InputError(f"schedule is {schedule!r}; use one of {', '.join(SCHEDULES)}")
     frozen = getattr(learn.opt, "frozen_idx", 0) if learn.opt else 0
     learn.planned = (frozen_epochs if frozen and not isinstance(learn, HeadLearner) else 0, epochs) # for those who say how far it is
     history = History()
