@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from fakeface.interpret import attribution
-from fakeface.interpret.attribution import METHODS, attribute, cam_words, explain
+from fakeface.interpret.attribution import METHODS, attribute, cam_layers, cam_words, explain
+from fakeface.train.models import transfer_net
 from fakeface.train.probe import probe_net
 
 
@@ -70,3 +71,13 @@ def test_maps_of_a_probe_say_which_stages_they_leave_out():
               for net in (probe, network().eval()) for method in ("grad_cam", "occlusion")]
     assert [cam_words(probe) in title for title in titles] == [True, False, False, False] and "earlier stages" in cam_words(probe)
     assert cam_words(network()) == cam_words(None) == ""
+
+
+@pytest.mark.parametrize("arch, words", [("squeezenet1_1", "reads 256 of the 512 maps"), ("densenet121", "reads 32 of the 1,024 maps"),
+                                         ("resnet18", ""), ("tf_efficientnet_lite0", "")])
+def test_a_map_of_one_of_several_convolutions_side_by_side_says_how_much_it_reads(arch, words):
+    net = transfer_net(arch, 64, pretrained=False)[0].eval()
+    title = explain(net, images(1, 64), methods="grad_cam", size=64).get_suptitle()
+    assert words in cam_words(net, 64) and cam_words(net, 64) in title and bool(cam_words(net, 64)) == bool(words)
+    layer = [*cam_layers(net, 64, 1).values()][0]
+    assert "on which the answer rests" not in explain(net, images(1, 64), methods="grad_cam", size=64, layer=layer).get_suptitle()

@@ -262,6 +262,26 @@ def test_a_number_of_the_two_runs_opens_as_many_faces_as_it_counts(root, runs):
         assert len(rows) - 1 == int(n.replace(",", ""))
 
 
+def test_a_filter_at_the_score_that_a_page_shows_finds_its_picture_and_a_second_send_asks_the_same(root, runs):
+    explorer = add_explore(app := make_app("a run"), runs[0], root, runs[1])
+    row = int(chosen(explorer.wall, Wanted())[0])
+    shown = re.search(r"p_fake</th><td>([^<]*)</td>", client(app).get(f"/explore/picture/{row}").text)[1]
+    assert chosen(explorer.wall, Wanted.read([("low", shown), ("high", shown)])).tolist() == [row]
+    asked = dict(low=shown, high=shown, threshold=shown, prevalence="0.1234567")
+    page = client(app).get("/explore", params=asked).text
+    sent = {n: re.search(rf'name="{n}"[^>]* value="([^"]*)"', page)[1] for n in ("low", "high", "threshold")}
+    assert sent | dict(prevalence=re.search(r'<option value="([^"]*)" selected[^>]*>0.123', page)[1]) == asked
+
+
+@pytest.mark.parametrize("threshold, words", [(1 - 1.2e-5, "0.999988"), (np.nextafter(1, 2), "above 1")])
+def test_a_threshold_that_is_not_one_is_not_called_one(root, runs, threshold, words):
+    point = json.loads((runs[0] / "operating.json").read_text()) | dict(threshold=threshold)
+    (runs[0] / "operating.json").write_text(json.dumps(point))
+    add_explore(app := make_app("a run"), runs[0], root, runs[1])
+    pages = [client(app).get(address).text for address in ("/explore", "/explore/two")]
+    assert f"Threshold: {words}<" in pages[0] and f"its own threshold, {words} and 0." in pages[1]
+
+
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 @pytest.fixture

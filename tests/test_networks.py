@@ -12,7 +12,7 @@ import torchvision
 from fastai.data.transforms import Normalize
 from fastai.learner import Learner, load_learner
 from fastai.losses import CrossEntropyLossFlat
-from fastai.metrics import accuracy
+from fastai.metrics import accuracy, error_rate
 from fastai.vision.core import PILImage
 from fastai.vision.data import ImageDataLoaders, get_image_files
 from fastai.vision.augment import Resize
@@ -31,6 +31,7 @@ from fakeface.interpret.attribution import attribute, cam_layers, p_fake_of
 from fakeface.interpret.faithfulness import cascade
 from fakeface.interpret.ood import features
 from fakeface.train.blocks import face_dataloaders, feed_of
+from fakeface.train.fitting import train
 from fakeface.train.inference import predict
 from fakeface.train.learners import DivergedError, classes_of, make_learner, small_learner, transfer_learner
 from fakeface.train.models import WeightsError, load_body, read_weights, small_net, transfer_net
@@ -387,6 +388,19 @@ def test_the_run_folder_and_the_robustness_of_an_alphabetical_learner_say_what_i
     np.testing.assert_allclose(clean[answers["path"]], answers["p_fake"], atol=1e-6)
     assert main(["robustness", str(run.folder), "--root", str(photos)]) == 2  # only the program that made this network can rebuild it
     assert "into the Learner that made it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("metrics", [accuracy, error_rate, [error_rate, accuracy], []])
+def test_a_history_goes_by_the_names_of_its_figures_and_outlives_predictions(photos, manifest, tmp_path, metrics):
+    learn = small_learner(face_dataloaders(manifest, photos, size=32), 4, metrics=metrics, precision="32")
+    history = train(learn, 2, progress=False)
+    rows = manifest[manifest["split"] == "valid"].assign(source="mine", split="mine")
+    answers = predict(learn, rows, root=photos)
+    right = ((answers["p_fake"] >= 0.5) == (answers["label"] == "fake")).mean() if metrics else np.nan
+    kept = save_run(learn, rows, tmp_path/"run", photos).history
+    for found in (history, kept):
+        assert len(found) == 2 and found["accuracy"].iloc[-1] == pytest.approx(right, abs=1e-6, nan_ok=True)
+        np.testing.assert_allclose(found["valid_loss"], history["valid_loss"])
 
 
 def test_the_robustness_of_a_run_goes_by_its_networks_vocabulary(photos, manifest, tmp_path):

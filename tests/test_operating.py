@@ -238,6 +238,13 @@ def test_images_without_hashes_are_known_by_source_and_path():
     assert score_at_point(fit_operating_point(nameless[0]), nameless[1])["fitted_on"] is None
 
 
+def test_a_table_without_names_is_not_refused_for_having_as_many_rows_as_validation():
+    valid, test = (two_sources(split, seed).drop(columns="path") for split, seed in (("valid", 0), ("test", 1)))
+    point = fit_operating_point(valid)
+    assert len(test) == len(valid) and score_at_point(point, test)["n_real"] == (test["label"] == "real").sum()
+    with pytest.raises(InputError, match="fitted on, all of them"): score_at_point(point, valid.assign(split="test"))
+
+
 def test_a_test_of_validation_images_alone_is_refused():
     valid = two_sources("valid", 0).assign(sha256=[f"{i:064x}" for i in range(1200)])
     part = valid.head(100).assign(split="test", path=[f"copy/{i}" for i in range(100)])

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import struct
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -375,6 +376,39 @@ def test_a_card_names_what_falls_under_perturbations_on_the_runs_robustness_page
     assert f"On test images, after the perturbation web (768 pixels, JPEG 60): {lost}." in card
     assert "after the perturbation hard (768 pixels, JPEG 60): balanced accuracy falls by 20.0 points, to sensitivity 12.0 %" in card
     assert card.count("On test images, after the perturbation") == 2
+
+
+def test_a_card_says_how_many_epochs_there_were_where_a_training_stopped_early(made, tmp_path):
+    home, run, bundle = made
+    folder = tmp_path/"run"
+    shutil.copytree(run.folder, folder)
+    assert ", 10 epochs, " in (export_bundle(folder, tmp_path/"whole")/"README.md").read_text()
+    run.history.head(7).to_csv(folder/"history.csv", index=False)
+    card = (export_bundle(folder, tmp_path/"card")/"README.md").read_text()
+    assert ", 7 epochs (stopped early; at most 10 were asked for), " in card
+
+
+def test_a_score_near_one_is_not_called_one(made):
+    home, run, bundle = made
+    answer = Detector.load(bundle, device="cpu").predict(home/"world"/run.predictions["path"].iloc[0], band=False)
+    near = replace(answer, answers=[replace(a, p_fake=1 - 2**-20) for a in answer.answers])
+    assert "p_fake 0.99999905, " in repr(near)
+
+
+@pytest.mark.parametrize("line", ["score {images} --model {model}", "score {images} --model {model} --parts {parts}",
+                                  "predict {images} --model {model} --fast"])
+def test_that_a_bundle_does_not_list_its_images_is_said_and_of_a_run_it_is_not(made, tmp_path, capsys, monkeypatch, line):
+    home, run, bundle = made
+    for r in run.manifest.groupby("label").head(2).itertuples():
+        (tmp_path/"faces"/r.label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(home/"world"/r.path, tmp_path/"faces"/r.label)
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for k, model in enumerate((bundle, run.folder)):
+        assert main(line.format(images="faces", model=model, parts=f"parts{k}").split()) in (0, 1, 3)
+        shown = capsys.readouterr()
+        said.append("does not list the images that its network was trained and validated on" in " ".join((shown.out + shown.err).split()))
+    assert said == [True, False]
 
 
 def test_predict_repeats_that_a_shortcut_does_as_well(made, tmp_path, capsys):

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.stats import norm
 
 from fakeface.cli.main import main
+from fakeface.core.basics import InputError
 from fakeface.evaluate.people import by_person, signal_detection
 from fakeface.serve.quiz import quiz_app
 from fakeface.serve.sessions import Plan, Quiz, answers_table, create_quiz, draw_items, next_step, person, with_pictures
@@ -42,6 +43,30 @@ def begin(asked: object) -> str:
     where = asked.post("/join").headers["location"]
     for form in (dict(dark="4", bright="4"), {}): asked.post(where, data=form)
     return where
+
+
+@pytest.mark.parametrize("p, threshold, shown, done", [
+    (0.496, 0.504, "0.496", "says fake from 0.504 on"), (0.9952, 0.9957, "0.995", "says fake from 0.996 on"),
+    (0.7, 0.4, "0.70", "says fake from 0.40 on"), (1.0, np.nextafter(1, 2), "1.00", "never says fake")])
+def test_what_the_machine_says_and_its_figures_agree(tmp_path, p, threshold, shown, done):
+    with made(tmp_path, advice="after") as quiz:
+        quiz._db.execute("UPDATE items SET p_fake = ?, threshold = ?", (p, float(threshold)))
+        asked = client(quiz_app(quiz))
+        where = begin(asked)
+        asked.post(where, data=dict(step=next_step(quiz, person(quiz, where[3:])).name, choice="real-1"))
+        page = re.sub("<[^>]+>", "", asked.get(where).text)
+    verdict = "fake" if p >= threshold else "real"
+    assert f"The machine says {verdict}: {shown} on its scale from 0 (real) to 1 (fake), where it {done}." in " ".join(page.split())
+
+
+def test_people_judge_the_files_that_the_machine_judged(tmp_path):
+    pool = pd.DataFrame(dict(label=["real", "fake"] * 4)).assign(path=lambda t: t["label"] + t.index.astype(str) + ".png")
+    for path in pool["path"]: Image.effect_noise((40, 40), 60).convert("RGB").save(tmp_path / path)
+    pool["sha256"] = [hashlib.sha256((tmp_path / path).read_bytes()).hexdigest() for path in pool["path"]]
+    items = draw_items(pool, Plan(items=4, practice=2))
+    with_pictures(items, tmp_path)
+    Image.effect_noise((40, 40), 90).convert("RGB").save(tmp_path / items["path"].iloc[2])
+    with pytest.raises(InputError, match=f"{items['path'].iloc[2]}: .*changed"): with_pictures(items, tmp_path)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -123,6 +148,32 @@ def test_the_tables_of_the_results_are_compared_as_detectors(tmp_path, capsys):
     assert main(["compare", *(str(tmp_path / f"quiz-{name}.csv") for name in ("people", "machine")), "--json"]) == 0
     row = json.loads(capsys.readouterr().out)
     assert "paired" in json.dumps(row) and 'alt="fake, ' in (tmp_path / "quiz.html").read_text(encoding="utf-8")
+
+
+def test_somebody_who_has_just_begun_hides_no_results(tmp_path, capsys):
+    with made(tmp_path, tips="half", practice=0) as quiz:
+        asked, rng = client(quiz_app(quiz)), np.random.default_rng(0)
+        for most in (8, 1):  # of the second condition one picture, so of one class
+            where = begin(asked)
+            for _ in range(most):
+                step = next_step(quiz, person(quiz, where[3:]))
+                asked.post(where, data=dict(step=step.name, choice=rng.choice(["real-1", "fake-3"])))
+        begun = answers_table(quiz)["tips"].iloc[-1]
+    assert main(["quiz", "--results", str(tmp_path / "quiz.sqlite"), "--json"]) == 0
+    figures = {row["condition (positive: fake)"]: row for row in json.loads(capsys.readouterr().out)["figures"]}
+    assert {name: row["accuracy"] == "–" for name, row in figures.items()} == {w: w == begun for w in ("tips", "no tips")}
+
+
+def test_pictures_without_a_majority_are_counted_and_named(tmp_path, capsys):
+    with made(tmp_path) as quiz:
+        asked = client(quiz_app(quiz))
+        for choice in ("real-1", "fake-3"):
+            where = begin(asked)
+            while (step := next_step(quiz, person(quiz, where[3:]))).kind == "ask":
+                asked.post(where, data=dict(step=step.name, choice=choice))
+    assert main(["quiz", "--results", str(tmp_path / "quiz.sqlite")]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "right on 50.0 % of the pictures (8 pictures without a majority counted as called fake)." in text
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------

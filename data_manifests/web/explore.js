@@ -43,8 +43,9 @@
     slider.addEventListener("input", () => {
       const p = 1 / (1 + Math.exp(-slider.value));
       field.value = p.toPrecision(6);
-      title.textContent = `Threshold: ${p.toPrecision(4)}`;
-      slider.setAttribute("aria-valuetext", p.toPrecision(4));
+      const shown = p > 0.9999 ? p.toFixed(6) : p.toPrecision(4);
+      title.textContent = `Threshold: ${shown}`;
+      slider.setAttribute("aria-valuetext", shown);
       soon(figures, 40);
     });
     slider.addEventListener("change", () => soon(faces, 150));

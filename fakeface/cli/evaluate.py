@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from typer import Option
 
 from .shared import (IN_ONE, Aim, Detector, Many, Map, Output, Root, Skip, Test, about, argument, check_suffix, drawn_note,
-                                 log_use, nobody_note, option, read_predictions_of, refuse_options, run_folder, run_root, shown, write_page,
-                                 write_parts)
+                                 log_use, nobody_note, option, read_predictions_of, refuse_options, run_folder, run_root, shown,
+                                 unlisted_note, write_page, write_parts)
 from ..core.basics import InputError
 
 # %% ../../nbs/96_cli.evaluate.ipynb #8faf66ff
@@ -153,6 +153,7 @@ def _ask_detector(what: Path, root: Path | None, sample: int | None, save: Path,
     used = log_use(model, rows, "score") if model else []
     predictions = detect(scorer, rows, root)
     output.record(predictions=write_table(predictions, save))
+    if model and (words := unlisted_note(model)): used = [*used, f"{words}."]
     output.note(f"{len(predictions):,} images by `{_who(detector, model)}`; predictions: {save}", *used)
     return predictions
 
@@ -178,7 +179,7 @@ def _in_parts(what: Path, root: Path | None, sample: int | None, d: Detector, mo
     from fakeface.evaluate.many import list_images
     from fakeface.serve.many import Question
     rows, root = list_images(what, root and run_root(what, root, output), columns)
-    if model: output.note(*log_use(model, rows, "score"))
+    if model: output.note(*log_use(model, rows, "score"), *filter(None, [unlisted_note(model)]))
     write_parts(many, rows, Question("score", str(root), str(model) if model else None, d.detector, d.takes, d.batch, d.timeout, d.logit,
                                      d.flip), output)
 
@@ -260,12 +261,12 @@ def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of 
 # %% ../../nbs/96_cli.evaluate.ipynb #59873037
 def _show_sources(table: Any, point: Any, scores: dict[str, dict[str, Any]], output: Output) -> None:
     "Source by source at the threshold, the test sets first; one table, where a class of one of them has several sources."
-    from fakeface.evaluate.scores import shown_sources, source_notes, sources_at, sources_table
+    from fakeface.evaluate.scores import cut_figure, shown_sources, source_notes, sources_at, sources_table
     valid = sources_at(table[table["split"] == "valid"], point.threshold)
     output.record(valid_sources=valid)
     shown = shown_sources(valid, {t: r["sources"] for t, r in scores.items()})
     if notes := source_notes(valid): output.say("\nOn validation:", *(f"- {note}" for note in notes))
-    title = f"Source by source at the threshold {point.threshold:.4g} (positive: fake; AUC within a source):"
+    title = f"Source by source at the threshold {cut_figure(point.threshold)} (positive: fake; AUC within a source):"
     if shown: output.table(sources_table(shown), title)
 
 
@@ -340,10 +341,11 @@ def _cut(run: Path | None, # a run or a table; None where a detector is asked, f
          given: float | None, # with --threshold
         ) -> tuple[float, str]: # an image is called fake from this p_fake on; whence, in words
     "The threshold that is given, else the frozen one of a run, else 0.5. Raises `InputError` for one that is no probability."
+    from fakeface.evaluate.scores import cut_figure
     from fakeface.evaluate.thresholds import POINT, frozen_threshold
     if given is None: return frozen_threshold(run) if run else (0.5, "none was given with --threshold, so it is 0.5")
     if not 0 <= given <= 1: raise InputError(f"--threshold {given:g}: give a p_fake from 0 to 1, such as 0.5")
-    frozen = f"; the run's frozen one is {frozen_threshold(run)[0]:.4g}" if run and (run/POINT).is_file() else ""
+    frozen = f"; the run's frozen one is {cut_figure(frozen_threshold(run)[0])}" if run and (run/POINT).is_file() else ""
     return given, f"given with --threshold{frozen}"
 
 # %% ../../nbs/96_cli.evaluate.ipynb #90b8e2e0

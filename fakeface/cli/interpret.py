@@ -65,6 +65,7 @@ def _show_faithfulness(run: Path, root: Path, sample: int, method: list[str], ou
     if used: output.note("", *used)
 
 # %% ../../nbs/96_cli.interpret.ipynb #8a214ab8
+_CALLED = "Called fake from p_fake 0.5 on, whatever the run's own threshold."
 _NO_ROOT = "Without --root the run's own test images are not asked, and there is no AUC."
 _Keep = Annotated[float | None, option("SHARE", "Share of validation images that must count as in distribution; 0.95 without it. Changing "
                                        "it refits the threshold.")]
@@ -102,7 +103,7 @@ def _show_ood(known: Any, run: Path, folder: Path, pictures: Any, rejects: Any, 
     mine = write_table(answers[answers["group"] == "picture"].dropna(axis=1, how="all"), out)
     table = ood_table(answers, known)
     output.record(pictures=mine, ood=table, rejected=len(rejects), test_use=used)
-    output.say(f"{known}\nPositive class: fake. {reference_words(answers) if root else _NO_ROOT}")
+    output.say(f"{known}\nPositive class: fake. {_CALLED} {reference_words(answers) if root else _NO_ROOT}")
     output.table(table)
     if len(rejects): output.table(rejects.groupby("reason").size().rename("files").to_frame(), f"{len(rejects):,} files were left out:")
     output.note("", *used, f"one row a picture: {mine}")

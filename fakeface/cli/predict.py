@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from typer import Option
 
 from .shared import (IN_ONE, Many, Output, Root, Run, argument, check_suffix, option, run_folder, run_root, shown,
-                                 write_parts)
+                                 unlisted_note, write_parts)
 from ..core.basics import InputError, count_verdicts, count_words
 
 # %% ../../nbs/96_cli.predict.ipynb #3cc97816
@@ -82,7 +82,7 @@ def predict(images: _Images, model: _Model, output: Output, root: Root = None,
     answers = _ask(detector, files, not fast, maps, output)
     _show_backend(detector, fast, maps, output)
     if out is not None: _write(answers, files, detector, out, output)
-    _show_network(detector, answers, prevalence, output)
+    _show_network(detector, model, answers, prevalence, output)
     return exit_code([a.verdict for a in answers])
 
 # %% ../../nbs/96_cli.predict.ipynb #82220715
@@ -126,7 +126,7 @@ def _map_words(detector: Any, maps: Path) -> str:
     if known is None: return "No heat-map was written: whether one is faithful to this network was not measured (a run needs its --root)."
     if not known.faithful: return f"No heat-map was written: none is faithful to this network ({known.said})."
     from fakeface.interpret.attribution import cam_words
-    return f"heat-maps: {maps} {cam_words(detector.net)}".strip()
+    return f"heat-maps: {maps} {cam_words(detector.net, detector.info.network.size)}".strip()
 
 # %% ../../nbs/96_cli.predict.ipynb #2328e244
 def picture_files(images: list[Path], # files and folders
@@ -187,7 +187,7 @@ def _write(answers: list[Any], files: list[Path], detector: Any, out: Path, outp
     output.note(f"one row a face: {out}")
 
 # %% ../../nbs/96_cli.predict.ipynb #f57dc0b5
-def _show_network(detector: Any, answers: list[Any], prevalence: float, output: Output) -> None:
+def _show_network(detector: Any, model: Path, answers: list[Any], prevalence: float, output: Output) -> None:
     "Counts, which network it was, and what its verdicts are good for."
     from fakeface.evaluate.scores import cut_words, own_notes
     counts, value = count_verdicts(a.verdict for a in answers), detector.ppv(prevalence)
@@ -201,5 +201,6 @@ def _show_network(detector: Any, answers: list[Any], prevalence: float, output: 
                 f"Called fake {cut_words(point.threshold)}, the threshold frozen on validation for: {point.wanted}.")
     output.note(*detector.info.shortcuts)
     output.note(*(f"{note}." for note in own_notes(Counter(a.own for a in answers), len(answers), "files")))
+    if words := unlisted_note(model): output.note(f"{words}.")
     if detector.info.world: output.note("It was trained on drawn faces: what it says about a photograph means nothing.")
     output.note(value["text"])

@@ -96,13 +96,15 @@ def _make(source: Path, root: Path | None, test: str | None, out: Path, plan: An
 def _run_pool(run: Path, home: Path, test: str | None) -> tuple[Any, Path, str]: # pictures, their folder, on what
     "A run's test pictures with the machine's p_fake and frozen threshold."
     rows = read_predictions_of(run)
+    from fakeface.evaluate.scores import cut_figure
     from fakeface.evaluate.thresholds import frozen_threshold
     tests = [t for t in rows["split"].unique() if t not in ("train", "valid")]
     if test and test not in tests: raise InputError(f"{run} has no test set {test}; it has {', '.join(map(str, tests))}")
     rows = rows[rows["split"].isin([test] if test else tests)]
     at, whence = frozen_threshold(run)
     drawn = drawn_note(run).strip()
-    about = f"Pictures of {', '.join([test] if test else tests)}; the machine is {run.name}, threshold {at:.3g} ({whence}). {drawn}".strip()
+    about = (f"Pictures of {', '.join([test] if test else tests)}; the machine is {run.name}, threshold {cut_figure(at)} ({whence}). "
+             f"{drawn}").strip()
     return rows.assign(threshold=at), home, about
 
 

@@ -6,8 +6,8 @@
 __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Labels', 'Map', 'Skip', 'Seed', 'FaceDetector', 'Scale', 'IN_ONE', 'print_table',
            'Output', 'printing', 'spread', 'Command', 'names_in', 'argument', 'option', 'shown', 'Training', 'Aim',
            'Detector', 'refuse_options', 'Many', 'write_parts', 'show_parts', 'data_root', 'check_suffix', 'run_root',
-           'nobody_note', 'run_folder', 'read_predictions_of', 'about', 'log_use', 'write_page', 'refresh_index',
-           'drawn_note']
+           'nobody_note', 'unlisted_note', 'run_folder', 'read_predictions_of', 'about', 'log_use', 'write_page',
+           'refresh_index', 'drawn_note']
 
 # %% ../../nbs/95_cli.shared.ipynb #ce33029f
 import inspect
@@ -391,6 +391,14 @@ def nobody_note(known: bool, # whether a table says whose some of its images are
     if known: return ""
     return ("no column `subject`, so every image counts as a person of its own: where several show one person the intervals are too narrow "
             "(add the column, or name yours with --map subject=THEIRS)")
+
+
+def unlisted_note(model: Path) -> str: # empty for a run, which lists them
+    "That nobody knows whether a bundle's network was made with the images that it is asked about."
+    from fakeface.core.files import is_finished
+    if model.is_dir() and is_finished(model): return ""
+    return (f"{model.name} is a bundle, which does not list the images that its network was trained and validated on: whether these are "
+            "among them is not known (its run, as --model, knows)")
 
 # %% ../../nbs/95_cli.shared.ipynb #b1214b46
 def run_folder(path: Path) -> Path:

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['LABELS', 'RATES', 'OWN', 'UNKNOWN', 'VERDICTS', 'InputError', 'DataNote', 'count_verdicts', 'count_words',
            'data_manifests', 'cache_folder', 'stop_again', 'progress', 'slow_step', 'area', 'percent', 'signed',
-           'plain_json']
+           'unrounded', 'plain_json']
 
 # %% ../../nbs/00_core.basics.ipynb #a0e71c03
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -169,6 +170,14 @@ def percent(value: float | None, # a rate
 def signed(x: float) -> str: # such as "−6.2" for -0.062
     "A difference of rates in points of per cent."
     return f"{100 * x:+.1f}".replace("-", "−")
+
+# %% ../../nbs/00_core.basics.ipynb #ff7baf99
+def unrounded(p: float, # a probability, or a threshold on one
+              text: str, # it, rounded
+             ) -> str: # such as "0.999988" for "1"
+    "What was rounded; with more digits where it lies between 0 and 1 and would be called one of them."
+    if not 0 < p < 1 or float(text) not in (0, 1): return text
+    return f"{p:.1e}" if p < 0.5 else f"{p:.{1 - math.floor(math.log10(1 - p))}f}"
 
 # %% ../../nbs/00_core.basics.ipynb #c3f94c06
 def plain_json(value: Any) -> Any: # what `json.dumps` takes

@@ -326,8 +326,9 @@ def trust(answers: pd.DataFrame, # person, path, label, trust from 1 to 7
 # %% ../../nbs/49_evaluate.people.ipynb #c860fcd9
 def beside_machine(answers: pd.DataFrame, # person, path, label, answer
                    machine: pd.DataFrame, # path, p_fake; `threshold` where it is not 0.5
-                  ) -> dict[str, Any]: # n, people, machine, crowd (accuracies), difference (Estimate), mcnemar, by_person
-    "People and machine on the same pictures. Raises `InputError` where the machine judged none of them."
+                  ) -> dict[str, Any]: # n, people, machine, crowd (accuracies), ties, difference (Estimate), mcnemar, by_person
+    """People and machine on the same pictures; one on which as many people say fake as real is fake to the crowd (`ties` counts them).
+    Raises `InputError` where the machine judged none of them."""
     machine = machine[machine["p_fake"].notna()] # no answer is not `real`
     calls = (machine["p_fake"] >= machine.get("threshold", 0.5)).groupby(machine["path"]).first()
     rows = check_answers(answers)
@@ -343,6 +344,7 @@ def beside_machine(answers: pd.DataFrame, # person, path, label, answer
         ("crowd", crowd, machines, shown), *((p, right[k], known[k], rows.loc[k]) for p, k in rows.groupby("person").groups.items()))}
     people = _balanced(_matrix(rows, right.astype(float)), rate=True)
     return dict(n=len(items), people=people, machine=float(machines.mean()), crowd=float(crowd.mean()), difference=_balanced(x),
+                ties=int((items["said_fake"] == 0.5).sum()),
                 wrong=dict(crowd_only=int((~crowd & machines).sum()), machine_only=int((crowd & ~machines).sum())),
                 mcnemar=tests.pop("crowd"), by_person=pd.DataFrame(tests).T.rename_axis("person"))
 
@@ -400,6 +402,9 @@ def published_lines(kind: str, # accuracy or trust
     return [*(figure(r) for _, r in rows.iterrows()), rows["citation"].iloc[0]]
 
 # %% ../../nbs/49_evaluate.people.ipynb #184fcd53
+_FIGURES = ("accuracy", "hit rate", "false-positive rate", "d'", "criterion") # of `signal_detection`
+
+
 def figure_words(name: str, e: Estimate) -> str: # such as "0.82 [0.61, 1.03]"
     "An estimate and its interval as people read it."
     lo, hi = interval(e)
@@ -408,12 +413,12 @@ def figure_words(name: str, e: Estimate) -> str: # such as "0.82 [0.61, 1.03]"
 
 def detection_table(answers: pd.DataFrame, # person, path, label, answer, and some of CONDITIONS
                    ) -> pd.DataFrame: # a row a condition, as text
-    "The figures of each condition with 95 % intervals over people and pictures."
+    "The figures of each condition with 95 % intervals over people and pictures; dashes where pictures of one class alone were answered."
     rows = {}
     for name, part in conditions(answers).items():
-        found = signal_detection(part)
-        rows[name] = {"people": part["person"].nunique(), "pictures": part["path"].nunique(),
-                      **{k: figure_words(k, e) for k, e in found.items()}}
+        both = part.loc[part["answer"].notna(), "label"].nunique() == 2
+        figures = {k: figure_words(k, e) for k, e in signal_detection(part).items()} if both else dict.fromkeys(_FIGURES, "–")
+        rows[name] = {"people": part["person"].nunique(), "pictures": part["path"].nunique(), **figures}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("condition (positive: fake)")
 
 # %% ../../nbs/49_evaluate.people.ipynb #bbd7c76e

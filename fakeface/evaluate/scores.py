@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['THRESHOLD', 'SourceRow', 'TRAINED_ON', 'ERRORS', 'PredictionsError', 'check_predictions', 'read_predictions',
-           'predicted', 'is_misclassified', 'cut_words', 'auc_interval', 'precision_interval', 'direction_notes',
-           'score_test', 'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided', 'shown_sources',
-           'sources_at', 'source_notes', 'own_images', 'own_notes', 'score_predictions', 'scores_table',
-           'sources_scores', 'source_areas', 'sources_table', 'easier_notes', 'few_words', 'score_lines',
-           'base_rate_words', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
+           'predicted', 'is_misclassified', 'cut_figure', 'cut_words', 'auc_interval', 'precision_interval',
+           'direction_notes', 'score_test', 'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided',
+           'shown_sources', 'sources_at', 'source_notes', 'own_images', 'own_notes', 'score_predictions',
+           'scores_table', 'sources_scores', 'source_areas', 'sources_table', 'easier_notes', 'few_words',
+           'score_lines', 'base_rate_words', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
 
 # %% ../../nbs/40_evaluate.scores.ipynb #71dd25eb
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, ndtri
 
-from ..core.basics import LABELS, OWN, RATES, UNKNOWN, InputError, area, percent
+from ..core.basics import LABELS, OWN, RATES, UNKNOWN, InputError, area, percent, unrounded
 from ..core.stats import auc_with_interval, effective_counts, mover, numbered, rate_interval, subject_codes, wilson
 from ..data.tables import Passage, TableError, check_once, probabilities, read_table, tidy_table
 
@@ -75,9 +75,14 @@ def is_misclassified(predictions: pd.DataFrame,
     return pd.Series(np.where(fake, (label != "fake").to_numpy(bool), (label != "real").to_numpy(bool)), index=predictions.index)
 
 # %% ../../nbs/40_evaluate.scores.ipynb #cbe88064
+def cut_figure(threshold: float) -> str: # such as "0.93" or "0.999988"
+    "A threshold to read; above 1 nothing is called fake."
+    return unrounded(threshold, f"{threshold:.4g}") if threshold <= 1 else "above 1"
+
+
 def cut_words(threshold: float) -> str: # such as "from p_fake 0.93 on"
     "Which images a threshold calls fake."
-    return f"from p_fake {threshold:.4g} on" if threshold <= 1 else "at no p_fake (the threshold lies above 1)"
+    return f"from p_fake {cut_figure(threshold)} on" if threshold <= 1 else "at no p_fake (the threshold lies above 1)"
 
 # %% ../../nbs/40_evaluate.scores.ipynb #e52c9a2b
 def auc_interval(is_fake: np.ndarray, # bool, shape (n,)

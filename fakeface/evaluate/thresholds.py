@@ -26,7 +26,7 @@ from ..core.files import FILES, write_whole
 from ..core.schema import OPEN, Count, Interval, Rate, Share, read_json, unknown_words
 from ..core.stats import effective_counts, photograph_kinds, rate_interval, subject_codes, wilson
 from .ledger import SealedError, images_fingerprint, known_rows, sketches_of
-from .scores import THRESHOLD, TRAINED_ON, check_predictions, source_notes, sources_at
+from .scores import THRESHOLD, TRAINED_ON, check_predictions, cut_figure, source_notes, sources_at
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #5e285faa
 def _validation_rows(predictions: pd.DataFrame, # to fit on
@@ -149,7 +149,8 @@ class OperatingPoint:
 
     wanted = property(lambda self: _aim_words(self), doc='The aim in words, such as "most fakes caught at 1 % false positives".')
 
-    def __str__(self) -> str: return "\n".join([f"threshold {self.threshold:.4g}, temperature {self.temperature:.3g}", *point_notes(self)])
+    def __str__(self) -> str:
+        return "\n".join([f"threshold {cut_figure(self.threshold)}, temperature {self.temperature:.3g}", *point_notes(self)])
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #29ce6419
 def _aim_words(p: OperatingPoint) -> str:
@@ -211,6 +212,12 @@ def check_given(given: Mapping[str, Any], # aim, fpr, cost, prevalence: what was
         mend = " or ".join(f"`{a}`" for a, takes in _TAKES.items() if idle[0] in takes)
         raise InputError(f"operating point: {idle[0]} changes nothing for the aim `{aim}`; leave it out, or give the aim {mend}")
 
+# %% ../../nbs/43_evaluate.thresholds.ipynb #790d877d
+def _images_of(rows: pd.DataFrame) -> str: # of one set, checked; 16 hexadecimal digits
+    "By which a set of images is known again; where a path is the number of a row, by labels and p_fake."
+    named = "sha256" in rows and rows["sha256"].notna().any() or not rows["path"].astype(str).str.isdigit().all()
+    return images_fingerprint(rows if named else rows.assign(path=rows["label"] + rows["p_fake"].map(repr)))
+
 # %% ../../nbs/43_evaluate.thresholds.ipynb #af23297e
 def fit_operating_point(predictions: pd.DataFrame, # validation rows only
                         aim: str = "tpr", # tpr, eer, cost, each or unseen
@@ -231,7 +238,7 @@ def fit_operating_point(predictions: pd.DataFrame, # validation rows only
     from scipy.stats import beta
     reach = beta.ppf([0.025, 0.975], (positive + 1) * effective_share, max(n - positive, 0.5) * effective_share)
     return OperatingPoint(aim, float(fpr), float(cost), float(prevalence), at, _fit_temperature(p, is_fake), n, len(fake), positive / n,
-                          float((fake >= at).mean()), [float(x) for x in reach], images_fingerprint(rows),
+                          float((fake >= at).mean()), [float(x) for x in reach], _images_of(rows),
                           real_sources=None if by is None else by["source"].value_counts().sort_index().to_dict(),
                           valid_tpr_ci95=list(rate_interval(fake >= at, subject_codes(rows[is_fake]))[1:]), sketches=sketches_of(rows))
 
@@ -473,7 +480,7 @@ def _test_rows(point: OperatingPoint, predictions: pd.DataFrame) -> pd.DataFrame
     rows = check_predictions(predictions, "predictions").reset_index(drop=True)
     names = list(rows["split"].unique())
     if len(names) > 1: raise InputError(f"a point is read on one test set, here are {', '.join(map(str, names))}; choose one by its split")
-    if images_fingerprint(rows) == point.images or known_rows(rows, point.sketches)[0].all():
+    if _images_of(rows) == point.images or known_rows(rows, point.sketches)[0].all():
         raise InputError(f"`{names[0]}` are images the point was fitted on, all of them; read it on a test set")
     return rows
 

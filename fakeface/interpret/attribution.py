@@ -25,10 +25,10 @@ from ..core.files import run_file
 from ..core.style import FRAMES, GREY, figure
 from ..data.images import RejectedImage, open_rgb
 from ..evaluate.scores import ERRORS, THRESHOLD, with_errors
-from .features import conv_layers, device_of, find_layer, image_batches, layer_calls, model_of
+from .features import conv_layers, device_of, find_layer, image_batches, layer_calls, model_of, watching
 from ..train.blocks import face_dataloaders, loader_options
 from ..train.folding import HalfFolded
-from ..train.learners import classes_of, seeded
+from ..train.learners import classes_of, image_size, seeded
 from ..train.probe import StageStatistics, joined_views, views_at
 from ..train.runs import load_model, read_part, run_settings
 
@@ -366,17 +366,37 @@ def _tile(ax: Axes, picture: np.ndarray, heat: torch.Tensor, most: float) -> Non
 
 # %% ../../nbs/62_interpret.attribution.ipynb #5bd94bb0
 def cam_words(learn: Learner | nn.Module | None, # trained
+              size: int | None = None, # pixels a side of the images; a Learner knows
              ) -> str: # a sentence; empty for a network whose score comes of its last layer alone
     "What a map of Grad-CAM leaves out."
     net = None if learn is None else model_of(learn)
-    if not isinstance(net, nn.Module) or not any(isinstance(m, StageStatistics) for m in net.modules()): return ""
+    if not isinstance(net, nn.Module): return ""
+    if not any(isinstance(m, StageStatistics) for m in net.modules()): return _part_words(net, _side(learn, size))
     return "Grad-CAM speaks for its own stage and later ones; this probe reads earlier stages too, which are not in the map."
 
 
-def _cam_line(learn: Learner | nn.Module, methods: Iterable[str]) -> str: # a line of a title, or nothing
+def _side(learn: Learner | nn.Module, size: int | None) -> int:
+    "Pixels a side at which a network can be tried."
+    return size or (image_size(learn.dls) if isinstance(learn, Learner) else 64)
+
+
+def _cam_line(learn: Learner | nn.Module, methods: Iterable[str], size: int | None = None) -> str: # a line of a title, or nothing
     "The same under a figure's title, where one of the methods is Grad-CAM."
-    words = cam_words(learn) if any("grad_cam" in m for m in methods) else ""
+    words = cam_words(learn, size) if any("grad_cam" in m for m in methods) else ""
     return f"\n{words}" if words else ""
+
+# %% ../../nbs/62_interpret.attribution.ipynb #e74e2615
+def _part_words(net: nn.Module, size: int) -> str: # a sentence; empty where the layer gives all of them, or where that cannot be known
+    "How many of the maps that the head is given the layer gives that Grad-CAM reads."
+    try:
+        layer, = cam_layers(net, size, 1).values()
+        if not layer.startswith("0."): return "" # no body of its own
+        with watching(net, [layer, "0"]) as seen: net(torch.zeros(1, 3, size, size, device=device_of(net)))
+        read, given = seen[layer], seen["0"]
+    except Exception: return "" # no convolution that can be read, or another size
+    if given.ndim != 4 or read.shape[-2:] != given.shape[-2:] or read.shape[1] >= given.shape[1]: return ""
+    return (f"Grad-CAM reads {read.shape[1]:,} of the {given.shape[1]:,} maps on which the answer rests, those of the last convolution; "
+            "what the others show is not in the map.")
 
 # %% ../../nbs/62_interpret.attribution.ipynb #4b8275f7
 _CALLED = f"called fake from p_fake {THRESHOLD:g} on, whatever a run's own threshold"
@@ -397,7 +417,8 @@ def explain(learn: Learner | nn.Module, # trained
     names = methods_of(methods, learn, x)
     columns = [(METHODS[m].title.replace(" ", "\n", 1), attribute(learn, x, m, target, layer, **kwargs), METHODS[m].signed) for m in names]
     says = [_caption(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
-    return _lines(pixels(learn, x), says, columns, f"Evidence for {target}; {_CALLED}\n{_SCALE}{_cam_line(learn, names)}")
+    return _lines(pixels(learn, x), says, columns, f"Evidence for {target}; {_CALLED}\n{_SCALE}"
+                  + ("" if layer else _cam_line(learn, names, x.shape[-1])))
 
 # %% ../../nbs/62_interpret.attribution.ipynb #f7f1ccb7
 def explain_layers(learn: Learner | nn.Module, # trained
@@ -414,7 +435,8 @@ def explain_layers(learn: Learner | nn.Module, # trained
         columns = [(_short(conv), attribute(learn, x, "grad_cam", target, read), False) for conv, read in shown]
     says = [_caption(row, p) for (_, row), p in zip(table.iterrows(), p_fake)]
     title = (f"Grad-CAM for {target} at the last {len(layers)} convolutions, later ones further right\n"
-             f"bright speaks for it; each layer on its own scale, the same for all images; {_CALLED}{_cam_line(learn, ['grad_cam'])}")
+             f"bright speaks for it; each layer on its own scale, the same for all images; {_CALLED}"
+             + _cam_line(learn, ["grad_cam"], x.shape[-1]))
     return _lines(pixels(learn, x), says, columns, title)
 
 # %% ../../nbs/62_interpret.attribution.ipynb #7e8026a4

@@ -561,10 +561,14 @@ def _epochs_words(h: pd.DataFrame, settings: dict[str, Any]) -> str: # such as "
     first = _frozen_epochs(h, settings)
     return (f"{first} frozen + " if first else "") + f"{len(h) - first} {'epoch' if len(h) - first == 1 else 'epochs'}"
 
+# %% ../../nbs/70_report.run.ipynb #4c697f43
+_NO_HISTORY = ("There is no training history: the detector was used as it was, or has been validated since its training, after which "
+               "fastai knows no more of it.")
+
 
 def _training(h: pd.DataFrame, ran: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     "The curves and what they say, and in which numbers it was trained."
-    if not len(h): return dict(training="There is no training history: the detector was used as it was.", curves=[])
+    if not len(h): return dict(training=_NO_HISTORY, curves=[])
     last, best = h.iloc[-1], h.loc[h["valid_loss"].fillna(np.inf).idxmin()]
     lead = "Fitted at once: no epochs. After it" if ran.get("head") else f"{_epochs_words(h, settings)}. After the last"
     words = (f"{lead}, the validation images gave a loss of {last['valid_loss']:.3f} and an accuracy of {percent(last['accuracy'])}.")

@@ -20,7 +20,7 @@ from fastcore.xml import (A, Article, Button, Dd, Details, Div, Dl, Dt, Figcapti
                           Section, Span, Strong, Summary, Table, Tbody, Td, Th, Thead, Tr, Ul, ft, to_xml)
 from PIL import Image
 
-from ..core.basics import plain_json
+from ..core.basics import plain_json, unrounded
 from ..core.page import data_uri, without_folders
 from ..data.images import RejectedImage, open_header, to_rgb
 from ..evaluate.thresholds import value_words
@@ -81,7 +81,7 @@ def _of_map(detector: Any) -> str:
     words, net = "Where the network found evidence for fake.", getattr(detector, "net", None)
     if net is None: return words
     from fakeface.interpret.attribution import cam_words
-    return f"{words} {cam_words(net)}".strip()
+    return f"{words} {cam_words(net, detector.info.network.size)}".strip()
 
 
 def _map_of(detector: Any, image: Image.Image, face: Any) -> str | None: # a data URI
@@ -163,7 +163,7 @@ def _boxes(answer: dict[str, Any], name: str) -> FT:
                   for under in ("under", "over")]
         at = dict(x=f"{max(x0, 0) + 7 * scale:.1f}", y=f"{max(y0, 0) + 19 * scale:.1f}", font_size=f"{16 * scale:.1f}")
         parts += [ft("text", str(k), cls="number", **at)] if len(faces) > 1 else []
-    label = name + (f", {len(faces)} boxes around what was judged" if len(faces) > 1 else ", a box around what was judged" if faces else "")
+    label = name + (f", {len(faces)} boxes around the faces" if len(faces) > 1 else ", a box around the face" if faces else "")
     picture = ft("image", href=answer["picture"], width=w, height=h)
     return ft("svg", picture, *parts, viewBox=f"0 0 {w} {h}", preserveAspectRatio="xMinYMin", role="img", aria_label=label)
 
@@ -173,7 +173,7 @@ def _face_lines(face: dict[str, Any]) -> list[FT]:
     lines = [Li(reason) for reason in face["reasons"]]
     if face["verdict"] == "no verdict": return lines
     if face.get("p") is not None:
-        raw = f" (score {face['p_fake']:.4f})" if face.get("p_fake") is not None else ""
+        raw = f" (score {unrounded(p, f'{p:.4f}')})" if (p := face.get("p_fake")) is not None else ""
         lines.append(Li("Calibrated probability of fake: ", Strong(f"{face['p']:.2f}"), raw))
     if band := face.get("band"): lines.append(Li(_band_words(band, face.get("flips", 0))))
     return lines
@@ -301,7 +301,7 @@ def _words(name: str) -> str:
 def _fact(value: Any) -> str:
     "One value in words."
     if isinstance(value, bool): return "yes" if value else "no"
-    if isinstance(value, float): return f"{value:,.4g}"
+    if isinstance(value, float): return unrounded(value, f"{value:.4g}") if value <= 1 else f"{value:,.4g}"
     if isinstance(value, list): return ", ".join(_fact(v) for v in value)
     return f"{value:,}" if isinstance(value, int) else "–" if value is None else without_folders(str(value).replace("`", ""))
 

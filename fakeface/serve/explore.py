@@ -11,7 +11,7 @@ from ..core.page import bar, data_uri
 from ..data.images import RejectedImage
 from ..data.labels import LEFT_OUT, read_labels, write_label
 from ..evaluate.ledger import ledger_words
-from ..evaluate.scores import ERRORS
+from ..evaluate.scores import ERRORS, cut_figure
 from ..evaluate.thresholds import frozen_threshold
 from ..interpret.losses import attribute_words
 from .closeup import LARGE_SIDE, SMALL, Closeup, Job, Jobs, Pictures, jobs_before, maps_of, nearest_training, words_tile
@@ -102,6 +102,11 @@ def _result(explorer: Explorer, w: Wanted, row: int) -> str:
     wall = explorer.wall
     return _RESULT["fake" if wall.is_fake[row] else "real", bool(wall.p[row] >= wall.at(w))]
 
+# %% ../../nbs/93_serve.explore.ipynb #34ca6640
+def _exact(x: float) -> str: # such as "34" or "0.6803779602050781"
+    "A number with all its digits, so that a filter or a condition finds the image that it is of."
+    return f"{x:.0f}" if float(x).is_integer() else repr(float(x))
+
 # %% ../../nbs/93_serve.explore.ipynb #d18b9f8a
 def _choice(name: str, words: str, options: dict[str, str], now: str, form: str | None = None) -> Any:
     "A list to choose from, with its label; `form` is the one it belongs to, where it stands outside."
@@ -124,8 +129,8 @@ def _filters(explorer: Explorer, w: Wanted, address: str) -> Any:
             _choice("result", "Result", RESULTS, w.result),
             _choice("sort", "Order", {k: v.removesuffix(" first") for k, v in SORTS.items() if k != "change" or explorer.other}, w.sort)]
     if wall.p_other is not None: main.append(_choice("side", f"Beside {explorer.other.folder.name}", SIDES, w.side))
-    more = [_field("low", "p_fake from", "" if w.low == 0 else f"{w.low:g}", min=0, max=1, step="any"),
-            _field("high", "to", "" if w.high == 1 else f"{w.high:g}", min=0, max=1, step="any")]
+    more = [_field("low", "p_fake from", "" if w.low == 0 else _exact(w.low), min=0, max=1, step="any"),
+            _field("high", "to", "" if w.high == 1 else _exact(w.high), min=0, max=1, step="any")]
     more += [_choice(f"is.{name}", name.replace("_", " "), {"": "all"} | {v: v for v in sorted(words)}, given.get(name, ""))
              for name, (_, words) in wall.attributes.items()]
     more.append(_field("where", "Condition, such as age >= 60 and source != 'lfw'", w.where, "text", maxlength=400, cls="long"))
@@ -190,7 +195,7 @@ def _figures_section(explorer: Explorer, w: Wanted) -> Any:
     counts, own, by = figures(explorer.wall, w), explorer.wall.own, "images"
     if counts["subjects"] is not None: by = f"{counts['subjects']:,} subjects"
     note = (["This is the run's own threshold."] if explorer.wall.at(w) == own else
-            [f"The run's own threshold is {own:.4g}. ", A("Back to it", href=_link("/explore", w, threshold=None)), "."])
+            [f"The run's own threshold is {cut_figure(own)}. ", A("Back to it", href=_link("/explore", w, threshold=None)), "."])
     return Div(_picture_of_bars(explorer, w), _matrix(counts), _rate_rows(counts), P(_value_words(counts)),
                P("95 % intervals by ", by, ". Positive class: fake. ", *note, cls="soft"), id="figures", aria_live="polite")
 
@@ -198,16 +203,17 @@ def _figures_section(explorer: Explorer, w: Wanted) -> Any:
 def _threshold_panel(explorer: Explorer, w: Wanted) -> Any:
     "The slider, its fields, and the figures."
     now = explorer.wall.at(w)
-    odds = {f"{k:g}": words for k, words in ({w.prevalence: f"{w.prevalence:g}"} | _PREVALENCE).items()}
+    odds = {_exact(k): words for k, words in ({w.prevalence: f"{w.prevalence:g}"} | _PREVALENCE).items()}
     slider = Input(type="range", id="slider", min=-REACH, max=REACH, step=0.05, value=f"{float(log_odds(now)):.2f}", hidden=True,
-                   aria_label="Threshold on p_fake, in log-odds", aria_valuetext=f"{now:.4g}", data_own=f"{explorer.wall.own!r}")
-    typed = "" if w.threshold is None else f"{w.threshold:.6g}"
-    fields = Div(_field("threshold", "Fake from p_fake", typed, form="filters", min=0, max=2, step="any", placeholder=f"{now:.4g}"),
-                 _choice("prevalence", "Prevalence", odds, f"{w.prevalence:g}", "filters"),
+                   aria_label="Threshold on p_fake, in log-odds", aria_valuetext=cut_figure(now), data_own=f"{explorer.wall.own!r}")
+    typed = "" if w.threshold is None else _exact(w.threshold)
+    fields = Div(_field("threshold", "Fake from p_fake", typed, form="filters", min=0, max=2, step="any", placeholder=cut_figure(now)),
+                 _choice("prevalence", "Prevalence", odds, _exact(w.prevalence), "filters"),
                  Button("Set", form="filters", cls="quiet"), cls="fields")
-    note = (f"Moving it on a test set is exploring, not a result: a threshold that is chosen here knows the answers. The run's own is "
-            f"{explorer.wall.own:.4g} ({explorer.whence}), the dashed line. Bars count images by log-odds, fakes upwards, reals downwards.")
-    return Details(Summary(f"Threshold: {now:.4g}"), fields, slider, _figures_section(explorer, w), P(note, cls="soft"), cls="tool",
+    note = (f"Moving it on a test set is exploring, not a result: a threshold that is chosen here knows the answers. The run's own "
+            f"is {cut_figure(explorer.wall.own)} ({explorer.whence}), the dashed line. Bars count images by log-odds, fakes upwards, reals "
+            "downwards.")
+    return Details(Summary(f"Threshold: {cut_figure(now)}"), fields, slider, _figures_section(explorer, w), P(note, cls="soft"), cls="tool",
                    id="threshold", open=w.threshold is not None or None)
 
 # %% ../../nbs/93_serve.explore.ipynb #012bf83f
@@ -299,8 +305,9 @@ def two_page(explorer: Explorer, w: Wanted) -> list[Any]: # FastHTML's elements
     aside = "; ".join(f"{m[k]:,} {words}" for k, words in left.items() if m[k])
     each = [part for test in (explorer.tests if not w.split and len(explorer.tests) > 1 else ())
             for part in (H3(test), _try(lambda test=test: _two_table(explorer, replace(w, split=test))))]
-    note = (f"Joined by split, path and SHA-256: {m['shared']:,} images of both runs{f'; left aside: {aside}' if aside else ''}. Each run "
-            f"is cut at its own threshold, {explorer.wall.at(w):.4g} and {explorer.wall.other_own:.4g}. A number opens its faces.")
+    note = (f"Joined by split, path and SHA-256: {m['shared']:,} images of both runs{f'; left aside: {aside}' if aside else ''}. Each "
+            f"run is cut at its own threshold, {cut_figure(explorer.wall.at(w))} and {cut_figure(explorer.wall.other_own)}. A number opens "
+            "its faces.")
     main = Section(H2("Which pictures changed sides"), whole, *each, P(note, cls="soft"))
     return [*_head(explorer), Div(Div(_filters(explorer, w, "/explore/two"), cls="tools"), main, cls="beside"), *_foot(uses, False)]
 
@@ -318,16 +325,16 @@ def _facts(explorer: Explorer, w: Wanted, row: int) -> Any:
     "Everything that the table knows of an image."
     r, wall = explorer.wall.rows.iloc[row], explorer.wall
     p = wall.p[row]
-    verdict = f"{'fake' if p >= wall.at(w) else 'real'} at {wall.at(w):.4g}: {_result(explorer, w, row)}"
-    facts = [("p_fake", f"{p:.6g}"), ("verdict", verdict), ("loss", f"{wall.loss[row]:.3f}")]
+    verdict = f"{'fake' if p >= wall.at(w) else 'real'} at {cut_figure(wall.at(w))}: {_result(explorer, w, row)}"
+    facts = [("p_fake", _exact(p)), ("verdict", verdict), ("loss", f"{wall.loss[row]:.3f}")]
     if wall.p_other is not None:
         other = wall.p_other[row]
         unseen = "not seen by it, or not the same file"
-        facts.append((f"p_fake of {explorer.other.folder.name}", unseen if np.isnan(other) else f"{other:.6g}"))
+        facts.append((f"p_fake of {explorer.other.folder.name}", unseen if np.isnan(other) else _exact(other)))
     last = ("path", "sha256")
     rest = [c for c in r.index if c not in (*_FACTS_FIRST, *last, "p_fake", "loss", "run", "index")]
     shown = [c for c in (*_FACTS_FIRST, *rest, *last) if c in r and not _nothing(r[c])]
-    facts += [(c, f"{r[c]:g}" if isinstance(r[c], float) else str(r[c])) for c in shown]
+    facts += [(c, _exact(r[c]) if isinstance(r[c], float) else str(r[c])) for c in shown]
     return Table(Tbody(*[Tr(Th(name, scope="row"), Td(value)) for name, value in facts]), cls="facts")
 
 

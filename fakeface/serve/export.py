@@ -287,7 +287,9 @@ def _passes_words(info: BundleInfo) -> str:
     "How long it was trained; a probe is fitted to its images as they are, and drawn so many times."
     t = info.training
     first = f"{t['frozen_epochs']} frozen + " if t.get("frozen_epochs") else ""
-    if read_call(info.network.model)[0] != "probe": return f"{first}{t.get('epochs')} epoch{'s' * (t.get('epochs') != 1)}"
+    early = f" (stopped early; at most {t.get('epochs')} were asked for)" if (n := t.get("stopped_after")) else ""
+    n = n or t.get("epochs")
+    if read_call(info.network.model)[0] != "probe": return f"{first}{n} epoch{'s' * (n != 1)}{early}"
     return f"fitted to images as they are and drawn {t['epochs']} times" if t.get("epochs") else "fitted to images as they are"
 
 # %% ../../nbs/91_serve.export.ipynb #0f356b6a
@@ -399,7 +401,14 @@ def _training(run: Run) -> dict[str, Any]:
     idle = idle_settings(run.settings)
     options = {k: run.settings.get(k) for k in ("epochs", "frozen_epochs", "batch_size", "lr", "opt", "augment") if k not in idle}
     record = {k: i.get(k) for k in ("recipe", "title", "study", "citation", "seed", "scale", "started", "arch_asked")}
-    return record | options | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
+    return record | options | _stopped(run, options) | dict(numbers=training_words(i.get("training", {}))) | dict(i.get("versions", {}))
+
+
+def _stopped(run: Run, options: dict[str, Any]) -> dict[str, int]: # of `_training`
+    "`stopped_after`: epochs of a training that ended before those that were asked for; nothing where none did."
+    if "epochs" not in options or read_call(str(run.settings["model"]))[0] == "probe" or not run.file("history").is_file(): return {}
+    n = len(run.history) - (options.get("frozen_epochs") or 0)
+    return {"stopped_after": n} if 0 < n < (options["epochs"] or 0) else {}
 
 
 def _cards(root: str | Path | None) -> dict[str, Card]:

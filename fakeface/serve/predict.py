@@ -7,7 +7,7 @@ __all__ = ['FaceAnswer', 'Answer', 'own_words', 'answer_lines', 'decide', 'toget
            'network_facts']
 
 # %% ../../nbs/92_serve.predict.ipynb #cfb2da4f
-from ..core.basics import LABELS, InputError, percent
+from ..core.basics import LABELS, InputError, percent, unrounded
 from ..core.files import is_finished
 from ..data.faces import DETECTORS, Face, crop_face, find_faces
 from ..data.images import RejectedImage, read_file
@@ -93,7 +93,7 @@ def answer_lines(answer: Answer) -> list[str]: # the first one is the verdict
     if many: lines.append(f"  {len(answer.answers)} faces were found; each has an answer of its own.")
     for k, a in enumerate(answer.answers, 1):
         before = f"  Face {k}: {a.verdict}; " if many else "  "
-        lines.append(f"{before}p_fake {a.p_fake:.4f}, calibrated {a.p:.2f}{_band_words(a)}")
+        lines.append(f"{before}p_fake {unrounded(a.p_fake, f'{a.p_fake:.4f}')}, calibrated {a.p:.2f}{_band_words(a)}")
         lines += [f"  {r}" for r in a.reasons]
     if answer.own: lines.append(f"  {own_words(answer)}")
     for m in answer.marks:

@@ -194,6 +194,13 @@ def _machine_rows(quiz: Quiz, step: Step) -> dict[str, pd.Series]: # by token; e
     table = items_table(quiz).set_index("token")
     return {t: table.loc[t] for t in step.tokens}
 
+# %% ../../nbs/93_serve.quiz.ipynb #2b18aa2d
+def _apart(p: float, at: float) -> tuple[str, str]: # p_fake; what is done at the threshold
+    "Two figures that stand to each other as they do before they are rounded."
+    if at > 1: return f"{p:.2f}", "never says fake"
+    digits = next((d for d in range(2, 17) if (round(p, d) >= round(at, d)) == (p >= at)), 17)
+    return f"{p:.{digits}f}", f"says fake from {at:.{digits}f} on"
+
 # %% ../../nbs/93_serve.quiz.ipynb #33e56fea
 def _one(quiz: Quiz, who: Person, step: Step) -> list[Any]:
     "One face and its answers."
@@ -201,9 +208,10 @@ def _one(quiz: Quiz, who: Person, step: Step) -> list[Any]:
     before, machine = _first_answers(quiz, who, step).get(token), _machine_rows(quiz, step).get(token)
     says = []
     if before is not None:
-        mine, p, at = f"{before['answer']}, {_SURE[int(before['confidence'])]}", machine["p_fake"], machine["threshold"]
-        says = [P("You said ", Strong(mine), ". The machine says ", Strong(_verdict(machine)), f": {p:.2f} on its scale from 0 (real) to 1 "
-                  f"(fake), where it says fake from {at:.2f} on.", cls="says", role="status")]
+        mine = f"{before['answer']}, {_SURE[int(before['confidence'])]}"
+        p, at = _apart(machine["p_fake"], machine["threshold"])
+        says = [P("You said ", Strong(mine), ". The machine says ", Strong(_verdict(machine)), f": {p} on its scale from 0 (real) to 1 "
+                  f"(fake), where it {at}.", cls="says", role="status")]
     return [Figure(Img(src=f"/p/{token}.png", alt="The face to judge", cls="face"), cls="one"), *says, *_buttons(who, before)]
 
 # %% ../../nbs/93_serve.quiz.ipynb #507c06e5
@@ -404,10 +412,15 @@ def _machine_words(answers: pd.DataFrame, machine: pd.DataFrame) -> list[str]:
     return [f"On the same {side['n']} pictures people were right in {figure_words('', side['people'])} of their answers, the machine in "
             f"{percent(machine)}: {100 * side['difference'].value:+.1f} points [{100 * lo:+.1f}, {100 * hi:+.1f}] for people, over "
             "people and pictures.",
-            f"The majority of the people was right on {percent(side['crowd'])} of the pictures. {w['crowd_only']} pictures only the crowd "
-            f"got wrong, {w['machine_only']} only the machine (McNemar, exact: {p}).",
+            f"The majority of the people was right on {percent(side['crowd'])} of the pictures{_tie_words(side['ties'])}. "
+            f"{w['crowd_only']} pictures only the crowd got wrong, {w['machine_only']} only the machine (McNemar, exact: {p}).",
             f"Person by person, McNemar's test at 5 %, not corrected for {len(alone)} tests: the machine better than {better}, worse than "
             f"{worse}, of {len(alone)} people."]
+
+
+def _tie_words(ties: int) -> str: # pictures on which as many people said fake as real
+    "How pictures without a majority were counted."
+    return f" ({ties} {'picture' if ties == 1 else 'pictures'} without a majority counted as called fake)" if ties else ""
 
 # %% ../../nbs/93_serve.quiz.ipynb #704c2dc3
 def _trust_words(ratings: pd.DataFrame) -> list[str]:

@@ -28,7 +28,7 @@ from PIL import Image
 
 from ..core.basics import LABELS, InputError, progress
 from ..core.files import write_whole
-from ..data.images import RejectedImage, open_rgb
+from ..data.images import ListedFile, RejectedImage, open_rgb
 
 # %% ../../nbs/92_serve.sessions.ipynb #b540bffe
 ARMS = ("single", "grid", "trust")
@@ -99,8 +99,9 @@ def with_pictures(items: pd.DataFrame, # of `draw_items`
                  ) -> pd.DataFrame: # the same with `picture` (bytes) and `token`, a name that says nothing
     "Reads and encodes the pictures. Raises `InputError` for one that cannot be read."
     images = []
-    for path in progress(items["path"], len(items), "pictures"):
-        try: images.append(open_rgb(Path(root)/path))
+    known = items["sha256"] if "sha256" in items else [None] * len(items) # people judge the very file that the machine judged
+    for path, sha256 in progress(zip(items["path"], known), len(items), "pictures"):
+        try: images.append(open_rgb(ListedFile(str(Path(root)/path), sha256)))
         except RejectedImage as e: raise InputError(f"{path}: {e}; is --root the folder that the paths start from?") from e
     side = side or min(512, *(max(i.size) for i in images))
     return items.assign(picture=[encode_picture(i, side) for i in images], token=[secrets.token_urlsafe(9) for _ in images])

@@ -43,14 +43,21 @@ class History(Callback):
     def __init__(self) -> None: self.rows, self.spent, self.began = [], 0.0, time.time()
     def after_epoch(self) -> None:
         if hasattr(self.learn, "gather_preds"): return # predicting is no epoch
-        self.rows.append(list(self.recorder.values[-1])[:3])
+        self.rows.append(_figures(self.recorder.metric_names[1:-1], self.recorder.values[-1]))
         self.spent, self.began = self.spent + time.time() - self.began, time.time()
 
     def table(self) -> pd.DataFrame: # one row an epoch: epoch, train_loss, valid_loss, accuracy, seconds
-        "What was noted."
+        "What was noted; accuracy also from `error_rate`, missing where neither was measured."
         seconds = round((self.spent + time.time() - self.began) / max(1, len(self.rows)), 2)
         table = pd.DataFrame(self.rows, columns=["train_loss", "valid_loss", "accuracy"])
         return table.assign(epoch=range(1, len(table) + 1), seconds=seconds)
+
+
+def _figures(names: Iterable[str], values: Iterable[Any]) -> list[Any]: # train_loss, valid_loss, accuracy
+    "What a recorder's figures are, by their names."
+    known = dict(zip(names, values))
+    accuracy = known["accuracy"] if "accuracy" in known else 1 - known["error_rate"] if "error_rate" in known else float("nan")
+    return [known.get("train_loss"), known.get("valid_loss"), accuracy]
 
 # %% ../../nbs/53_train.fitting.ipynb #f83a856d
 class StopAgain(Callback):
@@ -63,10 +70,9 @@ def recorded(learn: Learner, # anybody's, trained
     "What fastai's own recorder knows; accuracy also from `error_rate`, missing where neither was measured."
     recorder = getattr(learn, "recorder", None)
     names = list(getattr(recorder, "metric_names", []))[1:-1]
-    rows = [list(v) for v in getattr(recorder, "values", []) if len(v) == len(names)] # predicting leaves shorter ones
-    table = pd.DataFrame(rows, columns=names, dtype=float)
-    accuracy = table["accuracy"] if "accuracy" in table else 1 - table["error_rate"] if "error_rate" in table else float("nan")
-    return table.reindex(columns=["train_loss", "valid_loss"]).assign(accuracy=accuracy, epoch=range(1, len(table) + 1))
+    rows = [_figures(names, v) for v in getattr(recorder, "values", []) if len(v) == len(names)] # predicting leaves shorter ones
+    table = pd.DataFrame(rows, columns=["train_loss", "valid_loss", "accuracy"], dtype=float)
+    return table.assign(epoch=range(1, len(table) + 1))
 
 # %% ../../nbs/53_train.fitting.ipynb #c100543b
 class EpochLines(Callback):
@@ -155,7 +161,8 @@ def train(learn: Learner, # of `make_learner`
           frozen_epochs: int = 1, # of a pretrained body, before `epochs`
           kept: Checkpoint | None = None, # keeps it after its epochs, and goes on with what was kept
          ) -> pd.DataFrame: # one row an epoch: epoch, train_loss, valid_loss, accuracy, seconds
-    "`fit_one_cycle` from scratch, `fine_tune` for a pretrained body (frozen epochs first); or both at constant rates."
+    "`fit_one_cycle` from scratch, `fine_tune` for a pretrained body (frozen epochs first); or both at constant rates. Raises `InputError`."
+    if schedule not in SCHEDULES: raise InputError(f"schedule is {schedule!r}; use one of {', '.join(SCHEDULES)}")
     frozen = getattr(learn.opt, "frozen_idx", 0) if learn.opt else 0
     learn.planned = (frozen_epochs if frozen and not isinstance(learn, HeadLearner) else 0, epochs) # for those who say how far it is
     history = History()

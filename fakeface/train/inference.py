@@ -116,6 +116,16 @@ def weights_sum(net: nn.Module) -> int: # a checksum of all that the network hol
     for v in net.state_dict().values(): total = crc32(v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), total)
     return total
 
+# %% ../../nbs/53_train.inference.ipynb #4d364af6
+@contextmanager
+def _recorder_kept(learn: Learner) -> Iterator[None]:
+    "What fastai's recorder knows of the last training is as before afterwards."
+    recorder = getattr(learn, "recorder", None)
+    known = {k: v for k, v in vars(recorder).items() if k in ("lrs", "iters", "losses", "values")} if recorder is not None else {}
+    try: yield
+    finally:
+        if known: vars(recorder).update(known)
+
 # %% ../../nbs/53_train.inference.ipynb #5a0ac297
 def probabilities(learn: Learner, # trained
                   loader: TfmdDL, # of `image_loader`
@@ -127,7 +137,7 @@ def probabilities(learn: Learner, # trained
     net = learn.model
     try:
         learn.model = batches or FixedBatches(net)
-        with learn.no_bar(), learn.no_logging(): answers = learn.get_preds(dl=loader, act=act)[0]
+        with learn.no_bar(), learn.no_logging(), _recorder_kept(learn): answers = learn.get_preds(dl=loader, act=act)[0]
     finally: learn.model = net
     if answers.ndim != 2 or answers.shape[1] != 2: raise InputError(f"the network gives shape {tuple(answers.shape)}; give two classes")
     p = answers.as_subclass(torch.Tensor).double()[:, columns]
