@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image, JpegImagePlugin
+from threadpoolctl import threadpool_limits
 
 from ..core.basics import LABELS, InputError, area, percent, slow_step
 from ..core.stats import auc_with_interval
@@ -157,7 +158,8 @@ def _taught(x: np.ndarray, # features to learn from, (n, width)
     "What the classifier says. A feature that no image has, such as the JPEG quality of PNGs, is none."
     some = ~np.isnan(x).all(0)
     if not some.any(): return np.full(len(ask), is_fake.mean())
-    return make(len(x)).fit(x[:, some], is_fake).predict_proba(ask[:, some])[:, 1]
+    with threadpool_limits(1, "openmp"): # so few rows that threads wait for each other, a hundred times as long where others work too
+        return make(len(x)).fit(x[:, some], is_fake).predict_proba(ask[:, some])[:, 1]
 
 # %% ../../nbs/30_audit.shortcuts.ipynb #28e20b46
 def _subject_folds(is_fake: np.ndarray, # bool, (n,)

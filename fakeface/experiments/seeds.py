@@ -36,10 +36,10 @@ def spread(values: Sequence[float], # a score of each run
     out = dict(runs=n, mean=float(values.mean()), lowest=float(values.min()), highest=float(values.max()))
     if n < 2: return out | dict(sd=None, sd_lo=None, sd_hi=None, next_lo=None, next_hi=None, noise="unknown")
     sd = float(values.std(ddof=1)) if np.ptp(values) else 0.0
-    sd_lo, sd_hi = (min(0.5, sd * np.sqrt((n - 1) / chi2.ppf(q, n - 1))) for q in (0.975, 0.025)) # rates spread by 0.5 at most
+    at, sd_lo, sd_hi = (min(0.5, sd * k) for k in (1, *np.sqrt((n - 1) / chi2.ppf([0.975, 0.025], n - 1)))) # rates spread by 0.5 at most
     reach = t.ppf(0.975, n - 1) * sd * np.sqrt(1 + 1 / n)
     noise = "larger" if sd_lo > sampling else "smaller" if 0 < sd_hi < sampling else "none seen" if sd == 0 else "not told apart"
-    return out | dict(sd=sd, sd_lo=float(sd_lo), sd_hi=float(sd_hi), next_lo=max(0.0, out["mean"] - reach),
+    return out | dict(sd=float(at), sd_lo=float(sd_lo), sd_hi=float(sd_hi), next_lo=max(0.0, out["mean"] - reach),
                       next_hi=min(1.0, out["mean"] + reach), noise=noise)
 
 # %% ../../nbs/83_experiments.seeds.ipynb #0f57a1fa
