@@ -24,7 +24,8 @@ from ..data.images import CHANGED
 from ..data.faces import face_points
 from ..data.manifest import is_labelled, labelled_folder, read_facts, scan
 from ..data.sources import Card, read_cards, rejects_words
-from ..data.tables import label_of, read_table, tidy_table
+from ..data.table_files import read_table
+from ..data.tables import label_of, tidy_table
 
 # %% ../../nbs/31_audit.evidence.ipynb #6bd3a031
 @dataclass(frozen=True)

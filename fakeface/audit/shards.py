@@ -25,7 +25,8 @@ from ..data.images import SIDE
 from ..data.manifest import read_facts
 from ..data.sources import find_files
 from ..data.store import FACTS, keep, keep_files
-from ..data.tables import read_table, tidy_table
+from ..data.table_files import read_table
+from ..data.tables import tidy_table
 
 # %% ../../nbs/38_audit.shards.ipynb #9a3bc15e
 def list_files(what: str | Path, # a manifest, a data root, a folder with real/ and fake/, or a run folder

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+# %% ../../nbs/13_data.manifest.ipynb #7536c25d
 from ..core.basics import LABELS, DataNote, InputError, progress
 from ..core.files import die_with_parent
 from ..core.schema import unknown_words
@@ -32,7 +33,8 @@ from .images import CHANGED, ListedFile, RejectedImage, image_facts, read_file
 from .sources import (CARD_FILE, IMAGE_SUFFIXES, KINDS, Card, find_files, kind_of_file, printable, read_attributes,
                                    read_cards, read_subjects, rejects_words, survey)
 from .store import FACTS, keep_files, known_files
-from .tables import label_of, read_table, split_of, tidy_table
+from .table_files import read_table
+from .tables import label_of, split_of, tidy_table
 
 # %% ../../nbs/13_data.manifest.ipynb #1beb9e15
 COLUMNS = ["path", "source", "part", "kind", "label", "split", "subject", *FACTS] # then whatever the card can read

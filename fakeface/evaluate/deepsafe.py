@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..core.basics import DataNote, InputError, data_manifests
 from ..core.files import write_table
-from ..data.tables import read_table
+from ..data.table_files import read_table
 from .cells import order_agreement, source_table
 
 # %% ../../nbs/48_evaluate.deepsafe.ipynb #3742166c

@@ -31,7 +31,8 @@ from ..core.files import run_file
 from ..data.images import RejectedImage
 from ..data.manifest import is_labelled, labelled_folder, load_manifest, scan
 from ..data.odds import merged, odds_note, order_note
-from ..data.tables import Passage, TableError, check_once, read_table, tidy_table
+from ..data.table_files import read_table
+from ..data.tables import Passage, TableError, check_once, tidy_table
 from .perturbations import file_of, open_file
 
 # %% ../../nbs/47_evaluate.detectors.ipynb #8a21e719

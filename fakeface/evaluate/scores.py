@@ -21,7 +21,8 @@ from scipy.special import expit, ndtri
 
 from ..core.basics import LABELS, OWN, RATES, UNKNOWN, InputError, area, percent, unrounded
 from ..core.stats import auc_with_interval, effective_counts, mover, numbered, rate_interval, subject_codes, wilson
-from ..data.tables import Passage, TableError, check_once, probabilities, read_table, tidy_table
+from ..data.table_files import read_table
+from ..data.tables import Passage, TableError, check_once, probabilities, tidy_table
 
 # %% ../../nbs/40_evaluate.scores.ipynb #d0b42132
 THRESHOLD = 0.5 # an image is called fake from this p_fake on
