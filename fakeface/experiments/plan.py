@@ -26,8 +26,9 @@ from ..core.basics import LABELS, DataNote, InputError
 from ..core.stats import photograph_kinds
 from ..data.duplicates import find_leakage, settle_duplicates
 from ..data.labels import corrected, labels_used, relabelled
-from ..data.manifest import labelled_folder, scan
+from ..data.manifest import is_labelled, labelled_folder, scan
 from ..data.recipes import ROBUST, Composition, Part, Recipe, check_classes, checked_profiles, compose, read_recipe, settings
+from ..data.sources import sources_table
 from ..evaluate.scores import few_words
 from ..evaluate.thresholds import check_given
 from ..synthetic.world import read_world
@@ -167,6 +168,17 @@ def _first_subjects(subjects: pd.Series, # one an image, in the order of the lot
     ends = np.bincount(codes, minlength=len(names)).cumsum()
     return pd.Index(names[:max(int((ends <= n).sum()), int(least))])
 
+# %% ../../nbs/80_experiments.plan.ipynb #cf46d225
+def _refuse_root(folder: str | Path) -> None:
+    "Raises `InputError` for a data root, most of whose datasets are labelled by their cards, not by folders."
+    if not Path(folder).is_dir() or is_labelled(folder): return
+    table = sources_table(folder)
+    known = list(table.index[table["present"]])
+    if len(known) < 2: return
+    names = ", ".join(known[:4]) + (", …" if len(known) > 4 else "")
+    raise InputError(f"{folder} is a data root with {names}: name a recipe for it (`fakeface recipes` lists them), as in fakeface run man-1"
+                     f" --root {folder}; or give a folder with real and fake in it")
+
 # %% ../../nbs/80_experiments.plan.ipynb #c281502e
 def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.manifest.labelled_folder`
                seed: int = 0, # divides what no folder divides
@@ -175,6 +187,7 @@ def own_folder(folder: str | Path, # with `real` and `fake` in it, see `data.man
               labels: str | Path | None = None, # a table of labels by hand, see `data.labels`
               ) -> tuple[Recipe, Composition, pd.DataFrame]: # recipe, images with their splits, files that are not used
     "A folder as an experiment, without card or recipe. Raises `InputError` where training, validation or test lacks a class."
+    _refuse_root(folder)
     found = labelled_folder(folder, thumbnails=True)
     for label in LABELS:
         if not (found.images["label"] == label).any(): raise InputError(f"{folder} has no {label} image: put some into {folder}/{label}")
