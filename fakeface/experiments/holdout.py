@@ -35,7 +35,8 @@ from ..evaluate.cells import detector_ranks
 from ..evaluate.scores import THRESHOLD
 from .plan import choose, fingerprint, listed
 from .run import run_recipe
-from .series import KINDS_OF, Trial, check_folder, noted_settings, read_trials, run_series, write_series
+from .series import (KINDS_OF, Trial, check_folder, check_same_images, noted_settings, read_trials, run_series,
+                                           write_series)
 from ..train.runs import Run
 
 # %% ../../nbs/87_experiments.holdout.ipynb #02622c78
@@ -201,7 +202,7 @@ def _cell(runs: list[Run]) -> dict[str, Any]:
     "The means of several trainings on one pair."
     each = [r.predictions[r.predictions["split"] != "valid"].sort_values("path", ignore_index=True) for r in runs]
     rows, p = each[0], np.stack([e["p_fake"].to_numpy(float) for e in each])
-    if any(not e["path"].equals(rows["path"]) for e in each): raise InputError(f"{runs[0].folder.name}: its trainings saw different tests")
+    check_same_images([(r.folder.name, e) for r, e in zip(runs, each)], str(runs[0].folder.parent))
     fake, who = (rows["label"] == "fake").to_numpy(), subject_codes(rows)
     auc = auc_with_interval(fake, p, who) if 0 < fake.sum() < len(fake) else (None, None, None)
     one = [_figures(r) for r in runs]
@@ -243,7 +244,9 @@ def _pooled(runs: list[dict[tuple[str, str], Run]]) -> dict[str, Any]:
         return pd.concat(some, ignore_index=True)
     each = [tests(cells) for cells in runs]
     rows = each[0].assign(subject=each[0]["subject"].fillna(each[0]["path"])) # an image is one, in however many cells
-    if any(not e["path"].equals(rows["path"]) for e in each): raise InputError("trainings of one detector saw different tests")
+    for cell, run in runs[0].items():
+        asked = [(r[cell].folder.name, r[cell].predictions) for r in runs]
+        check_same_images([(name, rows[rows["split"] != "valid"]) for name, rows in asked], str(run.folder.parent))
     p, fake = np.stack([e["p_fake"].to_numpy(float) for e in each]), (rows["label"] == "fake").to_numpy()
     right = (p >= THRESHOLD) == fake
     balanced = (right[:, fake].mean() + right[:, ~fake].mean()) / 2

@@ -25,7 +25,7 @@ from ..data.recipes import Composition, Recipe, read_recipe
 from ..evaluate.scores import is_misclassified
 from .plan import fingerprint, listed, plan, sources_of
 from .run import run_recipe
-from .series import Trial, noted_settings, read_trials, run_series
+from .series import Trial, check_same_images, noted_settings, read_trials, run_series
 
 # %% ../../nbs/83_experiments.seeds.ipynb #cb9b5e1b
 def spread(values: Sequence[float], # a score of each run
@@ -52,8 +52,7 @@ def summarise(runs: Sequence[pd.DataFrame], # predictions of the same test image
     rows, first = [], runs[0]
     for test in [x for x in first["split"].unique() if x != "valid"]:
         parts = [r[r["split"] == test].sort_values("path", ignore_index=True) for r in runs]
-        if any(len(p) != len(parts[0]) or (p["path"] != parts[0]["path"]).any() for p in parts):
-            raise InputError(f"the runs were tested on different images ({test}); summarise runs of one split (`fakeface run --seeds`)")
+        check_same_images([(str(r["run"].iloc[0]) if "run" in r else f"run {k}", p) for k, (r, p) in enumerate(zip(runs, parts), 1)], test)
         for kind in KINDS:
             found = _row(parts, kind)
             if found: rows.append({"test set": test, "measure": KINDS[kind], **found})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIGEST', 'KINDS_OF', 'Trial', 'open_folder', 'check_folder', 'run_trials', 'run_series', 'noted_settings',
-           'write_series', 'read_trials', 'series_failures', 'with_bounds', 'flat_scores']
+           'write_series', 'read_trials', 'series_failures', 'check_same_images', 'with_bounds', 'flat_scores']
 
 # %% ../../nbs/82_experiments.series.ipynb #9c8c4c8d
 import json
@@ -195,6 +195,18 @@ def series_failures(out: str | Path, # of `open_folder`
                    ) -> list[str]: # sentences
     "The trainings that are missing from the table, and why."
     return [f"FAILED {name}: {status}" for name, _, run, status in read_trials(out, kind) if not run and status != "waiting"]
+
+# %% ../../nbs/82_experiments.series.ipynb #3bd7a4a5
+def check_same_images(trainings: Sequence[tuple[str, pd.DataFrame]], # name of each, and its rows of one test, with `path`
+                      where: str, # how the message names them
+                     ) -> None:
+    "Raises `InputError` where trainings were tested on different images: which of them lacks which, and the mend."
+    every = set().union(*(rows["path"] for _, rows in trainings))
+    for name, rows in trainings:
+        if gone := sorted(every.difference(rows["path"])):
+            raise InputError(f"{where}: tested on different images: {name} lacks {len(gone):,} of another training, such as {gone[0]} (it "
+                             "broke while that one ran, or they divide the images in other ways); remove its folder, and the same command "
+                             "trains it anew")
 
 # %% ../../nbs/82_experiments.series.ipynb #fe16c56c
 def with_bounds(s: dict[str, Any], # of `evaluate.scores.score_test`
