@@ -281,11 +281,12 @@ def _face_answer(detector: Detector, p: np.ndarray, f: np.ndarray | None, face: 
     return FaceAnswer(verdict, float(p[0]), float(tempered(p[:1], info.point.temperature)[0]), face.box if face else (0.0, 0.0, 1.0, 1.0),
                       _reasons(info, face if whole else None, face is None, there, ood, flips), ood, band, flips)
 
-# %% ../../nbs/92_serve.predict.ipynb #e5d321af
+# %% ../../nbs/92_serve.predict.ipynb #007d0069
 def _far_words(ood: dict[str, float | str | bool], keep: float) -> str:
     "That a picture is of no known kind, and by how much; where the limit is 0 (sure of each validation image) there is no multiple."
     times = f": {ood['value'] / ood['threshold']:.3g} times the limit" if ood["threshold"] > 0 else ""
-    return f"It is unlike the images that the network was trained on, further from them than {100 * keep:g} of 100 validation images{times}."
+    return (f"It is unlike the images that the network was trained on, further from them than {100 * keep:g} of 100 validation "
+            f"images{times}.")
 
 # %% ../../nbs/92_serve.predict.ipynb #9061a30b
 def _reasons(info: BundleInfo, face: Face | None, none: bool, there: bool, ood: dict[str, Any] | None, flips: int) -> list[str]:
