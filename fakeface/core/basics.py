@@ -60,7 +60,7 @@ def count_words(counts: dict[str, int], # of `count_verdicts`
     "The counts in words."
     return ", ".join(f"{n:,} {v}" for v, n in counts.items())
 
-# %% ../../nbs/00_core.basics.ipynb #9ecb8e57
+# %% ../../nbs/00_core.basics.ipynb #f219a198
 def counted(n: int, # of things
             one: str, # what one of them is called, and does: "file is"
             more: str = "", # what several are called, and do: "files are"; default `one` with an s
