@@ -156,12 +156,13 @@ class OpenOne:
     def __call__(self, batch): return OpenFace(8)(batch[0])
 
 
-# --- 32 bits ---------------------------------------------------------------------------------------------------------------
+# --- 16 and 32 bits --------------------------------------------------------------------------------------------------------
 
 def depths() -> dict[str, np.ndarray]:
     "One picture by number of bits, and where its darkest strip alone would not tell how many are used."
     grey = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
-    return {"8 in 32": grey.astype(np.int32), "16 in 32": grey.astype(np.int32) * 257, "16": grey.astype(np.uint16) * 257, "8": grey}
+    return {"8 in 32": grey.astype(np.int32), "16 in 32": grey.astype(np.int32) * 257, "16": grey.astype(np.uint16) * 257,
+            "8 in 16": grey.astype(np.uint16), "8": grey}
 
 
 @pytest.mark.parametrize("name", depths())
@@ -175,6 +176,26 @@ def test_values_of_8_bits_are_the_same_picture_to_every_reader_however_many_bits
     assert {k: int(np.abs(v[..., 0].astype(int) - wanted).max()) for k, v in seen.items()} == dict.fromkeys(seen, 0)
     thumbnail = np.frombuffer(image_facts(file, thumbnail=True)["thumbnail"], np.uint8)
     assert np.array_equal(thumbnail, images.grey_thumbnail(Image.fromarray(wanted)).ravel())
+
+
+def png(values: np.ndarray) -> bytes:
+    "A PNG of 16-bit colours, (height, width, 3), which Pillow does not write."
+    h, w, _ = values.shape
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) +
+            chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_16_bit_colours_that_would_be_nearly_black_are_refused_by_every_reader(bits, tmp_path):
+    values = np.random.default_rng(0).integers(0, 2**bits, (64, 64, 3))
+    (file := tmp_path / "x.png").write_bytes(png(values))
+    if bits == 16: return np.testing.assert_array_equal(np.asarray(open_rgb(file)), values >> 8)
+    for read in (open_rgb, open_image, open_file):
+        with pytest.raises(RejectedImage, match="nearly black"): read(file)
+    assert "nearly black" in image_facts(file)["reason"]
 
 
 @pytest.mark.parametrize("high", [1.0, 255.0])

@@ -182,7 +182,7 @@ def test_missing_rows_and_unknown_values_are_counted(tmp_path):
     found, notes = told(lambda: scan(tmp_path, ["ffhq"]).images)
     assert found.gender.tolist()[0] == "female" and found.gender.isna().sum() == 3
     assert any("2 of 4 images found their row" in n for n in notes)
-    assert any("gender: 1 images have a value that is not known" in n and "'w'" in n for n in notes) and any("age: 1" in n for n in notes)
+    assert any("gender: 1 image has a value that is not known" in n and "'w'" in n for n in notes) and any("age: 1" in n for n in notes)
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe\x00", b"image,age\n", b'"', b"nothing\n\n\n"])
@@ -229,7 +229,7 @@ def test_an_audit_leaves_out_what_is_not_what_its_table_lists(tmp_path):
     paths[1].write_bytes(same)
     os.utime(paths[1], ns=(kept.st_atime_ns, kept.st_mtime_ns))
     paths[2].write_bytes(b"")
-    with pytest.warns(DataNote, match=f"{paths[1].name} and others: 1 images changed since"):
+    with pytest.warns(DataNote, match=f"1 image changed since it was listed .*, such as .*{paths[1].name}; left out"):
         subject = read_audited(listed, tmp_path)
     assert (set(subject.manifest.path), subject.rejected) == ({listed.path[0], listed.path[3]}, 2)
     for i, path in enumerate(paths): picture(path, 50 + i)
@@ -239,7 +239,7 @@ def test_an_audit_leaves_out_what_is_not_what_its_table_lists(tmp_path):
 
 def test_an_audit_of_a_root_without_a_usable_image_says_why(tmp_path):
     picture(tmp_path / "utkface" / "UTKFace" / "1_0_0_20170109000000001.jpg", 1).write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 1 images found can be used: .*empty"): read_audited(tmp_path)
+    with pytest.raises(InputError, match="none of the images found .1. can be used: .*empty"): read_audited(tmp_path)
 
 
 def test_thousands_of_rejects_are_told_in_a_line(tmp_path):

@@ -19,15 +19,18 @@ from .shortcuts import LEAST, Baseline
 from ..core.basics import LABELS
 from ..core.stats import auc_with_interval
 from ..data.manifest import COLUMNS
-from ..data.sources import Card
+from ..data.sources import KINDS, Card, age_band
 
 # %% ../../nbs/37_audit.coverage.ipynb #4851b90f
 _KNOWN = {*COLUMNS, "layout", "of"} # what a manifest has of every image
 
 
-def attributes_of(manifest: pd.DataFrame) -> list[str]:
-    "Columns that say who is in the image, with 2 to 12 values."
-    return [c for c in manifest if c not in _KNOWN and 2 <= manifest[c].nunique() <= 12 and manifest[c].notna().sum() >= 2 * LEAST]
+def attributes_of(manifest: pd.DataFrame) -> pd.DataFrame: # the same rows
+    "The columns that say who is in the image, with 2 to 12 values; years of age in bands. A `kind` with words of the user's own is one."
+    theirs = {"kind"} if "kind" in manifest and not set(manifest["kind"].dropna()) <= set(KINDS) else set()
+    found = manifest[[c for c in manifest if c not in _KNOWN - theirs]]
+    if "age" in found and "age_band" not in found: found = found.drop(columns="age").assign(age_band=age_band(found["age"]))
+    return found[[c for c in found if 2 <= found[c].nunique() <= 12 and found[c].notna().sum() >= 2 * LEAST]]
 
 
 def coverage_table(manifest: pd.DataFrame, # one row an image
@@ -35,7 +38,8 @@ def coverage_table(manifest: pd.DataFrame, # one row an image
     "Label by source by attribute; of an attribute the three commonest values with their shares, a dash where it is not known."
     by = manifest.groupby(["label", "source"], sort=True)
     counts = by["split"].value_counts().unstack(fill_value=0).astype(int)
-    known = {a.replace("_", " "): by[a].agg(_values) for a in attributes_of(manifest)}
+    known = {a.replace("_", " "): column.groupby([manifest["label"], manifest["source"]]).agg(_values)
+             for a, column in attributes_of(manifest).items()}
     return pd.concat([pd.DataFrame({"images": by.size(), "subjects": by["subject"].nunique()}), counts, pd.DataFrame(known)], axis=1)
 
 
@@ -61,11 +65,11 @@ def _cramers_v(a: pd.Series, b: pd.Series) -> tuple[float, float]: # V, correcte
 def confounded(manifest: pd.DataFrame) -> list[dict[str, Any]]: # attribute, v, p, n
     "How strongly each attribute goes with the label, where it is known for both; strongest first."
     out = []
-    for a in attributes_of(manifest):
-        some = manifest[manifest[a].notna()]
-        if some["label"].value_counts().reindex(list(LABELS), fill_value=0).min() < LEAST: continue
-        v, p = _cramers_v(some[a].astype(str), some["label"])
-        out.append(dict(attribute=a, v=round(v, 3), p=p, n=len(some)))
+    for a, column in attributes_of(manifest).items():
+        label = manifest["label"][column.notna()]
+        if label.value_counts().reindex(list(LABELS), fill_value=0).min() < LEAST: continue
+        v, p = _cramers_v(column.dropna().astype(str), label)
+        out.append(dict(attribute=a, v=round(v, 3), p=p, n=len(label)))
     return sorted(out, key=lambda d: -d["v"])
 
 

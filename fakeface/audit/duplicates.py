@@ -47,7 +47,8 @@ _LEAK, _WITHIN = 0.02, 0.01 # shares: of a test set that lies in training; of a 
 def _across_words(across: pd.DataFrame, by_test: dict[str, dict[str, float]]) -> str:
     "Duplicates across splits, how much of each test set lies in training, and the mend."
     first = across.iloc[0]
-    by = "; ".join(f"{v['in_train']:,} of the {v['n']:,} images of {s} lie in train" for s, v in by_test.items() if v["in_train"])
+    by = "; ".join(f"{v['in_train']:,} of the {v['n']:,} images of {s} {'lies' if v['in_train'] == 1 else 'lie'} in train"
+                   for s, v in by_test.items() if v["in_train"])
     return (f"{len(across):,} across splits, such as {first.path_i} ({first.split_i}) and {first.path_j} ({first.split_j})"
             f"{': ' + by if by else ''}. Remove one side, or let the recipe say `duplicates: drop`")
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .shortcuts import read_features, rigid_geometry, sample_rows
-from ..core.basics import LABELS, DataNote, InputError
+from ..core.basics import LABELS, DataNote, InputError, counted
 from ..core.files import FILES, run_file
 from ..data.duplicates import EVERYTHING
 from ..data.images import CHANGED
@@ -57,7 +57,7 @@ def read_audited(what: str | Path | pd.DataFrame, # a manifest (table or file), 
     if not what.is_dir(): raise InputError(f"{what} is no manifest, no data root and no run: give one of them")
     found = labelled_folder(what, thumbnails=True) if is_labelled(what) else scan(what, layout="all", thumbnails=True)
     if not len(found.images) and len(found.rejects):
-        raise InputError(f"{what}: none of the {len(found.rejects):,} images found can be used: {rejects_words(found.rejects)}")
+        raise InputError(f"{what}: none of the images found ({len(found.rejects):,}) can be used: {rejects_words(found.rejects)}")
     if not len(found.images):
         _refuse_one_label(what)
         raise InputError(f"{what}: no source that a card knows, and no {FILES['manifest']}; `fakeface sources --root {what}` says "
@@ -86,8 +86,8 @@ def _listed(name: str, kind: str, table: pd.DataFrame, root: str | Path | None, 
         of = table["path"].nunique()
         raise InputError(f"{name}: {gone[0]} is not under {root} ({len(gone):,} of {of:,} are missing); give the right --root")
     again = table.duplicated([c for c in ("path", "label", "split") if c in table]) # the same said twice; anything else is kept, and found
-    if again.any(): warnings.warn(f"{name}: {table['path'][again].iloc[0]} and others: {again.sum():,} rows stand twice, the first is kept",
-                                  DataNote, stacklevel=3)
+    if again.any(): warnings.warn(f"{name}: {counted(again.sum(), 'row stands', 'rows stand')} twice, such as "
+                                  f"{table['path'][again].iloc[0]}; the first is kept", DataNote, stacklevel=3)
     table = table[~again].reset_index(drop=True)
     kept, rejects = _as_listed(table, name, Path(root))
     if not len(kept): raise InputError(f"{name}: none of its {len(table):,} images is as listed; list them anew (`fakeface manifest`)")
@@ -99,8 +99,8 @@ def _as_listed(table: pd.DataFrame, name: str, root: Path) -> tuple[pd.DataFrame
     facts = read_facts(root, table["path"].tolist(), thumbnails=True).drop(columns="path")
     listed = [h.lower() if isinstance(h, str) and len(h) == 64 else None for h in table.get("sha256", [None] * len(table))]
     other = np.array([bool(was) and was != now for was, now in zip(listed, facts["sha256"])], bool) & facts["reason"].isna()
-    if other.any(): warnings.warn(f"{name}: {table['path'][other].iloc[0]} and others: {other.sum():,} images {CHANGED}; they are left out",
-                                  DataNote, stacklevel=4)
+    if other.any(): warnings.warn(f"{name}: {counted(other.sum(), 'image')} {CHANGED}, such as "
+                                  f"{table['path'][other].iloc[0]}; left out", DataNote, stacklevel=4)
     table = table.drop(columns=[c for c in facts if c in table]).join(facts)
     table["reason"] = table["reason"].mask(other, CHANGED)
     good = table["reason"].isna()

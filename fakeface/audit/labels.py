@@ -15,7 +15,7 @@ from .checks import Check, verdict
 from .duplicates import duplicate_pairs
 from .evidence import Evidence
 from .shortcuts import out_of_fold
-from ..core.basics import InputError
+from ..core.basics import InputError, counted
 from ..core.stats import auc_with_interval, ranked_below
 from ..data.sources import Card
 
@@ -131,8 +131,8 @@ def _suspected(s: dict[str, Any], manifest: pd.DataFrame) -> tuple[pd.DataFrame,
     chance = pd.Series(s["chance"], index=manifest.index)
     table = manifest.assign(chance=chance)[chance > 0.5].sort_values("chance", ascending=False)
     return table, (f"{100 * s['rate']:.1f} % [{100 * s['ci95'][0]:.1f}, {100 * s['ci95'][1]:.1f}] of the labels seem wrong: "
-                   f"contradictions of all baselines together do not die out where they are surest; {len(table):,} images to look at"
-                   + (f", first {table['path'].iloc[0]}" if len(table) else ""))
+                   f"contradictions of all baselines together do not die out where they are surest; "
+                   f"{counted(len(table), 'image')} to look at" + (f", first {table['path'].iloc[0]}" if len(table) else ""))
 
 
 def _left_out_words(kinds: list[dict[str, Any]]) -> list[str]: # none, or one part of a sentence
@@ -149,7 +149,7 @@ def _check_labels(both: pd.DataFrame, # of `contradictions`
     "The verdict on labels; the figure is the share that seems wrong."
     table, lines = manifest.iloc[:0].assign(chance=[]), [_contradiction_words(both)]
     word = "warn" if len(both) else "pass"
-    if twins: lines.append(f"{twins:,} pairs of a photograph and its regeneration, which their card declares, are no contradiction")
+    if twins: lines.append(f"{counted(twins, 'pair')} of a photograph and its regeneration, declared by their card: no contradiction")
     if "why_not" in s:
         lines.append(f"beyond that no label could be doubted: {s['why_not']}")
         word = word if len(both) else "not measured"

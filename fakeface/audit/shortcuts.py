@@ -81,7 +81,7 @@ def _colour_histogram(small: np.ndarray, # uint8 RGB, (height, width, 3)
 # %% ../../nbs/30_audit.shortcuts.ipynb #abe83563
 WIDTHS = {"file-facts": len(_FACT_NAMES), "size": 3, "thumbnail": 192, "colour": 88, "spectrum": BINS} # features of each shortcut
 SHORTCUTS = (*WIDTHS, "geometry")
-MEASURED = "shortcuts-2" # as what the store keeps features; another number where they are computed otherwise
+MEASURED = "shortcuts-3" # as what the store keeps features; another number where they are computed otherwise
 
 
 class Features(NamedTuple):

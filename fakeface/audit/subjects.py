@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from .checks import Check, verdict
+from ..core.basics import counted
 from ..data.duplicates import is_test
 from ..data.sources import IMAGE_SUFFIXES
 
@@ -57,10 +58,11 @@ def check_subjects(manifest: pd.DataFrame, # one row an image
     shared = name.where(name.isin(several.index[several > 1]))
     names = shared.dropna().unique().tolist() if root else list(_straddling(manifest, shared))
     found, lines = len(subjects) + len(twins) + len(names), []
-    if subjects: lines.append(f"{len(subjects):,} subjects stand in two splits, such as {subjects[0]}")
-    if twins: lines.append(f"{len(twins):,} images stand in another split than the image they were made from, such as {twins[0]}")
-    if names: lines.append(f"{len(names):,} names stand under two subjects{'' if root else ' in two splits'}, such as {names[0]} "
-                           f"({' and '.join(manifest['subject'][shared == names[0]].unique()[:2])})")
+    if subjects: lines.append(f"{counted(len(subjects), 'subject stands', 'subjects stand')} in two splits, such as {subjects[0]}")
+    if twins: lines.append(counted(len(twins), "image stands in another split than the image it was",
+                                   "images stand in another split than the image they were") + f" made from, such as {twins[0]}")
+    if names: lines.append(f"{counted(len(names), 'name stands', 'names stand')} under two subjects{'' if root else ' in two splits'}, "
+                           f"such as {names[0]} ({' and '.join(manifest['subject'][shared == names[0]].unique()[:2])})")
     known = name.notna() | home.notna() | manifest["subject"].duplicated(keep=False)
     if not found and known.sum() < 2: return verdict("not measured", _NOBODY) # one alone stands beside nobody
     if not found: return verdict("pass", ("No name stands under two subjects" if root else

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 
 from .shared import IN_ONE, FaceDetector, Many, Map, Output, Root, argument, drawn_note, option, shown, write_parts
-from ..core.basics import InputError, slow_step
+from ..core.basics import InputError, counted, slow_step
 
 # %% ../../nbs/96_cli.audit.ipynb #31813e8a
 FAILED = 3 # exit code of a command that did its work and found what it was told to fail on
@@ -77,7 +77,7 @@ def _put_in_store(measured: Path, what: Path, root: Path | None, columns: list[s
     "What shards measured, as if it had been read here."
     from fakeface.audit.shards import list_files, put_in_store
     n = put_in_store(measured, list_files(what, root, columns)[1])
-    output.note(f"{n:,} files as measured in {measured}")
+    output.note(f"{counted(n, 'file')} as measured in {measured}")
 
 # %% ../../nbs/96_cli.audit.ipynb #01d1ac5f
 def checks(output: Output) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from .shared import Labels, Output, Recipe, Root, Scale, Seed, argument, check_suffix, data_root, option, shown
-from ..core.basics import InputError
+from ..core.basics import InputError, counted
 
 # %% ../../nbs/96_cli.data.ipynb #a99ae3be
 INJECTED = ("jpeg-quality", "size", "alignment", "colour", "exact-duplicates", "near-duplicates", "trained-on", "shared-subject",
@@ -139,7 +139,7 @@ def manifest(recipe: Recipe, output: Output, root: Root = None,
 def _show_manifest(images: int, out: Path, rejected: Any, rejects: Path, output: Output) -> None:
     "Where the files are, and why images were left out."
     from fakeface.data.sources import rejects_words
-    output.say(f"\n{images:,} images in {out}; {len(rejected):,} rejected files in {rejects}")
+    output.say(f"\n{counted(images, 'image')} in {out}; {counted(len(rejected), 'rejected file')} in {rejects}")
     if len(rejected): output.note(fill(rejects_words(rejected), 118))
 
 
@@ -186,5 +186,6 @@ def cache(output: Output, clear: Annotated[bool, Option("--clear", help="Remove 
     heads = "Size, resize, colour, share of the side, interpolation, history, decoders:"
     if len(table): output.table(table.set_index("pixels").rename_axis(None), heads)
     output.say(*([f"removed {freed / 10**6:,.1f} MB"] if clear else []),
-               f"{table['images'].sum():,} images, {table['mb'].sum():,.1f} MB of at most {limit / 10**9:,.1f} GB in {pixel_folder()}",
+               f"{counted(table['images'].sum(), 'image')}, {table['mb'].sum():,.1f} MB of at most {limit / 10**9:,.1f} GB "
+               f"in {pixel_folder()}",
                f"facts, thumbnails and features of files: {store_size() / 10**6:,.1f} MB in {pixel_folder().parent}")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from typer import Option
 
 from .shared import Output, Root, Run, argument, check_suffix, log_use, option, run_folder, run_root, shown
-from ..core.basics import InputError
+from ..core.basics import InputError, counted
 
 # %% ../../nbs/96_cli.interpret.ipynb #b90000cd
 _Images = Annotated[list[Path], argument("IMAGE...", "Image files.")]
@@ -105,5 +105,6 @@ def _show_ood(known: Any, run: Path, folder: Path, pictures: Any, rejects: Any, 
     output.record(pictures=mine, ood=table, rejected=len(rejects), test_use=used)
     output.say(f"{known}\nPositive class: fake. {_CALLED} {reference_words(answers) if root else _NO_ROOT}")
     output.table(table)
-    if len(rejects): output.table(rejects.groupby("reason").size().rename("files").to_frame(), f"{len(rejects):,} files were left out:")
+    if len(rejects): output.table(rejects.groupby("reason").size().rename("files").to_frame(),
+                                  f"{counted(len(rejects), 'file was', 'files were')} left out:")
     output.note("", *used, f"one row a picture: {mine}")

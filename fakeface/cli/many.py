@@ -11,7 +11,7 @@ from typing import Annotated
 
 from typer import Option
 
-from ..core.basics import count_verdicts, count_words
+from ..core.basics import count_verdicts, count_words, counted
 from .shared import Output, argument, check_suffix
 
 # %% ../../nbs/96_cli.many.ipynb #e59e18c4
@@ -27,11 +27,11 @@ def merge(parts: _Parts, output: Output, out: _Table) -> None:
     from fakeface.core.shards import merge_parts
     done = merge_parts(parts, out)
     output.record(table=out, rows=done.rows, asked=done.asked, left_out=done.rejects)
-    output.say(f"{out}: {done.rows:,} rows")
+    output.say(f"{out}: {counted(done.rows, 'row')}")
     _show_verdicts(out, output)
     output.note("asked: " + ", ".join(f"{k} {v}" for k, v in done.asked.items() if v not in (None, False)))
     if not len(done.rejects): return
-    output.say(f"{len(done.rejects):,} images could not be used, and are left out:")
+    output.say(f"{counted(len(done.rejects), 'image')} could not be used, and left out:")
     output.say(*(f"  {path}: {why}" for path, why in done.rejects.head(10).itertuples(index=False)))
     if len(done.rejects) > 10: output.say(f"  and {len(done.rejects) - 10:,} more (--json lists them)")
 
@@ -49,4 +49,4 @@ def _show_verdicts(out: Path, output: Output) -> None:
     if "picture" not in table: return
     counts = count_verdicts(table["picture"])
     output.record(verdicts=counts)
-    output.say(f"{sum(counts.values()):,} files: {count_words(counts)}")
+    output.say(f"{counted(sum(counts.values()), 'file')}: {count_words(counts)}")

@@ -15,7 +15,7 @@ from typer import Option
 
 from .data import show_shortfalls
 from .shared import Aim, Labels, Output, Root, Scale, Seed, Training, argument, data_root, drawn_note, option, refresh_index, write_page
-from ..core.basics import InputError, percent
+from ..core.basics import InputError, counted, percent
 from ..core.ranks import place
 
 # %% ../../nbs/96_cli.train.ipynb #429402c7
@@ -144,8 +144,9 @@ def _show_left_out(run: Any, output: Output) -> None:
     "Images that are not in the run, and why."
     copies, rejected = run.metrics.get("duplicates"), run.metrics["rejected"]
     if copies and copies["found"]:
-        output.note(f"\n{copies['found']:,} duplicates across splits: {copies['dropped']:,} images left out, {copies['kept']:,} pairs kept")
-    if rejected: output.note(f"\n{rejected} files were rejected; {run.shown('rejects')} says why")
+        output.note(f"\n{counted(copies['found'], 'duplicate')} across splits: {counted(copies['dropped'], 'image')} left out, "
+                    f"{counted(copies['kept'], 'pair')} kept")
+    if rejected: output.note(f"\n{counted(rejected, 'file was', 'files were')} rejected; {run.shown('rejects')} says why")
 
 # %% ../../nbs/96_cli.train.ipynb #460f5f98
 def _run_seeds(recipe: Any, root: Path, out: Path | None, overwrite: bool, seeds: int, options: dict[str, Any], output: Output) -> None:

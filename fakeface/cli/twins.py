@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from .shared import Output, Root, argument, option, shown
-from ..core.basics import InputError
+from ..core.basics import InputError, counted
 
 # %% ../../nbs/96_cli.twins.ipynb #6681394e
 _Source = Annotated[str, argument("SOURCE", "A source, as `fakeface sources` lists them, with --root; or a folder of photographs.")]
@@ -48,7 +48,7 @@ def twins(source: _Source, generator: _Generator, out: _Out, output: Output, roo
 def _show_twins(result: Any, out: Path, output: Output) -> None: # a `data.twins.Twins`
     "What was made, what failed, and what comes next."
     output.record(folder=out, pairs=result.pairs, made=result.made, rejects=result.rejects, saved=result.saving.words())
-    output.say(f"{result.pairs:,} pairs in {out}, {result.made:,} of them made now; {result.saving.words()}")
+    output.say(f"{counted(result.pairs, 'pair')} in {out}, {result.made:,} of them made now; {result.saving.words()}")
     if len(result.rejects):
         counts = result.rejects.groupby("reason").size().sort_values(ascending=False).rename("photographs").to_frame()
         output.table(counts.head(10), f"{len(result.rejects):,} failed (rejects.csv; the same call tries them again):")

@@ -88,16 +88,17 @@ def _why(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)[:80]
 
 # %% ../../nbs/12_data.images.ipynb #cc72fcb7
-_LUMINANCE_SUM = 3688 # of the standard luminance table (ITU-T T.81, annex K.1)
+_LUMINANCE = np.array([ # the standard luminance table (ITU-T T.81, annex K.1)
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87, 80, 62, 18, 22,
+    37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99])
+_SCALES = np.array([5000 // q if q < 50 else 200 - 2 * q for q in range(1, 101)]) # libjpeg's, in per cent
+_SUMS = ((_LUMINANCE * _SCALES[:, None] + 50) // 100).clip(1, 255).sum(1) # of the table of each quality, no two of them equal
 
 
 def jpeg_quality(tables: dict[int, list[int]], # Pillow's `Image.quantization`
                 ) -> float: # libjpeg's quality, 1 to 100; missing (nan) without a table
-    """The libjpeg quality whose scaled standard table comes closest to this one. Exact for libjpeg's own files from 20 to 99; 100 reads as
-    99, and what lies below 20, where entries are cut at 255, as up to 10 more."""
-    if not tables: return float("nan")
-    scale = 100 * sum(tables[min(tables)]) / _LUMINANCE_SUM
-    return float(round(min(100.0, (200 - scale) / 2 if scale <= 100 else 5000 / scale)))
+    "The libjpeg quality whose scaled standard table comes closest to this one; exact for libjpeg's own files."
+    return float(1 + np.abs(_SUMS - sum(tables[min(tables)])).argmin()) if tables else float("nan")
 
 # %% ../../nbs/12_data.images.ipynb #6e5e9151
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *(("AVIF",) if features.check("avif") else ())) # MPO opens as JPEG
@@ -111,7 +112,7 @@ _NO_IMAGE = {rb"\s*<(!doctype )?html": "a web page", rb"version https://git-lfs"
 
 def open_header(data: bytes, # of an image file
                ) -> Image.Image: # its header was read and found usable; no pixel is decoded yet
-    "Opens an image of one of `FORMATS`. Raises `RejectedImage` for everything else, for oversized and for animated ones."
+    "Opens an image of one of `FORMATS`. Raises `RejectedImage` for all else, for oversized and animated ones, and for several pages."
     if not data: raise RejectedImage("empty (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -121,6 +122,7 @@ def open_header(data: bytes, # of an image file
     except Exception as e: raise RejectedImage(_no_header(data)) from e
     if image.width * image.height > _MAX_PIXELS:
         raise RejectedImage(f"oversized: {image.width} x {image.height} pixels, more than {_MAX_PIXELS // 10**6} million")
+    if frames > 1 and image.format == "TIFF": raise RejectedImage(f"{frames} pages in one file (save each as a file of its own)")
     if frames > 1: raise RejectedImage(f"animated: {frames} frames")
     return image
 
@@ -193,12 +195,12 @@ _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: 
 
 def to_rgb(image: Image.Image, # any mode
           ) -> Image.Image: # mode RGB, upright
-    """`image` as upright 8-bit RGB by the rules above; 32-bit whole numbers up to 255 are 8-bit values. Raises `RejectedImage` for what
-    cannot be decoded, for more than 16 bits, and for floating point, whose range (to 1, or to 255) no file states."""
+    """`image` as upright 8-bit RGB by the rules above; greys of 16 or 32 bits up to 255 are 8-bit values. Raises `RejectedImage` for what
+    cannot be decoded, for more than 16 bits, for nearly black 16-bit pixels, and for floating point, whose range no file states."""
     with one_at_a_time(image.width * image.height):
         _load(image)
         turn = _TURNS.get(orientation(image))
-        if image.mode == "I" and image.getextrema()[1] < 2**8: image = image.convert("L") # asked of the whole, for strips may differ
+        if image.mode.startswith("I") and image.getextrema()[1] < 2**8: image = image.convert("L") # of the whole, for strips may differ
         try: rgb = image.convert("RGB") if _is_plain(image) else _in_strips(image)
         except RejectedImage: raise
         except Exception as e: raise RejectedImage(f"broken ({_why(e)})") from e
@@ -210,11 +212,20 @@ def to_rgb(image: Image.Image, # any mode
 # %% ../../nbs/12_data.images.ipynb #7c1d0e2f
 def _load(image: Image.Image) -> None:
     "Decodes the pixels."
+    deep = image.mode.startswith("I") or re.search("(RGBA?|LA);16", str(getattr(image, "tile", [])[:1])) # as the file has them
     try: image.load()
     except MemoryError as e: raise LostImage("cannot be read (memory is short)") from e
     except Exception as e: raise RejectedImage(f"broken or truncated ({_why(e)})") from e
-    if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] < 2**16:
-        raise RejectedImage("more than 16 bits a pixel (convert it to 8 bits)")
+    if deep: _check_depth(image)
+
+
+def _check_depth(image: Image.Image) -> None:
+    "Raises `RejectedImage` for more than 16 bits, and where the upper 8 bits of 16 would be a nearly black picture."
+    grey = image.mode.startswith("I")
+    low, high = image.getextrema() if grey else (0, max(top for _, top in image.getextrema()[:3]) << 8)
+    if not 0 <= low <= high < 2**16: raise RejectedImage("more than 16 bits a pixel (convert it to 8 bits)")
+    if high < 2**12 and not (grey and high < 2**8):
+        raise RejectedImage("16-bit pixels, all below 4,096 of 65,535: nearly black (scale them to 65,535, or convert it to 8 bits)")
 
 
 # %% ../../nbs/12_data.images.ipynb #dc4173cc

@@ -7,7 +7,7 @@ __all__ = ['COLUMNS', 'LEFT_OUT', 'check_label', 'read_labels', 'write_label', '
            'labels_used']
 
 # %% ../../nbs/13_data.labels.ipynb #3768238b
-from ..core.basics import LABELS, DataNote, InputError
+from ..core.basics import LABELS, DataNote, InputError, counted
 from ..core.files import Claim, write_table
 from ..core.schema import read_own_table
 from .sources import KINDS
@@ -108,17 +108,17 @@ def apply_labels(manifest: pd.DataFrame, # one row an image, `path` and `label` 
         values = out["path"].map(of).astype(object) # of a file that several rows name, all of them
         old = out[attribute].astype(object) if attribute in out else pd.Series(None, index=out.index, dtype=object)
         new = old.mask(values.notna(), values)
-        if attribute == "label": lines.append(f"{_many(int((old != new).sum()), 'label')} corrected")
-        elif attribute != LEFT_OUT: lines.append(f"{attribute} of {_many(int(values.notna().sum()), 'image')}")
+        if attribute == "label": lines.append(f"{counted(int((old != new).sum()), 'label')} corrected")
+        elif attribute != LEFT_OUT: lines.append(f"{attribute} of {counted(int(values.notna().sum()), 'image')}")
         out[attribute] = _as_before(new, out[attribute] if attribute in out else None)
         if attribute == "label" and "kind" in out: out["kind"] = _kinds(out)
     if LEFT_OUT in out and (labels["attribute"] == LEFT_OUT).any():
         gone = out.pop(LEFT_OUT).notna()
         out = out[~gone].reset_index(drop=True)
-        lines.append(f"{_many(int(gone.sum()), 'image')} left out")
+        lines.append(f"{counted(int(gone.sum()), 'image')} left out")
     rest = int(place.isna().sum())
-    if changed: lines.append(f"{_many(changed, 'label')} not used, for the files have changed since")
-    if rest - changed: lines.append(f"{_many(rest - changed, 'label')} about images that are not here")
+    if changed: lines.append(f"{counted(changed, 'label')} not used, for the files have changed since")
+    if rest - changed: lines.append(f"{counted(rest - changed, 'label')} about images that are not here")
     warnings.warn(f"{where}: by hand: {'; '.join(lines) or 'nothing to change'}", DataNote, stacklevel=2)
     return out
 
@@ -127,11 +127,6 @@ def _kinds(out: pd.DataFrame) -> pd.Series:
     "The kinds, which recipes take labels from, where they fit the labels; else the commonest kind of the label."
     fits = out["kind"].map(KINDS) == out["label"]
     return out["kind"].where(fits, out["label"].map({"real": "photograph", "fake": "generated"}))
-
-
-def _many(n: int, what: str) -> str:
-    "A count of things."
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _as_before(column: pd.Series, old: pd.Series | None) -> pd.Series:
@@ -160,7 +155,7 @@ def relabelled(manifest: pd.DataFrame, # composed from corrected images
     new = manifest["label"].to_numpy(object).copy()
     new[place[there].astype(int)] = table.loc[there, "value"]
     n = int((new != manifest["label"]).sum())
-    if n: warnings.warn(f"{Path(labels).name}: by hand: {_many(n, 'label')} corrected against the recipe's own", DataNote, stacklevel=2)
+    if n: warnings.warn(f"{Path(labels).name}: by hand: {counted(n, 'label')} corrected against the recipe's own", DataNote, stacklevel=2)
     return manifest.assign(label=new)
 
 # %% ../../nbs/13_data.labels.ipynb #daecec89

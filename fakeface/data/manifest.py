@@ -26,7 +26,7 @@ import pandas as pd
 from PIL import Image
 
 # %% ../../nbs/13_data.manifest.ipynb #7536c25d
-from ..core.basics import LABELS, DataNote, InputError, progress
+from ..core.basics import LABELS, DataNote, InputError, counted, progress
 from ..core.files import die_with_parent
 from ..core.schema import unknown_words
 from .images import CHANGED, ListedFile, RejectedImage, image_facts, read_file
@@ -159,8 +159,8 @@ def _layout_of_choice(images: pd.DataFrame, card: Card) -> pd.DataFrame:
     counts = images["layout"].value_counts()
     best = max(card.layouts, key=lambda layout: counts.get(layout, 0)) if len(images) else None
     if len(counts) > 1:
-        warnings.warn(f"{card.name}: {len(images) - counts[best]:,} images in the layouts {', '.join(sorted(set(counts.index) - {best}))} "
-                      f"are not used; {best} has more ({counts[best]:,})", DataNote, stacklevel=4)
+        warnings.warn(f"{card.name}: {counted(len(images) - counts[best], 'image')} in {', '.join(sorted(set(counts.index) - {best}))} "
+                      f"(other layouts) not used; {best} has more ({counts[best]:,})", DataNote, stacklevel=4)
     return images[images["layout"] == best]
 
 # %% ../../nbs/13_data.manifest.ipynb #079ba28f
@@ -206,7 +206,8 @@ def _warn_shared(images: pd.DataFrame) -> None:
     "Says which sources name the same files."
     twice = images[images.duplicated("path", keep=False)]
     if len(twice):
-        warnings.warn(f"{twice['path'].nunique():,} files belong to several sources ({', '.join(sorted(set(twice['source'])))}), such as "
+        names = ", ".join(sorted(set(twice["source"])))
+        warnings.warn(f"{counted(twice['path'].nunique(), 'file belongs', 'files belong')} to several sources ({names}), such as "
                       f"{twice['path'].iloc[0]}; give each source a folder of its own", DataNote, stacklevel=3)
 
 # %% ../../nbs/13_data.manifest.ipynb #13944f30

@@ -26,7 +26,7 @@ from PIL import Image, ImageOps
 
 # %% ../../nbs/17_data.mirror.ipynb #9534f8f8
 import fakeface
-from ..core.basics import InputError, cache_folder, percent, progress
+from ..core.basics import InputError, cache_folder, counted, percent, progress
 from ..core.files import Claim, die_with_parent, holds_something, write_table, write_text
 from ..core.page import data_uri, render, table_html
 from ..core.schema import read_json
@@ -250,9 +250,11 @@ def mirror_lines(mirror: Mirror) -> list[str]:
     what = {"ffhq": "aligned as FFHQ", "tight": "cropped tightly", "margin": f"cropped with a margin of {t['margin']:g}"}[t["crop"]]
     rest = t["rejected"] - t["not_found"]
     lines = [f"A face in {t['found']:,} of {n:,} pictures ({percent(t['found'] / n if n else None)}), {what} at {t['size']} pixels."]
-    if t["several"]: lines.append(f"{t['several']:,} pictures show several faces: the largest was taken.")
-    if t["enlarged"]: lines.append(f"{t['enlarged']:,} crops had to be enlarged, for their faces have fewer pixels than that.")
-    if t["rejected"]: lines.append(f"{t['rejected']:,} files are left out: {t['not_found']:,} without a face, {rest:,} for other reasons.")
+    if t["several"]: lines.append(f"{counted(t['several'], 'picture shows', 'pictures show')} several faces: the largest was taken.")
+    if t["enlarged"]: lines.append(counted(t["enlarged"], "crop had to be enlarged, for its face has",
+                                           "crops had to be enlarged, for their faces have") + " fewer pixels than that.")
+    if t["rejected"]: lines.append(f"{counted(t['rejected'], 'file is', 'files are')} left out: {t['not_found']:,} without a face, "
+                                   f"{rest:,} for other reasons.")
     return [*lines, f"Every crop is a {t['format'].upper()} file, whatever the ends of the names say.",
             f"Face detector: {t['face_detector']} ({t['licence']})."]
 

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pandas as pd
 from pydantic import AfterValidator, Field
 
-from ..core.basics import DataNote, InputError, data_manifests
+from ..core.basics import DataNote, InputError, counted, data_manifests
 from ..core.schema import CLOSED, Count, Name, Text, check_fields, read_yaml
 from .readers import Maker, Person, Reader
 
@@ -394,8 +394,8 @@ def _read_table(file: Path, # the label file
     table = table.loc[:, ~table.columns.duplicated()] # names that differ in case or blanks alone
     twice = table.index.duplicated()
     if twice.any():
-        warnings.warn(f"{file.name}: {twice.sum():,} rows name an image that has a row already, such as {table.index[twice][0]}; "
-                      "the first row counts", DataNote, stacklevel=2)
+        warnings.warn(f"{file.name}: {counted(twice.sum(), 'row names', 'rows name')} an image that has a row already, such as "
+                      f"{table.index[twice][0]}; the first row counts", DataNote, stacklevel=2)
     return table[~twice]
 
 # %% ../../nbs/10_data.sources.ipynb #cc5b538a
@@ -421,7 +421,7 @@ def _read_celeba(name: str, text: str) -> pd.DataFrame:
         warnings.warn(f"{name}: line 1 says {count:,} images, the file has {len(rows):,} rows "
                       f"(a partial copy?). Using the {len(rows):,}.", DataNote, stacklevel=2)
     if len(whole) < len(rows):
-        warnings.warn(f"{name}: {len(rows) - len(whole):,} rows without {len(head)} values are left out", DataNote, stacklevel=2)
+        warnings.warn(f"{name}: {counted(len(rows) - len(whole), 'row')} without {len(head)} values left out", DataNote, stacklevel=2)
     return pd.DataFrame([r[1:] for r in whole], index=[r[0] for r in whole], columns=head, dtype=str)
 
 # %% ../../nbs/10_data.sources.ipynb #d849afc1
@@ -468,8 +468,8 @@ def _from_json(card: str, reader: dict[str, Any], folder: Path, root: Path, rel:
         except (OSError, ValueError, RecursionError): damaged.append(file.name)
     rows = [{a: _walk(d, p) for a, p in reader["columns"].items()} for d in (read(known[k]) if k in known else None for k in keys)]
     if damaged:
-        warnings.warn(f"{card}: {len(damaged):,} label files are not JSON, such as {damaged[0]}; their attributes are missing",
-                      DataNote, stacklevel=2)
+        warnings.warn(f"{card}: {counted(len(damaged), 'label file is', 'label files are')} not JSON, such as {damaged[0]}; what it says "
+                      "is missing", DataNote, stacklevel=2)
     if files: _warn_missing(card, reader["file"].replace("{stem}", "*"), rel, keys.isin(known))
     return pd.DataFrame(rows, index=rel.index, columns=list(reader["columns"]))
 
@@ -515,7 +515,7 @@ def _warn_unknown(card: str, name: str, found: pd.Series, known: pd.Series) -> p
     "The known values; says which others there were."
     odd = found[known.isna() & found.notna() & (found.astype(str).str.strip() != "")].astype(str)
     if len(odd):
-        warnings.warn(f"{card}: {name}: {len(odd):,} images have a value that is not known and left missing: "
+        warnings.warn(f"{card}: {name}: {counted(len(odd), 'image has', 'images have')} a value that is not known and left missing: "
                       f"{', '.join(map(repr, odd.value_counts().index[:5]))}", DataNote, stacklevel=2)
     return known
 

@@ -42,7 +42,7 @@ def _is_remote(folder: str) -> bool:
 def store_file() -> Path:
     "Where what was read of files is kept."
     folder = cache_folder()
-    return folder/f"files-1{f'-{socket.gethostname()}' if _is_remote(str(folder)) else ''}.sqlite"
+    return folder/f"files-2{f'-{socket.gethostname()}' if _is_remote(str(folder)) else ''}.sqlite"
 
 # %% ../../nbs/12_data.store.ipynb #3ee1cb3a
 FACTS = ["width", "height", "format", "quality", "bytes", "sha256", "marks"] # read from the file itself

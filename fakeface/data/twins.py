@@ -31,7 +31,7 @@ import yaml
 from PIL import Image
 
 from .. import __version__
-from ..core.basics import DataNote, InputError, progress
+from ..core.basics import DataNote, InputError, counted, progress
 from ..core.foreign import is_function_name, named_function, run_within
 from ..core.files import FILES, Claim, write_table, write_text, write_whole
 from ..core.schema import read_json
@@ -150,8 +150,9 @@ def _no_fakes(rows: pd.DataFrame, # of `folder_images`
     kept = (folder_words(rows["path"])["label"] == "real").to_numpy()
     if not kept.any(): raise InputError(f"{folder}: none of its {len(rows):,} pictures lies in a folder called real; give photographs")
     if not kept.all():
-        warnings.warn(f"{folder}: {(~kept).sum():,} pictures in no folder called real are no photographs, and are left out", DataNote,
-                      stacklevel=4)
+        words = counted((~kept).sum(), "picture in no folder called real is no photograph, and is",
+                        "pictures in no folder called real are no photographs, and are")
+        warnings.warn(f"{folder}: {words} left out", DataNote, stacklevel=4)
     return rows[kept].reset_index(drop=True)
 
 # %% ../../nbs/19_data.twins.ipynb #f5fd86f4
@@ -323,7 +324,7 @@ def _written(job: Job, shard: tuple[int, int], todo: list[dict[str, Any]], reaso
     there, rows = _done(job.out), job.source.rows
     pairs = rows[[pair in there for pair in zip(rows["part"], rows["number"])]]
     if not len(pairs) and len(bad):
-        raise InputError(f"no pair could be made of {len(bad):,} photographs; the first: {bad[0][2]} (all in {job.out/name})")
+        raise InputError(f"no pair could be made of {counted(len(bad), 'photograph')}; the first: {bad[0][2]} (all in {job.out/name})")
     known = [c for c in rows if c not in COLUMNS and c not in ("layout", "number", "part", "edited") and pairs[c].notna().any()]
     subject = pairs["subject"].str.replace(r"[\s,;\"]+", "_", regex=True)
     table = pd.DataFrame({"file": pairs["number"], "subject": subject}).join(pairs[known]).assign(original=pairs["path"])
@@ -337,7 +338,7 @@ def _card(job: Job, pairs: int, attributes: list[str]) -> str:
     a, s = job.asked, job.source
     drawn = " Drawn faces of the built-in world, not people." if (s.root/"world.json").is_file() else ""
     by = f"{a['method']}{' ' + a['version'] if a['version'] and a['version'] not in a['method'] else ''}"
-    what = (f"{pairs:,} photographs of {s.name} and what {by} made of each; {job.saving.words()}. Made with `{a['generator']}` on "
+    what = (f"{counted(pairs, 'photograph')} of {s.name} and what {by} made of each; {job.saving.words()}. Made with `{a['generator']}` on "
             f"{a['begun']} by fakeface {a['fakeface']}.{drawn}")
     sides = {side: {"glob": f"{name}/*/*", "kind": kind} for side, name, kind in
              (("photographs", "real", "photograph"), ("generated", "fake", "generated"))}

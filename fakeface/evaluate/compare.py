@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.basics import LABELS, DataNote, InputError, percent
+from ..core.basics import LABELS, DataNote, InputError, counted, percent
 from ..core.stats import (auc_difference, auc_difference_unpaired, difference_interval, matched_interval,
                                  mover, numbered, p_where_touching, paired_difference, rate_interval, subject_codes)
 from .scores import (TRAINED_ON, check_predictions, is_divided, is_misclassified, own_images, own_notes, source_notes,
@@ -115,8 +115,8 @@ def _common(a: pd.DataFrame, b: pd.DataFrame, paths: pd.Index | None) -> pd.Inde
     other = (a.loc[both, "label"] != b.loc[both, "label"]).to_numpy()
     if other.any():
         name = both[other][0] if paths is None else paths[both[other][0]]
-        raise InputError(f"{other.sum():,} images have another label in one table than in another, such as {name}: are "
-                         f"these the same images? give both tables a `path` that names an image the same way")
+        raise InputError(f"{counted(other.sum(), 'image has', 'images have')} another label in one table than in another, such as {name}: "
+                         f"are these the same images? give both tables a `path` that names an image the same way")
     return both
 
 
@@ -239,8 +239,8 @@ def _warn_other_files(test: str, runs: Sequence[pd.DataFrame], paths: pd.Index) 
     first, *others = [run.set_index("path") for run in runs if "sha256" in run] or [pd.DataFrame()]
     found = [both[_other_files(first, other, both)] for other in others for both in [first.index.intersection(other.index)]]
     if not (n := len(other := pd.Index([]).append(found).unique())): return
-    warnings.warn(f"{test}: {n:,} images have one path and another file (sha256) in another table, such as {paths[other[0]]}: they are not "
-                  "compared as one image", DataNote, stacklevel=3)
+    warnings.warn(f"{test}: {counted(n, 'image has', 'images have')} one path and another file (sha256) in another table, such as "
+                  f"{paths[other[0]]}: not compared as one image", DataNote, stacklevel=3)
 
 # %% ../../nbs/41_evaluate.compare.ipynb #db06ea53
 def _warn_rows(tests: Sequence[str], alone: Sequence[str], a: Sequence[pd.DataFrame], b: Sequence[pd.DataFrame]) -> None:

@@ -30,14 +30,18 @@ class SealedError(InputError):
 
 
 def _names(rows: pd.DataFrame) -> pd.Series:
-    "By what an image is known: its content, else its path."
+    "By what an image is known: its content, else its path; where that is the number of a row, also by what the whole table says."
     name = rows["path"].astype(str)
+    if "p_fake" in rows and name.str.fullmatch(r"0|[1-9]\d*").all():
+        said = "\n".join(sorted(rows["label"].astype(str) + rows["p_fake"].map(repr)))
+        name = f"{hashlib.sha256(said.encode()).hexdigest()[:16]}/" + name
     return rows["sha256"].where(rows["sha256"].notna(), name).astype(str) if "sha256" in rows else name
 
 
 def images_fingerprint(rows: pd.DataFrame, # of one test set: `path`, and `sha256` where known
                       ) -> str: # 16 hexadecimal digits
-    "The same for the same images, whatever the order, the name and the scores; by content where `sha256` is known."
+    """The same for the same images, whatever the order, the name and the scores; by content where `sha256` is known. Images without a name
+    are known by labels and scores alone: the same for the same table."""
     digest = hashlib.sha256()
     for n in sorted(_names(rows)): digest.update(n.encode() + b"\n")
     return digest.hexdigest()[:16]

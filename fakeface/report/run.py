@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 # %% ../../nbs/70_report.run.ipynb #30c962ba
 from ..audit.shortcut_checks import FAIL
 from ..audit.shortcuts import against_shortcuts, baseline_words, highest, shortcut_warning
-from ..core.basics import LABELS, RATES, InputError, area, data_manifests, percent
+from ..core.basics import LABELS, RATES, InputError, area, counted, data_manifests, percent
 from ..core.files import write_whole
 from ..core.page import page_links, render, table_html
 from ..core.schema import check_fields
@@ -474,8 +474,8 @@ def _copies_words(copies: dict[str, int] | None) -> list[str]: # of metrics.json
     "Pictures that stood in two splits, and which copies the search for them does not find."
     if copies is None: return []
     if not copies["found"]: return [f"No picture was found in two splits, resized, saved again, mirrored, cropped or padded; {NOT_SOUGHT}."]
-    return [f"{copies['found']:,} pictures stood in two splits: {copies['dropped']:,} copies were left out, {copies['kept']:,} kept on "
-            f"purpose; {NOT_SOUGHT}."]
+    return [f"{counted(copies['found'], 'picture')} stood in two splits: {counted(copies['dropped'], 'copy was', 'copies were')} left out, "
+            f"{copies['kept']:,} kept on purpose; {NOT_SOUGHT}."]
 
 # %% ../../nbs/70_report.run.ipynb #6583558e
 def _data(run: Run, cards: dict[str, Card]) -> dict[str, Any]:
