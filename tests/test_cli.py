@@ -148,14 +148,12 @@ def test_completion_knows_the_recipes(tmp_path):
     assert {"man-1", "man-2-test", "man-2-in"} <= set(done.stdout.split())
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX's")
-def test_a_table_fits_the_terminal(tmp_path):
+def in_a_terminal(code, folder):
     import pty
-    code = ("import pandas as pd; from fakeface.cli.shared import print_table\n"
-            "print_table(pd.DataFrame([['a long sentence ' * 3] * 9] * 3), 'T')")
     parent, child = pty.openpty()
     env = {**os.environ, "COLUMNS": "60", "PYTHONPATH": str(ROOT), "TERM": "xterm"}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=child, env=env, cwd=tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", f"import pandas as pd; from fakeface.cli.shared import print_table\n{code}"],
+                               stdout=child, env=env, cwd=folder)
     os.close(child)
     text = b""
     while True:
@@ -163,5 +161,22 @@ def test_a_table_fits_the_terminal(tmp_path):
         except OSError: break
         if not part: break
     process.wait()
-    shown = re.sub(r"\x1b\[[\d;]*m", "", text.decode())
+    return re.sub(r"\x1b\[[\d;]*m", "", text.decode()).replace("\r", "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX's")
+def test_a_table_fits_the_terminal(tmp_path):
+    shown = in_a_terminal("print_table(pd.DataFrame([['a long sentence ' * 3] * 9] * 3), 'T')", tmp_path)
     assert shown.count("sentence") >= 81 and max(map(len, shown.splitlines())) <= 60
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX's")
+def test_a_terminal_shows_words_from_the_left_and_no_pairs_of_python(tmp_path):
+    code = """words = pd.DataFrame({"title": ["short", "a sentence of many words " * 4]}, index=["a", "b"])
+print_table(words)
+rows = pd.MultiIndex.from_product([["celeba", "ffhq"], ["all", "real"]], names=["test set", "images"])
+print_table(pd.DataFrame({f"a figure with a long name, {k}": "1.0 %" for k in range(9)}, rows))"""
+    shown = in_a_terminal(code, tmp_path)
+    title, short = (next(line for line in shown.splitlines() if word in line) for word in ("title", "short"))
+    assert title.index("title") == short.index("short")
+    assert "(" not in shown and shown.count("celeba,") == 2

@@ -643,6 +643,14 @@ def test_a_table_of_bad_rows_alone_is_refused_all_the_same(tmp_path):
     with pytest.raises(InputError, match="p_fake is 7"): noted(read_predictions, _csv(scores(p_fake=7), tmp_path), skip=True)
 
 
+@pytest.mark.parametrize("numbers, mend", [([0.4, 0.7, 31, 99, None, 88], "divide percentages by 100"),
+                                           ([-3, 0.2, 5, 0.8, -7, -2], "log-odds")])
+def test_no_row_of_a_column_on_another_scale_is_left_out(numbers, mend, tmp_path):
+    table = scores(6, label=["real", "real", "fake"] * 2, p_fake=numbers)
+    with pytest.raises(InputError, match=f"{mend}.*the others are on the same scale"):
+        noted(read_predictions, _csv(table, tmp_path), skip=True)
+
+
 def _csv(table: pd.DataFrame, folder: Path) -> Path:
     table.to_csv(folder/"p.csv", index=False)
     return folder/"p.csv"

@@ -60,8 +60,8 @@ def read_audited(what: str | Path | pd.DataFrame, # a manifest (table or file), 
         raise InputError(f"{what}: none of the images found ({len(found.rejects):,}) can be used: {rejects_words(found.rejects)}")
     if not len(found.images):
         _refuse_one_label(what)
-        raise InputError(f"{what}: no source that a card knows, and no {FILES['manifest']}; `fakeface sources --root {what}` says "
-                         "what is looked for")
+        raise InputError(f"{what}: no source that a card knows, and no {FILES['manifest']}; put your own images into {what}/real and "
+                         f"{what}/fake; `fakeface sources --root {what}` says how the folders of known sources are called")
     return Audited(what.resolve().name, "root", _complete(found.images), what, len(found.rejects), left_out=rejects_words(found.rejects))
 
 # %% ../../nbs/31_audit.evidence.ipynb #6265bae4

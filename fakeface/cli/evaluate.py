@@ -7,6 +7,7 @@ __all__ = ['SAVED', 'IN_MEMORY', 'SWEPT', 'Big', 'score', 'compare', 'operating'
 
 # %% ../../nbs/96_cli.evaluate.ipynb #c0d824e0
 import json
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -218,8 +219,9 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
 
 # %% ../../nbs/96_cli.evaluate.ipynb #31634a1a
 def _side(run: Path, columns: list[str], skip: bool) -> Any: # DataFrame
-    "The predictions of a run, or of a table by our names: the map is for the tables."
-    return read_predictions_of(run) if run.is_dir() else read_predictions_of(run, columns=columns, skip=skip)
+    "The predictions of a run, or of a table by our names: the map is for the tables that have not our names already."
+    if run.is_dir(): return read_predictions_of(run)
+    return read_predictions_of(run, columns=() if columns and _is_ours(run, columns) else columns, skip=skip)
 
 
 def _series(paths: list[Path]) -> list[Path]:
@@ -230,6 +232,18 @@ def _series(paths: list[Path]) -> list[Path]:
         names = read_record(path/"seeds.json")["trials"] if (path/"seeds.json").is_file() else []
         return [path/name for name in names if is_finished(path/name)]
     return [run for path in paths for run in runs(path) or [path]]
+
+# %% ../../nbs/96_cli.evaluate.ipynb #c8c874db
+def _is_ours(table: Path, columns: list[str]) -> bool:
+    "Whether a table lacks a column of the map, and has ours in its place."
+    from fakeface.data.table_files import read_table
+    from fakeface.data.tables import column_map
+    mapped = column_map(columns).columns
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore") # they come when it is read in earnest
+        try: names = {name.casefold() for name in read_table(table)}
+        except InputError: return False # so does this
+    return {*mapped} <= names and not {theirs.casefold() for theirs in mapped.values()} <= names
 
 # %% ../../nbs/96_cli.evaluate.ipynb #d39cf473
 def operating(run: Annotated[Path, argument("RUN", "A run folder, or a table of predictions with split "
@@ -401,6 +415,9 @@ def robustness(run: _Asked, output: Output, detector: Detector, root: Root = Non
 
     Example: fakeface robustness runs/first --root faces --out robustness.html"""
     check_suffix(out, ".html")
+    if not detector.detector and run.is_file():
+        raise InputError(f"{run} is a table: nothing in it can be asked about perturbed images; name its detector with --detector, or "
+                         "give a run folder")
     refuse_options(detector, f"{run} is asked as it was tested", "batch")
     swept = [] if list(sweeps) == ["none"] else list(sweeps or SWEPT)
     cut = _cut(None if detector.detector else run, threshold)

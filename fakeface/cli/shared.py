@@ -40,9 +40,10 @@ def print_table(table: Any, # a DataFrame
     with pd.option_context("display.width", 200, "display.max_columns", None, "display.max_rows", None, "display.max_colwidth", 70):
         print(table.to_string())
 
-
+# %% ../../nbs/95_cli.shared.ipynb #86b6a29d
 def _fitted(table: Any) -> None:
     "A table in a terminal: turned round where it would not fit and has few rows, else its cells are broken into lines."
+    import pandas as pd
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -50,9 +51,11 @@ def _fitted(table: Any) -> None:
     console = Console(highlight=False)
     wide = max((len(line) for line in table.to_string().splitlines()), default=0) + 2 * len(table.columns)
     if wide > console.width and len(table) < len(table.columns): table = table.T
+    if table.columns.nlevels > 1: table = table.set_axis([", ".join(map(str, c)) for c in table.columns], axis=1)
     named = table.rename_axis(index=[n or "" for n in table.index.names]).reset_index()
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in named: shown.add_column(Text(str(column)), justify="left" if named[column].dtype == object else "right", overflow="fold")
+    for name, column in named.items():
+        shown.add_column(Text(str(name)), justify="right" if pd.api.types.is_numeric_dtype(column) else "left", overflow="fold")
     for row in named.itertuples(index=False): shown.add_row(*(Text("–" if v is None or v != v else str(v)) for v in row))
     console.print(shown)
 
@@ -402,8 +405,9 @@ def unlisted_note(model: Path) -> str: # empty for a run, which lists them
 
 # %% ../../nbs/95_cli.shared.ipynb #b1214b46
 def run_folder(path: Path) -> Path:
-    "A run's folder. Raises `InputError` where nothing is there, before torch is imported."
+    "A run's folder. Raises `InputError` where there is none, before torch is imported."
     if not path.exists(): raise InputError(f"{path} does not exist; give a run folder, as `fakeface run` makes one")
+    if not path.is_dir(): raise InputError(f"{path} is a file and holds no network to ask; give a run folder, as `fakeface run` makes one")
     return path
 
 

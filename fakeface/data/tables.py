@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.basics import LABELS, DataNote, InputError, data_manifests
-from .odds import merged, no_probability, odds_note, order_note
+from .odds import is_other_scale, merged, no_probability, odds_note, order_note
 from .sources import AGE_BANDS, mend_age_band, read_card
 
 # %% ../../nbs/11_data.tables.ipynb #75ed4058
@@ -103,15 +103,15 @@ class Passage(_Notes):
     skip: bool = False # rows with a fault are to be left out, and counted, instead of being refused
     left: list[str] = field(default_factory=list) # their faults, one a kind
 
-    def refuse(self, what: str, bad: pd.Series | np.ndarray | None = None) -> None:
-        "Raises the error; of some rows notes the first bad one and how many there are, for `end` to raise. Nothing where `bad` holds none."
+    def refuse(self, what: str, bad: pd.Series | np.ndarray | None = None, never_left: bool = False) -> None:
+        "Raises the error; of some rows, if `bad` holds any, notes the first and their number, for `end`; `never_left`: none is left out."
         what = _short(what)
         if bad is None: raise self.error(f"{self.where}: {what}")
         bad = np.asarray(bad, bool)
         if not bad.any(): return
         self.bad = bad if self.bad is None else self.bad | bad
         more = f" ({bad.sum():,} such rows)" if bad.sum() > 1 else ""
-        (self.left if self.skip else self.faults).append(f"row {self.rows[bad.argmax()]}: {what}{more}")
+        (self.left if self.skip and not never_left else self.faults).append(f"row {self.rows[bad.argmax()]}: {what}{more}")
 
     def end(self) -> None:
         "Says the notes, and raises the error with all faults of rows at once; or says how many rows are left out, and why."
@@ -574,7 +574,9 @@ def probabilities(table: pd.DataFrame, # with a column `p_fake`
     if logit: numbers = 1 / (1 + np.exp(-numbers.clip(-750, 700)))
     bad = ~numbers.between(0, 1).to_numpy(bool)
     if bad.any():
-        p.refuse(no_probability(as_text(given.iloc[int(bad.argmax())]), numbers.to_numpy()), bad)
+        other = is_other_scale(numbers.to_numpy())
+        p.refuse(no_probability(as_text(given.iloc[int(bad.argmax())]), numbers.to_numpy())
+                 + ("; no row is left out for it: the others are on the same scale" if other and p.skip else ""), bad, never_left=other)
         numbers = numbers.where(~bad, 0.5)
     p.say("p_fake: decimal commas are read as points", int(_changed(given, plain).sum()))
     if flip: numbers = 1 - numbers

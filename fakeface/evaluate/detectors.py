@@ -244,8 +244,7 @@ def _folder_rows(where: Path) -> pd.DataFrame:
         except InputError as e:
             why = dict(found.rejects["reason"].value_counts()) if found is not None else {}
             note_left_out(where, why, sum(why.values()))
-            raise InputError(f"{where} holds no image that can be named ({e}): put them into {where}/real and {where}/fake, or give a "
-                             "table with path and label") from e
+            raise InputError(f"{where} holds no image to ask about: {e}; or give a table with path and label") from e
     note_left_out(where, dict(found.rejects["reason"].value_counts()), len(found.images) + len(found.rejects))
     return found.images.assign(split="test").reset_index(drop=True)
 
@@ -255,7 +254,7 @@ def _by_folder_names(where: Path) -> pd.DataFrame:
     found = labelled_folder(where)
     rows = found.images.assign(split=found.images["split"].where(found.images["split"].notna(), "test"))
     tests = rows["split"] == "test"
-    if not tests.any(): raise InputError("only train and valid, no test")
+    if not tests.any(): raise InputError(f"only train and valid, no test; put the images into {where}/test/real and {where}/test/fake")
     why = dict(found.rejects["reason"].value_counts()) | {"in train or valid": int((~tests).sum())}
     note_left_out(where, why, len(rows) + len(found.rejects))
     return rows[tests].reset_index(drop=True)

@@ -98,6 +98,7 @@ class RunFiles(_Parts):
                  root: str | Path | None = None): # the data root, for pictures
         self.folder, self.root = Path(os.path.abspath(folder)), Path(os.path.abspath(root)) if root else None
         recover(self.folder)
+        if self.folder.is_file(): raise InputError(f"{folder} is a file, not a run folder; give one, as `fakeface run` makes it")
         if not self.folder.is_dir(): raise InputError(f"{folder} is not a run folder; `fakeface run RECIPE --out {folder}` makes one")
         if not is_finished(self.folder):
             raise InputError(f"{folder} is no finished run (no metrics.json); `fakeface run RECIPE --out {folder}` makes one")
