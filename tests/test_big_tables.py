@@ -179,3 +179,12 @@ def test_scores_next_to_0_and_1_keep_their_order_in_bins(tmp_path: Path, capsys:
         pd.DataFrame(dict(label=np.where(fake, "fake", "real"), p_fake=p)).to_parquet(folder/"t.parquet")
         exact, binned = (asked(capsys, folder, *more)["tests"]["test"] for more in (["--exact"], []))
         assert abs(exact["auc"] - binned["auc"]) <= binned["auc_error"] + 1e-12 and binned["auc_error"] < 0.01
+
+
+def test_equal_numbers_are_no_error_of_the_bins(table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path/"parts").mkdir()
+    table.assign(p_fake=table["p_fake"].round(1)).to_parquet(tmp_path/"parts"/"one.parquet") # as a detector that answers in tenths
+    exact, binned = asked(capsys, tmp_path/"parts", "--exact")["tests"], asked(capsys, tmp_path/"parts")["tests"]
+    for test, s in binned.items():
+        assert s.pop("auc_error") == s.pop("average_precision_error") == 0
+        assert close(s, exact[test])

@@ -19,7 +19,7 @@ from fakeface.experiments.run import run_recipe
 from fakeface.experiments.seeds import run_seeds
 from fakeface.experiments.transfer import (divide, present_sets, read_transfer, row_manifest, run_transfer,
                                            transfer_table)
-from fakeface.report.run import data_words
+from fakeface.report.origins import data_words
 from fakeface.synthetic.world import build_world
 from fakeface.train.runs import Run
 

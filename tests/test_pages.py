@@ -27,8 +27,9 @@ from fakeface.report.audit import write_audit
 from fakeface.report.compare import compare_page
 from fakeface.report.fairness import fairness_page
 from fakeface.report.index import entries, write_runs_index
+from fakeface.report.origins import banner_of
 from fakeface.report.robustness import robustness_page, robustness_report
-from fakeface.report.run import banner_of, write_report
+from fakeface.report.run import write_report
 from fakeface.synthetic.world import build_world
 
 NAMES = ["index", "man/report", "man/audit", "man/fairness", "man/robustness", "compare", "grid/grid", "transfer/transfer",

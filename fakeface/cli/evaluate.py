@@ -390,7 +390,7 @@ def _fairness_page(reports: list[Any], run: Path, out: Path, output: Output) -> 
     from fakeface.core.files import write_text
     from fakeface.core.page import page_links, tagged
     from fakeface.report.fairness import fairness_page
-    from fakeface.report.run import banner_of
+    from fakeface.report.origins import banner_of
     write_page(tagged(fairness_page(reports, run.name, banner_of(run), page_links(out, [run])), [run]), out, output)
     output.note(str(write_text(out.with_suffix(".json"), json.dumps([r.values for r in reports], indent=1))))
 
@@ -454,7 +454,7 @@ def _robustness_page(found: Any, run: Path, detector: str | None, out: Path, out
     from fakeface.core.files import write_table
     from fakeface.core.page import page_links, tagged
     from fakeface.report.robustness import robustness_page
-    from fakeface.report.run import banner_of
+    from fakeface.report.origins import banner_of
     about = [] if detector else [run] # what else there is about these images is not about this detector
     page = robustness_page(found, detector or run.name, banner_of(found.root), page_links(out, about))
     write_page(tagged(page, about), out, output)

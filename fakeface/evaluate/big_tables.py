@@ -362,15 +362,17 @@ class _Keys(NamedTuple):
     key: np.ndarray # (n,)
     r: np.ndarray # (n,): real images
     f: np.ndarray # (n,): fakes
+    mixed: np.ndarray # (n,): whether they differ in p_fake, so that their order is lost
 
 
 def _keys(t: BigTable, part: tuple[str, ...], key: str) -> Iterator[_Keys]:
     "The keys of a test set, or of a source of it, in ascending order."
+    mixed = "min(p_fake) < max(p_fake)" if key == _BINNED else "false"
     for among in _slices(t, part, key):
-        sql = (f"SELECT {key} AS key, count(*) FILTER (NOT fake) AS r, count(*) FILTER (fake) AS f FROM rows "
+        sql = (f"SELECT {key} AS key, count(*) FILTER (NOT fake) AS r, count(*) FILTER (fake) AS f, {mixed} AS mixed FROM rows "
                f"WHERE {_where(part)} AND {among} GROUP BY key ORDER BY key")
         for batch in _stream(t, sql, *part):
-            yield _Keys(among, *(batch[c].to_numpy(zero_copy_only=False) for c in ("key", "r", "f")))
+            yield _Keys(among, *(batch[c].to_numpy(zero_copy_only=False) for c in ("key", "r", "f", "mixed")))
 
 
 # %% ../../nbs/43_evaluate.big_tables.ipynb #5205c903
@@ -378,14 +380,15 @@ def _area(t: BigTable, part: tuple[str, ...], key: str, n_real: int, n_fake: int
     "AUC and average precision of a test set, or a source of one, that has both labels, and how far bins may have moved either."
     wins = ties = lower = upper = precise = 0.0
     below_r = below_f = 0
-    for _, _, r, f in _keys(t, part, key):
+    for _, _, r, f, mixed in _keys(t, part, key):
         r_before, f_before = below_r + np.cumsum(r) - r, below_f + np.cumsum(f) - f
-        wins, ties = wins + float((f * (r_before + r / 2)).sum()), ties + float((r.astype(float) * f).sum())
+        wins, ties = wins + float((f * (r_before + r / 2)).sum()), ties + float((r.astype(float) * f)[mixed].sum())
         above_r, above_f = n_real - r_before - r, n_fake - f_before - f
-        some, all_f = f > 0, above_f + f # fakes from here on
-        precise += float((f[some] * all_f[some] / (all_f + above_r + r)[some]).sum())
-        lower += float((f * (above_f + 1) / np.maximum(above_f + 1 + above_r + r, 1)).sum()) # were all real ones of the key above its fakes
-        upper += float((f[some] * all_f[some] / (all_f + above_r)[some]).sum()) # and below them
+        all_f = above_f + f # fakes from here on
+        each = f * all_f / np.maximum(all_f + above_r + r, 1)
+        worst, best = f * (above_f + 1) / (above_f + 1 + above_r + r), f * all_f / np.maximum(all_f + above_r, 1)
+        precise, lower = precise + float(each.sum()), lower + float(np.where(mixed, worst, each).sum()) # its real ones above its fakes
+        upper += float(np.where(mixed, best, each).sum()) # and below them
         below_r, below_f = below_r + int(r.sum()), below_f + int(f.sum())
     return dict(auc=wins / n_real / n_fake, auc_error=ties / 2 / n_real / n_fake, precision=min(precise / n_fake, 1.0),
                 precision_error=max(upper - precise, precise - lower) / n_fake)
@@ -396,7 +399,7 @@ def _pulls(t: BigTable, part: tuple[str, ...], key: str, auc: float, n: dict[str
     "Each key with the pull on the area of a real and of a fake image there (DeLong), as `core.stats` weighs it; and how many there are."
     below_r = below_f = 0
     weight = {label: np.sqrt(k / max(1, k - 1)) / n[label] for label, k in few.items()}
-    for among, keys, r, f in _keys(t, part, key):
+    for among, keys, r, f, _ in _keys(t, part, key):
         r_before, f_before = below_r + np.cumsum(r) - r, below_f + np.cumsum(f) - f
         yield dict(among=among, key=keys, r=r, f=f, of_fake=weight["fake"] * ((r_before + r / 2) / n["real"] - auc),
                    of_real=weight["real"] * (1 - (f_before + f / 2) / n["fake"] - auc))

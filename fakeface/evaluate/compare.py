@@ -51,11 +51,17 @@ def _p(p: float) -> str:
     "A p value with the digits that mean something."
     return "p < 1e-11" if p < 1e-11 else f"p = {p:.0e}" if p < 0.001 else f"p = {p:.2g}"
 
+# %% ../../nbs/41_evaluate.compare.ipynb #4d7e3c11
+def _no_noise(r: dict[str, Any]) -> str:
+    "Why nothing is known of training noise."
+    a, b = r["runs_a"], r["runs_b"]
+    return "one run each" if a == b == 1 else f"{a} and {b} runs, those of a side equally accurate"
+
 
 def _noise(r: dict[str, Any]) -> str:
     "What is known of training noise."
     a, b, p = r["runs_a"], r["runs_b"], r["p_runs"]
-    if p is None: return "one run each, so training noise is unknown"
+    if p is None: return f"{_no_noise(r)}, so training noise is unknown"
     words = f"{a} and {b} runs, {_p(p)}"
     if 1 in (a, b): words += f"; the noise of the {'first' if a == 1 else 'second'} is taken to be the other's"
     return f"{'more' if p < 0.05 else 'no more'} than training noise ({words})"
@@ -65,7 +71,7 @@ def _verdict(r: dict[str, Any]) -> str:
     "The comparison in words: which is better, and by more than what."
     if r["p"] >= 0.05: return "no more than test sampling"
     better = f"the {'second' if r['difference'] > 0 else 'first'} is better, by more than test sampling"
-    if r["p_runs"] is None: return f"{better}; training noise unknown (one run each)"
+    if r["p_runs"] is None: return f"{better}; training noise unknown ({_no_noise(r)})"
     return f"{better}{' and' if r['p_runs'] < 0.05 else ';'} {_noise(r)}"
 
 # %% ../../nbs/41_evaluate.compare.ipynb #ee44cfbf
@@ -175,15 +181,14 @@ def _two_samples(a: tuple[np.ndarray, Any], b: tuple[np.ndarray, Any]) -> dict[s
 def _spread(a: list[float], b: list[float]) -> dict[str, Any]:
     "Runs, their standard deviations (None for a single run), and p of the difference against training noise."
     sd = [float(np.std(x, ddof=1)) if len(x) > 1 else None for x in (a, b)]
-    out = dict(runs_a=len(a), runs_b=len(b), sd_a=sd[0], sd_b=sd[1])
-    if len(a) == len(b) == 1: return out | dict(p_runs=None)
+    out, apart = dict(runs_a=len(a), runs_b=len(b), sd_a=sd[0], sd_b=sd[1]), np.mean(a) - np.mean(b)
+    if max(np.ptp(a), np.ptp(b)) < 1e-9: # one run each; or equal by chance, by which no noise can be measured
+        return out | dict(p_runs=None if len(a) == len(b) == 1 or abs(apart) > 1e-9 else 1.0)
     from scipy.stats import t, ttest_ind
-    apart = np.mean(a) - np.mean(b)
     if 1 in (len(a), len(b)):
         many = max(a, b, key=len)
         se, df = np.std(many, ddof=1) * np.sqrt(1 + 1 / len(many)), len(many) - 1
-        p = 2 * t.sf(abs(apart) / se, df) if se > 0 else float(apart == 0)
-    elif np.std(a) + np.std(b) == 0: p = float(apart == 0)
+        p = 2 * t.sf(abs(apart) / se, df)
     else: p = ttest_ind(a, b, equal_var=False).pvalue
     return out | dict(p_runs=float(p))
 
@@ -225,10 +230,18 @@ def _warn_unshared(test: str, a: Sequence[pd.DataFrame], b: Sequence[pd.DataFram
         warnings.warn(f"{test}: no image of the first is in the second, by its path, such as {one} and {other}: compared as two "
                       "samples; if these are the same images, give both tables the same paths", DataNote, stacklevel=3)
     elif len(all_of) > len(shared):
-        warnings.warn(f"{test}: {len(all_of) - len(shared):,} of {len(all_of):,} images are not in every table, and are left out", DataNote,
-                      stacklevel=3)
+        warnings.warn(f"{test}: {len(all_of) - len(shared):,} of {len(all_of):,} images are not in every table, and are left out"
+                      f"{_one_class(a[0], b[0], shared)}", DataNote, stacklevel=3)
 
 
+def _one_class(a: pd.DataFrame, b: pd.DataFrame, shared: np.ndarray) -> str:
+    "That two tables of both classes share the images of one alone; nothing where it is not so."
+    left = a.loc[a["path"].isin(shared), "label"].unique()
+    if len(left) > 1 or any(side["label"].nunique() < 2 for side in (a, b)): return ""
+    other = next(label for label in LABELS if label != left[0])
+    return f"; what is left is all {left[0]}: there is no AUC, and {other} images are compared as two samples"
+
+# %% ../../nbs/41_evaluate.compare.ipynb #fa00ce32
 def _is_numbered(run: pd.DataFrame) -> bool:
     "Whether images are called by the numbers of their rows, as `check_predictions` does where they have no names."
     return run["path"].iloc[0] == "0" and run["path"].iloc[-1] == str(len(run) - 1) and run["path"].str.isdecimal().all()
@@ -311,7 +324,7 @@ def comparison_table(table: pd.DataFrame, # as `compare` returns it
     spread = [f"{sd(a)} / {sd(b)}" for a, b in zip(table["sd_a"], table["sd_b"])]
     areas = [f"{a:.3f} / {b:.3f}" if pd.notna(a) else "–" for a, b in zip(table["auc_a"], table["auc_b"])]
     areas = {"AUC": areas} if any(images.startswith(SOURCE) for _, images in table.index) else {} # else in the words alone
-    several = {} if table["p_runs"].isna().all() else {"spread over runs": spread}
+    several = {} if (table[["runs_a", "runs_b"]] == 1).all(axis=None) else {"spread over runs": spread}
     return pd.DataFrame({"n": [f"{a:,}" if a == b else f"{a:,} / {b:,}" for a, b in zip(table["n_a"], table["n_b"])],
                          "wrong": [f"{whole(a)} / {whole(b)}" for a, b in zip(table["wrong_a"], table["wrong_b"])],
                          "first": table["accuracy_a"].map(percent), "second": table["accuracy_b"].map(percent),

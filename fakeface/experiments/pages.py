@@ -29,7 +29,7 @@ from .ladder import ladder_text, name_cause, plot_ladder, shortcuts_text
 from .learning_curve import at, by_epoch, curve_table, fit_power_law, plot_curve, plot_epochs, plot_mix
 from .seeds import KINDS, plot_seeds, seed_runs, seeds_table, seeds_words
 from .transfer import POOL, plot_transfer, transfer_answer, transfer_text
-from ..report.run import banner
+from ..report.origins import banner
 from ..report.study import Section, settings_table, study_page
 from ..train.runs import Run, is_finished, run_file
 

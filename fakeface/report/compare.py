@@ -18,7 +18,7 @@ from ..core.page import page_links, tagged
 from ..core.style import GREY, figure, picture
 from ..evaluate.compare import compared_source_notes, comparison_table, comparison_words
 from ..evaluate.scores import sources_table
-from .run import banner_of
+from .origins import banner_of
 from .study import Section, study_page
 
 # %% ../../nbs/75_report.compare.ipynb #2dd57b5c

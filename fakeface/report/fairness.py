@@ -55,7 +55,7 @@ def _fairness_sections(report: FairnessReport) -> list[Section]:
 # %% ../../nbs/74_report.fairness.ipynb #aa27f549
 def fairness_page(reports: Sequence[FairnessReport], # of `fairness_reports`
                   name: str, # of the run or table
-                  banner: Sequence[str] = (), # of `report.run.banner_of`
+                  banner: Sequence[str] = (), # of `report.origins.banner_of`
                   links: Sequence[tuple[str, str]] = (), # of `core.page.page_links`
                  ) -> str: # HTML
     "Error rates by group as a page of its own."

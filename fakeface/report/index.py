@@ -20,7 +20,7 @@ from ..core.files import FILES, write_text
 from ..core.page import PAGES, SERIES_PAGES, address, is_about, is_page, link, render
 from ..core.records import SERIES
 from ..core.schema import parse_json, read_json
-from .run import run_verdicts
+from .answers import run_verdicts
 from ..train.runs import Run, is_finished
 
 # %% ../../nbs/76_report.index.ipynb #0e35af1e

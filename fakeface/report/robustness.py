@@ -257,7 +257,7 @@ def _shown(report: RobustnessReport) -> str:
 # %% ../../nbs/72_report.robustness.ipynb #5427d435
 def robustness_page(report: RobustnessReport, # of `robustness_report`
                     name: str, # of the run or detector
-                    banner: Sequence[str] = (), # of `report.run.banner_of`
+                    banner: Sequence[str] = (), # of `report.origins.banner_of`
                     links: Sequence[tuple[str, str]] = (), # of `core.page.page_links`
                    ) -> str: # HTML
     "The report as a page of its own."

@@ -59,7 +59,7 @@ def study_page(title: str, # names the subject
                over: str, # the line above it
                answers: Sequence[str], # sentences
                parts: Sequence[Section],
-               banner: Sequence[str] = (), # of `report.run.banner_of`
+               banner: Sequence[str] = (), # of `report.origins.banner_of`
                meta: str = "", # on what, in a line
                links: Sequence[tuple[str, str]] = (), # of `core.page.page_links`
                footer: str = "", # the last line

@@ -209,7 +209,7 @@ def _past(history: str | None) -> str: # such as "-96q75"
 def _decoders() -> str:
     "Which code makes the pixels, in eight letters: resizing may round otherwise on another processor."
     parts = [version(name) for name in ("torch", "torchvision", "pillow")] + [version("simplejpeg") if decode_fast else ""]
-    return hashlib.sha256("/".join([*parts, torch.backends.cpu.get_cpu_capability(), "2"]).encode()).hexdigest()[:8]
+    return hashlib.sha256("/".join([*parts, torch.backends.cpu.get_cpu_capability(), "3"]).encode()).hexdigest()[:8]
 
 # %% ../../nbs/50_train.blocks.ipynb #7c221d2d
 class RandomFlip(DisplayedTransform):
