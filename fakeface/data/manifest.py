@@ -9,6 +9,7 @@ __all__ = ['COLUMNS', 'T', 'ManifestError', 'read_facts', 'Scan', 'scan', 'Folde
 
 # %% ../../nbs/13_data.manifest.ipynb #3e20c7ac
 import os
+import re
 import stat
 import sys
 import time
@@ -30,7 +31,7 @@ from ..core.basics import LABELS, DataNote, InputError, counted, progress
 from ..core.files import die_with_parent
 from ..core.schema import unknown_words
 from .images import CHANGED, ListedFile, RejectedImage, image_facts, read_file
-from .sources import (CARD_FILE, IMAGE_SUFFIXES, KINDS, Card, find_files, kind_of_file, printable, read_attributes,
+from .sources import (IMAGE_SUFFIXES, KINDS, Card, find_files, folder_card, kind_of_file, own_file, printable, read_attributes,
                                    read_cards, read_subjects, rejects_words, survey)
 from .store import FACTS, keep_files, known_files
 from .table_files import read_table
@@ -172,6 +173,8 @@ def scan(root: str | Path, # the data root
         ) -> Scan: # the images without splits, and the rejected files and folders
     "Everything that the cards know how to find under `root`. Raises `ManifestError` for an unknown source."
     root, cards = Path(root), read_cards(root)
+    if own_file(root).subject:
+        raise ManifestError("fakeface.yaml: `subject` is for a folder with real and fake in it; of a source, write it below sources.NAME")
     unknown = [s for s in sources or [] if s not in cards]
     if unknown: raise ManifestError(unknown_words("source", unknown[0], cards))
     wanted = list(dict.fromkeys(sources or cards))
@@ -313,9 +316,16 @@ def labelled_folder(folder: str | Path, # see `is_labelled`
 
 # %% ../../nbs/13_data.manifest.ipynb #12e16cba
 def _subjects_of(root: Path, paths: pd.Series) -> pd.Series:
-    "Who is in a labelled folder's images: each image alone, or as the card says that the folder brings along."
-    if not (root/CARD_FILE).is_file(): return paths
-    return read_subjects(read_cards(root.parent)[root.name], root.parent, root.name + "/" + paths)
+    "Who is in a labelled folder's images: each image alone, or as the folder's card or `fakeface.yaml` says."
+    if (card := folder_card(root)) is not None: return read_subjects(card, root.parent, root.name + "/" + paths)
+    words = sorted({w for p in paths for w in p.split("/")[:-1] if label_of(w)})
+    below = paths[[[*map(label_of, p.split("/")[-3:-1])] == ["real", None] for p in paths]] # in a folder of its own below real
+    if below.str.rsplit("/", n=1).str[0].nunique() > 1:
+        pattern = f"(?:{'|'.join(map(re.escape, words))})/(?P<who>[^/]+)/[^/]+$"
+        warnings.warn(f"{root.name}: its folders below real and fake, such as {below.iloc[0].rsplit('/', 1)[0]}, are sources, and each "
+                      f"image counts as a subject of its own; where they are people, say so in {root.name}/fakeface.yaml, in one line: "
+                      f"subject: {{pattern: '{pattern}', name: '{{who}}'}}", DataNote, stacklevel=3)
+    return paths
 
 # %% ../../nbs/13_data.manifest.ipynb #ec6b05e2
 def check_manifest(manifest: pd.DataFrame, # one row an image
