@@ -90,7 +90,7 @@ class OwnFile:
     sources: dict[Name, OwnSource] = field(default_factory=dict)
     subject: Person | None = None # who is in the images of a folder with real and fake in it
 
-# %% ../../nbs/10_data.sources.ipynb #daf465f8
+# %% ../../nbs/10_data.sources.ipynb #cc73ed43
 def own_file(root: str | Path, # a folder
             ) -> OwnFile: # an empty one where there is none
     "What a folder's `fakeface.yaml` says. Raises `CardError` naming the field and the mend."
@@ -130,7 +130,7 @@ def _own_card(name: str, own: OwnSource, known: Card | None) -> Card:
         base["layouts"] = {"own": {"images": {"glob": own.glob or "**/*", "kind": kind}}}
     return Card(**base)
 
-# %% ../../nbs/10_data.sources.ipynb #5b85c23a
+# %% ../../nbs/10_data.sources.ipynb #f3b8736d
 def folder_card(folder: str | Path, # with real and fake in it
                ) -> Card | None: # None where nobody says who is in its images
     "The card that a folder brings along, or one with the `subject` of its `fakeface.yaml`."
