@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 
-from .shared import IN_ONE, FaceDetector, Many, Map, Output, Root, argument, drawn_note, option, shown, write_parts
+from .shared import IN_ONE, FaceDetector, Many, Map, Output, Root, argument, drawn_note, option, show_list, shown, write_parts
 from ..core.basics import InputError, counted, slow_step
 
 # %% ../../nbs/96_cli.audit.ipynb #31813e8a
@@ -85,8 +85,10 @@ def checks(output: Output) -> None:
 
     Example: fakeface checks"""
     from fakeface.audit.audit import CHECKS
-    from fakeface.audit.checks import checks_table
+    from fakeface.audit.checks import checks_table, shared
     table = checks_table(CHECKS.values())
     output.record(checks=table)
-    output.table(table)
+    show_list(output, "Questions", table["question"].to_dict())
+    for title, words in (("Figures", "figure"), ("Verdicts", "rule")):
+        show_list(output, title, {", ".join(names): line for line, names in shared(CHECKS.values(), words).items()})
     if output.quiet: output.say(*table.index)

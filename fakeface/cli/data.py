@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from .shared import Labels, Output, Recipe, Root, Scale, Seed, argument, check_suffix, data_root, option, shown
+from .shared import Labels, Output, Recipe, Root, Scale, Seed, argument, check_suffix, data_root, option, show_list, shown
 from ..core.basics import InputError, counted
 
 # %% ../../nbs/96_cli.data.ipynb #a99ae3be
@@ -66,15 +66,22 @@ def sources(output: Output, root: Root = None) -> None:
     output.table(shown, "" if root else "no data root given (--root or FAKEFACE_DATA): the cards alone")
     if output.quiet: output.say(*table.index[table["present"]])
     noted, missing = table[table["note"] != ""], table[~table["present"] & (table["note"] == "")]
-    _show_list(output, "Notes", {name: note for name, note in noted["note"].items()})
-    _show_list(output, "Licences", {name: licence.strip() for name, licence in table["licence"].items()})
-    _show_list(output, "How to get what is missing", {name: f"{r['get'].strip()} ({r['homepage']})" for name, r in missing.iterrows()})
+    show_list(output, "Notes", {name: note for name, note in noted["note"].items()})
+    show_list(output, "Licences", {name: licence.strip() for name, licence in table["licence"].items()})
+    if root: _say_unknown(root, output)
+    show_list(output, "How to get what is missing", {name: f"{r['get'].strip()} ({r['homepage']})" for name, r in missing.iterrows()})
 
 
-def _show_list(output: Output, title: str, lines: dict[str, str]) -> None:
-    "A line a dataset, broken where it is long."
-    if lines: output.note(f"\n{title}:", *(fill(f"- {name}: {line}", 118, subsequent_indent="  ", break_on_hyphens=False,
-                                                break_long_words=False) for name, line in lines.items()))
+# %% ../../nbs/96_cli.data.ipynb #058383bb
+def _say_unknown(root: Path, output: Output) -> None:
+    "What lies in a data root that no card knows: a folder with real and fake in it, or others with images."
+    from fakeface.data.manifest import is_labelled, warn_unknown
+    from fakeface.data.sources import read_cards
+    if is_labelled(root):
+        output.note(f"\n{root} has real and fake in it, which needs no card: fakeface audit {root}; fakeface run {root}")
+        return
+    names = {name.lower().partition("/")[0] for card in read_cards(root).values() for name in card.folders}
+    warn_unknown(root, {p.name for p in root.iterdir() if p.name.lower() in names})
 
 # %% ../../nbs/96_cli.data.ipynb #1eb38379
 _PROFILES = ("How to train is said by --profile NAME. Without it: the recipe's only profile, else `small` on a built-in world and",

@@ -44,4 +44,13 @@ def faces(root: _Pictures, output: Output,
     output.note(*lines[1:])
     output.table(sources, "By source:")
     write_page(mirror_page(mirror, root), out/"faces.html", output)
-    output.note(f"points: {out/'faces.csv'}; left out: {out/'left_out.csv'}", f"next: fakeface sources --root {out}")
+    output.note(f"points: {out/'faces.csv'}; left out: {out/'left_out.csv'}", _next_words(out))
+
+# %% ../../nbs/96_cli.prepare.ipynb #7da8f979
+def _next_words(out: Path) -> str:
+    "What can be done with the crops: they have labels by their folders, by cards, or none."
+    from fakeface.data.manifest import is_labelled
+    from fakeface.data.sources import sources_table
+    if is_labelled(out): return f"next: fakeface audit {out}; fakeface run {out}"
+    if sources_table(out)["present"].any(): return f"next: fakeface sources --root {out}"
+    return f"next: put real and fake faces into {out/'real'} and {out/'fake'}, then fakeface audit {out}"

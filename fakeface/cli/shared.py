@@ -6,8 +6,8 @@
 __all__ = ['Root', 'Recipe', 'Run', 'Test', 'Labels', 'Map', 'Skip', 'Seed', 'FaceDetector', 'Scale', 'IN_ONE', 'print_table',
            'Output', 'printing', 'spread', 'Command', 'names_in', 'argument', 'option', 'shown', 'Training', 'Aim',
            'Detector', 'refuse_options', 'Many', 'write_parts', 'show_parts', 'data_root', 'check_suffix', 'run_root',
-           'nobody_note', 'unlisted_note', 'run_folder', 'read_predictions_of', 'about', 'log_use', 'write_page',
-           'refresh_index', 'drawn_note']
+           'nobody_note', 'unlisted_note', 'run_folder', 'read_predictions_of', 'about', 'log_use', 'show_list',
+           'write_page', 'refresh_index', 'drawn_note']
 
 # %% ../../nbs/95_cli.shared.ipynb #ce33029f
 import inspect
@@ -22,6 +22,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any, Literal, get_type_hints
 
 from typer import Argument, Option
@@ -454,6 +455,15 @@ def log_use(run: Path, # whose model is asked
     try: lines = [ledger_words(e) for e in log_test_use(run, rows, question, str((info or {}).get("started", "")), test, whole).values()]
     except OSError as e: return [f"{run}: this use of its test sets could not be entered in the ledger beside it ({e.strerror or e})"]
     return [words for words in lines if words] # a re-reading says nothing
+
+# %% ../../nbs/95_cli.shared.ipynb #18310ba2
+def show_list(output: Output,
+              title: str, # printed above
+              lines: dict[str, str], # name -> sentence
+             ) -> None:
+    "A line a name, broken where it is long; nothing where there is none."
+    if lines: output.note(f"\n{title}:", *(fill(f"- {name}: {line}", 118, subsequent_indent="  ", break_on_hyphens=False,
+                                                break_long_words=False) for name, line in lines.items()))
 
 # %% ../../nbs/95_cli.shared.ipynb #9c26fb70
 def write_page(page: str, # HTML

@@ -53,5 +53,5 @@ def _show_twins(result: Any, out: Path, output: Output) -> None: # a `data.twins
         counts = result.rejects.groupby("reason").size().sort_values(ascending=False).rename("photographs").to_frame()
         output.table(counts.head(10), f"{len(result.rejects):,} failed (rejects.csv; the same call tries them again):")
     if result.saving.keep: output.note("--keep-format: these pairs are a shortcut, a detector need not look at a face to tell them apart.")
-    output.note(f"next: fakeface audit {out.parent}" + (f"; fakeface run kyllo-twins --root {out.parent}" if out.name ==
-                                                         "fairface_psp_twins" else ""))
+    kyllo = f"; fakeface run kyllo-twins --root {out.parent}" if out.name == "fairface_psp_twins" else ""
+    output.note(f"next: fakeface audit {out}; fakeface run {out}{kyllo}")

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'Parts', 'CARD_FILE', 'IMAGE_SUFFIXES', 'UNREAD_SUFFIXES', 'AGE_BANDS', 'CardError', 'Card', 'read_card',
-           'OwnSource', 'OwnFile', 'read_cards', 'rights_words', 'kind_of_file', 'printable', 'Place', 'Found',
-           'find_files', 'Survey', 'survey', 'find_images', 'mend_age_band', 'age_band', 'read_attributes',
-           'read_subjects', 'sources_table', 'rejects_words']
+           'OwnSource', 'OwnFile', 'own_file', 'read_cards', 'folder_card', 'rights_words', 'kind_of_file', 'printable',
+           'Place', 'Found', 'find_files', 'Survey', 'survey', 'find_images', 'mend_age_band', 'age_band',
+           'read_attributes', 'read_subjects', 'sources_table', 'rejects_words']
 
 # %% ../../nbs/10_data.sources.ipynb #855f9b3b
 import io
@@ -80,13 +80,23 @@ class OwnSource:
     kind: Literal["photograph", "generated", "photoshopped"] | None = None
     licence: Text | None = None
     citation: Text | None = None
+    subject: Person | None = None # who is in its images
 
 
 @dataclass(frozen=True)
 class OwnFile:
-    "`fakeface.yaml` in a data root."
+    "`fakeface.yaml` in a data root, or in a folder with real and fake in it."
     __pydantic_config__ = CLOSED
     sources: dict[Name, OwnSource] = field(default_factory=dict)
+    subject: Person | None = None # who is in the images of a folder with real and fake in it
+
+# %% ../../nbs/10_data.sources.ipynb #cc73ed43
+def own_file(root: str | Path, # a folder
+            ) -> OwnFile: # an empty one where there is none
+    "What a folder's `fakeface.yaml` says. Raises `CardError` naming the field and the mend."
+    file = Path(root)/"fakeface.yaml"
+    if not file.exists(): return OwnFile()
+    return check_fields(read_yaml(file, "list of sources", CardError, blank=True), OwnFile, file.name, CardError)
 
 # %% ../../nbs/10_data.sources.ipynb #513f888d
 CARD_FILE = "fakeface-card.yaml" # in a dataset's own folder: its card, which it brings along
@@ -101,11 +111,9 @@ def read_cards(root: str | Path | None = None, # a data root whose `fakeface.yam
               ) -> dict[str, Card]: # by name
     "All cards of the package, those that folders of a data root bring along, and the root's overrides and own sources."
     cards = {c.name: c for c in map(read_card, sorted((data_manifests()/"sources").glob("*.yaml")))}
-    cards |= {c.name: c for c in _cards_below(Path(root))} if root else {}
-    own = Path(root)/"fakeface.yaml" if root else None
-    if own is None or not own.exists(): return cards
-    own_file = check_fields(read_yaml(own, "list of sources", CardError, blank=True), OwnFile, own.name, CardError)
-    return cards | {name: _own_card(name, source, cards.get(name)) for name, source in own_file.sources.items()}
+    if not root: return cards
+    cards |= {c.name: c for c in _cards_below(Path(root))}
+    return cards | {name: _own_card(name, source, cards.get(name)) for name, source in own_file(root).sources.items()}
 
 
 def _own_card(name: str, own: OwnSource, known: Card | None) -> Card:
@@ -116,10 +124,20 @@ def _own_card(name: str, own: OwnSource, known: Card | None) -> Card:
         name=name, title=name, what="the user's own images", homepage="-", get="the user's own images",
         licence=own.licence or _OWN, citation=own.citation or "-", folders=[name])
     if own.folder: base["folders"] = [own.folder]
+    if own.subject: base["subject"] = own.subject
     if own.glob or not known:
         kind = own.kind or next(iter(next(iter(known.layouts.values())).values()))["kind"]
         base["layouts"] = {"own": {"images": {"glob": own.glob or "**/*", "kind": kind}}}
     return Card(**base)
+
+# %% ../../nbs/10_data.sources.ipynb #f3b8736d
+def folder_card(folder: str | Path, # with real and fake in it
+               ) -> Card | None: # None where nobody says who is in its images
+    "The card that a folder brings along, or one with the `subject` of its `fakeface.yaml`."
+    root = Path(folder).resolve()
+    if (root/CARD_FILE).is_file(): return read_cards(root.parent)[root.name]
+    person = own_file(root).subject
+    return _own_card(root.name, OwnSource(kind="photograph", subject=person), None) if person else None
 
 # %% ../../nbs/10_data.sources.ipynb #ab6e5347
 _OWN = "the user's own" # the licence of a source that the user's file has named without one
@@ -213,9 +231,13 @@ class Found(NamedTuple):
     rejects: list[tuple[str, str]] # printable path and reason, sorted
 
 # %% ../../nbs/10_data.sources.ipynb #fb4b178f
+_NO_DATA = frozenset((f"thumbs.db desktop.ini fakeface.yaml {CARD_FILE} twins.json pairs.csv rejects.csv faces.csv faces.json faces.html "
+                      "left_out.csv").split()) # files of systems, and of this package beside pictures
+
+
 def find_files(folder: str | Path, # any folder
                root: str | Path | None = None, # links may lead here too; default nowhere out of the folder
-               others: bool = False, # reject files with other suffixes too, and pass over hidden ones
+               others: bool = False, # reject files with other suffixes too, and pass over hidden ones and `_NO_DATA`
               ) -> Found:
     "Every file below `folder` with an image's suffix; linked folders are not entered."
     folder, found, rejects, todo = Path(folder), [], [], [""]
@@ -225,7 +247,7 @@ def find_files(folder: str | Path, # any folder
         try: entries = list(os.scandir(folder/here))
         except OSError as e: rejects.append((here.rstrip("/") or ".", f"the folder cannot be read ({e.strerror})")); continue
         for e in entries:
-            if others and e.name.startswith("."): continue
+            if others and (e.name.startswith(".") or e.name.lower() in _NO_DATA): continue
             suffix, path = os.path.splitext(e.name)[1].lower(), here + e.name
             is_image = suffix in IMAGE_SUFFIXES | UNREAD_SUFFIXES
             if e.is_dir(follow_symlinks=False): todo.append(path + "/")
@@ -257,7 +279,7 @@ def _why_not(entry: os.DirEntry, suffix: str, counts: bool, within: list[str], b
     if not counts or stat.S_ISDIR(mode) and suffix not in IMAGE_SUFFIXES: return None
     if not stat.S_ISREG(mode): return f"{kind_of_file(mode)}, not a file"
     if suffix in UNREAD_SUFFIXES: return f"{suffix[1:].upper()}: not read here; save it as JPEG or PNG"
-    if suffix not in IMAGE_SUFFIXES: return f"not read ({suffix or 'no suffix'}); save it as JPEG or PNG"
+    if suffix not in IMAGE_SUFFIXES: return f"not read ({suffix or 'no suffix'}); if it is a picture, save it as JPEG or PNG"
     return None if printable(entry.path) == entry.path else "its name is not UTF-8; rename it"
 
 # %% ../../nbs/10_data.sources.ipynb #5abd1b36
