@@ -74,10 +74,11 @@ def test_maps_of_a_probe_say_which_stages_they_leave_out():
 
 
 @pytest.mark.parametrize("arch, words", [("squeezenet1_1", "reads 256 of the 512 maps"), ("densenet121", "reads 32 of the 1,024 maps"),
-                                         ("resnet18", ""), ("tf_efficientnet_lite0", "")])
-def test_a_map_of_one_of_several_convolutions_side_by_side_says_how_much_it_reads(arch, words):
+                                         ("resnet18", "the sum is at layer 0.7.1."), ("resnet50d", ""), # its last ReLU comes after the sum
+                                         ("tf_efficientnet_lite0", "")])
+def test_a_map_of_a_part_of_what_the_head_is_given_says_which(arch, words):
     net = transfer_net(arch, 64, pretrained=False)[0].eval()
     title = explain(net, images(1, 64), methods="grad_cam", size=64).get_suptitle()
     assert words in cam_words(net, 64) and cam_words(net, 64) in title and bool(cam_words(net, 64)) == bool(words)
     layer = [*cam_layers(net, 64, 1).values()][0]
-    assert "on which the answer rests" not in explain(net, images(1, 64), methods="grad_cam", size=64, layer=layer).get_suptitle()
+    assert "Grad-CAM reads" not in explain(net, images(1, 64), methods="grad_cam", size=64, layer=layer).get_suptitle()

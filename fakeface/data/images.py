@@ -56,7 +56,7 @@ class ListedFile(str):
 
     def __new__(cls, path: str, sha256: str | None = None):
         self = super().__new__(cls, path)
-        self.sha256 = sha256 if isinstance(sha256, str) and len(sha256) == 64 else None
+        self.sha256 = sha256.lower() if isinstance(sha256, str) and len(sha256) == 64 else None
         return self
 
     def __getnewargs__(self): return str(self), self.sha256

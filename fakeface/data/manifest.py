@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'T', 'ManifestError', 'read_facts', 'Scan', 'scan', 'warn_unknown', 'Folder', 'folder_images',
            'is_labelled', 'folder_words', 'labelled_folder', 'check_manifest', 'load_manifest', 'FoundImages',
-           'find_images', 'check_images']
+           'find_images', 'check_images', 'listed_files']
 
 # %% ../../nbs/13_data.manifest.ipynb #3e20c7ac
 import os
@@ -410,3 +410,10 @@ def check_images(rows: pd.DataFrame, # `path`, and `sha256` where known
     found = find_images(rows, root, most)
     if not (words := found.words): return
     raise error(f"{words[0].upper()}{words[1:]}; is it the right one? Give the data root that they were listed in (--root)")
+
+# %% ../../nbs/13_data.manifest.ipynb #fd573f5d
+def listed_files(rows: pd.DataFrame, # `path`, and `sha256` where known
+                 root: str | Path | None, # what paths are relative to; None: where the program runs
+                ) -> list[ListedFile]: # which, when they are opened, have to be those that were listed
+    "The image files of a table."
+    return [ListedFile(str(Path(root or ".")/path), sha256) for path, sha256 in zip(rows["path"], rows.get("sha256", [None] * len(rows)))]

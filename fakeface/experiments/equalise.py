@@ -24,9 +24,9 @@ from PIL import Image
 from ..core.basics import InputError, progress
 from ..core.files import Claim, die_with_parent, holds_something, whole_folder, write_table
 from ..core.schema import read_json
-from ..data.images import open_rgb
+from ..data.images import RejectedImage, open_rgb
 from ..data.faces import POINTS
-from ..data.manifest import FACTS, read_facts
+from ..data.manifest import FACTS, listed_files, read_facts
 from ..evaluate.perturbations import reencode
 
 # %% ../../nbs/88_experiments.equalise.ipynb #38a40c36
@@ -181,8 +181,10 @@ def _digest(kept: pd.DataFrame, points: pd.DataFrame | None) -> str:
 def _equal_file(job: tuple[str, str, np.ndarray | None], step: str, steps: Steps) -> None: # from, to, points
     "Writes one copy."
     of, to, points = job
+    try: image = open_rgb(of)
+    except RejectedImage as e: raise InputError(f"{of}: {e.words}; put the file back as it was, or begin anew in another folder") from e
     Path(to).parent.mkdir(parents=True, exist_ok=True)
-    equal_image(open_rgb(of), step, steps, points).save(to, "PNG", compress_level=1)
+    equal_image(image, step, steps, points).save(to, "PNG", compress_level=1)
 
 
 def _is_equalised(out: Path, config: dict[str, Any]) -> bool:
@@ -201,7 +203,8 @@ def _write_copies(kept: pd.DataFrame, root: Path, out: Path, write: Callable[[An
     with Claim(out, wait=True) as claim:
         if _is_equalised(out, config): return # another process wrote them meanwhile
         with whole_folder(claim) as beside:
-            jobs, words = [(str(root/p), str(beside/f"{p}.png"), q) for p, q in zip(kept["path"], at)], f"equalising ({config['step']})"
+            files, words = listed_files(kept, root), f"equalising ({config['step']})"
+            jobs = [(file, str(beside/f"{p}.png"), q) for file, p, q in zip(files, kept["path"], at)]
             if workers == 1 or len(jobs) < 64: list(progress(map(write, jobs), len(jobs), words))
             else:
                 with ProcessPoolExecutor(workers, initializer=die_with_parent) as pool:

@@ -29,8 +29,8 @@ from ..train.distributed import batch_of, predicted_together, team_info, team_wo
 from ..train.team import Team, gather, joined, share
 from ..train.runs import Run, load_run_model, log_test_use, network_card, read_part, store
 
-from ..train.fitting import (EpochLines, Forecast, LostImages, ReadEpochs, on_sound_images, recorded, skipping, train, # noqa: F401
-                                    training_record)
+from ..train.fitting import (EpochLines, Forecast, LostImages, ReadEpochs, check_schedule, on_sound_images, # noqa: F401
+                                    recorded, skipping, train, training_record)
 from .plan import Plan, choose, fewer, fingerprint, plan, sources_of, without_duplicates # noqa: F401
 
 # %% ../../nbs/81_experiments.run.ipynb #2868fd66
@@ -74,8 +74,9 @@ def _new_run_folder(out: str | Path | None, # where; default runs/<recipe>/<time
 
 # %% ../../nbs/81_experiments.run.ipynb #01c24998
 def _checked(recipe: str | Path | Recipe, root: str | Path, out: str | Path | None, profile: str | None, overwrite: bool,
-             aim: Mapping[str, Any] | None, options: dict[str, Any]) -> tuple[Recipe, Path]:
+             aim: Mapping[str, Any] | None, schedule: str, options: dict[str, Any]) -> tuple[Recipe, Path]:
     "The recipe and the absolute folder of its run. Raises `InputError` for what can be known to fail without an image."
+    check_schedule(schedule)
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(recipe)
     out = Path(os.path.abspath(_new_run_folder(out, recipe.name, overwrite)))
     with warnings.catch_warnings():
@@ -86,9 +87,9 @@ def _checked(recipe: str | Path | Recipe, root: str | Path, out: str | Path | No
 
 @contextmanager
 def _claimed(recipe: str | Path | Recipe, root: str | Path, out: str | Path | None, profile: str | None, overwrite: bool,
-             aim: Mapping[str, Any] | None, options: dict[str, Any]) -> Iterator[tuple[Recipe, Path, Claim]]:
+             aim: Mapping[str, Any] | None, schedule: str, options: dict[str, Any]) -> Iterator[tuple[Recipe, Path, Claim]]:
     "The same, checked before anything is written, and the right to write there."
-    recipe, out = _checked(recipe, root, out, profile, overwrite, aim, options)
+    recipe, out = _checked(recipe, root, out, profile, overwrite, aim, schedule, options)
     with Claim(out, keep=KEPT) as claim:
         _new_run_folder(out, recipe.name, overwrite) # as it is now that nobody else can write there
         yield recipe, out, claim
@@ -115,7 +116,7 @@ def run_recipe(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
     "Runs an experiment from data root to report. Raises `InputError` where recipe, root or options cannot work."
     with joined() as team:
         if team.rank: return Run(help_train(cbs), root)
-        with _claimed(recipe, root, out, profile, overwrite, aim, options) as (recipe, place, claim):
+        with _claimed(recipe, root, out, profile, overwrite, aim, schedule, options) as (recipe, place, claim):
             clock, task = {"scan": time.time()}, plan(recipe, root, profile, seed, scale, split_seed, composed, own, aim, labels, **options)
             out = _run_claimed(claim, place, task, clock, schedule, each_epoch, progress, list(cbs), aim or {}, team, named=bool(out))
     return Run(out, root)
@@ -414,7 +415,9 @@ def _write_results(job: Job, plan: Plan, predictions: pd.DataFrame, composed: Co
     words = {k: getattr(plan.recipe, k) for k in ("title", "study", "citation", "notes", "published")}
     weights = Path(plan.settings["weights"] or "").name or None # of a file of weights the name alone
     used, steps = used_settings(plan.settings), list(job.clock)
-    info = _versions(job.started) | dict(recipe=plan.recipe.name, **words, settings=used | {"weights": used["weights"] and weights},
+    n = int((composed.manifest["split"] == "train").sum()) // job.team.world # a batch cannot hold more
+    used |= dict(weights=used["weights"] and weights, batch_size=min(used["batch_size"], n))
+    info = _versions(job.started) | dict(recipe=plan.recipe.name, **words, settings=used,
                 profile=plan.profile, seed=plan.seed, split_seed=plan.split_seed, scale=plan.scale, world=plan.world, **ran,
                 data=plan.root.resolve().name, faces=read_cut(plan.root), schedule=job.schedule, labels=plan.labels,
                 arch_asked=plan.arch_asked, seconds={a: round(job.clock[b] - job.clock[a], 1) for a, b in zip(steps, steps[1:])})

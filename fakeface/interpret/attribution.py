@@ -385,16 +385,30 @@ def _cam_line(learn: Learner | nn.Module, methods: Iterable[str], size: int | No
     words = cam_words(learn, size) if any("grad_cam" in m for m in methods) else ""
     return f"\n{words}" if words else ""
 
+# %% ../../nbs/62_interpret.attribution.ipynb #7df934dc
+def _adding_block(net: nn.Module, layer: str, size: int) -> str: # its name; empty for a network without such a block
+    "The block around a layer that adds what does not go through the layer: it tells images apart where the layer gives nothing."
+    parts, x = layer.split("."), torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    around = [".".join(parts[:k]) for k in range(len(parts) - 1, 0, -1)] # the nearest first
+    hook = find_layer(net, layer).register_forward_hook(lambda module, given, gave: torch.zeros_like(gave))
+    try:
+        with watching(net, around) as seen: net(x.to(device_of(net)))
+    finally: hook.remove()
+    return next((name for name in around for a, b in [seen[name]] if (a - b).abs().max() > 1e-4 * seen[name].abs().max()), "")
+
 # %% ../../nbs/62_interpret.attribution.ipynb #e74e2615
 def _part_words(net: nn.Module, size: int) -> str: # a sentence; empty where the layer gives all of them, or where that cannot be known
-    "How many of the maps that the head is given the layer gives that Grad-CAM reads."
+    "Which part of what the head is given the layer gives that Grad-CAM reads."
     try:
         layer, = cam_layers(net, size, 1).values()
         if not layer.startswith("0."): return "" # no body of its own
         with watching(net, [layer, "0"]) as seen: net(torch.zeros(1, 3, size, size, device=device_of(net)))
-        read, given = seen[layer], seen["0"]
+        read, given, block = seen[layer], seen["0"], _adding_block(net, layer, size)
     except Exception: return "" # no convolution that can be read, or another size
-    if given.ndim != 4 or read.shape[-2:] != given.shape[-2:] or read.shape[1] >= given.shape[1]: return ""
+    if given.ndim != 4 or read.shape[-2:] != given.shape[-2:]: return ""
+    if read.shape[1] >= given.shape[1]:
+        return block and (f"Grad-CAM reads the last convolution, before its block adds what goes past it, which is not in the map; the sum "
+                          f"is at layer {block}.")
     return (f"Grad-CAM reads {read.shape[1]:,} of the {given.shape[1]:,} maps on which the answer rests, those of the last convolution; "
             "what the others show is not in the map.")
 

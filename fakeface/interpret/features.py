@@ -27,8 +27,8 @@ from torch import nn
 from ..core.basics import InputError, progress
 from ..core.query import select
 from ..core.style import figure
-from ..data.images import open_rgb
-from ..data.manifest import check_images
+from ..data.images import ListedFile, open_rgb
+from ..data.manifest import check_images, listed_files
 from ..evaluate.scores import ERRORS, with_errors
 from .losses import picture
 from ..train.probe import views_at
@@ -128,16 +128,17 @@ def image_batches(learn: Learner | nn.Module, # whose images they will be
                   size: int | None = None, # pixels a side, for a bare network
                   batch_size: int = 64,
                  ) -> Iterator[torch.Tensor]: # on the network's device, in the rows' order
-    "Images as the network wants them. Raises `InputError` for an empty table, a file that is not there, or a size not known."
+    """Images as the network wants them. Raises `InputError` for an empty table, a file that is not there, or a size not known,
+    `RejectedImage` for another file than the one whose `sha256` the rows know."""
     device = device_of(model_of(learn))
     if not len(rows): raise InputError(f"no images: {_name(rows) or 'the table'} is empty")
     if isinstance(rows, torch.Tensor):
         yield from (x.to(device) for x in rows.split(batch_size))
         return
-    paths = [Path(root or ".")/p for p in rows["path"]]
+    files = listed_files(rows, root)
     check_images(rows, root or ".")
-    batches, n = _opened(learn, paths, size, batch_size), -(-len(paths) // batch_size)
-    with progress(batches, n, f"looking at {len(paths):,} images") as shown:
+    batches, n = _opened(learn, files, size, batch_size), -(-len(files) // batch_size)
+    with progress(batches, n, f"looking at {len(files):,} images") as shown:
         for x in shown: yield x.as_subclass(torch.Tensor).to(device)
 
 
@@ -146,15 +147,16 @@ def _name(rows: Any) -> str:
     return getattr(rows, "attrs", {}).get("name", "")
 
 # %% ../../nbs/61_interpret.features.ipynb #54d5f16f
-def _opened(learn: Learner | nn.Module, paths: list[Path], size: int | None, batch_size: int) -> Iterator[torch.Tensor]:
+def _opened(learn: Learner | nn.Module, files: list[ListedFile], size: int | None, batch_size: int) -> Iterator[torch.Tensor]:
     "Batches through a Learner's own validation steps, or through the package's."
     if isinstance(learn, Learner) and hasattr(getattr(learn.dls, "valid_ds", None), "tls"):
-        yield from (batch[0] for batch in image_loader(learn.dls, pd.DataFrame({"path": paths}), Path.cwd(), bs=batch_size, num_workers=0))
+        rows = pd.DataFrame({"path": files, "sha256": [file.sha256 for file in files]})
+        yield from (batch[0] for batch in image_loader(learn.dls, rows, Path.cwd(), bs=batch_size, num_workers=0))
         return
     if size is None: raise InputError("this network does not know its images: give size=, or the images as a tensor")
     opener = OpenFace(size)
-    for i in range(0, len(paths), batch_size):
-        yield torch.stack([opener(p).as_subclass(torch.Tensor) for p in paths[i:i + batch_size]]).float() / 255
+    for i in range(0, len(files), batch_size):
+        yield torch.stack([opener(file).as_subclass(torch.Tensor) for file in files[i:i + batch_size]]).float() / 255
 
 # %% ../../nbs/61_interpret.features.ipynb #6a50961e
 def feature_maps(learn: Learner | nn.Module, # trained

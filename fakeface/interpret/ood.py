@@ -12,8 +12,8 @@ from ..core.files import run_file, write_text, write_whole
 from ..core.records import UnknownInfo
 from ..core.schema import read_json
 from ..core.stats import auc_with_interval, rate_interval, subject_codes
-from ..data.images import RejectedImage
-from ..data.manifest import check_images, folder_images
+from ..data.images import ListedFile, RejectedImage
+from ..data.manifest import check_images, folder_images, listed_files
 from ..evaluate.scores import predicted
 from .features import conv_layers, image_batches, model_of, watching
 from ..train.learners import classes_of
@@ -43,14 +43,14 @@ from torch import nn
 _FED = ("size", "resize", "color", "crop", "interpolation", "history", "stats") # of `run_settings`, what is done to a run's images
 
 
-def _opened(chosen: dict[str, Any], paths: list[Path], batch_size: int) -> Iterator[torch.Tensor]:
+def _opened(chosen: dict[str, Any], files: list[ListedFile], batch_size: int) -> Iterator[torch.Tensor]:
     "Batches of files as a run's network was fed in validation."
     opener = opener_of(chosen)
-    for i in range(0, len(paths), batch_size):
+    for i in range(0, len(files), batch_size):
         some = []
-        for p in paths[i:i + batch_size]:
-            try: some.append(opener(p).as_subclass(torch.Tensor))
-            except (RejectedImage, OSError) as e: raise InputError(f"{p.name} cannot be opened ({e}); leave it out") from e
+        for file in files[i:i + batch_size]:
+            try: some.append(opener(file).as_subclass(torch.Tensor))
+            except (RejectedImage, OSError) as e: raise InputError(f"{Path(file).name} cannot be opened ({e}); leave it out") from e
         yield normalised(torch.stack(some), chosen["stats"])
 
 # %% ../../nbs/64_interpret.ood.ipynb #7305ac1f
@@ -60,10 +60,10 @@ def _batches(learn: Learner | nn.Module, rows: pd.DataFrame | torch.Tensor, root
     if chosen is None or isinstance(rows, torch.Tensor) or not len(rows):
         yield from image_batches(learn, rows, root, batch_size=batch_size)
         return
-    paths, device = [Path(root or ".")/p for p in rows["path"]], next(model_of(learn).parameters()).device
+    files, device = listed_files(rows, root), next(model_of(learn).parameters()).device
     check_images(rows, root or ".")
-    n = -(-len(paths) // batch_size)
-    with progress(_opened(chosen, paths, batch_size), n, f"looking at {len(paths):,} images") as shown:
+    n = -(-len(files) // batch_size)
+    with progress(_opened(chosen, files, batch_size), n, f"looking at {len(files):,} images") as shown:
         for x in shown: yield x.to(device)
 
 # %% ../../nbs/64_interpret.ood.ipynb #3ae4afaf
@@ -295,7 +295,7 @@ def ask(unknown: OutOfDistribution, # fitted
     tables = []
     if tests is not None and len(tests := tests[~tests["split"].isin(["train", "valid"])]):
         tests = tests.drop_duplicates("path")
-        scored = unknown.score(tests[[c for c in ("path", "source", "label", "subject") if c in tests]], root)
+        scored = unknown.score(tests[[c for c in ("path", "source", "label", "subject", "sha256") if c in tests]], root)
         inside = scored["source"].isin(unknown.info["sources"])
         tables.append(scored.assign(kind=scored["source"] + " (" + scored["label"] + ")", group=np.where(inside, "known", "new source")))
     if pictures is not None and len(pictures): tables.append(unknown.score(pictures[["path", "kind"]], folder).assign(group="picture"))

@@ -268,12 +268,18 @@ def _verdicts(file: Path) -> dict[str, str]:
     except InputError: return {}
     return found if all(isinstance(v, str) for v in found.values()) else {}
 
+# %% ../../nbs/93_serve.closeup.ipynb #bbc21012
+def _row_of(closeup: Closeup, path: str) -> pd.DataFrame:
+    "A picture with the hash that the run knows of it: maps of another file would stand beside its score. Raises as `_inside` does."
+    _inside(closeup.root, path)
+    known = closeup.manifest[closeup.manifest["path"] == path].head(1)
+    return known[[c for c in ("path", "sha256") if c in known]] if len(known) else pd.DataFrame({"path": [path]})
+
 # %% ../../nbs/93_serve.closeup.ipynb #74b4dacf
 def maps_of(closeup: Closeup, path: str, job: Job) -> dict[str, Any]: # maps: title -> JPEG; refused: title -> why
     "The maps of a picture, for `fake`, of the methods that passed. Raises `InputError` or `RejectedImage` where there are none to be had."
     tested = tested_methods(closeup, job)
-    _inside(closeup.root, path)
-    row, maps = pd.DataFrame({"path": [path]}), {}
+    row, maps = _row_of(closeup, path), {}
     x = torch.cat([b.cpu() for b in image_batches(closeup.learn, row, closeup.root)])
     for method, word in tested.items():
         if word != "yes": continue
@@ -360,9 +366,8 @@ def nearest_training(closeup: Closeup, path: str, # of a picture, below the data
                     ) -> dict[str, Any]: # nearest: row in `closeup.training`, distance; n, lost
     "The training images that the network takes for most alike. Raises `InputError` or `RejectedImage` where they cannot be had."
     known = embed_training(closeup, job)
-    _inside(closeup.root, path)
-    mine, ok = _features(closeup, pd.DataFrame({"path": [path]}))
-    if not len(ok): raise InputError("this picture cannot be opened")
+    mine, ok = _features(closeup, _row_of(closeup, path))
+    if not len(ok): raise InputError("this picture cannot be opened, or is another one than the run knows by its name")
     distance = 1 - known.features @ mine[0]
     best = np.argsort(distance, kind="stable")[:k]
     return dict(nearest=[(int(known.rows[i]), float(max(0, distance[i]))) for i in best], n=len(known.rows), lost=known.lost)
