@@ -188,3 +188,10 @@ def test_equal_numbers_are_no_error_of_the_bins(table: pd.DataFrame, tmp_path: P
     for test, s in binned.items():
         assert s.pop("auc_error") == s.pop("average_precision_error") == 0
         assert close(s, exact[test])
+
+
+@pytest.mark.parametrize("command", ["compare", "fairness", "operating"])
+def test_a_folder_of_parts_is_named_with_the_way_to_one_table(parts: Path, command: str, capsys: pytest.CaptureFixture) -> None:
+    assert main([command, str(parts), *([str(parts)] if command == "compare" else [])]) == 2
+    err = capsys.readouterr().err
+    assert f"{parts} is a folder without predictions.parquet" in err and "fakeface merge" in err

@@ -114,7 +114,7 @@ def _score_big(where: Path, big: Big, read: Detector, columns: list[str], out: P
         nobody = nobody_note("subject" in table.columns)
     _show_scores(metrics, where, out, output)
     for name, s in metrics["tests"].items():
-        if "auc_error" in s: output.note(f"{name}: AUC from bins, at most {s['auc_error']:.1e} off (--exact sorts all images)")
+        if s.get("auc_error"): output.note(f"{name}: AUC from bins, at most {s['auc_error']:.1e} off (--exact sorts all images)")
     if groups is not None:
         output.record(groups=groups)
         output.table(_as_text(groups), "Error rates by group (positive: fake):")
@@ -206,7 +206,8 @@ def compare(runs: _Runs, output: Output, against: _Against = (), columns: Map = 
     found = compare_tables(*tables, checked=True)
     by = compared_sources({name: side[0] for name, side in zip(("first", "second"), tables)}) # of each side's first run
     notes = compared_source_notes(by)
-    output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found), sources=by, source_notes=notes)
+    output.record(first=sides[0], second=sides[1], comparison=found, answer=comparison_words(found), sources=by, source_notes=notes,
+                  notes=found.attrs["notes"])
     output.note(*(f"{name}: {', '.join(map(str, side))}" for name, side in zip(("first", "second"), sides)),
                 "Positive class: fake, from p_fake 0.5 on. Difference: the second's accuracy minus the first's.")
     output.table(comparison_table(found).drop(columns="verdict"))

@@ -411,7 +411,7 @@ def run_folder(path: Path) -> Path:
     if not path.is_dir(): raise InputError(f"{path} is a file and holds no network to ask; give a run folder, as `fakeface run` makes one")
     return path
 
-
+# %% ../../nbs/95_cli.shared.ipynb #1985544f
 def read_predictions_of(path: Path, # a run folder or a table
                         **read: Any, # logit, flip, columns, skip: of a table
                        ) -> Any: # a DataFrame of predictions
@@ -429,7 +429,10 @@ def read_predictions_of(path: Path, # a run folder or a table
     if any(read.values()):
         raise InputError(f"{path} is a folder: a run's numbers are probabilities of fake under our names; --logit, --flip, "
                          "--map and --skip-bad-rows are for tables and detectors")
-    return read_predictions(run_file(path, "predictions"))
+    if not (file := run_file(path, "predictions")).is_file():
+        raise InputError(f"{path} is a folder without {file.name}, so no run: give a run folder, or one table (.csv, .parquet); of shards' "
+                         f"parts `fakeface merge {path} --out FILE` makes one, other Parquet files `fakeface score` alone takes")
+    return read_predictions(file)
 
 # %% ../../nbs/95_cli.shared.ipynb #8df435e5
 @contextmanager

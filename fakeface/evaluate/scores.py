@@ -8,7 +8,7 @@ __all__ = ['THRESHOLD', 'SourceRow', 'TRAINED_ON', 'ERRORS', 'PredictionsError',
            'direction_notes', 'score_test', 'balanced_rate', 'source_accuracies', 'source_rates', 'is_divided',
            'shown_sources', 'sources_at', 'source_notes', 'own_images', 'own_notes', 'score_predictions',
            'scores_table', 'sources_scores', 'source_areas', 'sources_table', 'easier_notes', 'few_words',
-           'score_lines', 'base_rate_words', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
+           'base_rate_words', 'score_lines', 'rows_of', 'with_errors', 'sweep_row', 'plot_confusion']
 
 # %% ../../nbs/40_evaluate.scores.ipynb #71dd25eb
 from collections.abc import Mapping
@@ -293,9 +293,10 @@ def _chance_words(own: dict[str, Any], sources: dict[str, dict[str, Any]]) -> st
     if not all(of.values()) or [own] in of.values() and own["auc"] is None: return "" # no reals or fakes, or this is what the whole says
     rates = {key: [own] if own[key] is not None else some for key, some in of.items()}
     (fpr, of_fpr), (tpr, of_tpr) = (_mean_of(rates[key], key) for key in ("fpr", "tpr"))
-    if mover(fpr, of_fpr, tpr, of_tpr)[0] > 0: return ""
+    lo, hi = mover(fpr, of_fpr, tpr, of_tpr)
+    if lo > 0: return ""
     return (f"{percent(tpr, of_tpr)} of the fakes and {percent(fpr, of_fpr)} of the real images are called fake, so at this threshold it "
-            "is not beyond chance.")
+            f"is not beyond chance{', but below it' if hi < 0 else ''}.")
 
 # %% ../../nbs/40_evaluate.scores.ipynb #741cd4f1
 TRAINED_ON = "these images were trained on and test nothing"
@@ -422,22 +423,6 @@ def few_words(where: str, # such as "the test set ffhq"
     return [f"{where} has {have}: rates of {' and '.join(few)} images, AUC and balanced accuracy cannot be read off so few"]
 
 
-# %% ../../nbs/40_evaluate.scores.ipynb #3f4e6ef2
-def score_lines(metrics: dict[str, Any]) -> list[str]: # sentences, none where there is nothing to say
-    "What has to be said beside the scores: the notes of each test set, and the validation rows, which are no test."
-    easier = easier_notes(metrics)
-    lines = [f"{name}: {note}" for name, s in metrics["tests"].items()
-             for note in [*s.get("notes", []), *source_notes(s.get("sources", {})), *easier.get(name, [])]]
-    for name, s in metrics["tests"].items():
-        n = {k: s[f"n_{k}"] for k in LABELS}
-        lines += few_words(name, n)
-        if not all(n.values()):
-            lines.append(f"{name}: only {max(n, key=n.get)} images: always answering that scores 100 %, and there is no AUC")
-    v = metrics.get("valid")
-    if not v: return lines
-    rate = percent(v["accuracy"], v["accuracy_ci95"])
-    return [*lines, f"valid: {v['n']:,} validation images, accuracy {rate}: validation, not a test"]
-
 # %% ../../nbs/40_evaluate.scores.ipynb #2c3cc6e3
 def base_rate_words(metrics: dict[str, Any], # as `score_predictions` returns it, or a run's metrics.json
                    ) -> str: # one sentence; empty where something was learnt, or where no set has both classes
@@ -455,6 +440,22 @@ def base_rate_words(metrics: dict[str, Any], # as `score_predictions` returns it
     if not same or any(s["auc_ci95"][1] < 0.5 for s in both.values()): return ""
     return (f"As a classifier it knows no more than the base rate. {same}Only the order of its scores is better than chance: it takes a "
             f"threshold fitted on validation to make calls of it. ({words})")
+
+# %% ../../nbs/40_evaluate.scores.ipynb #3f4e6ef2
+def score_lines(metrics: dict[str, Any]) -> list[str]: # sentences, none where there is nothing to say
+    "What has to be said beside the scores: the notes of each test set, and the validation rows, which are no test."
+    easier, base = easier_notes(metrics), base_rate_words(metrics)
+    lines = [*filter(None, [base])] + [f"{name}: {note}" for name, s in metrics["tests"].items()
+             for note in [*s.get("notes", []), *source_notes(s.get("sources", {})), *easier.get(name, [])]]
+    for name, s in metrics["tests"].items():
+        n = {k: s[f"n_{k}"] for k in LABELS}
+        lines += few_words(name, n)
+        if not all(n.values()):
+            lines.append(f"{name}: only {max(n, key=n.get)} images: always answering that scores 100 %, and there is no AUC")
+    v = metrics.get("valid")
+    if not v: return lines
+    rate = percent(v["accuracy"], v["accuracy_ci95"])
+    return [*lines, f"valid: {v['n']:,} validation images, accuracy {rate}: validation, not a test"]
 
 # %% ../../nbs/40_evaluate.scores.ipynb #201630a3
 ERRORS = {"real": "false positive", "fake": "false negative"} # true label -> what a wrong call is

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from ..core.basics import signed
 from ..core.page import page_links, tagged
 from ..core.style import GREY, figure, picture
-from ..evaluate.compare import compared_source_notes, comparison_table, comparison_words
+from ..evaluate.compare import area_words, compared_source_notes, comparison_table, comparison_words
 from ..evaluate.scores import sources_table
 from .origins import banner_of
 from .study import Section, study_page
@@ -77,7 +77,7 @@ def compare_page(table: pd.DataFrame, # as `evaluate.compare.compare` returns it
     "The comparison as a page."
     whole = table[table.index.get_level_values("images") == "all"]
     answers = [f"{test}: {signed(r['difference'])} points [{', '.join(map(signed, r['ci95']))}], n = {_n_words(r)}; {r['verdict']}."
-               for (test, _), r in whole.iterrows()]
+               + ("" if pd.isna(r["auc_a"]) else f" AUC {area_words(r)}.") for (test, _), r in whole.iterrows()]
     runs = [Path(r) for r in (*first, *second)]
     banner = next((b for r in runs if (b := banner_of(r))), [])
     answers += compared_source_notes(sources or {})
@@ -86,7 +86,8 @@ def compare_page(table: pd.DataFrame, # as `evaluate.compare.compare` returns it
              Section("Test set by test set", table=comparison_table(table).drop(columns="verdict")), *by,
              Section("In words", notes=comparison_words(table)),
              Section("What it does not say", notes=_NOT),
-             Section("What was compared", notes=[f"First: {_side_name(first)}.", f"Second: {_side_name(second)}."])]
+             Section("What was compared", notes=[f"First: {_side_name(first)}.", f"Second: {_side_name(second)}.",
+                                                 *(f"{note}." for note in table.attrs.get("notes", []))])]
     page = study_page(f"{_side_name(first)} against {_side_name(second)}: which is better", "fakeface · comparison", answers, parts, banner,
                       "Positive class: fake, from p_fake 0.5 on. Difference: the second's accuracy minus the first's.",
                       page_links(out, runs))
