@@ -32,7 +32,7 @@ def attributes_of(manifest: pd.DataFrame) -> pd.DataFrame: # the same rows
     if "age" in found and "age_band" not in found: found = found.drop(columns="age").assign(age_band=age_band(found["age"]))
     return found[[c for c in found if 2 <= found[c].nunique() <= 12 and found[c].notna().sum() >= 2 * LEAST]]
 
-# %% ../../nbs/37_audit.coverage.ipynb #2fa98ec7
+# %% ../../nbs/37_audit.coverage.ipynb #088d2333
 def coverage_table(manifest: pd.DataFrame, # one row an image
                   ) -> pd.DataFrame: # one row a source and label: images, subjects, each split's count, each attribute's values in words
     "Label by source by attribute; of an attribute the three commonest values with their shares, a dash where it is not known."

@@ -243,7 +243,7 @@ def by_source(mirror: Mirror) -> pd.DataFrame: # index source: pictures, found, 
     shown = {"pictures": n, "face found": share, "several faces": table["several"], "enlarged": table["enlarged"]}
     return pd.DataFrame(shown).rename_axis("source")
 
-# %% ../../nbs/17_data.mirror.ipynb #19ce34eb
+# %% ../../nbs/17_data.mirror.ipynb #acb970c5
 def mirror_lines(mirror: Mirror) -> list[str]:
     "What was done, in sentences."
     t, n = mirror.told, mirror.told["found"] + mirror.told["not_found"]
