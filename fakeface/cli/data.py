@@ -72,7 +72,7 @@ def sources(output: Output, root: Root = None) -> None:
     show_list(output, "How to get what is missing", {name: f"{r['get'].strip()} ({r['homepage']})" for name, r in missing.iterrows()})
 
 
-# %% ../../nbs/96_cli.data.ipynb #058383bb
+# %% ../../nbs/96_cli.data.ipynb #bcef8443
 def _say_unknown(root: Path, output: Output) -> None:
     "What lies in a data root that no card knows: a folder with real and fake in it, or others with images."
     from fakeface.data.manifest import is_labelled, warn_unknown

@@ -46,7 +46,7 @@ def faces(root: _Pictures, output: Output,
     write_page(mirror_page(mirror, root), out/"faces.html", output)
     output.note(f"points: {out/'faces.csv'}; left out: {out/'left_out.csv'}", _next_words(out))
 
-# %% ../../nbs/96_cli.prepare.ipynb #7da8f979
+# %% ../../nbs/96_cli.prepare.ipynb #7b03e5d9
 def _next_words(out: Path) -> str:
     "What can be done with the crops: they have labels by their folders, by cards, or none."
     from fakeface.data.manifest import is_labelled

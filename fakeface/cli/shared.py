@@ -452,7 +452,7 @@ def log_use(run: Path, # whose model is asked
     except OSError as e: return [f"{run}: this use of its test sets could not be entered in the ledger beside it ({e.strerror or e})"]
     return [words for words in lines if words] # a re-reading says nothing
 
-# %% ../../nbs/95_cli.shared.ipynb #18310ba2
+# %% ../../nbs/95_cli.shared.ipynb #d8892b4c
 def show_list(output: Output,
               title: str, # printed above
               lines: dict[str, str], # name -> sentence
