@@ -224,13 +224,24 @@ def series_failures(out: str | Path, # of `open_folder`
 def check_same_images(trainings: Sequence[tuple[str, pd.DataFrame]], # name of each, and its rows of one test, with `path`
                       where: str, # how the message names them
                      ) -> None:
-    "Raises `InputError` where trainings were tested on different images: which of them lacks which, and the mend."
+    "Raises `InputError` where trainings were tested on different images, or know other subjects of them: which, and the mend."
     every = set().union(*(rows["path"] for _, rows in trainings))
     for name, rows in trainings:
         if gone := sorted(every.difference(rows["path"])):
             raise InputError(f"{where}: tested on different images: {name} lacks {len(gone):,} of another training, such as {gone[0]} (it "
                              "broke while that one ran, or they divide the images in other ways); remove its folder, and the same command "
                              "trains it anew")
+    for name, rows in trainings[1:]:
+        if other := _other_subject(trainings[0][1], rows):
+            raise InputError(f"{where}: {name} knows another subject of {other} than {trainings[0][0]} (who is on which image was mended "
+                             "meanwhile); remove the folders of the trainings made before, and the same command trains them anew")
+
+
+def _other_subject(one: pd.DataFrame, other: pd.DataFrame) -> str: # a path; empty where there is none
+    "An image of two tables of the same images whose subject they tell differently."
+    if not all({"path", "subject"} <= set(rows) for rows in (one, other)): return ""
+    known, found = (rows.set_index("path")["subject"].fillna("").sort_index() for rows in (one, other))
+    return next(iter(known.index[(known != found).to_numpy()]), "")
 
 # %% ../../nbs/82_experiments.series.ipynb #fe16c56c
 def with_bounds(s: dict[str, Any], # of `evaluate.scores.score_test`
