@@ -13,15 +13,18 @@ import torch
 from torchvision import models
 
 from fakeface.core.basics import InputError
+from fakeface.evaluate.scores import score_predictions
 from fakeface.experiments.grid import combinations, grid_answer, grid_table, read_grid, run_grid
 from fakeface.experiments.holdout import run_holdout
+from fakeface.experiments.learning_curve import curve
 from fakeface.experiments.run import run_recipe
 from fakeface.experiments.seeds import run_seeds
+from fakeface.experiments.series import Trial, open_folder
 from fakeface.experiments.transfer import (divide, present_sets, read_transfer, row_manifest, run_transfer,
                                            transfer_table)
 from fakeface.report.origins import data_words
 from fakeface.synthetic.world import build_world
-from fakeface.train.runs import Run
+from fakeface.train.runs import Run, store
 
 GRID = """
 name: tiny
@@ -130,6 +133,25 @@ def test_a_trial_that_raises_is_reported_and_the_others_finish_and_it_is_tried_a
     assert done(tmp_path / "grid") == before
 
 
+def test_settings_with_equal_means_are_ranked_by_auc(tmp_path):
+    "20 and 40 of 53 correct are as many as 21 and 39, though the mean of the two shares is the larger number by a bit."
+    def trial(name: str, correct: int, miss: float) -> None:
+        fake = [k % 2 == 1 for k in range(53)]
+        p = [abs(f - (0.1 if k < correct else 0.5 + miss)) for k, f in enumerate(fake)]
+        labels = ["fake" if f else "real" for f in fake]
+        rows = pd.DataFrame(dict(path=[f"{k}.png" for k in range(53)], label=labels, p_fake=p, split="valid", source="lfw"))
+        info = dict(recipe="", settings={}, seconds={})
+        for part, value in (("metrics", score_predictions(rows)), ("predictions", rows), ("info", info)):
+            store(tmp_path / "grid" / name, part, value)
+    settings = dict(far={0: (20, 0.4), 1: (40, 0.4)}, near={0: (21, 0.1), 1: (39, 0.1)})
+    trials = [Trial(f"{s}-{seed}", dict(setting=s, seed=seed), None) for s, seeds in settings.items() for seed in seeds]
+    open_folder(tmp_path / "grid", "grid", {}, trials)
+    for s, seeds in settings.items():
+        for seed, (correct, miss) in seeds.items(): trial(f"{s}-{seed}", correct, miss)
+    table = grid_table(tmp_path / "grid")
+    assert table["auc"].astype(float).groupby(table["setting"]).mean().idxmax() == table["setting"][table["rank"] == 1].iloc[0] == "near"
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 def test_a_grid_file_that_was_changed_is_refused_in_its_old_folder(world, grid, tmp_path):
@@ -160,7 +182,7 @@ seeds: [0, 1, 1]
     return tmp_path / "pairs.yaml"
 
 
-@pytest.mark.parametrize("kind", ["grid", "holdout", "seeds"])
+@pytest.mark.parametrize("kind", ["grid", "holdout", "seeds", "transfer", "learning_curve"])
 def test_a_series_ends_where_files_change_between_two_of_its_trainings(world, grid, holdout, tmp_path, monkeypatch, kind):
     root, out, begun = tmp_path / "root", tmp_path / "series", []
     shutil.copytree(world, root)
@@ -170,7 +192,9 @@ def test_a_series_ends_where_files_change_between_two_of_its_trainings(world, gr
         raise ValueError("out of luck")
     monkeypatch.setattr(f"fakeface.experiments.{kind}.run_recipe", train)
     run = dict(grid=lambda: run_grid(grid, root, out, progress=False), holdout=lambda: run_holdout(holdout, root, out, progress=False),
-               seeds=lambda: run_seeds("man-2-in", root, out, progress=False, epochs=1, size=32))[kind]
+               seeds=lambda: run_seeds("man-2-in", root, out, progress=False, epochs=1, size=32),
+               transfer=lambda: run_transfer("faces", root, out, progress=False, epochs=1, size=32),
+               learning_curve=lambda: curve("man-2-in", root, out, sizes=[40], progress=False, epochs=1, size=32))[kind]
     with pytest.raises(InputError, match=r"series: files below the data root have changed since its first training began \(2 of"): run()
     assert len(begun) == 2
 
@@ -186,8 +210,10 @@ def test_a_holdout_whose_subjects_are_mended_is_begun_anew(world, holdout, tmp_p
     with pytest.raises(InputError, match=r"its trials were made with kinds.celeba '\w{16}', now '\w{16}'; give another folder"):
         run_holdout(holdout, root, out, progress=False)
     del note["asked"]["kinds"]  # one that was begun before it was noted goes on
+    note["asked"]["profile"] = None  # as it was noted before
     (out / "holdout.json").write_text(json.dumps(note))
     run_holdout(holdout, root, out, progress=False)
+    run_holdout(holdout, root, out, profile="small", progress=False)  # which it was, named or not
 
 
 def test_two_cells_of_one_name_are_refused(world, holdout, tmp_path):

@@ -153,15 +153,15 @@ def _run_seeds(recipe: Any, root: Path, out: Path | None, overwrite: bool, seeds
     "Several trainings of one split."
     if overwrite: raise InputError("--overwrite and --seeds: finished runs of a series are kept; give another --out for a new one")
     if seeds < 1: raise InputError(f"--seeds {seeds}: give 1 or more")
-    from fakeface.experiments.series import series_failures
+    from fakeface.experiments.series import read_trials, series_failures
     from fakeface.experiments.pages import seeds_page
     from fakeface.experiments.seeds import run_seeds, seeds_table, seeds_words
     out = out or Path(f"runs/{recipe.name}/seeds")
     table = run_seeds(recipe, root, out, seeds, progress=not output.quiet, **options)
-    failures = series_failures(out, "seeds")
-    output.record(folder=out, runs=sorted(out.glob("seed-*")), table=table, answer=seeds_words(table), failures=failures)
+    failures, made = series_failures(out, "seeds"), [out/name for name, _, run, _ in read_trials(out, "seeds") if run]
+    output.record(folder=out, runs=made, table=table, answer=seeds_words(table), failures=failures)
     output.table(seeds_table(table), f"{drawn_note(root)}Positive class: fake. Spread between trainings and from the test sample, both as "
-                                     "standard deviations in percentage points.")
+                                     "standard deviations: of rates in percentage points, of an AUC as it is.")
     output.say(*(f"- {words}" for words in seeds_words(table)), *failures)
     output.note(f"\nThe runs: {out}/seed-*; table: {out/'summary.csv'}; picture: {out/'seeds.png'}")
     write_page(seeds_page(table, out), out/"seeds.html", output)

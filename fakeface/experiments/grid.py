@@ -180,7 +180,8 @@ def grid_table(out: str | Path, # a grid's folder, finished or not
 def _ranks(out: Path, table: pd.DataFrame) -> pd.DataFrame:
     "Settings in the order of their mean accuracy in validation, each compared with the best."
     valid = table[table["test"] == "valid"].assign(auc=lambda t: t["auc"].astype(float))
-    order = valid.groupby("setting")[["accuracy", "auc"]].mean().sort_values(["accuracy", "auc"], ascending=False, kind="stable").index
+    means = valid.groupby("setting")[["accuracy", "auc"]].mean().round(12) # equal means of several seeds are equal numbers
+    order = means.sort_values(["accuracy", "auc"], ascending=False, kind="stable").index
     runs = {s: rows.set_index("seed")[["trial", "accuracy"]] for s, rows in valid.groupby("setting")}
     best, ranks, several = runs[order[0]], [], valid["seed"].nunique() > 1
     for rank, setting in enumerate(order, 1):

@@ -116,8 +116,9 @@ def run_holdout(spec: str | Path | Holdout, # a name, a YAML file, or a holdout
     spec, asked_kinds = present_kinds(spec, found.images), [*spec.real, *spec.fake]
     gone = [k for k in asked_kinds if k not in {**spec.real, **spec.fake}]
     if progress and gone: print(f"left out, no images: {', '.join(gone)}")
+    profile, settings = _settings(spec, root, profile, options)
     out, trials = Path(out) if out else Path("runs")/f"holdout-{spec.name}", _trials(spec, root, profile, scale, options)
-    config = dict(holdout=spec.name, profile=profile, scale=scale, settings=_settings(spec, root, profile, options),
+    config = dict(holdout=spec.name, profile=profile, scale=scale, settings=settings,
                   spec=_sum(spec), images=fingerprint(found.images.assign(split=""))) | {KINDS_OF: _kind_sums(spec, found.images)}
     check_folder(out, "holdout", config) # before hours of choosing
     if choosing: choose_detectors(spec, root, out, profile, scale, progress, **options) # before any test set is used
@@ -130,10 +131,11 @@ def _sources(spec: Holdout) -> list[str]:
     return list(dict.fromkeys(p.source for parts in [*spec.real.values(), *spec.fake.values()] for p in parts))
 
 
-def _settings(spec: Holdout, root: str | Path, profile: str | None, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    "The settings of every detector, checked as far as can be without an image."
+def _settings(spec: Holdout, root: str | Path, profile: str | None, options: dict[str, Any]) -> tuple[str, dict[str, dict[str, Any]]]:
+    "The profile's name, and the settings of every detector, checked as far as can be without an image."
     recipe = Recipe(spec.name, spec.title, [], {}, spec.profiles)
-    return {name: noted_settings(choose(recipe, root, profile, **{**own, **_given(options)})[1]) for name, own in spec.detectors.items()}
+    chosen = {name: choose(recipe, root, profile, **{**own, **_given(options)}) for name, own in spec.detectors.items()}
+    return next(iter(chosen.values()))[0], {name: noted_settings(own) for name, (_, own) in chosen.items()}
 
 
 def _sum(spec: Holdout) -> str: # 16 hexadecimal digits
@@ -290,7 +292,7 @@ def _has_chosen(inner: Path, outer: Path) -> bool:
     for folder in (inner, outer):
         if not (folder/"holdout.json").is_file(): return False
         note = read_json(folder/"holdout.json", SERIES["holdout"], "give another folder with --out")["asked"]
-        choices.append([note.get(k) for k in ("profile", "scale", "settings")])
+        choices.append([note.get(k) for k in ("scale", "settings")])
         kinds.append(note.get(KINDS_OF, {}))
     same = choices[0] == choices[1] and all(kinds[1].get(k, v) == v for k, v in kinds[0].items())
     return same and all(status != "waiting" for *_, status in read_trials(inner, "holdout"))
@@ -351,7 +353,8 @@ def _threshold_words(cells: pd.DataFrame) -> list[str]:
     if not len(known): return []
     c = known.loc[known["fpr"].astype(float).idxmax()]
     return [f"At the threshold frozen on the known kinds, the highest FPR on unseen photographs is {percent(c.fpr, [c.fpr_lo, c.fpr_hi])} "
-            f"({c.detector}, {c.real}, n = {c.n_real:,}); balanced accuracy there is, on average over the cells, "
+            f"({c.detector}, {c.real}, n = {c.n_real:,}; the threshold was chosen without {c.fake}, on the other kinds of fakes); balanced "
+            "accuracy there is, on average over the cells, "
             f"{percent(known['frozen_balanced_accuracy'].mean())}."]
 
 

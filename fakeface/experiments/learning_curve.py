@@ -23,10 +23,10 @@ from scipy.special import expit, logit
 from ..core.basics import LABELS, DataNote, InputError, percent
 from ..core.stats import wilson
 from ..data.recipes import Composition, Recipe, subject_order
-from .plan import Plan, fewer, fingerprint, plan
+from .plan import Plan, fewer, fingerprint, listed, plan, sources_of
 from .run import run_recipe
 from .series import Trial, noted_settings, read_trials, run_series, write_series
-from ..train.fitting import SCHEDULES
+from ..train.fitting import check_schedule
 from ..train.runs import Run, read_part
 
 # %% ../../nbs/84_experiments.learning_curve.ipynb #9a68d3b6
@@ -349,13 +349,13 @@ def run_cells(plan: Plan, # the images of all cells
     "Runs what is not finished. Raises `InputError` where no cell could be."
     config = dict(recipe=plan.recipe.name, schedule=schedule, images=fingerprint(plan.manifest), scale=plan.scale,
                   settings=noted_settings(plan.settings)) | (more or {})
-    out, rest = Path(out), plan.manifest[plan.manifest["split"] != "train"]
-    trials = []
+    out, rest, trials = Path(out), plan.manifest[plan.manifest["split"] != "train"], []
     for name, (columns, train) in cells.items():
         composed = fewer(plan.composed, pd.concat([train, rest], ignore_index=True))
         make = partial(_run_cell, plan, composed, columns["seed"], schedule)
         trials.append(Trial(name, {**columns, "images": len(train)}, make, plan.settings["epochs"] * (len(train) + len(rest) / 3)))
-    return run_series(out, kind, config, trials, partial(write_series, partial(_sweep_table, kind=kind), out/"sweep.csv"), progress)
+    record = partial(write_series, partial(_sweep_table, kind=kind), out/"sweep.csv")
+    return run_series(out, kind, config, trials, record, progress, partial(listed, plan.root, sources_of(plan.recipe)))
 
 
 def _run_cell(plan: Plan, composed: Composition, seed: int, schedule: str, folder: Path) -> Run:
@@ -401,7 +401,7 @@ def curve(recipe: str | Path | Recipe, # a name, a YAML file, or a recipe
 # %% ../../nbs/84_experiments.learning_curve.ipynb #1c716135
 def _prepare(recipe: str | Path | Recipe, root: str | Path, profile: str | None, schedule: str, **options: Any) -> Plan:
     "Images and settings; everything that can fail for what the user gave fails here."
-    if schedule not in SCHEDULES: raise InputError(f"schedule is {schedule!r}; use one of {', '.join(SCHEDULES)}")
+    check_schedule(schedule)
     planned = plan(recipe, root, profile, **options)
     if planned.settings["model"] == "probe": # which has no epochs that one could read after
         name, drawn = planned.recipe.name, planned.settings["epochs"]

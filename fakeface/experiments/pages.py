@@ -6,7 +6,7 @@
 __all__ = ['grid_page', 'transfer_page', 'holdout_page', 'ladder_page', 'curve_page', 'seeds_page']
 
 # %% ../../nbs/89_experiments.pages.ipynb #08558824
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,11 @@ from .holdout import chosen_cells, holdout_answer, holdout_text, plot_holdout
 from .ladder import ladder_text, name_cause, plot_ladder, shortcuts_text
 from .learning_curve import at, by_epoch, curve_table, fit_power_law, plot_curve, plot_epochs, plot_mix
 from .seeds import KINDS, plot_seeds, seed_runs, seeds_table, seeds_words
+from .series import version_words
 from .transfer import POOL, plot_transfer, transfer_answer, transfer_text
 from ..report.origins import banner
 from ..report.study import Section, settings_table, study_page
+from ..train.learners import used_settings
 from ..train.runs import Run, is_finished, run_file
 
 # %% ../../nbs/89_experiments.pages.ipynb #e99b1113
@@ -66,6 +68,15 @@ def _runs(f: _Folder, words: Callable[[dict], str], **where: Any) -> Markup | st
     some = [(words(c), t) for t, c in f.trials.items() if all(c.get(k) == v for k, v in where.items())]
     return Markup(", ").join(link(text, f.report(t)) for text, t in some) if some else "–"
 
+# %% ../../nbs/89_experiments.pages.ipynb #aea3eca4
+_DECIDES = {"model", "weights", "pretrained", "augment", "history"} # which of the others are used
+
+
+def _used(asked: Any) -> Any: # the note of a series, or a part of it
+    "The same without settings that change nothing, as a run records them; whole where trials of a grid have a model of their own."
+    if not isinstance(asked, Mapping) or asked.get("trials"): return asked
+    return used_settings(dict(asked)) if set(asked) >= _DECIDES else {k: _used(v) for k, v in asked.items()}
+
 # %% ../../nbs/89_experiments.pages.ipynb #4fbc97e5
 def _answer_parts(answers: Sequence[str]) -> tuple[list[str], list[str]]:
     "What was found, and what failed or waits."
@@ -76,8 +87,9 @@ def _answer_parts(answers: Sequence[str]) -> tuple[list[str], list[str]]:
 def _page(f: _Folder, title: str, over: str, answers: Sequence[str], parts: Sequence[Section], unsaid: Sequence[str],
           failed: Sequence[str] = ()) -> str:
     "The sections that all have, around those of one."
-    config = settings_table(f.asked) if f.asked else None
-    rest = [Section("Failed, or not finished", notes=failed), Section("What it does not say", notes=unsaid),
+    config = settings_table(_used(f.asked)) if f.asked else None
+    made = version_words(f.out, f.trials)
+    rest = [Section("Failed, or not finished", notes=failed), Section("What it does not say", notes=[*made, *unsaid]),
             Section("How it was run", table=config)]
     return study_page(title, f"fakeface · {over}", answers, [*parts, *rest], f.banner, "Positive class: fake. Intervals are 95 %.",
                       page_links(f.page), "Every row is a run folder below this page’s; the table lies beside it as CSV.")
@@ -304,7 +316,8 @@ def seeds_page(table: pd.DataFrame, # as `summarise` returns it
     each = pd.DataFrame({"accuracy on all test images": accuracy}, index=pd.Index(finished if len(finished) == len(runs) else
                                                                                  [f"run {k}" for k in range(len(runs))], name="run"))
     parts = [Section("Each run a dot", pictures=[picture(plot_seeds(table, runs).figure, alt)]),
-             Section("Both kinds of chance", ["As standard deviations, in points of per cent."], table=seeds_table(table),
+             Section("Both kinds of chance", ["As standard deviations: of rates in points of per cent, of an AUC as it is."],
+                     table=seeds_table(table),
                      notes=[w for w in words if w not in lead]),
              Section("The runs", table=each, links={t: href for t in finished if (href := f.report(t))})]
     recipe = f.asked.get("recipe")

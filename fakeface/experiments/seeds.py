@@ -138,7 +138,7 @@ def seed_runs(out: str | Path, # of `run_seeds`
              ) -> list[pd.DataFrame]: # predictions of the finished runs
     "The runs of a series. Raises `InputError` where none is finished, with the first error."
     trials = read_trials(out, "seeds")
-    runs = [run.predictions for _, _, run, _ in trials if run]
+    runs = [run.predictions.assign(run=name) for name, _, run, _ in trials if run] # messages name the folder, not the recipe
     if not runs: raise InputError(f"{out}: no run is finished; the first one: {trials[0][3]}")
     return runs
 

@@ -32,7 +32,7 @@ from ..data.recipes import (Composition, Part, PartList, Profiles, Recipe, TestN
 from ..evaluate.robustness import balanced_change
 from ..evaluate.scores import score_test
 from .learning_curve import nested_order
-from .plan import choose, fingerprint, size_warnings, sources_of
+from .plan import choose, fingerprint, listed, size_warnings, sources_of
 from .run import run_recipe
 from .series import Trial, noted_settings, read_trials, run_series, with_bounds, write_series
 
@@ -169,11 +169,11 @@ def run_transfer(spec: str | Path | Transfer, # a name, a YAML file, or a transf
     if progress and len(present) < len(spec.sets): print(f"left out, no images: {', '.join(n for n in spec.sets if n not in present)}")
     rows, manifests = _row_manifests(spec, divided, present, equal, images, seed)
     trials = _row_trials(spec, rows, manifests, sources, dict(root=root, profile=profile, seed=seed, scale=scale, **options))
-    out = Path(out) if out else Path("runs")/f"transfer-{spec.name}"
+    out, files = Path(out) if out else Path("runs")/f"transfer-{spec.name}", partial(listed, root, list(sources.index))
     config = _config(spec, manifests, chosen, profile=profile, seed=seed, equal=equal, training_images=images)
     for line in dict.fromkeys(w for m in manifests.values() for w in size_warnings(m)):
         warnings.warn(f"{spec.name}: {line}", DataNote, stacklevel=2)
-    return run_series(out, "transfer", config, trials, partial(write_series, transfer_table, out/"transfer.csv"), progress)
+    return run_series(out, "transfer", config, trials, partial(write_series, transfer_table, out/"transfer.csv"), progress, files)
 
 # %% ../../nbs/87_experiments.transfer.ipynb #e9d29c44
 def _row_manifests(spec: Transfer, divided: pd.DataFrame, present: list[str], equal: bool, images: int | None, seed: int,

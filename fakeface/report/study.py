@@ -78,7 +78,7 @@ def settings_table(config: Mapping[str, Any], # of the note of a series
     "How it was run."
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if key == "images": continue # a fingerprint
+        if key in ("images", "spec", "kinds"): continue # fingerprints
         if key == "recipe" and isinstance(value, Mapping): value = value.get("name", "")
         flat |= value if isinstance(value, Mapping) and key != "axes" else {key: value}
     words = {None: "–", True: "yes", False: "no", "": "–"}
