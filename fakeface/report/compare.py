@@ -54,7 +54,8 @@ def _difference_words(table: pd.DataFrame, # as `compare` returns it
 # %% ../../nbs/75_report.compare.ipynb #2b9b555d
 _NOT = ("One test set says nothing about another, and a difference in accuracy at 0.5 nothing about another threshold.",
         "Each p stands for itself: of many comparisons without a difference, one in twenty is below 0.05.",
-        "Two single runs cannot tell what another training seed would have given; several on each side can.")
+        "The intervals are of the test images, for these runs. Two single runs cannot tell what another training seed would have given; "
+        "several on each side can: the spread over runs, and the p beside it.")
 
 # %% ../../nbs/75_report.compare.ipynb #28d28a2c
 def _side_name(runs: Sequence[str | Path]) -> str: # such as "a" or "a1, a2 and 3 more"

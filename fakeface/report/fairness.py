@@ -12,8 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ..core.style import picture
-from ..evaluate.fairness import FairnessReport, fairness_text, plot_fairness
-from .run import group_words
+from ..evaluate.fairness import FairnessReport, fairness_text, group_words, plot_fairness
 from .study import Section, study_page
 
 # %% ../../nbs/74_report.fairness.ipynb #f2dbd9c8
