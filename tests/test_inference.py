@@ -33,6 +33,29 @@ BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 NETS = ["small", "two_conv", "resnet18", "squeezenet1_1", "mobilenet_v3_small", "tf_efficientnet_lite0", "convnext_atto", "resnet26d"]
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    "A Learner of fastai and a table of its images."
+    folder = tmp_path_factory.mktemp("plain")
+    for i in range(12):
+        (into := folder/("fake" if i % 2 else "real")).mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)).save(into/f"{i}.png")
+    dls = ImageDataLoaders.from_folder(folder, valid_pct=0.3, seed=0, item_tfms=Resize(32), bs=4, num_workers=0)
+    learn = Learner(dls, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)), CrossEntropyLossFlat())
+    paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
+    return learn, pd.DataFrame(dict(path=paths, label=[p.partition("/")[0] for p in paths])), folder
+
+
+def test_a_long_wait_for_answers_is_not_silent(plain, monkeypatch, caplog):
+    learn, rows, folder = plain
+    monkeypatch.setattr("fakeface.core.basics._SOON", 0)
+    with caplog.at_level("DEBUG", "fakeface"): answers = predict(learn, rows, root=folder)
+    said = [r.getMessage() for r in caplog.records]
+    assert len(answers) == 12 and any(line.startswith("asking about 12 images: ") and " of 3" in line for line in said), said
+    assert any(line.startswith("asking about 12 images: 3, ") for line in said), said
+    assert not [cb for cb in learn.cbs if type(cb).__name__ == "_Bar"]
+
+
 def lively(name: str, size: int = 64) -> nn.Module:
     "A network whose batch norms do something."
     torch.manual_seed(1)

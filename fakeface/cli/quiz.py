@@ -6,6 +6,7 @@
 __all__ = ['quiz']
 
 # %% ../../nbs/96_cli.quiz.ipynb #6e9aca24
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -134,7 +135,8 @@ def _results(file: Path, output: Output) -> None:
     written = [write_table(table, file.with_name(f"{file.stem}-{name}.csv")) for name, table in tables.items()]
     output.record(tables=written)
     write_page(page, file.with_suffix(".html"), output)
-    named = {p.stem.removeprefix(f"{file.stem}-"): p.name for p in written}
+    named = {p.stem.removeprefix(f"{file.stem}-"): str(p) for p in written}
     crowd = next((name for kind, name in named.items() if kind.startswith("people") and "final" not in kind), None)
-    output.note("tables: " + ", ".join(p.name for p in written))
-    if crowd and "machine" in named: output.note(f"people beside the machine: `fakeface compare {crowd} {named['machine']}`")
+    output.note("tables: " + ", ".join(map(str, written)))
+    if crowd and "machine" in named:
+        output.note(f"people beside the machine: `fakeface {shlex.join(['compare', crowd, named['machine']])}`")

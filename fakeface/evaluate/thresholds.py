@@ -596,7 +596,7 @@ def plot_reliability(r: dict[str, Any], # as `score_at_point` returns it
         down = np.stack([rows["share_fake"] - ends[:, 0], ends[:, 1] - rows["share_fake"]]).clip(0)
         ax.errorbar(rows["mean_p"], rows["share_fake"], down, fmt=marker, ms=4, lw=1, color=color, label=label, alpha=0.85)
     ax.set(xlabel="p_fake, mean of a tenth", ylabel="share that is fake", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    ax.legend(frameon=False, fontsize=9, loc="upper left")
+    ax.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.19), ncol=2, borderpad=0) # a point may lie anywhere
     return ax
 
 # %% ../../nbs/43_evaluate.thresholds.ipynb #7b597cae

@@ -9,7 +9,7 @@ __all__ = ['run_recipe', 'Job', 'help_train', 'save_model', 'save_run', 'ffhq_as
 # %% ../../nbs/81_experiments.run.ipynb #7925f386
 from .. import __version__
 from ..audit.shortcuts import measure_baselines
-from ..core.basics import DataNote, InputError
+from ..core.basics import DataNote, InputError, slow_step
 from ..core.files import (KEPT, Claim, holds_something, recover, run_file, unfinished, whole_folder, write_table, write_text,
                                  write_whole)
 from ..data.manifest import check_manifest
@@ -225,7 +225,8 @@ def _run_into(job: Job, plan: Plan, cbs: list[Callback], aim: Mapping[str, Any])
                 warnings=plan.warnings, operating=_operate(job.folder, predictions, aim))
     _write_results(job, plan, predictions, composed, more, record["ran"])
     try:
-        if not job.each_epoch: write_report(job.folder, plan.root) # of a cell of many, when it is asked for: `fakeface report CELL`
+        if not job.each_epoch: # of a cell of many, when it is asked for: `fakeface report CELL`
+            with slow_step("drawing the report"): write_report(job.folder, plan.root)
     except Exception as e: record["unsaved"].append(e) # the page can be made again from what is there
     (job.folder/_USED).unlink(missing_ok=True)
     return record["unsaved"]

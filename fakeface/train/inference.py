@@ -6,7 +6,8 @@
 __all__ = ['FixedBatches', 'SeenLayers', 'weights_sum', 'probabilities', 'predict']
 
 # %% ../../nbs/53_train.inference.ipynb #fa260b34
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,13 @@ from zlib import crc32
 import pandas as pd
 import torch
 import fakeface.train.blocks  # noqa: F401 (it gets fastai without the warning of PyTorch)
+from fastai.callback.core import Callback
 from fastai.data.core import TfmdDL
 from fastai.learner import Learner
 from torch import nn
 
 # %% ../../nbs/53_train.inference.ipynb #97404796
-from ..core.basics import LABELS, InputError
+from ..core.basics import LABELS, InputError, progress
 from .blocks import image_loader, read_vocabulary
 from .folding import ROWS, folded
 from .learners import DivergedError, classes_of
@@ -130,6 +132,7 @@ def _recorder_kept(learn: Learner) -> Iterator[None]:
 def probabilities(learn: Learner, # trained
                   loader: TfmdDL, # of `image_loader`
                   batches: FixedBatches | None = None, # the Learner's own network, where it was asked before
+                  cbs: Sequence[Callback] = (), # of fastai
                  ) -> torch.Tensor: # shape (n, 2), float64: real, fake, whatever the order of the Learner's own vocabulary
     "What a Learner answers. Raises `InputError` for a network without two classes, `DivergedError` for answers that are no numbers."
     columns = list(classes_of(learn))
@@ -137,7 +140,7 @@ def probabilities(learn: Learner, # trained
     net = learn.model
     try:
         learn.model = batches or FixedBatches(net)
-        with learn.no_bar(), learn.no_logging(), _recorder_kept(learn): answers = learn.get_preds(dl=loader, act=act)[0]
+        with learn.no_bar(), learn.no_logging(), _recorder_kept(learn): answers = learn.get_preds(dl=loader, act=act, cbs=cbs)[0]
     finally: learn.model = net
     if answers.ndim != 2 or answers.shape[1] != 2: raise InputError(f"the network gives shape {tuple(answers.shape)}; give two classes")
     p = answers.as_subclass(torch.Tensor).double()[:, columns]
@@ -160,6 +163,13 @@ def _with_answers(rows: pd.DataFrame, # with `label` where known
     own = p[torch.arange(len(p)), torch.tensor([LABELS.index(known[label]) for label in out["label"]], dtype=torch.long)]
     return out.assign(label=out["label"].map(known), loss=-own.clamp_min(1e-12).log().numpy())
 
+# %% ../../nbs/53_train.inference.ipynb #96d9a331
+class _Bar(Callback):
+    "Moves a progress bar on after each batch."
+    def __init__(self, steps: Iterable): self.steps = iter(steps)
+    def after_batch(self) -> None: next(self.steps, None)
+    def after_validate(self) -> None: deque(self.steps, 0) # the rest, which says how long it took
+
 # %% ../../nbs/53_train.inference.ipynb #b7437e02
 def predict(learn: Learner, # trained; of `make_learner`, or of plain fastai
             rows: pd.DataFrame, # with `path`, and `label` where known
@@ -168,4 +178,6 @@ def predict(learn: Learner, # trained; of `make_learner`, or of plain fastai
            ) -> pd.DataFrame: # the rows with p_fake (probability), loss (cross-entropy, nats), run
     "One prediction a row, in the rows' order; nothing augmented. Raises `InputError` for classes or items that cannot be read."
     if "path" not in rows: raise InputError(f"no column `path` in the rows; there is {', '.join(map(str, rows)) or 'none'}")
-    return _with_answers(rows, probabilities(learn, image_loader(learn.dls, rows, root))).assign(run=run)
+    loader = image_loader(learn.dls, rows, root)
+    with progress(range(len(loader)), len(loader), f"asking about {len(rows):,} images") as steps:
+        return _with_answers(rows, probabilities(learn, loader, cbs=[_Bar(steps)])).assign(run=run)
