@@ -416,10 +416,10 @@ def robustness(run: _Asked, output: Output, detector: Detector, root: Root = Non
 
     Example: fakeface robustness runs/first --root faces --out robustness.html"""
     check_suffix(out, ".html")
+    refuse_options(detector, f"{run} is asked as it was tested", "batch")
     if not detector.detector and run.is_file():
         raise InputError(f"{run} is a table: nothing in it can be asked about perturbed images; name its detector with --detector, or "
                          "give a run folder")
-    refuse_options(detector, f"{run} is asked as it was tested", "batch")
     swept = [] if list(sweeps) == ["none"] else list(sweeps or SWEPT)
     cut = _cut(None if detector.detector else run, threshold)
     root = run_root(run, root, output) if root or not detector.detector else None

@@ -35,7 +35,7 @@ from .sources import (IMAGE_SUFFIXES, KINDS, Card, find_files, folder_card, kind
                                    read_cards, read_subjects, rejects_words, survey)
 from .store import FACTS, keep_files, known_files
 from .table_files import read_table
-from .tables import label_of, split_of, tidy_table
+from .tables import is_test_name, label_of, split_of, tidy_table
 
 # %% ../../nbs/13_data.manifest.ipynb #1beb9e15
 COLUMNS = ["path", "source", "part", "kind", "label", "split", "subject", *FACTS] # then whatever the card can read
@@ -286,14 +286,28 @@ def _labels_of(folders: set[tuple[str, ...]]) -> dict[tuple[str, ...], str | Non
         return max(said, default=(0, 0, None))[2]
     return {words: label(words) for words in folders}
 
+# %% ../../nbs/13_data.manifest.ipynb #b286d3ba
+def _beside_splits(folders: list[tuple[str, ...]], # words around an image, those that say a label
+                  ) -> set[tuple[str, ...]]: # those without a split, of which one stands beside folders of splits
+    "What is kept apart from training under a name of its own, such as `holdout`; a `DataNote` names it."
+    parents = {words[:k] for words in folders for k, word in enumerate(words) if split_of(word) in ("train", "valid")}
+    apart = {words: word for words in folders for k, word in enumerate(words)
+             if words[:k] in parents and not label_of(word) and is_test_name(word)}
+    apart = {words: word for words, word in apart.items() if not any(split_of(w) in _SIDES for w in words)}
+    names = ", ".join(sorted(set(apart.values())))
+    if apart: warnings.warn(f"{names}: beside folders called train or valid, and so taken for a test; rename what is none", DataNote,
+                            stacklevel=4)
+    return set(apart)
+
 # %% ../../nbs/13_data.manifest.ipynb #754c965f
 def folder_words(paths: pd.Series, # image paths below a labelled folder
                 ) -> pd.DataFrame: # label, split (missing where no folder says one) and source of each
     "What the folders around an image say of it; no file is opened. A `DataNote` counts those whose folders say both real and fake."
     inside = paths.str.split("/").map(lambda p: tuple(p[:-1]))
     said, labels = {}, _labels_of(set(inside))
+    beside = _beside_splits([words for words, label in labels.items() if label])
     for words in labels:
-        split = next((split_of(w) for w in words if split_of(w) in _SIDES), None)
+        split = next((split_of(w) for w in words if split_of(w) in _SIDES), "test" if words in beside else None)
         more = "-".join(w for w in words if label_of(w) in (None, *set(LABELS) - {labels[words]}) and split_of(w) not in _SIDES)
         said[words] = labels[words], split, more or labels[words], len({label_of(w) for w in words} - {None}) > 1
     table = pd.DataFrame([said[words] for words in inside], paths.index, ["label", "split", "source", "both"], dtype=object)
