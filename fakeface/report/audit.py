@@ -95,7 +95,7 @@ def _points_words(points: pd.DataFrame, # of an `Audit`
 
 # %% ../../nbs/71_report.audit.ipynb #f09f340f
 def summary(audit: Audit) -> list[str]: # sentences
-    "The audit in two sentences."
+    "The audit in two sentences; a third where a pass means little."
     by = {v: [n for n, t in audit.checks.items() if t["verdict"] == v] for v in VERDICTS}
     counts = audit.manifest["label"].value_counts()
     what = (f"{len(audit.manifest):,} images, {counts.get('real', 0):,} real and {counts.get('fake', 0):,} fake, "
@@ -105,7 +105,19 @@ def summary(audit: Audit) -> list[str]: # sentences
     count = sum(check["why"] != NOT_ASKED for check in audit.checks.values())
     rest = len(by["not measured"]) - (len(audit.checks) - count)
     return [what, f"Of {count} check{'s' * (count != 1)}: {''.join(f'{part}; ' for part in parts)}{len(by['pass'])} pass"
-            + (f", {rest} not measured." if rest else ".")]
+            + (f", {rest} not measured." if rest else "."), *_open_words(audit)]
+
+# %% ../../nbs/71_report.audit.ipynb #8269df7c
+_LARGE = 0.75 # an AUC of a shortcut that explains much of a score
+
+
+def _open_words(audit: Audit) -> list[str]:
+    "One sentence where a shortcut's check passes although its interval reaches far up: the images are too few."
+    ends = {name: found["ci95"][1] for name, found in audit.checks.items()
+            if CHECKS[name].unit == "AUC" and found["verdict"] == "pass" and found["ci95"]}
+    most = max(ends, key=ends.get, default="")
+    if not most or ends[most] <= _LARGE: return []
+    return [f"So few images exclude little: {most} passes, and by its interval may alone reach an AUC of {ends[most]:.3f}."]
 
 # %% ../../nbs/71_report.audit.ipynb #306754c0
 def _pairs(audit: Audit, rows: pd.DataFrame, side: int = 140) -> list[dict[str, Any]]:
